@@ -1,0 +1,38 @@
+# Python 3.11 or newer and make are all that a bare machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install search test lint bench lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed ## Make .venv and install huetune with pinned, hashed packages
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+search: install ## Search on the built-in photos (a few minutes); ARGS="..." adds options
+	$(BIN)/huetune search $(ARGS)
+
+test: lint ## Install, lint, check types, run all tests
+	$(BIN)/pytest
+
+lint: install ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install ## Measure against plain Keras under plain Ray Tune; writes bench.json
+	$(BIN)/python -m tests.benchmarks
+
+lock: ## Renew requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
+	    --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was installed, not what was searched
+	rm -rf $(VENV) *.egg-info

@@ -1,0 +1,1 @@
+"""Photos become arrays: reading and checking, luma and chroma, contexts, splits, and the built-in garden."""

@@ -1,0 +1,123 @@
+"""Photos to luma and chroma maps, and back again.
+
+Hue is never averaged, smoothed or compared as an angle: it jumps from 360 to 0 degrees in the middle of red. It always
+travels as the vector (s cos h, s sin h), in which red is as smooth as any other colour.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+SIDE = 112
+"""Pixels along each side of a photo."""
+BOX = 8
+"""Pixels along each side of a box."""
+GRID = SIDE // BOX
+"""Boxes along each side of a photo."""
+
+LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+"""ITU-R BT.601, the weights that turn R, G, B into grey."""
+SMOOTHING = 2.0
+"""Standard deviation, in pixels, of the Gaussian that hides the borders between boxes."""
+
+
+def luma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the greyscale of photos.
+
+    Args:
+        photo: uint8 [..., 3], RGB in 0..255.
+
+    Returns:
+        float32 [...], 0..1 (ITU-R BT.601).
+    """
+    return (photo.astype(np.float32) @ LUMA_WEIGHTS) / np.float32(255)
+
+
+def grey(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the luma of photos in the 256 steps of a grey photo.
+
+    The model sees a colour photo only through these: it then predicts the same for a photo and for its grey copy.
+
+    Args:
+        photo: uint8 [..., 3], RGB in 0..255.
+
+    Returns:
+        uint8 [...], 0..255.
+    """
+    return np.rint(luma(photo) * 255).astype(np.uint8)
+
+
+def chroma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the colour of each pixel as a vector of hue and saturation.
+
+    Args:
+        photo: uint8 [..., 3], RGB in 0..255.
+
+    Returns:
+        float32 [..., 2], (s cos h, s sin h), inside the unit disc: h is HSV's hue angle (red 0, green 120, blue 240
+        degrees) and s = (max(R, G, B) - min(R, G, B)) / 255.
+    """
+    red, green, blue = np.moveaxis(photo.astype(np.float32) / np.float32(255), -1, 0)
+    largest = np.maximum(np.maximum(red, green), blue)
+    saturation = largest - np.minimum(np.minimum(red, green), blue)
+    per_sixth = np.where(saturation > 0, saturation, 1)
+    sixths = np.where(
+        largest == red,
+        (green - blue) / per_sixth,
+        np.where(largest == green, 2 + (blue - red) / per_sixth, 4 + (red - green) / per_sixth),
+    )
+    angle = sixths * np.float32(np.pi / 3)
+    return np.stack([saturation * np.cos(angle), saturation * np.sin(angle)], axis=-1)
+
+
+def chroma_map(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the mean colour vector of each box.
+
+    Args:
+        photo: uint8 [..., 112, 112, 3], RGB in 0..255.
+
+    Returns:
+        float32 [..., 14, 14, 2], inside the unit disc.
+    """
+    pixels = chroma(photo)
+    boxes = pixels.reshape(*pixels.shape[:-3], GRID, BOX, GRID, BOX, 2)
+    return boxes.mean(axis=(-4, -2))
+
+
+def spread(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Spread the colour of each box over its pixels and smooth the borders between boxes, as vectors.
+
+    Args:
+        boxes: float32 [..., 14, 14, 2], a chroma map.
+
+    Returns:
+        float32 [..., 112, 112, 2], inside the unit disc where `boxes` is.
+    """
+    pixels = np.repeat(np.repeat(boxes, BOX, axis=-3), BOX, axis=-2)
+    return gaussian_filter(pixels, SMOOTHING, axes=(-3, -2), mode="nearest")
+
+
+def paint(luma: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay colours on a greyscale without changing it.
+
+    A colour that its luma leaves no room for (a saturated blue that bright does not exist) is made paler at the same
+    hue, so that the luma, which is known, is never bent to fit the colour, which is guessed.
+
+    Args:
+        luma: float32 [...], 0..1.
+        pixels: float32 [..., 2], (s cos h, s sin h).
+
+    Returns:
+        uint8 [..., 3], RGB in 0..255, whose luma is `luma` to within the rounding of three channels.
+    """
+    saturation = np.linalg.norm(pixels, axis=-1)
+    sixths = np.arctan2(pixels[..., 1], pixels[..., 0]) * np.float32(3 / np.pi) % 6
+    channels = [np.abs(sixths - 3) - 1, 2 - np.abs(sixths - 2), 2 - np.abs(sixths - 4)]
+    colour = np.clip(np.stack(channels, axis=-1), 0, 1) * saturation[..., None]
+    difference = colour - (colour @ LUMA_WEIGHTS)[..., None]
+
+    level = np.clip(luma, 0, 1)[..., None]
+    room = np.where(difference > 0, 1 - level, level)
+    scale = np.min(room / np.maximum(np.abs(difference), 1e-6), axis=-1, keepdims=True)
+    rgb = level + difference * np.minimum(scale, 1)
+    return np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,31 @@
+"""What a user can cause: one line that says what, which, why and the remedy, and the exit code that scripts see."""
+
+
+class UserError(ValueError):
+    """A wrong word on the command line or in a file: 2."""
+
+    exit_code = 2
+
+
+class PhotoError(UserError):
+    """Photos that cannot be used: 3."""
+
+    exit_code = 3
+
+
+class StorageError(UserError):
+    """A run, a study or a folder that is missing, taken or out of reach: 4."""
+
+    exit_code = 4
+
+
+class NoTrialError(UserError):
+    """A run without a trial that could be used: 5."""
+
+    exit_code = 5
+
+
+class CheckpointError(UserError):
+    """A model on disk that is damaged, newer than this program, or not a model at all: 6."""
+
+    exit_code = 6

@@ -1,0 +1,46 @@
+"""TensorFlow's archive of flower photos."""
+
+from pathlib import Path
+
+import pooch
+
+from data_tools.errors import PhotoError
+
+URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
+SHA256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
+"""Of the archive, as TensorFlow Datasets records it (tf_flowers)."""
+
+
+def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
+    """Download the archive, check it, and unpack it.
+
+    The archive is kept beside the photos: a second call checks it and downloads nothing.
+
+    Args:
+        out: folder for both.
+        url: of a tar archive, gzipped.
+        sha256: of the archive, hexadecimal; anything else is thrown away unopened.
+
+    Returns:
+        The folder that holds a folder of photos for each class.
+
+    Raises:
+        PhotoError: it cannot be downloaded, is not what it should be, or cannot be unpacked.
+    """
+    pooch.get_logger().setLevel("WARNING")
+    try:
+        files = pooch.retrieve(
+            url,
+            known_hash=f"sha256:{sha256}",
+            fname="flower_photos.tgz",
+            path=out,
+            processor=pooch.Untar(extract_dir="."),
+            progressbar=True,
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise PhotoError(f"{url!r}: cannot be fetched ({reason}); try again, or download it by other means") from None
+    photos = [Path(file) for file in files if Path(file).suffix.lower() == ".jpg"]
+    if not photos:
+        raise PhotoError(f"{url!r}: there are no photos in the archive")
+    return photos[0].parent.parent

@@ -1,0 +1,67 @@
+"""Grey photos become chroma maps: the model as it is used, without its encoder."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from data_tools.colour import GRID
+from data_tools.contexts import VIEWS, positions, shrunk
+from model.config import Config
+from model.network import CONTEXT, LATENT, Network
+
+CHUNK = 8
+"""Photos colorized at once: enough to keep the cores busy, few enough to stay under 1 GB."""
+
+
+class Colorizer:
+    """Draws chroma maps for grey photos from a network's decoder.
+
+    The towers, nearly all of the work, run once a photo; each sample runs only the small head on top. The network's
+    weights are read at each call: train it on, and the same colorizer follows.
+
+    Args:
+        network: as `model.network.build` returns it.
+        config: its configuration.
+    """
+
+    def __init__(self, network: Network, config: Config):
+        self._place = tf.constant(positions(config.positions))
+        views = [tf.TensorSpec([None, view.side, view.side, 1]) for view in VIEWS]
+        self._features = tf.function(self._run_towers, input_signature=[views])
+        self._paint = tf.function(
+            self._run_head, input_signature=[tf.TensorSpec([None, len(VIEWS) * CONTEXT]), tf.TensorSpec([None, LATENT])]
+        )
+        self._towers, self._head = network.towers, network.head
+
+    def _run_towers(self, views):
+        return self._towers([*views, tf.tile(self._place, [tf.shape(views[0])[0], 1])], training=False)
+
+    def _run_head(self, features, latent):
+        photos = tf.shape(latent)[0]
+        boxes = tf.repeat(latent, len(self._place), axis=0)
+        return self._head([features, boxes, tf.tile(self._place, [photos, 1])], training=False)
+
+    def draw(self, luma: NDArray[np.float32], samples: int, seed: int) -> NDArray[np.float32]:
+        """Draw chroma maps.
+
+        A sample is one latent vector from N(0, 1) for the whole photo, so that its boxes agree with each other. The
+        vectors depend on the seed and the photo's place alone, not on the model: models are compared on equal draws.
+
+        Args:
+            luma: float32 [n, 112, 112], 0..1.
+            samples: chroma maps a photo, 1 or more.
+            seed: of the latent vectors.
+
+        Returns:
+            float32 [n, samples, 14, 14, 2], -1..1.
+        """
+        latent = np.random.default_rng(seed).standard_normal((len(luma), samples, LATENT), np.float32)
+        drawn = np.empty((len(luma), samples, GRID, GRID, 2), np.float32)
+        for start in range(0, len(luma), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            features = self._features([view[..., None] for view in shrunk(luma[chunk])])
+            for sample in range(samples):
+                chroma = self._paint(features, latent[chunk, sample])
+                drawn[chunk, sample] = keras.ops.convert_to_numpy(chroma).reshape(-1, GRID, GRID, 2)
+        return drawn

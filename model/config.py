@@ -1,0 +1,123 @@
+"""The settings of one model and its training, and the presets that the seed's log names."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from data_tools.errors import UserError
+
+Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
+Batching = Literal["boxes", "photos"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a model and its training, save the photos and the seed.
+
+    Args:
+        mse_weight: weight of the squared error in the loss, above 0.
+        activation: of every hidden layer.
+        skip: whether each tower also hands on its flattened 14 x 14 view.
+        merge_units: units of the Dense layer that ends a tower's convolutions, 1 or more.
+        positions: values that tell where a box lies, 2 or 7.
+        dropout: share of the units dropped, 0 up to but not including 1.
+        learning_rate: of Adam, above 0.
+        decay: the learning rate after k steps is learning_rate / (1 + decay x k); 0 or more.
+        batching: "boxes" trains on loose boxes, as the log did; "photos" on whole photos, whose boxes share work.
+        batch_size: boxes or photos a step, 1 or more.
+        clip: largest norm of a step's gradient; 0 clips nothing.
+
+    Raises:
+        UserError: a value outside of these, in one line.
+    """
+
+    mse_weight: float = 2.5
+    activation: Activation = "silu"
+    skip: bool = True
+    merge_units: int = 96
+    positions: int = 2
+    dropout: float = 0.45
+    learning_rate: float = 0.001
+    decay: float = 1e-6
+    batching: Batching = "boxes"
+    batch_size: int = 32
+    clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
+        _check("activation", self.activation, self.activation in get_args(Activation), _one_of(get_args(Activation)))
+        _check("batching", self.batching, self.batching in get_args(Batching), _one_of(get_args(Batching)))
+        _check("positions", self.positions, self.positions in (2, 7), "2 or 7")
+        _check("dropout", self.dropout, 0 <= self.dropout < 1, "0 up to but not including 1")
+        for name in ("decay", "clip"):
+            value = getattr(self, name)
+            _check(name, value, 0 <= value < math.inf, "0 or more")
+        for name in ("mse_weight", "learning_rate"):
+            value = getattr(self, name)
+            _check(name, value, 0 < value < math.inf, "above 0")
+        for name in ("merge_units", "batch_size"):
+            value = getattr(self, name)
+            _check(name, value, value >= 1, "1 or more")
+
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """What decides the layers: two configurations of one structure can share one traced model."""
+        return self.activation, self.skip, self.merge_units, self.positions, self.dropout
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "Config":
+        """Return the configuration with the given values, the defaults elsewhere.
+
+        Raises:
+            UserError: a name that is none of the fields, or a bad value.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known settings are {', '.join(names)}"
+                raise UserError(f"unknown setting {name!r}: {hint}")
+        return cls(**values)
+
+
+def _check_type(name: str, value: object, default: object) -> None:
+    wanted = type(default)
+    fits = isinstance(value, (int, float)) if wanted is float else isinstance(value, wanted)
+    if not fits or (isinstance(value, bool) and wanted is not bool):
+        raise UserError(f"{name} must be {_KINDS[wanted]}, received {value!r}")
+
+
+def _check(name: str, value: object, fine: bool, wanted: str) -> None:
+    if not fine:
+        raise UserError(f"{name} must be {wanted}, received {value!r}")
+
+
+def _one_of(words: tuple[str, ...]) -> str:
+    return f"one of {', '.join(words)}"
+
+
+_KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
+
+_MODEL_2 = Config()
+PRESETS: dict[str, Config] = {
+    "model-1": replace(_MODEL_2, mse_weight=4.0, skip=False),
+    "model-2": _MODEL_2,
+    "model-3": replace(_MODEL_2, mse_weight=4.0),
+    "model-4": replace(_MODEL_2, mse_weight=2.0, merge_units=128),
+    "model-6": replace(_MODEL_2, merge_units=128, positions=7),
+}
+"""The log's models by name, in the log's own way of training."""
+
+BATCHINGS: dict[Batching, dict[str, Any]] = {
+    "boxes": {"batch_size": 32, "learning_rate": 0.001, "clip": 0.0},
+    "photos": {"batch_size": 2, "learning_rate": 0.002, "clip": 1.0},
+}
+"""What each way of batching is trained with. A photo's boxes are alike: its steps are fewer, larger and noisier."""
+
+
+def batched(config: Config, batching: Batching) -> Config:
+    """Return a configuration with a way of batching and all that goes with it."""
+    return replace(config, batching=batching, **BATCHINGS[batching])

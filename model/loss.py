@@ -1,0 +1,30 @@
+"""What training minimises."""
+
+import tensorflow as tf
+
+PARTS = ("loss", "mse", "norm", "kl", "l2")
+
+
+def parts(target, predicted, mean, log_variance, mse_weight, l2):
+    """Return the loss of a batch and its parts, in the order of `PARTS`.
+
+    loss = mse_weight x mse + norm + kl + l2, as in the seed's program; kl is the Kullback-Leibler divergence from
+    N(0, 1) of Kingma and Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
+
+    Args:
+        target: float32 [boxes, 2], true chroma, inside the unit disc.
+        predicted: float32 [boxes, 2], -1..1.
+        mean: float32 [boxes, 120], of the latent distribution.
+        log_variance: float32 [boxes, 120], likewise.
+        mse_weight: float32 scalar, above 0.
+        l2: float32 scalar, the regularisation terms of all layers.
+
+    Returns:
+        float32 [5]; the parts are means over boxes, `mse` without its weight.
+    """
+    mse = tf.reduce_mean(tf.square(target - predicted))
+    energy = tf.reduce_sum(tf.square(target), axis=-1) - tf.reduce_sum(tf.square(predicted), axis=-1)
+    norm = tf.reduce_mean(tf.square(energy))
+    divergence = 1 + log_variance - tf.square(mean) - tf.exp(log_variance)
+    kl = tf.reduce_mean(-0.5 * tf.reduce_sum(divergence, axis=-1))
+    return tf.stack([mse_weight * mse + norm + kl + l2, mse, norm, kl, l2])

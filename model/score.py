@@ -1,0 +1,60 @@
+"""How good predicted chroma maps are, without the loss weight in it."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
+    "chroma_mse": "minimize",
+    "skill": "maximize",
+    "chroma_ratio_error": "minimize",
+}
+"""What a search can rank trials by, and which way is better."""
+
+
+def better(objective: str, new: float, old: float | None) -> bool:
+    """Whether a value of an objective is better than an earlier one, or the first."""
+    if old is None:
+        return True
+    return new < old if OBJECTIVES[objective] == "minimize" else new > old
+
+
+def scores(
+    drawn: NDArray[np.float32], truth: NDArray[np.float32], mean_chroma: NDArray[np.float32]
+) -> dict[str, float]:
+    """Return the figures of predicted chroma maps.
+
+    Args:
+        drawn: float32 [n, samples, 14, 14, 2], each sample judged by itself.
+        truth: float32 [n, 14, 14, 2].
+        mean_chroma: float32 [2], of the training photos.
+
+    Returns:
+        `chroma_mse`: mean squared error; `skill`: 1 - chroma_mse / that of the zero line, 0 where it is no better than
+        one colour for everything; `chroma_ratio`: mean predicted saturation over mean true saturation, 1 where it is as
+        colourful as the photos; `chroma_ratio_error`: the distance of that from 1.
+    """
+    mse = float(np.mean(np.square(drawn - truth[:, None])))
+    zero = float(np.mean(np.square(truth - mean_chroma)))
+    true_saturation = float(np.linalg.norm(truth, axis=-1).mean())
+    ratio = float(np.linalg.norm(drawn, axis=-1).mean()) / max(true_saturation, 1e-9)
+    return {
+        "chroma_mse": mse,
+        "skill": 1 - mse / max(zero, 1e-12),
+        "chroma_ratio": ratio,
+        "chroma_ratio_error": abs(ratio - 1),
+    }
+
+
+def zero_line(truth: NDArray[np.float32], mean_chroma: NDArray[np.float32]) -> dict[str, float]:
+    """Return the figures of one colour for everything: what a model must beat to have learnt anything.
+
+    Args:
+        truth: float32 [n, 14, 14, 2].
+        mean_chroma: float32 [2], of the training photos, all that such an answer may know.
+
+    Returns:
+        As `scores`.
+    """
+    return scores(np.broadcast_to(mean_chroma, truth[:, None].shape), truth, mean_chroma)

@@ -1,0 +1,202 @@
+"""Training a model, epoch by epoch."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_tools.colour import GRID
+from data_tools.contexts import VIEWS, WINDOW, contexts, positions, shrunk
+from data_tools.photos import PhotoSet
+from model import loss
+from model.colorizer import Colorizer
+from model.config import Config
+from model.network import LATENT, build
+from model.score import scores
+
+BOXES = GRID * GRID
+VALIDATION_SAMPLES = 4
+VALIDATION_SEED = 0
+"""The same latent vectors for every trial and epoch: what differs between two scores is not their luck in drawing."""
+
+
+class DivergedError(ArithmeticError):
+    """Training left the finite numbers: no later epoch can mend it."""
+
+
+class Trainer:
+    """Trains one configuration after another on the same photos.
+
+    Building the layers and tracing the training step take longer than an epoch of a small trial. A trainer keeps them
+    for each structure it has met, and `start` only gives every variable of the graph its first value again, from the
+    seed: a second trial begins at once, and with the very numbers that a fresh process would have.
+
+    Args:
+        training: the photos that weights are learnt from.
+        validation: the photos that score each epoch.
+    """
+
+    def __init__(self, training: PhotoSet, validation: PhotoSet):
+        self.training, self.validation = training, validation
+        self.mean_chroma = training.chroma.mean(axis=(0, 1, 2))
+        self._steps: dict[tuple[Any, ...], _Step] = {}
+
+    def start(self, config: Config, seed: int) -> None:
+        """Begin a model anew.
+
+        Args:
+            config: its settings.
+            seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
+        """
+        kind = (config.structure, config.batching)
+        if kind not in self._steps:
+            self._steps[kind] = _Step(config)
+        self.config, self.seed, self.epochs = config, seed, 0
+        self._step = self._steps[kind]
+        weights, order = np.random.SeedSequence(seed).spawn(2)
+        self._step.reset(config, weights)
+        self._order = np.random.default_rng(order)
+
+    def epoch(self, on_step: Callable[[int, int], None] = lambda done, boxes: None) -> dict[str, float]:
+        """Train one epoch and score it.
+
+        Args:
+            on_step: told after each step how many boxes are done, of how many.
+
+        Returns:
+            `epoch` (from 1), `boxes` trained on, `train_seconds`, `seconds` (with scoring), `train_loss` and its parts
+            `train_mse`, `train_norm`, `train_kl`, `train_l2`, and the figures of `model.score.scores`.
+
+        Raises:
+            DivergedError: a loss or a score is no finite number.
+        """
+        begun = time.perf_counter()
+        self._step.totals.assign(tf.zeros_like(self._step.totals))
+        boxes = steps = 0
+        batches = list(self._batches())
+        size = len(batches[0]) * (1 if self.config.batching == "boxes" else BOXES)
+        for batch in batches:
+            self._step.run(*self._tensors(batch))
+            steps, boxes = steps + 1, boxes + size
+            on_step(boxes, len(batches) * size)
+        totals = self._step.totals.numpy() / steps
+        trained = time.perf_counter()
+        self.epochs += 1
+        figures = {f"train_{name}": float(value) for name, value in zip(loss.PARTS, totals, strict=True)}
+        self._require_finite(figures)
+        figures |= scores(self.draw(), self.validation.chroma, self.mean_chroma)
+        self._require_finite(figures)
+        seconds = {"train_seconds": trained - begun, "seconds": time.perf_counter() - begun}
+        return {"epoch": self.epochs, "boxes": boxes, **seconds, **figures}
+
+    def draw(self) -> np.ndarray:
+        """Return the model's chroma maps of the validation photos: float32 [n, samples, 14, 14, 2]."""
+        return self._step.colorizer.draw(self.validation.luma, VALIDATION_SAMPLES, VALIDATION_SEED)
+
+    @property
+    def vae(self) -> keras.Model:
+        """The model in training."""
+        return self._step.network.vae
+
+    def _batches(self) -> Iterator[np.ndarray]:
+        """The epoch's boxes or photos in a new order; those that fill no batch sit this epoch out, as in the log."""
+        count = len(self.training) * (BOXES if self.config.batching == "boxes" else 1)
+        size = min(self.config.batch_size, count)
+        order = self._order.permutation(count)
+        for start in range(0, count - size + 1, size):
+            yield order[start : start + size]
+
+    def _tensors(self, batch: np.ndarray):
+        place = positions(self.config.positions)
+        chroma = self.training.chroma
+        if self.config.batching == "boxes":
+            photos, boxes = np.unique(batch // BOXES, return_inverse=True)
+            windows = contexts(self.training.take(photos).luma, boxes * BOXES + batch % BOXES)
+            views = [windows[:, view, :, :, None] for view in range(len(VIEWS))]
+            return views, place[batch % BOXES], chroma.reshape(-1, 2)[batch]
+        views = [view[..., None] for view in shrunk(self.training.take(batch).luma)]
+        return views, np.tile(place, (len(batch), 1)), chroma[batch].reshape(-1, 2)
+
+    def _require_finite(self, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            if not np.isfinite(value):
+                raise DivergedError(f"diverged in epoch {self.epochs}: {name} is {value}")
+
+
+class _Step:
+    """The traced training step of one structure, with everything that a trial may change in variables.
+
+    Constants of the graph would need a new trace, seconds long, for each new value.
+    """
+
+    def __init__(self, config: Config):
+        self.network = build(config)
+        self.colorizer = Colorizer(self.network, config)
+        self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
+        self._variables = self.network.vae.trainable_variables
+        self._mse_weight, self._clip = tf.Variable(0.0), tf.Variable(0.0)
+        self._seed = tf.Variable(0, dtype=tf.int32)
+        self._rate = _InverseTimeDecay()
+        self._optimizer = keras.optimizers.Adam(self._rate)
+        self._optimizer.build(self._variables)
+        self._dropouts = [layer for layer in _layers(self.network.vae) if isinstance(layer, keras.layers.Dropout)]
+        loose = config.batching == "boxes"
+        sides = [WINDOW if loose else view.side for view in VIEWS]
+        views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
+        place, chroma = tf.TensorSpec([None, config.positions]), tf.TensorSpec([None, 2])
+        self.run = tf.function(self._run, input_signature=[views, place, chroma])
+
+    def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
+        """Give every variable the value that a fresh process would give it."""
+        rng = np.random.default_rng(seed)
+        for variable in self._variables:
+            draw = int(rng.integers(2**31))
+            glorot = keras.initializers.GlorotUniform(draw)
+            variable.assign(glorot(variable.shape) if len(variable.shape) > 1 else tf.zeros(variable.shape))
+        for layer in self._dropouts:
+            layer.seed_generator.state.assign(rng.integers(2**31, size=2))
+        self._seed.assign(int(rng.integers(2**31)))
+        for variable in self._optimizer.variables:
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        self._mse_weight.assign(config.mse_weight)
+        self._clip.assign(config.clip)
+        self._rate.start.assign(config.learning_rate)
+        self._rate.decay.assign(config.decay)
+
+    def _run(self, views, place, chroma):
+        seed = tf.stack([self._seed, tf.cast(self._optimizer.iterations.value, tf.int32)])
+        noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
+        with tf.GradientTape() as tape:
+            painted, mean, log_variance = self.network.vae([*views, place, noise], training=True)
+            l2 = tf.add_n(self.network.vae.losses)
+            parts = loss.parts(chroma, painted, mean, log_variance, self._mse_weight, l2)
+            total = parts[0]
+        gradients = tape.gradient(total, [variable.value for variable in self._variables])
+        scale = tf.minimum(1.0, self._clip / tf.linalg.global_norm(gradients))
+        scale = tf.where(self._clip > 0, scale, 1.0)
+        self._optimizer.apply([gradient * scale for gradient in gradients], self._variables)
+        self.totals.assign_add(parts)
+
+
+class _InverseTimeDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """start / (1 + decay x step), with both in variables."""
+
+    def __init__(self):
+        self.start, self.decay = tf.Variable(0.0), tf.Variable(0.0)
+
+    def __call__(self, step):
+        return self.start / (1 + self.decay * tf.cast(step, tf.float32))
+
+    def get_config(self):
+        return {}
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
+        else:
+            yield layer

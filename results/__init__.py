@@ -1,0 +1,1 @@
+"""Trials become what people read and look at: tables, the best model, evaluations, pictures. Never needs Ray."""

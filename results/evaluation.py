@@ -1,0 +1,155 @@
+"""A model's colours for photos: measured against the truth, and as pictures."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from data_tools.colour import SIDE, grey, luma, paint, spread
+from data_tools.photos import PhotoSet, read_photo, resize
+from model.checkpoint import load
+from model.score import scores
+from results.contact_sheet import contact_sheet
+
+METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
+STRIP = 512
+"""Rows painted at once: a photo of 50 megapixels would take gigabytes as vectors."""
+
+Progress = Callable[[Iterable], Iterable]
+
+
+def evaluate(
+    checkpoint: Path,
+    photos: PhotoSet,
+    truth: NDArray[np.uint8],
+    out: Path,
+    *,
+    samples: int = 5,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> dict[str, Any]:
+    """Colorize photos whose colours are known, and write figures and pictures.
+
+    Args:
+        checkpoint: folder of a model.
+        photos: n test photos.
+        truth: uint8 [n, 112, 112, 3], the same photos.
+        out: folder for `metrics.json`, `metrics.csv`, `colorized/` and `contact-sheet.png`.
+        samples: colorizations a photo, 1 or more.
+        seed: of the latent vectors.
+        progress: wraps the photos, to show how far it is.
+
+    Returns:
+        What `metrics.json` holds: `all`, a dictionary of the metrics, and `photos`, a list of them with `photo`; a
+        photo's figures are means over its samples.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+    """
+    settings, colorizer = load(checkpoint)
+    drawn = colorizer.draw(photos.luma, samples, seed)
+    mean_chroma = np.array(settings.mean_chroma, np.float32)
+    (out / "colorized").mkdir(parents=True, exist_ok=True)
+    rows, pictures = [], []
+    names = _file_names(photos.names)
+    for index in progress(range(len(photos))):
+        painted = paint(photos.luma[index], spread(drawn[index]))
+        figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
+        pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
+        figures |= dict(zip(METRICS[3:], map(float, pixels), strict=True))
+        rows.append({"photo": photos.names[index], **{name: figures[name] for name in METRICS}})
+        for number, sample in enumerate(painted, 1):
+            Image.fromarray(sample).save(out / "colorized" / f"{names[index]}-{number}.png")
+        pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
+
+    overall = scores(drawn, photos.chroma, mean_chroma)
+    overall |= {name: float(np.mean([row[name] for row in rows])) for name in METRICS[3:]}
+    report: dict[str, Any] = {
+        "model": settings.origin,
+        "samples": samples,
+        "seed": seed,
+        "all": {name: overall[name] for name in METRICS},
+        "photos": rows,
+    }
+    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    with (out / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*rows, {"photo": "all", **report["all"]}])
+    headings = ["truth", "grey", *(f"sample {number}" for number in range(1, samples + 1))]
+    labels = [
+        f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
+        for name, row in zip(names, rows, strict=True)
+    ]
+    contact_sheet(pictures, headings, labels).save(out / "contact-sheet.png")
+    return report
+
+
+def _picture_metrics(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Mean CIEDE2000, PSNR in dB and SSIM of two photos, uint8 [112, 112, 3]."""
+    delta_e = float(deltaE_ciede2000(rgb2lab(truth), rgb2lab(painted)).mean())
+    # Equal photos have an infinite PSNR, which JSON cannot hold: 100 dB is far above what 8 bits can tell apart.
+    psnr = 100.0 if np.array_equal(truth, painted) else float(peak_signal_noise_ratio(truth, painted))
+    return delta_e, psnr, float(structural_similarity(truth, painted, channel_axis=-1))
+
+
+def colorize(
+    checkpoint: Path, paths: Sequence[Path], out: Path, *, samples: int = 1, seed: int = 0, progress: Progress = iter
+) -> list[Path]:
+    """Colorize photos at their own size: the colours are the model's, the luma is the photo's.
+
+    Args:
+        checkpoint: folder of a model.
+        paths: photos, grey or not; their own colours are not looked at.
+        out: folder for the PNG files.
+        samples: colorizations a photo, 1 or more.
+        seed: of the latent vectors.
+        progress: wraps the paths, to show how far it is.
+
+    Returns:
+        The files written.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+        PhotoError: a photo cannot be read; those before it are written.
+    """
+    _, colorizer = load(checkpoint)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    names = dict(zip(paths, _file_names([str(path) for path in paths]), strict=True))
+    for path in progress(paths):
+        photo = read_photo(path)
+        small = grey(resize(Image.fromarray(photo)))
+        drawn = colorizer.draw(small[None].astype(np.float32) / np.float32(255), samples, seed)[0]
+        for number, boxes in enumerate(drawn, 1):
+            file = out / (f"{names[path]}.png" if samples == 1 else f"{names[path]}-{number}.png")
+            Image.fromarray(_paint_large(photo, spread(boxes))).save(file)
+            written.append(file)
+    return written
+
+
+def _paint_large(photo: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay colours, float32 [112, 112, 2], on a photo of any size, uint8 [h, w, 3]."""
+    height, width = photo.shape[:2]
+    painted = np.empty_like(photo)
+    channels = [Image.fromarray(np.ascontiguousarray(pixels[..., axis])) for axis in range(2)]
+    for top in range(0, height, STRIP):
+        bottom = min(top + STRIP, height)
+        box = (0, top * SIDE / height, SIDE, bottom * SIDE / height)
+        size = (width, bottom - top)
+        strip = [channel.resize(size, Image.Resampling.BILINEAR, box=box) for channel in channels]
+        painted[top:bottom] = paint(luma(photo[top:bottom]), np.stack([np.asarray(part) for part in strip], axis=-1))
+    return painted
+
+
+def _file_names(names: Sequence[str]) -> list[str]:
+    """A file name for each photo, its own where no other photo has it too."""
+    stems = [Path(name).stem for name in names]
+    return [f"{stem}-of-{index}" if stems.count(stem) > 1 else stem for index, stem in enumerate(stems)]

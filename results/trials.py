@@ -1,0 +1,238 @@
+"""The trial table: a pure function from the study to rows, and its formats."""
+
+import ast
+import csv
+import difflib
+import io
+import json
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.table import Table
+
+from data_tools.errors import UserError
+from model.score import OBJECTIVES, better
+
+Row = dict[str, Any]
+
+STATES = {
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+FIGURES = ("train_loss", "chroma_mse", "skill", "chroma_ratio")
+EPOCH = "epoch-"
+"""Begins the name of the user attribute that holds the figures of one epoch."""
+
+
+def epochs(trial: FrozenTrial) -> list[dict[str, Any]]:
+    """Return a trial's figures, an entry an epoch, in order."""
+    recorded = [value for name, value in trial.user_attrs.items() if name.startswith(EPOCH)]
+    return sorted(recorded, key=lambda figures: figures["epoch"])
+
+
+def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
+    """Return the figures of a trial's best epoch, whose weights are its checkpoint; None before the first."""
+    best: dict[str, Any] | None = None
+    for figures in epochs(trial):
+        if better(objective, figures[objective], best[objective] if best else None):
+            best = figures
+    return best
+
+
+def rows(study: optuna.Study) -> list[Row]:
+    """Return the trials of a study as rows, the best first.
+
+    A trial's figures are those of its best epoch. A failed trial has no score, whatever it reached before, and comes
+    last; so do trials without a finished epoch.
+
+    Returns:
+        Dictionaries with the same keys each: `trial`, `state`, `score`, `preset`, each searched parameter by its name,
+        `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
+    """
+    objective = study.user_attrs["objective"]
+    parameters = study.user_attrs["parameters"]
+    table = []
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.WAITING:
+            continue
+        best = best_epoch(trial, objective) or {}
+        trained = epochs(trial)
+        attributes = trial.user_attrs
+        score = None if trial.state == TrialState.FAIL else best.get(objective)
+        table.append(
+            {
+                "trial": trial.number,
+                "state": STATES[trial.state],
+                "score": score,
+                "preset": attributes.get("preset"),
+                **{name: trial.params.get(name) for name in parameters},
+                "epochs": len(trained),
+                "seconds": sum(figures["seconds"] for figures in trained),
+                **{name: best.get(name) for name in FIGURES},
+                "host": attributes.get("host"),
+                "error": attributes.get("error"),
+            }
+        )
+    return sort(table, "score", descending=OBJECTIVES[objective] == "maximize")
+
+
+def sort(table: list[Row], column: str, descending: bool = False) -> list[Row]:
+    """Return rows ordered by a column; rows without a value come last either way."""
+    if table:
+        _check_column(column, table[0])
+    present = [row for row in table if row[column] is not None]
+    absent = [row for row in table if row[column] is None]
+    # Numbers and words can meet in one column: words come after.
+    key: Callable[[Row], Any] = lambda row: (isinstance(row[column], str), row[column])  # noqa: E731
+    return sorted(present, key=key, reverse=descending) + absent
+
+
+def where(table: list[Row], condition: str) -> list[Row]:
+    """Return the rows that meet a condition.
+
+    Args:
+        table: rows.
+        condition: comparisons of columns with values, joined with `and`, `or`, `not` and brackets, as in
+            "skip == true and epochs >= 5" or "activation in ('silu', 'gelu')". A missing value meets only `== none`
+            and `!=`.
+
+    Raises:
+        UserError: it is no such condition, or names a column that is not there.
+    """
+    try:
+        tree = ast.parse(condition, mode="eval").body
+    except SyntaxError as error:
+        raise UserError(f"--where {condition!r}: not understood at character {error.offset}") from None
+    columns = table[0] if table else {}
+    return [row for row in table if _holds(tree, row, columns, condition)]
+
+
+_WORDS = {"true": True, "false": False, "none": None, "null": None}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.In: lambda value, values: value in values,
+    ast.NotIn: lambda value, values: value not in values,
+}
+
+
+def _holds(node: ast.expr, row: Row, columns: Row, condition: str) -> bool:
+    def inner(child: ast.expr) -> bool:
+        return _holds(child, row, columns, condition)
+
+    if isinstance(node, ast.BoolOp):
+        return (all if isinstance(node.op, ast.And) else any)(inner(child) for child in node.values)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return not inner(node.operand)
+    if isinstance(node, ast.Compare):
+        values = [_value(child, row, columns, condition) for child in (node.left, *node.comparators)]
+        pairs = zip(values, node.ops, values[1:], strict=False)
+        return all(_compare(op, left, right, condition) for left, op, right in pairs)
+    return bool(_value(node, row, columns, condition))
+
+
+def _compare(op: ast.cmpop, left: Any, right: Any, condition: str) -> bool:
+    if type(op) not in _COMPARISONS:
+        raise UserError(f"--where {condition!r}: use ==, !=, <, <=, >, >=, in or not in")
+    if not isinstance(op, (ast.Eq, ast.NotEq)) and (left is None or right is None):
+        return False
+    try:
+        return bool(_COMPARISONS[type(op)](left, right))
+    except TypeError:
+        raise UserError(f"--where {condition!r}: {left!r} and {right!r} cannot be compared so") from None
+
+
+def _value(node: ast.expr, row: Row, columns: Row, condition: str) -> Any:
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Name):
+        if node.id.lower() in _WORDS:
+            return _WORDS[node.id.lower()]
+        if columns:
+            _check_column(node.id, columns)
+        return row[node.id]
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand, row, columns, condition)
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return [_value(child, row, columns, condition) for child in node.elts]
+    raise UserError(f"--where {condition!r}: {ast.unparse(node)!r} is neither a column nor a value")
+
+
+def choose(table: list[Row], columns: Sequence[str]) -> list[Row]:
+    """Return rows with the given columns only, in that order."""
+    for column in columns:
+        if table:
+            _check_column(column, table[0])
+    return [{column: row[column] for column in columns} for row in table]
+
+
+def _check_column(column: str, columns: Row) -> None:
+    if column not in columns:
+        near = difflib.get_close_matches(column, list(columns), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(columns)}"
+        raise UserError(f"no column {column!r}: {hint}")
+
+
+def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
+    """Return the row of one colour for everything: what a model must beat to have learnt anything."""
+    figures = study.user_attrs["zero_line"]
+    row = {"trial": "zero", "state": "one colour", "score": figures[study.user_attrs["objective"]], **figures}
+    return {column: row.get(column) for column in columns}
+
+
+def to_json(table: list[Row]) -> str:
+    """Return rows as a JSON list of objects."""
+    return json.dumps(table, indent=2)
+
+
+def to_csv(table: list[Row]) -> str:
+    """Return rows as CSV with a heading."""
+    if not table:
+        return ""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue().rstrip("\n")
+
+
+def to_markdown(table: list[Row]) -> str:
+    """Return rows as a Markdown table."""
+    if not table:
+        return ""
+    lines = [list(table[0]), ["---"] * len(table[0]), *([shown(value) for value in row.values()] for row in table)]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def to_table(table: list[Row], title: str) -> Table:
+    """Return rows as a table for the terminal; columns without any value are left out."""
+    columns = [column for column in (table[0] if table else {}) if any(row[column] is not None for row in table)]
+    drawn = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        numbers = all(row[column] is None or isinstance(row[column], (int, float)) for row in table)
+        drawn.add_column(column, justify="right" if numbers else "left", no_wrap=column != "error")
+    for row in table:
+        style = {"pruned": "dim", "failed": "red", "one colour": "italic"}.get(str(row.get("state")))
+        drawn.add_row(*(shown(row[column]) for column in columns), style=style)
+    return drawn
+
+
+def shown(value: Any) -> str:
+    """Return a value as people read it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)

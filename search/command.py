@@ -1,0 +1,550 @@
+"""The command `huetune`.
+
+Each verb imports what it needs when it is called: TensorFlow and Ray take seconds that a table should not wait for.
+"""
+
+import datetime
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from data_tools.errors import StorageError, UserError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+GARDEN = 96
+"""Scenes of the built-in garden that a search takes unless told otherwise."""
+
+_FOLDER = click.Path(path_type=Path)
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console that takes a pipe or a file for a wide terminal, so that no table is cut to 80 columns there."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=240)
+
+
+_out, _err = _console(), _console(stderr=True)
+
+
+def _say(text: str, style: str | None = None, console: Console = _out) -> None:
+    """Print a line as it is, whatever brackets and numbers are in it."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command, and end with the exit code that says what happened."""
+    try:
+        code = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except UserError as error:
+        _say(f"huetune: {error}", "red", _err)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("huetune: interrupted", console=_err)
+        code = 130
+    except BrokenPipeError:
+        # `huetune trials | head`: the reader has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code or 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="huetune")
+def cli() -> None:
+    """Find the VAE that colorizes your photos best, and how sure that is."""
+
+
+def _shared(*options: Callable) -> Callable:
+    def decorate(verb: Callable) -> Callable:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return decorate
+
+
+_storage = click.option("--storage", type=_FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
+_photo_options = _shared(
+    click.option("--photos", type=_FOLDER, help="Folder of photos, searched through its subfolders."),
+    click.option(
+        "--garden", type=click.IntRange(2), help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]"
+    ),
+    click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip."),
+    click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
+)
+_seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+
+
+@cli.command()
+@_photo_options
+@click.option("--limit", type=click.IntRange(2), help="Use only the first N photos.")
+@click.option("--name", help="Name of the run.  [default: the date and time]")
+@_storage
+@click.option("--trials", type=click.IntRange(1), help="Trials in all.  [default: 12; grid: all its points]")
+@click.option("--epochs", type=click.IntRange(1), default=8, show_default=True, help="Epochs of a complete trial.")
+@click.option("--objective", default="chroma_mse", show_default=True, help="Figure on held-out photos to rank by.")
+@click.option("--searcher", type=click.Choice(["tpe", "random", "grid"]), default="tpe", show_default=True)
+@click.option("--scheduler", type=click.Choice(["asha", "none"]), default="asha", show_default=True)
+@click.option("--cpus-per-trial", type=float, default=1.0, show_default=True)
+@click.option("--gpus-per-trial", type=float, default=0.0, show_default=True)
+@click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]")
+@_seed
+@click.option("--space", type=_FOLDER, help="TOML file of what to vary.")
+@click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
+@click.option("--warm-start", help="Presets to try first, or none.  [default: model-1,model-2,model-3]")
+@click.option("--study", help="Database URL of the study.  [default: study.db in the run's folder]")
+@click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+def search(
+    photos: Path | None,
+    garden: int | None,
+    classes: str | None,
+    strict: bool,
+    limit: int | None,
+    batching: Any,
+    space: Path | None,
+    warm_start: str | None,
+    trials: int | None,
+    name: str | None,
+    quiet: bool,
+    **asked: Any,
+) -> int:
+    """Search for the settings that colorize photos best.
+
+    Example: huetune search --photos flowers --name roses --trials 30
+    """
+    from data_tools.split import split
+    from model.config import PRESETS, batched
+    from search.space import DEFAULT, parse, read_space
+
+    base = batched(PRESETS["model-2"], batching)
+    chosen = read_space(space, base) if space else parse(DEFAULT, base)
+    presets = _words("model-1,model-2,model-3" if warm_start is None else warm_start)
+    presets = () if presets == ("none",) else presets
+    for preset in presets:
+        if warm_start and preset in PRESETS and chosen.point(preset) is None:
+            raise UserError(f"--warm-start {preset}: is outside of the space; leave it out or widen the space")
+    if trials is None:
+        trials = len(chosen.grid()) + len(presets) if asked["searcher"] == "grid" else 12
+    name = name or datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
+
+    from search.launch import Search, launch
+
+    wanted = Search(name=name, space=chosen, warm_start=presets, trials=trials, **asked)
+    read, source = _read_photos(photos, garden, classes, strict, quiet)
+    parts = split(read.take(range(min(len(read), limit or len(read)))), wanted.seed)
+    if not quiet:
+        counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
+        _say(f"{len(read)} photos from {source}: {counts}")
+    outcome = launch(wanted, parts, _out, source=source, quiet=quiet)
+    if not quiet:
+        _show_trials(outcome.run, top=10)
+        _show_next(outcome.run)
+    return 130 if outcome.interrupted else 0
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def _read_photos(photos: Path | None, garden: int | None, classes: str | None, strict: bool, quiet: bool = False):
+    """The photos that the options of `_photo_options` mean, and where they are from."""
+    from data_tools.photos import load
+
+    if photos and garden:
+        raise UserError("--photos and --garden: choose one of them")
+    if not photos:
+        if classes:
+            raise UserError("--classes: goes with --photos")
+        return _garden_photos(garden or GARDEN), "the built-in garden"
+    from data_tools.errors import PhotoError
+    from data_tools.photos import find_photos
+
+    paths = find_photos(photos, _words(classes))
+    read, _, left_out = load(paths, progress=_bar("reading photos", len(paths), quiet))
+    if left_out and strict:
+        raise PhotoError(left_out[0])
+    if left_out and not quiet:
+        _tell_left_out(left_out)
+    return read, str(photos)
+
+
+def _garden_photos(count: int):
+    from data_tools.garden import garden
+    from data_tools.photos import prepare
+
+    return prepare(garden(count), [f"garden-{index:04}.png" for index in range(count)])
+
+
+def _tell_left_out(left_out: list[str], most: int = 10) -> None:
+    for line in left_out[:most]:
+        _say(f"left out: {line}", "yellow", _err)
+    if len(left_out) > most:
+        _say(f"left out: {len(left_out) - most} more; see them with `huetune data check`", "yellow", _err)
+
+
+def _bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iterable]:
+    hidden = quiet or not _err.is_terminal
+    return lambda items: track(items, what, total=total, console=_err, transient=True, disable=hidden)
+
+
+def _show_trials(run: Any, top: int | None = None) -> None:
+    from results.trials import rows, to_table, zero_row
+
+    study = run.study()
+    table = rows(study)
+    if table:
+        left = f", the best {top} of {len(table)}" if top and len(table) > top else ""
+        _out.print(to_table([*table[:top], zero_row(study, list(table[0]))], f"{run.name}{left}"))
+
+
+def _show_next(run: Any) -> None:
+    command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
+    folder = os.path.relpath(run.folder)
+    _say(f"\nEverything is in {folder}. Next:")
+    for words in (
+        "trials {}",
+        "best {} --export best-model",
+        "evaluate {} --photos DIR",
+        "colorize {} PHOTO --out DIR",
+    ):
+        _say(f"  {command} {words.format(folder)}")
+
+
+@cli.command("list")
+@_storage
+def list_(storage: Path) -> None:
+    """List the runs of a storage, the newest last."""
+    from results.run import list_runs
+    from results.trials import rows, shown
+
+    for run in list_runs(storage):
+        try:
+            table = rows(run.study())
+        except StorageError as error:
+            _say(f"{run.name}  {error}", "red")
+            continue
+        states = [row["state"] for row in table]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials"
+        best = next((row for row in table if row["score"] is not None), None)
+        score = f"  best {shown(best['score'])}, trial {best['trial']}" if best else ""
+        _say(f"{run.name}  {run.manifest['started']}  {counts}{score}")
+
+
+@cli.command()
+@click.argument("run")
+@_storage
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
+@click.option("--sort", "column", help="Column to sort by.  [default: score, the best first]")
+@click.option("--descending", is_flag=True, help="Sort the other way round.")
+@click.option("--columns", help="Columns to show, as in trial,score,skip.")
+@click.option("--where", "condition", help='Rows to show, as in "skip == true and epochs >= 5".')
+def trials(
+    run: str, storage: Path, form: str, column: str | None, descending: bool, columns: str | None, condition: str | None
+) -> None:
+    """Show the trials of a run, also while it runs.
+
+    Example: huetune trials roses --where "skip == true and epochs >= 5" --format csv
+    """
+    from results import trials as tables
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    study = found.study()
+    table = tables.rows(study)
+    if condition:
+        table = tables.where(table, condition)
+    if column:
+        table = tables.sort(table, column, descending)
+    if columns:
+        table = tables.choose(table, _words(columns))
+    if form == "json":
+        click.echo(tables.to_json(table))
+    elif form == "csv":
+        click.echo(tables.to_csv(table))
+    elif not table:
+        click.echo(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
+    else:
+        table.append(tables.zero_row(study, list(table[0])))
+        if form == "markdown":
+            click.echo(tables.to_markdown(table))
+        else:
+            _out.print(tables.to_table(table, found.name))
+
+
+@cli.command()
+@click.argument("run")
+@_storage
+@click.option("--export", "folder", type=_FOLDER, help="Copy the model to this new folder.")
+def best(run: str, storage: Path, folder: Path | None) -> None:
+    """Show the best complete trial of a run, and export its model.
+
+    Example: huetune best roses --export best-model
+    """
+    from model.checkpoint import read
+    from results import export
+    from results.run import find_run
+    from results.trials import shown
+
+    row, path = export.best(find_run(run, storage))
+    checkpoint = read(path)
+    for name, value in row.items():
+        if value is not None:
+            _say(f"{name:14} {shown(value)}")
+    _say(f"{'best epoch':14} {checkpoint.figures['epoch']}")
+    _say(f"{'seed':14} {checkpoint.seed}")
+    _say(f"{'checkpoint':14} {os.path.relpath(path)}")
+    if folder:
+        export.export(path, folder)
+        _say(f"{'exported to':14} {folder}")
+
+
+@cli.command()
+@click.argument("run_or_export")
+@_storage
+@click.option("--photos", type=_FOLDER, required=True, help="Folder of test photos.")
+@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+@click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
+@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
+@_seed
+@click.option("--out", type=_FOLDER, help="Folder for figures and pictures.  [default: evaluation, in the run]")
+def evaluate(
+    run_or_export: str,
+    storage: Path,
+    photos: Path,
+    classes: str | None,
+    strict: bool,
+    samples: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Colorize test photos and measure how near the truth they come.
+
+    Example: huetune evaluate roses --photos test-photos
+    """
+    from data_tools.errors import PhotoError
+    from data_tools.photos import find_photos, load
+    from results import evaluation
+    from results.export import find_model
+    from results.trials import shown
+
+    path, usual = find_model(run_or_export, storage)
+    paths = find_photos(photos, _words(classes))
+    read, truth, left_out = load(paths, progress=_bar("reading photos", len(paths)))
+    if left_out and (strict or not len(read)):
+        raise PhotoError(left_out[0])
+    _tell_left_out(left_out)
+    out = out or usual
+    _import_tensorflow()
+    report = evaluation.evaluate(
+        path, read, truth, out, samples=samples, seed=seed, progress=_bar("colorizing", len(read))
+    )
+    for name, value in report["all"].items():
+        _say(f"{name:14} {shown(value)}")
+    _say(f"{len(read)} photos, {samples} samples each: {os.path.relpath(out)}/contact-sheet.png")
+
+
+@cli.command()
+@click.argument("run_or_export")
+@click.argument("photos", nargs=-1, required=True, type=_FOLDER)
+@_storage
+@click.option("--out", type=_FOLDER, required=True, help="Folder for the colorized photos.")
+@click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations a photo.")
+@_seed
+def colorize(run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int) -> None:
+    """Colorize grey photos at their own size.
+
+    Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
+    """
+    from data_tools.photos import check_readable
+    from results import evaluation
+    from results.export import find_model
+
+    path, _ = find_model(run_or_export, storage)
+    check_readable(photos)
+    _import_tensorflow()
+    written = evaluation.colorize(
+        path, photos, out, samples=samples, seed=seed, progress=_bar("colorizing", len(photos))
+    )
+    for file in written:
+        click.echo(file)
+
+
+@cli.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def presets(form: str) -> None:
+    """Show the log's models: their settings and parameter counts."""
+    _import_tensorflow()
+    from model.network import preset_rows
+    from results.trials import to_json, to_table
+
+    rows = preset_rows()
+    if form == "json":
+        click.echo(to_json(rows))
+    else:
+        _out.print(to_table(rows, "presets"))
+
+
+@cli.command()
+@click.option("--preset", default="model-2", show_default=True, help="See `huetune presets`.")
+@_photo_options
+@click.option("--limit", type=click.IntRange(1), help="Train on the first N photos, hold out the rest, as the log did.")
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--batching", type=click.Choice(["boxes", "photos"]), default="boxes", show_default=True)
+@_seed
+@click.option("--out", type=_FOLDER, help="New folder for model and log.  [default: trained/PRESET]")
+def train(
+    preset: str,
+    photos: Path | None,
+    garden: int | None,
+    classes: str | None,
+    strict: bool,
+    limit: int | None,
+    epochs: int,
+    batching: Any,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Train one preset, by default as the log did: in batches of 32 loose boxes.
+
+    Example: huetune train --preset model-2 --photos flowers --limit 100
+    """
+    from data_tools.split import first, split
+    from model.config import PRESETS, batched
+
+    if preset not in PRESETS:
+        raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    out = out or Path("trained") / preset
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StorageError(f"{str(out)!r}: is not empty; choose another --out")
+    read, source = _read_photos(photos, garden, classes, strict)
+    parts = split(read, seed, test=0) if limit is None else first(read, limit)
+    _say(f"{preset}: {len(parts.training)} photos from {source}, {len(parts.validation)} held out")
+
+    _import_tensorflow()
+    from model.checkpoint import Checkpoint, save
+    from model.score import better, zero_line
+    from model.training import Trainer
+
+    trainer = Trainer(parts.training, parts.validation)
+    trainer.start(batched(PRESETS[preset], batching), seed)
+    counts = {"training": len(parts.training), "validation": len(parts.validation), "test": 0}
+    lines, best = [], None
+    for epoch in range(1, epochs + 1):
+        with _epoch_bar(f"epoch {epoch}/{epochs}") as on_step:
+            figures = trainer.epoch(on_step)
+        _say(epoch_line(figures, epochs))
+        lines.append(figures)
+        if better("chroma_mse", figures["chroma_mse"], best):
+            best = figures["chroma_mse"]
+            mean_chroma = tuple(map(float, trainer.mean_chroma))
+            origin = {"preset": preset, "objective": "chroma_mse"}
+            told = {**counts, "fingerprint": parts.fingerprint}
+            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, told, origin), trainer.vae)
+        (out / "log.json").write_text(json.dumps(lines, indent=2) + "\n")
+    zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
+    _say(f"one colour for everything: chroma_mse {zero:.4f}. The best epoch is in {out}")
+
+
+def _epoch_bar(label: str):
+    import contextlib
+
+    from rich.progress import Progress
+
+    @contextlib.contextmanager
+    def bar():
+        with Progress(console=_err, transient=True, disable=not _err.is_terminal) as progress:
+            task = progress.add_task(label)
+            yield lambda done, boxes: progress.update(task, completed=done, total=boxes)
+
+    return bar()
+
+
+def epoch_line(figures: dict[str, float], epochs: int) -> str:
+    """Return a line of the training log."""
+    parts = ", ".join(f"{name} {figures['train_' + name]:.4f}" for name in ("mse", "norm", "kl", "l2"))
+    scores = ", ".join(f"{name} {figures[name]:.4f}" for name in ("chroma_mse", "skill", "chroma_ratio"))
+    head = f"epoch {figures['epoch']}/{epochs}  {figures['boxes']} boxes  {figures['seconds']:.0f} s"
+    return f"{head}  loss {figures['train_loss']:.4f} ({parts})  held out: {scores}"
+
+
+def _import_tensorflow() -> None:
+    """Import TensorFlow without its greetings, which come before its own log level counts."""
+    with tempfile.TemporaryFile() as greetings:
+        terminal = os.dup(2)
+        os.dup2(greetings.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        except BaseException:
+            greetings.seek(0)
+            os.write(terminal, greetings.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+@cli.group()
+def data() -> None:
+    """Make, fetch and check photos."""
+
+
+@data.command()
+@click.option("--count", type=click.IntRange(1), default=GARDEN, show_default=True)
+@click.option("--out", type=_FOLDER, required=True, help="New folder for the scenes.")
+@_seed
+def garden(count: int, out: Path, seed: int) -> None:
+    """Write scenes of the built-in garden as PNG files.
+
+    Example: huetune data garden --count 100 --out garden
+    """
+    from data_tools.garden import write_garden
+
+    write_garden(count, out, seed, progress=_bar("planting", count))
+    click.echo(f"{count} scenes in {out}")
+
+
+@data.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+def check(folder: Path, classes: str | None) -> None:
+    """Say which photos of a folder would be used, and why not the rest.
+
+    Example: huetune data check flowers --classes rose
+    """
+    from data_tools.photos import find_photos, load
+
+    paths = find_photos(folder, _words(classes))
+    read, _, left_out = load(paths, progress=_bar("reading photos", len(paths)))
+    for line in left_out:
+        _say(f"left out: {line}", "yellow")
+    copies = len(read) - len(set(read.digests))
+    _say(f"{len(paths)} files: {len(read)} photos to use, {copies} of them copies; {len(left_out)} left out")
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["flowers"]))
+@click.option("--out", type=_FOLDER, default=Path("photos"), show_default=True, help="Folder for the photos.")
+@click.option("--url", help="Where to download from.  [default: TensorFlow's archive]")
+@click.option("--sha256", help="Checksum of the archive.  [default: that of TensorFlow's]")
+def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
+    """Download TensorFlow's 3,670 photos of flowers, CC BY, 218 MiB.
+
+    Example: huetune data fetch flowers --out photos
+    """
+    from data_tools.flowers import fetch_flowers
+
+    folder = fetch_flowers(out, **{key: value for key, value in (("url", url), ("sha256", sha256)) if value})
+    click.echo(f"photos in {folder}; use them with --photos {folder}")
