@@ -16,7 +16,7 @@ from data_tools.colour import SIDE, chroma_map, grey
 from data_tools.errors import PhotoError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Pillow's decoders that a photo may reach; naming them keeps files from the rarer, less tested ones."""
 LARGEST = 50_000_000
 """Pixels of the largest photo that is decoded."""
@@ -93,7 +93,7 @@ def find_photos(folder: Path, classes: Sequence[str] = ()) -> list[Path]:
             folders.add(name)
         if not classes or name in classes:
             paths += photos
-    missing = sorted(set(classes) - folders)
+    missing = sorted(set(classes) - folders) if folders else []
     if missing:
         raise PhotoError(f"no photos of class {missing[0]!r} in {str(folder)!r}: it has {', '.join(sorted(folders))}")
     if not paths:
@@ -147,6 +147,8 @@ def resize(photo: Image.Image) -> NDArray[np.uint8]:
 
 def _open(path: Path) -> Image.Image:
     where = repr(str(path))
+    if not _is_file(path):
+        raise PhotoError(f"{where}: is not there, or not a file")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
@@ -159,7 +161,7 @@ def _open(path: Path) -> Image.Image:
         raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
     except Image.DecompressionBombError:
         raise PhotoError(f"{where}: more than {LARGEST:,} pixels; shrink it first") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
         raise PhotoError(f"{where}: cannot be read ({error})") from None
 
 
@@ -169,7 +171,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64)
         image = Image.fromarray((np.clip(values, 0, 65535) // 257).astype(np.uint8))
     if image.mode == "F":
-        raise PhotoError("floating point pixels have no known white; save it as 8 or 16 bits")
+        raise ValueError("floating point pixels have no known white; save it as 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

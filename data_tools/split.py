@@ -51,7 +51,7 @@ def split(photos: PhotoSet, seed: int, validation: float = 0.2, test: float = 0.
     order = sorted(set(photos.digests), key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
     if len(order) < 2:
         raise PhotoError(f"at least two different photos are needed to hold one out, received {len(order)}")
-    held_out = max(1, round(validation * len(order)))
+    held_out = min(max(1, round(validation * len(order))), len(order) - 1)
     last = min(round(test * len(order)), len(order) - held_out - 1)
     parts = {digest: 1 if rank < held_out else 2 if rank < held_out + last else 0 for rank, digest in enumerate(order)}
     part = np.array([parts[digest] for digest in photos.digests])

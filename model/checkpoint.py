@@ -5,11 +5,15 @@ import os
 import platform
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from data_tools.errors import CheckpointError
 from model.config import Config
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SETTINGS = "settings.json"
-WEIGHTS = "model.weights.h5"
+WEIGHTS = "weights.npz"
 PARTS = ("huetune", "tensorflow", "keras", "numpy", "pillow")
 
 
@@ -69,7 +73,7 @@ def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        vae.save_weights(draft / WEIGHTS)
+        np.savez(draft / WEIGHTS, **{weight.path: weight.numpy() for weight in vae.trainable_weights})
         (draft / SETTINGS).write_text(json.dumps({"schema": SCHEMA, **asdict(checkpoint)}, indent=2) + "\n")
         for path in (draft / WEIGHTS, draft / SETTINGS, draft):
             _flush(path)
@@ -128,12 +132,24 @@ def load(folder: Path) -> tuple[Checkpoint, "Colorizer"]:
 
     checkpoint = read(folder)
     network = build(checkpoint.config)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"{str(folder)!r}: it has no {WEIGHTS}; export the model again")
-    try:
-        network.vae.load_weights(weights)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{str(weights)!r}: damaged or of another model ({reason})") from None
+    _load_weights(folder / WEIGHTS, network.vae)
     return checkpoint, Colorizer(network, checkpoint.config)
+
+
+def _load_weights(path: Path, vae: "keras.Model") -> None:
+    """Set every weight from a file that holds these and no others.
+
+    Keras's own `load_weights` leaves a layer that the file does not know at its random values, with a warning.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            values = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise CheckpointError(f"{str(path)!r}: is not there; export the model again") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{str(path)!r}: damaged ({error}); export the model again") from None
+    shapes = {name: value.shape for name, value in values.items()}
+    if shapes != {weight.path: tuple(weight.shape) for weight in vae.trainable_weights}:
+        raise CheckpointError(f"{str(path)!r}: holds the weights of another model than {SETTINGS} describes")
+    for weight in vae.trainable_weights:
+        weight.assign(values[weight.path])

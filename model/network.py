@@ -125,14 +125,14 @@ def build(config: Config) -> Network:
     noise = keras.Input((LATENT,), name="noise")
     features = keras.Input((len(VIEWS) * CONTEXT,), name="features")
 
-    seen = keras.layers.Concatenate()([_towers(views, place, config, "encoder"), place])
+    seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, "encoder"), place])
     hidden = keras.layers.Dense(64, config.activation, name="encoder_hidden")(seen)
     mean = keras.layers.Dense(LATENT, name="latent_mean")(hidden)
     log_variance = keras.layers.Dense(LATENT, name="latent_log_variance")(hidden)
     encoder = keras.Model([*views, place], [mean, log_variance], name="encoder")
 
     towers = keras.Model([*views, place], _towers(views, place, config, "decoder"), name="decoder_towers")
-    known = keras.layers.Concatenate()([features, latent, place])
+    known = keras.layers.Concatenate(name="decoder_known")([features, latent, place])
     hidden = keras.layers.Dense(96, config.activation, name="decoder_hidden")(known)
     hidden = keras.layers.Dropout(config.dropout, name="decoder_dropout")(hidden)
     chroma = keras.layers.Dense(2, "tanh", name="chroma")(hidden)
@@ -164,18 +164,23 @@ def _tower(pixels, stride: int, config: Config, name: str):
     for depth, filters in enumerate(FILTERS):
         if stride and depth == cut:
             maps = Windows(WINDOW - 2 * depth, stride, name=f"{name}_windows")(maps)
-        regularizer = keras.regularizers.L2(L2)
-        convolve = layers.Conv2D(filters, 3, activation=config.activation, kernel_regularizer=regularizer)
-        maps = layers.Dropout(config.dropout)(convolve(maps))
+        convolve = layers.Conv2D(
+            filters,
+            3,
+            activation=config.activation,
+            kernel_regularizer=keras.regularizers.L2(L2),
+            name=f"{name}_conv_{depth}",
+        )
+        maps = layers.Dropout(config.dropout, name=f"{name}_dropout_{depth}")(convolve(maps))
     if stride and cut == len(FILTERS):
         maps = Windows(WINDOW - 2 * cut, stride, name=f"{name}_windows")(maps)
-    flat = layers.Flatten()(maps)
+    flat = layers.Flatten(name=f"{name}_flat")(maps)
     if config.skip:
         seen = Windows(WINDOW, stride, name=f"{name}_skip")(pixels) if stride else pixels
-        flat = layers.Concatenate()([flat, layers.Flatten()(seen)])
-    merged = layers.Dense(config.merge_units, config.activation)(flat)
-    merged = layers.Dropout(config.dropout)(merged)
-    return layers.Dense(CONTEXT, config.activation)(merged)
+        flat = layers.Concatenate(name=f"{name}_with_view")([flat, layers.Flatten(name=f"{name}_view")(seen)])
+    merged = layers.Dense(config.merge_units, config.activation, name=f"{name}_merge")(flat)
+    merged = layers.Dropout(config.dropout, name=f"{name}_merge_dropout")(merged)
+    return layers.Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)
 
 
 def preset_rows() -> list[dict[str, Any]]:

@@ -182,10 +182,10 @@ def _read_photos(photos: Path | None, garden: int | None, classes: str | None, s
 
 
 def _garden_photos(count: int):
-    from data_tools.garden import garden
+    from data_tools.garden import garden, scene_name
     from data_tools.photos import prepare
 
-    return prepare(garden(count), [f"garden-{index:04}.png" for index in range(count)])
+    return prepare(garden(count), [scene_name(index) for index in range(count)])
 
 
 def _tell_left_out(left_out: list[str], most: int = 10) -> None:

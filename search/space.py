@@ -149,8 +149,6 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
             fixed[name] = entry["value"]
         else:
             domains[name] = _domain(name, entry)
-    if not domains:
-        raise UserError("nothing to search: give at least one setting low and high, or choices")
     for name, values in [
         *((name, [value]) for name, value in fixed.items()),
         *((name, _ends(domain)) for name, domain in domains.items()),
@@ -160,6 +158,8 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
                 replace(base, **{name: value})
             except UserError as error:
                 raise UserError(f"{name}: {error}") from None
+    if not domains:
+        raise UserError("nothing to search: give at least one setting low and high, or choices")
     return Space(domains, replace(base, **fixed))
 
 

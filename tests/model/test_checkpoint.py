@@ -1,0 +1,117 @@
+"""What is saved comes back, and what is damaged is refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_tools.errors import CheckpointError
+from model.checkpoint import SETTINGS, WEIGHTS, Checkpoint, load, read, save
+from model.colorizer import Colorizer
+from model.config import PRESETS
+from model.network import build
+
+CONFIG = PRESETS["model-1"]
+
+
+@pytest.fixture(scope="module")
+def network():
+    return build(CONFIG)
+
+
+@pytest.fixture
+def saved(tmp_path, network):
+    folder = tmp_path / "runs" / "epoch-001"
+    checkpoint = Checkpoint(CONFIG, 7, {"epoch": 1, "skill": 0.25}, (0.1, -0.2), {"training": 3}, {"preset": "model-1"})
+    save(folder, checkpoint, network.vae)
+    return folder, checkpoint
+
+
+def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
+    folder, checkpoint = saved
+    loaded, colorizer = load(folder)
+    assert loaded == checkpoint
+    before = Colorizer(network, CONFIG).draw(scenes.luma[:3], samples=2, seed=5)
+    np.testing.assert_array_equal(colorizer.draw(scenes.luma[:3], samples=2, seed=5), before)
+    assert before.std() > 0
+
+
+def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
+    folder, checkpoint = saved
+    save(folder, checkpoint, network.vae)
+    assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS}
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_a_save_that_fails_leaves_the_old_checkpoint(saved, network, monkeypatch):
+    folder, checkpoint = saved
+    bad = Checkpoint(CONFIG, 7, {"skill": {1, 2}}, (0.0, 0.0), {}, {})  # type: ignore[dict-item]
+    with pytest.raises(TypeError):
+        save(folder, bad, network.vae)
+    assert read(folder) == checkpoint
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def _rewrite(folder, **changes):
+    path = folder / SETTINGS
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / SETTINGS).unlink(), "not a checkpoint or export"),
+        (lambda folder: (folder / SETTINGS).write_text("{"), "damaged"),
+        (lambda folder: (folder / SETTINGS).write_text("[]"), "damaged"),
+        (lambda folder: _rewrite(folder, schema=2), "schema 2, this huetune reads 1"),
+        (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "is not there"),
+        (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000]), "damaged"),
+        (lambda folder: _rewrite(folder, config={"skip": True}), "holds the weights of another model"),
+    ],
+    ids=[
+        "no settings",
+        "cut settings",
+        "a list",
+        "newer schema",
+        "bad config",
+        "no weights",
+        "cut weights",
+        "other model",
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line(damage, message, saved):
+    folder, _ = saved
+    damage(folder)
+    with pytest.raises(CheckpointError) as refused:
+        load(folder)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_grey_copy_gets_the_same_colours(saved, scenes):
+    """The model must not peek at the colours that it is to guess."""
+    from data_tools.garden import garden
+    from data_tools.photos import prepare
+
+    _, colorizer = load(saved[0])
+    photo = garden(1)
+    copy = np.repeat(prepare(photo, ["colour"]).grey[..., None], 3, axis=-1)
+    sets = prepare(photo, ["colour"]), prepare(copy, ["grey"])
+    colour, grey = (colorizer.draw(photos.luma, samples=2, seed=0) for photos in sets)
+    np.testing.assert_array_equal(colour, grey)
+
+
+def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
+    _, colorizer = load(saved[0])
+    luma = scenes.luma[:2]
+    drawn = colorizer.draw(luma, samples=3, seed=0)
+    np.testing.assert_array_equal(drawn, colorizer.draw(luma, samples=3, seed=0))
+    assert (drawn != colorizer.draw(luma, samples=3, seed=1)).any()
+    assert (drawn[:, 0] != drawn[:, 1]).any()
+
+
+def test_chunks_do_not_show(saved, scenes):
+    """More photos than are colorized at once: each gets what it would get in a smaller set."""
+    _, colorizer = load(saved[0])
+    drawn = colorizer.draw(scenes.luma[:11], samples=1, seed=0)
+    np.testing.assert_allclose(colorizer.draw(scenes.luma[:3], samples=1, seed=0), drawn[:3], atol=1e-6)

@@ -1,0 +1,49 @@
+"""Settings refuse what cannot be trained, in one line that names it."""
+
+import pytest
+
+from data_tools.errors import UserError
+from model.config import BATCHINGS, PRESETS, Config, batched
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mse_weight": 0.0}, "mse_weight must be above 0, received 0.0"),
+        ({"mse_weight": float("nan")}, "mse_weight must be above 0, received nan"),
+        ({"mse_weight": float("inf")}, "mse_weight must be above 0, received inf"),
+        ({"mse_weight": True}, "mse_weight must be a number, received True"),
+        ({"mse_weight": "4"}, "mse_weight must be a number, received '4'"),
+        ({"activation": "swish2"}, "activation must be one of relu, silu, gelu, elu, tanh, leaky_relu"),
+        ({"skip": 1}, "skip must be true or false, received 1"),
+        ({"merge_units": 0}, "merge_units must be 1 or more, received 0"),
+        ({"merge_units": 96.5}, "merge_units must be a whole number, received 96.5"),
+        ({"positions": 3}, "positions must be 2 or 7, received 3"),
+        ({"dropout": 1.0}, "dropout must be 0 up to but not including 1, received 1.0"),
+        ({"clip": -1.0}, "clip must be 0 or more, received -1.0"),
+        ({"batching": "photo"}, "batching must be one of boxes, photos, received 'photo'"),
+        ({"mse_wieght": 2.0}, "unknown setting 'mse_wieght': did you mean 'mse_weight'?"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_would_do(values, message):
+    with pytest.raises(UserError) as refused:
+        Config.of(values)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_presets_differ_from_each_other_and_train_as_the_log_did():
+    assert len(set(PRESETS.values())) == len(PRESETS) == 5
+    for config in PRESETS.values():
+        assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("boxes", 32, 0.001, 1e-6)
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_batching_changes_how_a_model_is_trained_not_what_it_is(batching):
+    assert batched(PRESETS["model-6"], batching).structure == PRESETS["model-6"].structure
+    assert batched(PRESETS["model-6"], batching).mse_weight == PRESETS["model-6"].mse_weight
+
+
+def test_loss_weight_and_learning_rate_do_not_make_another_structure():
+    assert Config(mse_weight=8.0, learning_rate=0.1).structure == Config().structure
+    assert Config(skip=False).structure != Config().structure

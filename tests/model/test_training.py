@@ -1,0 +1,89 @@
+"""Training learns, follows its seed to the last bit, and stops where numbers end."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.config import PRESETS, batched
+from model.training import DivergedError, Trainer
+
+PHOTOS = batched(PRESETS["model-2"], "photos")
+BOXES = replace(PRESETS["model-2"], batch_size=128)
+
+
+def _epochs(trainer, config, seed, count=1):
+    trainer.start(config, seed)
+    figures = [trainer.epoch() for _ in range(count)]
+    return [{name: value for name, value in epoch.items() if "seconds" not in name} for epoch in figures]
+
+
+@pytest.fixture(scope="module")
+def trainer(parts):
+    """A worker that has trained something else before."""
+    trainer = Trainer(parts.training, parts.validation)
+    for config in (replace(PHOTOS, mse_weight=7.0, learning_rate=0.01, clip=0.0), BOXES):
+        trainer.start(config, 99)
+        trainer.epoch()
+    return trainer
+
+
+@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
+def test_a_used_worker_gives_the_numbers_of_a_fresh_one(config, trainer, parts):
+    fresh = Trainer(parts.training, parts.validation)
+    expected = _epochs(fresh, config, 3, count=2)
+    assert _epochs(trainer, config, 3, count=2) == expected
+    for used, new in zip(trainer.vae.trainable_weights, fresh.vae.trainable_weights, strict=True):
+        np.testing.assert_array_equal(used.numpy(), new.numpy())
+    assert _epochs(trainer, config, 4, count=2) != expected
+
+
+def test_a_used_worker_is_ready_without_tracing_again(trainer):
+    trainer.start(replace(PHOTOS, mse_weight=1.5), 0)
+    before = trainer._step.run.experimental_get_tracing_count()
+    trainer.epoch()
+    assert trainer._step.run.experimental_get_tracing_count() == before == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mse_weight": 8.0}, {"learning_rate": 0.0005}, {"decay": 0.5}, {"clip": 0.1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_setting_that_is_a_variable_reaches_the_step(change, trainer):
+    assert _epochs(trainer, replace(PHOTOS, **change), 3) != _epochs(trainer, PHOTOS, 3)
+
+
+def test_training_learns(trainer):
+    first, *_, last = _epochs(trainer, PHOTOS, 0, count=6)
+    assert last["train_loss"] < first["train_loss"] / 2
+    assert last["chroma_mse"] < first["chroma_mse"]
+
+
+def test_boxes_that_fill_no_batch_sit_the_epoch_out(trainer, parts):
+    """As in the log: of 100 photos' 19,600 boxes, 19,584 fill batches of 32."""
+    count = len(parts.training) * 196
+    assert _epochs(trainer, BOXES, 0)[0]["boxes"] == count // 128 * 128 < count
+    assert _epochs(trainer, PHOTOS, 0)[0]["boxes"] == len(parts.training) // 2 * 2 * 196
+
+
+def test_the_bar_hears_of_every_step(trainer):
+    trainer.start(PHOTOS, 0)
+    heard = []
+    figures = trainer.epoch(lambda done, boxes: heard.append((done, boxes)))
+    assert heard[-1] == (figures["boxes"], figures["boxes"])
+    assert [done for done, _ in heard] == [392 * step for step in range(1, len(heard) + 1)]
+
+
+def test_a_diverging_run_says_so(trainer):
+    trainer.start(replace(PHOTOS, learning_rate=1e30, clip=0.0), 0)
+    with pytest.raises(DivergedError, match=r"diverged in epoch \d: train_\w+ is (nan|inf)"):
+        for _ in range(5):
+            trainer.epoch()
+
+
+def test_validation_photos_never_teach(parts):
+    """Other validation photos, the same weights."""
+    ours, theirs = (Trainer(parts.training, held_out) for held_out in (parts.validation, parts.test))
+    mine, yours = _epochs(ours, PHOTOS, 1)[0], _epochs(theirs, PHOTOS, 1)[0]
+    assert mine["train_loss"] == yours["train_loss"] and mine["chroma_mse"] != yours["chroma_mse"]

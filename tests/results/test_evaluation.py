@@ -1,0 +1,77 @@
+"""An evaluation's figures are those of its pictures, and its pictures keep the photos' luma."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from data_tools.colour import luma
+from data_tools.garden import garden
+from data_tools.photos import prepare, read_photo
+from results import evaluation
+from results.export import find_model
+
+
+@pytest.fixture(scope="module")
+def evaluated(searched, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluation")
+    photos = garden(30)[26:]
+    names = ["a/one.png", "b/one.png", "two.png", "three.png"]
+    checkpoint, _ = find_model("tiny", searched[0])
+    return photos, out, evaluation.evaluate(checkpoint, prepare(photos, names), photos, out, samples=3, seed=1)
+
+
+def test_figures_are_those_of_the_pictures(evaluated):
+    photos, out, report = evaluated
+    assert json.loads((out / "metrics.json").read_text()) == report
+    with (out / "metrics.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["photo"] for line in lines] == ["a/one.png", "b/one.png", "two.png", "three.png", "all"]
+    assert set(evaluation.METRICS) == set(report["all"])
+    written = [np.asarray(Image.open(out / "colorized" / f"two-{sample}.png")) for sample in (1, 2, 3)]
+    expected = np.mean([deltaE_ciede2000(rgb2lab(photos[2]), rgb2lab(sample)).mean() for sample in written])
+    assert report["photos"][2]["delta_e"] == pytest.approx(expected, rel=1e-6)
+    assert float(lines[-1]["delta_e"]) == pytest.approx(np.mean([row["delta_e"] for row in report["photos"]]))
+    assert len({sample.tobytes() for sample in written}) == 3
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(evaluated):
+    _, out, _ = evaluated
+    assert len(list((out / "colorized").iterdir())) == 4 * 3
+
+
+def test_the_contact_sheet_shows_truth_grey_and_samples(evaluated):
+    photos, out, _ = evaluated
+    sheet = np.asarray(Image.open(out / "contact-sheet.png").convert("RGB"))
+    tile, gap, text = 160, 6, 22
+    assert sheet.shape[1] == 5 * (tile + gap) + gap
+    top, left = text + text, gap
+    truth = np.asarray(Image.fromarray(photos[0]).resize((tile, tile), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(sheet[top : top + tile, left : left + tile], truth)
+    grey = sheet[top : top + tile, left + tile + gap : left + 2 * tile + gap]
+    assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 1] == grey[..., 2]).all() and grey.std() > 5
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1, 1), (90, 1500)])
+def test_colorizing_keeps_size_and_luma(size, searched, tmp_path):
+    photo = Image.fromarray(garden(1)[0]).resize(size).convert("L")
+    photo.save(tmp_path / "old.png")
+    checkpoint, _ = find_model("tiny", searched[0])
+    (written,) = evaluation.colorize(checkpoint, [tmp_path / "old.png"], tmp_path / "out")
+    coloured = read_photo(written)
+    assert coloured.shape[:2] == size[::-1]
+    assert np.abs(luma(coloured) - np.asarray(photo) / 255).max() < 1 / 255
+    assert coloured.std(axis=-1).max() > 0
+
+
+def test_a_large_photo_has_no_seams_between_strips(searched, tmp_path):
+    """Rows are painted in strips; an even grey must not show where they meet."""
+    Image.new("L", (40, 1300), 128).save(tmp_path / "even.png")
+    checkpoint, _ = find_model("tiny", searched[0])
+    (written,) = evaluation.colorize(checkpoint, [tmp_path / "even.png"], tmp_path / "out")
+    steps = np.abs(np.diff(read_photo(written).astype(int), axis=0)).max(axis=(1, 2))
+    seams = [row - 1 for row in range(evaluation.STRIP, 1300, evaluation.STRIP)]
+    assert steps[seams].max() <= max(2, steps.max() // 4)

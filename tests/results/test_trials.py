@@ -1,0 +1,115 @@
+"""The trial table says what the study holds, sorted, filtered and in each format."""
+
+import csv
+import io
+import json
+
+import optuna
+import pytest
+
+from data_tools.errors import UserError
+from results import trials
+from results.run import find_run
+
+ROWS = [
+    {"trial": 3, "state": "complete", "score": 0.02, "skip": True, "activation": "silu", "epochs": 5, "error": None},
+    {"trial": 0, "state": "pruned", "score": 0.03, "skip": False, "activation": "relu", "epochs": 1, "error": None},
+    {"trial": 7, "state": "running", "score": 0.04, "skip": True, "activation": "relu", "epochs": 6, "error": None},
+    {"trial": 5, "state": "failed", "score": None, "skip": False, "activation": "silu", "epochs": 0, "error": "a | b"},
+]
+
+
+def _numbers(rows):
+    return [row["trial"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("skip == true and epochs >= 5", [3, 7]),
+        ("skip == True", [3, 7]),
+        ("not skip", [0, 5]),
+        ("state in ('complete', 'failed')", [3, 5]),
+        ("state not in ['complete', 'failed']", [0, 7]),
+        ("score < 0.035 or activation == 'silu'", [3, 0, 5]),
+        ("score < 1", [3, 0, 7]),
+        ("score == none", [5]),
+        ("error != none", [5]),
+        ("0 < epochs < 6", [3, 0]),
+        ("epochs > -1 and (skip == false or trial == 7)", [0, 7, 5]),
+        ("trial == 99", []),
+    ],
+)
+def test_where(condition, expected):
+    assert _numbers(trials.where(ROWS, condition)) == expected
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ("skipp == true", "no column 'skipp': did you mean 'skip'?"),
+        ("qqq == 1", "no column 'qqq': the columns are trial, state, score"),
+        ("skip = true", "not understood at character"),
+        ("skip ==", "not understood at character"),
+        ("state < 3", "'complete' and 3 cannot be compared so"),
+        ("__import__('os').system('id')", "is neither a column nor a value"),
+        ("state.upper() == 'X'", "is neither a column nor a value"),
+        ("skip is true", "use ==, !=, <, <=, >, >=, in or not in"),
+    ],
+)
+def test_a_bad_condition_is_refused_in_one_line(condition, message):
+    with pytest.raises(UserError) as refused:
+        trials.where(ROWS, condition)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_sorting_keeps_rows_without_a_value_last_either_way():
+    assert _numbers(trials.sort(ROWS, "score")) == [3, 0, 7, 5]
+    assert _numbers(trials.sort(ROWS, "score", descending=True)) == [7, 0, 3, 5]
+    with pytest.raises(UserError, match="did you mean 'score'"):
+        trials.sort(ROWS, "scores")
+
+
+def test_choosing_columns_keeps_their_order():
+    assert trials.choose(ROWS[:1], ["score", "trial"]) == [{"score": 0.02, "trial": 3}]
+    with pytest.raises(UserError, match="no column 'hue'"):
+        trials.choose(ROWS, ["hue"])
+
+
+def test_formats_hold_the_same_rows():
+    assert json.loads(trials.to_json(ROWS)) == ROWS
+    read = list(csv.DictReader(io.StringIO(trials.to_csv(ROWS))))
+    assert [row["trial"] for row in read] == ["3", "0", "7", "5"] and read[3]["error"] == "a | b"
+    lines = trials.to_markdown(ROWS).splitlines()
+    assert len(lines) == 2 + len(ROWS) and lines[2].startswith("| 3 | complete | 0.02 | yes |")
+    assert lines[5].endswith("| a \\| b |")
+
+
+def test_the_study_of_a_real_search_becomes_rows(searched):
+    study = find_run("tiny", searched[0]).study()
+    table = trials.rows(study)
+    assert sorted(_numbers(table)) == list(range(6))
+    assert {row["state"] for row in table} == {"complete", "pruned", "failed"}
+    scored = [row["score"] for row in table if row["score"] is not None]
+    assert scored == sorted(scored)
+    for row in table:
+        trial = study.trials[row["trial"]]
+        assert (row["learning_rate"], row["mse_weight"]) == (trial.params["learning_rate"], trial.params["mse_weight"])
+        assert row["epochs"] == len(trial.intermediate_values)
+        if row["state"] == "complete":
+            assert row["epochs"] == 3
+            assert row["score"] == row["chroma_mse"] == min(trial.intermediate_values.values())
+        if row["state"] == "failed":
+            assert row["score"] is None and row["error"].startswith("diverged in epoch")
+
+
+def test_the_zero_line_is_one_colour_for_everything(searched):
+    zero = trials.zero_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
+    assert zero["skill"] == pytest.approx(0, abs=1e-6) and zero["score"] > 0 and zero["host"] is None
+
+
+def test_reading_cannot_write(searched):
+    study = find_run("tiny", searched[0]).study()
+    with pytest.raises(optuna.exceptions.StorageInternalError):
+        study.set_user_attr("objective", "skill")
+    assert find_run("tiny", searched[0]).study().user_attrs["objective"] == "chroma_mse"

@@ -1,0 +1,149 @@
+"""The command as a user types it."""
+
+import csv
+import io
+import json
+import time
+
+import pytest
+from PIL import Image
+
+from data_tools.garden import garden
+
+
+def test_presets_as_json_have_the_logs_figures(huetune):
+    rows = json.loads(huetune("presets", "--format", "json").stdout)
+    assert [row["name"] for row in rows] == ["model-1", "model-2", "model-3", "model-4", "model-6"]
+    assert rows[4] == {
+        "name": "model-6",
+        "mse_weight": 2.5,
+        "activation": "silu",
+        "skip": True,
+        "merge_units": 128,
+        "positions": 7,
+        "encoder_parameters": 729_712,
+        "decoder_parameters": 730_178,
+        "parameters": 1_459_890,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("serch", 2, "Did you mean"),
+        ("search --trails 3", 2, "Did you mean"),
+        ("search --trials 0", 2, "0 is not in the range"),
+        ("search --objective loss", 2, "objective must be one of chroma_mse"),
+        ("search --warm-start model-9", 2, "warm-start must name presets"),
+        ("search --space nothing.toml", 2, "'nothing.toml': cannot be read"),
+        ("search --name ../x", 2, "a run's name has 1 to 100 letters"),
+        ("search --photos nowhere", 3, "'nowhere' is not a folder"),
+        ("search --photos a --garden 3", 2, "--photos and --garden: choose one"),
+        ("trials nothing", 4, "no run 'nothing'"),
+        ("best nothing", 4, "no run 'nothing'"),
+        ("evaluate nothing --photos .", 4, "nor is it an export"),
+        ("train --preset model-9", 2, "choose one of model-1"),
+        ("train --photos .", 3, "no photos in '.'"),
+        ("data check nowhere", 3, "'nowhere' is not a folder"),
+    ],
+)
+def test_bad_words_end_in_one_line_and_make_nothing(words, code, message, huetune, tmp_path):
+    begun = time.monotonic()
+    done = huetune(*words.split(), cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - begun < 60
+
+
+def test_a_table_needs_neither_ray_nor_tensorflow(searched):
+    import subprocess
+    import sys
+
+    code = """
+import sys
+from search.command import main
+try:
+    main()
+finally:
+    print(*sys.modules, file=sys.stderr)
+"""
+    words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "json"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    assert len(json.loads(done.stdout)) == 6
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert "optuna" in loaded and not loaded & {"ray", "tensorflow", "keras"}
+
+
+def test_trials_in_every_format(searched, huetune):
+    def trials(*words):
+        done = huetune("trials", "tiny", "--storage", searched[0], *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    rows = json.loads(trials("--format", "json"))
+    wanted = (
+        "trial state score learning_rate mse_weight epochs seconds train_loss chroma_mse skill chroma_ratio host error"
+    )
+    assert set(wanted.split()) <= set(rows[0])
+    read = list(csv.DictReader(io.StringIO(trials("--format", "csv", "--sort", "trial"))))
+    assert [int(row["trial"]) for row in read] == list(range(6))
+    chosen = trials("--where", "state == 'failed'", "--columns", "trial,error", "--format", "json")
+    assert [set(row) for row in json.loads(chosen)] == [{"trial", "error"}] * 2
+    assert "one colour" in trials() and "| zero | one colour |" in trials("--format", "markdown")
+    assert huetune("trials", "tiny", "--storage", searched[0], "--sort", "scor").returncode == 2
+    assert "tiny" in huetune("list", "--storage", searched[0]).stdout
+
+
+def test_from_a_run_to_coloured_photos(searched, huetune, tmp_path):
+    """best, evaluate and colorize, on an export that left its run."""
+    scenes = tmp_path / "scenes"
+    assert huetune("data", "garden", "--count", 4, "--out", scenes, "--seed", 9).returncode == 0
+    Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "grey.png")
+    exported = tmp_path / "model"
+    done = huetune("best", "tiny", "--storage", searched[0], "--export", exported)
+    assert done.returncode == 0 and "exported to" in done.stdout
+    assert huetune("best", "tiny", "--storage", searched[0], "--export", exported).returncode == 4
+
+    done = huetune("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
+    assert done.returncode == 0, done.stderr
+    assert "grey.png': grey, there is no colour" in done.stderr
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert len(metrics["photos"]) == 4 and metrics["all"]["delta_e"] > 0
+    assert (tmp_path / "evaluation" / "contact-sheet.png").is_file()
+
+    done = huetune("colorize", exported, scenes / "grey.png", "--out", tmp_path / "coloured")
+    assert done.returncode == 0, done.stderr
+    assert Image.open(tmp_path / "coloured" / "grey.png").size == (200, 150)
+    done = huetune("colorize", exported, scenes / "grey.png", scenes / "no.png", "--out", tmp_path / "other")
+    assert done.returncode == 3 and not (tmp_path / "other").exists()
+
+
+def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, tmp_path):
+    out = tmp_path / "trained"
+    words = ["train", "--preset", "model-1", "--garden", 4, "--limit", 3, "--epochs", 2, "--out", out]
+    done = huetune(*words)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 2 and lines[0].startswith("epoch 1/2  576 boxes")
+    log = json.loads((out / "log.json").read_text())
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["figures"] == min(log, key=lambda epoch: epoch["chroma_mse"])
+    assert settings["config"]["batching"] == "boxes" and settings["photos"]["training"] == 3
+    assert huetune(*words).returncode == 4
+
+
+def test_data_check_says_what_it_would_use_and_why_not_the_rest(huetune, tmp_path):
+    Image.fromarray(garden(1)[0]).save(tmp_path / "good.png")
+    (tmp_path / "bad.jpg").write_text("no picture")
+    done = huetune("data", "check", tmp_path)
+    assert done.returncode == 0
+    assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 photos to use" in done.stdout
+
+
+def test_the_garden_on_disk_is_the_garden_of_a_search(huetune, tmp_path):
+    from data_tools.photos import find_photos, load, prepare
+
+    assert huetune("data", "garden", "--count", 3, "--out", tmp_path / "g").returncode == 0
+    photos, _, left_out = load(find_photos(tmp_path / "g"))
+    assert photos.digests == prepare(garden(3), ["a", "b", "c"]).digests and not left_out

@@ -1,0 +1,78 @@
+"""What is asked of a search is checked before Ray starts."""
+
+from pathlib import Path
+
+import pytest
+
+from data_tools.errors import StorageError, UserError
+from model.config import PRESETS, batched
+from search.launch import Search, launch, slots
+from search.space import DEFAULT, parse
+
+SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"name": "../x"}, "a run's name has 1 to 100 letters"),
+        ({"objective": "loss"}, "objective must be one of chroma_mse, skill, chroma_ratio_error, received 'loss'"),
+        ({"searcher": "bayes"}, "searcher must be one of tpe, random, grid"),
+        ({"scheduler": "pbt"}, "scheduler must be one of asha, none"),
+        ({"trials": 0}, "trials must be 1 or more, received 0"),
+        ({"epochs": -1}, "epochs must be 1 or more, received -1"),
+        ({"cpus_per_trial": 0.0}, "cpus-per-trial must be above 0"),
+        ({"gpus_per_trial": float("nan")}, "gpus-per-trial must be 0 or more"),
+        ({"warm_start": ("model-9",)}, "warm-start must name presets (model-1, model-2"),
+    ],
+)
+def test_a_bad_request_is_refused_in_one_line(asked, message):
+    with pytest.raises(UserError) as refused:
+        Search(**{"name": "fine", "storage": Path("runs"), "space": SPACE, **asked})
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "resources", "expected"),
+    [
+        (1, 0, {"CPU": 2.0}, 2),
+        (0.5, 0, {"CPU": 2.0}, 4),
+        (2, 0, {"CPU": 7.0, "GPU": 1.0}, 3),
+        (1, 0.125, {"CPU": 16.0, "GPU": 1.0}, 8),
+        (1, 0.1, {"CPU": 16.0, "GPU": 0.3}, 3),
+    ],
+)
+def test_slots_are_what_the_resources_hold(cpus, gpus, resources, expected):
+    assert slots(cpus, gpus, resources) == expected
+
+
+def test_no_room_for_a_single_trial_is_said():
+    with pytest.raises(UserError, match="no room for a trial of 1 CPUs and 1 GPUs: Ray has 4 and 0"):
+        slots(1, 1, {"CPU": 4.0})
+
+
+def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
+    from rich.console import Console
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    with pytest.raises(StorageError, match="exists already; choose another --name"):
+        launch(Search("mine", tmp_path, SPACE), parts, Console(), source="")
+    assert (tmp_path / "mine" / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("study", "error", "message"),
+    [
+        ("postgresql://me:secret@127.0.0.1/x", UserError, "the URL holds a password"),
+        ("no url", UserError, "not a database URL"),
+        ("sqlite:////no/such/folder/study.db", StorageError, "the study cannot be made"),
+    ],
+)
+def test_a_bad_study_leaves_no_run_behind(study, error, message, tmp_path, parts):
+    from rich.console import Console
+
+    with pytest.raises(error, match=message) as refused:
+        launch(Search("new", tmp_path, SPACE, study=study), parts, Console(), source="")
+    assert "secret" not in str(refused.value)
+    assert not (tmp_path / "new").exists()

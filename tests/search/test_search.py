@@ -1,0 +1,144 @@
+"""Real searches on real Ray, read back through plain Optuna."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+
+def _study(storage, name):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{storage}/{name}/study.db")
+
+
+def test_each_trial_ends_as_what_it_was(searched):
+    """Complete after all its epochs, pruned with every epoch's value, failed with the reason."""
+    trials = _study(searched[0], "tiny").get_trials()
+    by_state = {state: [trial for trial in trials if trial.state == state] for state in TrialState}
+    assert len(trials) == 6 and not by_state[TrialState.RUNNING] and not by_state[TrialState.WAITING]
+    for trial in by_state[TrialState.COMPLETE]:
+        assert list(trial.intermediate_values) == [1, 2, 3]
+        assert trial.value == min(trial.intermediate_values.values())
+    for trial in by_state[TrialState.PRUNED]:
+        assert 1 <= len(trial.intermediate_values) < 3
+        assert trial.value == list(trial.intermediate_values.values())[-1]
+    diverged = {trial.number for trial in trials if trial.params["learning_rate"] == 1e30}
+    assert {trial.number for trial in by_state[TrialState.FAIL]} == diverged and len(diverged) == 2
+    for trial in by_state[TrialState.FAIL]:
+        assert trial.user_attrs["error"].startswith("diverged in epoch 1: train_")
+    assert by_state[TrialState.COMPLETE] and by_state[TrialState.PRUNED]
+
+
+def test_the_study_alone_holds_every_epoch(searched):
+    trials = _study(searched[0], "tiny").get_trials()
+    figures = [trial.user_attrs["epoch-1"] for trial in trials if trial.state != TrialState.FAIL]
+    expected = {"epoch", "boxes", "seconds", "train_seconds", "train_loss", "train_mse", "train_norm", "train_kl"}
+    assert all(expected | {"chroma_mse", "skill", "chroma_ratio"} <= set(epoch) for epoch in figures)
+    for trial in trials:
+        assert trial.user_attrs["seed"] == 2 + trial.number
+        assert trial.user_attrs["config"]["mse_weight"] == trial.params["mse_weight"]
+
+
+def test_a_failed_trial_does_not_cost_its_worker(searched):
+    """Six trials, two slots: two workers, though two of the trials diverged."""
+    storage, done = searched
+    hosts = {trial.user_attrs.get("host") for trial in _study(storage, "tiny").get_trials()}
+    assert len(hosts - {None}) == 1
+    assert "died" not in done.stdout
+
+
+def test_the_manifest_says_what_was_asked(searched):
+    manifest = json.loads((searched[0] / "tiny" / "manifest.json").read_text())
+    assert manifest["search"]["epochs"] == 3 and manifest["search"]["searcher"] == "grid"
+    assert manifest["space"]["mse_weight"]["name"] == "FloatDistribution"
+    assert manifest["base"]["clip"] == 0.0
+    assert manifest["photos"]["source"] == "the built-in garden"
+    assert [manifest["photos"][part] for part in ("training", "validation", "test")] == [9, 2, 1]
+    assert manifest["versions"]["python"] and manifest["study"] is None
+
+
+def test_a_pipe_gets_a_line_an_event_and_what_to_do_next(searched):
+    lines = searched[1].stdout.splitlines()
+    assert (
+        sum(" started " in line for line in lines)
+        == sum(
+            " complete " in line or " pruned " in line or " failed " in line for line in lines if " s  trial " in line
+        )
+        == 6
+    )
+    assert any(line.strip().endswith("/tiny") and "huetune trials" in line for line in lines)
+    assert "\x1b" not in searched[1].stdout and searched[1].stderr == ""
+
+
+@pytest.fixture
+def search(executable, tmp_path):
+    """Start a search in the background; every process of it is gone after the test."""
+    started = []
+
+    def start(*words):
+        command = [executable, "search", "--storage", str(tmp_path), "--name", "live", "--warm-start", "none", *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if found := condition():
+                return found
+        except Exception:
+            # The study is not there yet.
+            pass
+        time.sleep(0.2)
+    raise TimeoutError(f"not within {seconds} s")
+
+
+def _epochs(storage, at_least):
+    trials = _study(storage, "live").get_trials()
+    return sum(len(trial.intermediate_values) for trial in trials) >= at_least
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_behind(search, huetune, tmp_path):
+    process = search("--garden", "8", "--trials", "50", "--epochs", "2", "--scheduler", "none")
+    _wait_for(lambda: any(trial.state == TrialState.COMPLETE for trial in _study(tmp_path, "live").get_trials()))
+    children = psutil.Process(process.pid).children(recursive=True)
+    # The table can be read while the search runs.
+    rows = json.loads(huetune("trials", "live", "--storage", tmp_path, "--format", "json").stdout)
+    assert {row["state"] for row in rows} >= {"running", "complete"}
+
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, out
+    trials = _study(tmp_path, "live").get_trials()
+    assert not [trial for trial in trials if trial.state in (TrialState.RUNNING, TrialState.WAITING)]
+    ended = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert ended and all(trial.user_attrs["error"] == "interrupted" for trial in ended)
+    assert huetune("best", "live", "--storage", tmp_path).returncode == 0
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+
+
+def test_a_worker_that_is_killed_fails_its_trial_alone(search, tmp_path):
+    process = search("--garden", "8", "--trials", "4", "--epochs", "3", "--scheduler", "none")
+    _wait_for(lambda: _epochs(tmp_path, 1))
+    processes = psutil.Process(process.pid).children(recursive=True)
+    workers = [worker for worker in processes if "ray::ResourceTrainable" in " ".join(worker.cmdline())]
+    os.kill(workers[0].pid, signal.SIGKILL)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, out
+    trials = _study(tmp_path, "live").get_trials()
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert len(failed) == 1 and failed[0].user_attrs["error"].startswith("died: ")
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 3
