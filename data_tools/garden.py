@@ -72,7 +72,7 @@ def scene_name(k: int) -> str:
 def _scene(rng: np.random.Generator) -> NDArray[np.uint8]:
     """Paint one scene from back to front: sky, meadow, soil, low leaves, then stems and their flowers."""
     canvas = _Canvas(sun=math.pi * rng.uniform(0.2, 0.8))
-    horizon, soil = rng.uniform(0.32, 0.48), rng.uniform(0.7, 0.8)
+    horizon, soil = rng.uniform(0.22, 0.58), rng.uniform(0.66, 0.86)
     _sky(canvas, rng)
     _meadow(canvas, rng, horizon)
     _soil(canvas, rng, soil)
