@@ -221,7 +221,7 @@ def _checked(study: str | None) -> str | None:
 
 
 def _start_ray(search: Search) -> None:
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if search.address or os.environ.get("RAY_ADDRESS"):
             ray.init(address=search.address, **quiet)
