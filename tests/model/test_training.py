@@ -64,7 +64,7 @@ def test_boxes_that_fill_no_batch_sit_the_epoch_out(trainer, parts):
     """As in the log: of 100 photos' 19,600 boxes, 19,584 fill batches of 32."""
     count = len(parts.training) * 196
     assert _epochs(trainer, BOXES, 0)[0]["boxes"] == count // 128 * 128 < count
-    assert _epochs(trainer, PHOTOS, 0)[0]["boxes"] == len(parts.training) // 2 * 2 * 196
+    assert _epochs(trainer, PHOTOS, 0)[0]["boxes"] == len(parts.training) * 196
 
 
 def test_the_bar_hears_of_every_step(trainer):
@@ -72,7 +72,7 @@ def test_the_bar_hears_of_every_step(trainer):
     heard = []
     figures = trainer.epoch(lambda done, boxes: heard.append((done, boxes)))
     assert heard[-1] == (figures["boxes"], figures["boxes"])
-    assert [done for done, _ in heard] == [392 * step for step in range(1, len(heard) + 1)]
+    assert [done for done, _ in heard] == [196 * step for step in range(1, len(heard) + 1)]
 
 
 def test_a_diverging_run_says_so(trainer):
