@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError
 from model.checkpoint import SETTINGS
@@ -40,7 +39,7 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     """
     for trial in study.get_trials(deepcopy=False):
         figures = best_epoch(trial, study.user_attrs["objective"])
-        if trial.number == number and trial.state != TrialState.WAITING and figures:
+        if trial.number == number and figures:
             return run.folder / figures["checkpoint"]
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 

@@ -20,7 +20,6 @@ Row = dict[str, Any]
 
 STATES = {
     TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
@@ -59,7 +58,8 @@ def rows(study: optuna.Study) -> list[Row]:
     parameters = study.user_attrs["parameters"]
     table = []
     for trial in study.get_trials(deepcopy=False):
-        if trial.state == TrialState.WAITING:
+        if trial.state not in STATES:
+            # Waiting: for a moment, between being enqueued and being asked for.
             continue
         best = best_epoch(trial, objective) or {}
         trained = epochs(trial)

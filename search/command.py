@@ -21,7 +21,7 @@ from data_tools.errors import StorageError, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-GARDEN = 96
+GARDEN = 64
 """Scenes of the built-in garden that a search takes unless told otherwise."""
 
 _FOLDER = click.Path(path_type=Path)
@@ -305,6 +305,8 @@ def best(run: str, storage: Path, folder: Path | None) -> None:
             _say(f"{name:14} {shown(value)}")
     _say(f"{'best epoch':14} {checkpoint.figures['epoch']}")
     _say(f"{'seed':14} {checkpoint.seed}")
+    _say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
+    _say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
     _say(f"{'checkpoint':14} {os.path.relpath(path)}")
     if folder:
         export.export(path, folder)

@@ -143,9 +143,8 @@ def launch(search: Search, parts: Split, console: Console, *, source: str, quiet
             if (point := search.space.point(preset)) is not None:
                 searcher.enqueue([point], preset)
         if search.searcher == "grid":
-            points = grid_points(search.space, search.seed)
-            searcher.enqueue(points)
-            searcher.trials = min(search.trials, len(study.get_trials(deepcopy=False)))
+            searcher.enqueue(grid_points(search.space, search.seed))
+            searcher.trials = min(search.trials, len(searcher.waiting))
         _start_ray(search)
         try:
             _tune(search, run, parts, searcher)

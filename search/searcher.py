@@ -60,16 +60,20 @@ class StudySearcher(Searcher):
         self.trials, self.epochs, self.objective = trials, epochs, objective
         self.states: Counter[str] = Counter()
         self.best: tuple[float, optuna.Trial] | None = None
+        self.waiting: list[tuple[dict[str, Any], str | None]] = []
         self.live: dict[str, optuna.Trial] = {}
         self.progress: dict[int, int] = {}
         self._study, self._space, self._seed, self._listener = study, space, seed, listener
         self._asked = 0
 
     def enqueue(self, points: Sequence[dict[str, Any]], preset: str | None = None) -> None:
-        """Have points tried before the sampler is asked; a point that is in the study already is not tried again."""
+        """Have points tried, in this order, before the sampler is asked; each only once.
+
+        They wait here, not in the study: what is never started leaves no trace there.
+        """
         for point in points:
-            attributes = {"preset": preset} if preset else {}
-            self._study.enqueue_trial(point, user_attrs=attributes, skip_if_exists=True)
+            if all(point != waiting for waiting, _ in self.waiting):
+                self.waiting.append((point, preset))
 
     def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED
         self, trial_id: str
@@ -78,6 +82,9 @@ class StudySearcher(Searcher):
         if self._asked >= self.trials:
             return Searcher.FINISHED
         self._asked += 1
+        if self.waiting:
+            point, preset = self.waiting.pop(0)
+            self._study.enqueue_trial(point, user_attrs={"preset": preset} if preset else {})
         trial = self._study.ask(dict(self._space.domains))
         config = asdict(self._space.config(trial.params))
         seed = self._seed + trial.number
