@@ -1,5 +1,5 @@
 # Python 3.11 or newer and make are all that a bare machine needs.
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -30,7 +30,7 @@ lint: install ## Lint, format and types
 bench: install ## Measure against plain Keras under plain Ray Tune; writes bench.json
 	$(BIN)/python -m tests.benchmarks
 
-lock: ## Renew requirements.lock from pyproject.toml
+lock: install ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
 	    --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 

@@ -168,8 +168,8 @@ def _open(path: Path) -> Image.Image:
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits a pixel: Pillow's own conversion clips everything above 255 to white.
-        values = np.asarray(image).astype(np.int64)
-        image = Image.fromarray((np.clip(values, 0, 65535) // 257).astype(np.uint8))
+        values = np.asarray(image)
+        image = Image.fromarray(np.rint(np.clip(values, 0, 65535) / 257).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("floating point pixels have no known white; save it as 8 or 16 bits")
     if image.has_transparency_data:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,12 @@ class Split:
     training: PhotoSet
     validation: PhotoSet
     test: PhotoSet
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How many photos each part has, and the fingerprint: what a record of a training says of its photos."""
+        counts = {"training": len(self.training), "validation": len(self.validation), "test": len(self.test)}
+        return {**counts, "fingerprint": self.fingerprint}
 
     @property
     def fingerprint(self) -> str:

@@ -18,6 +18,8 @@ from model.network import LATENT, build
 from model.score import scores
 
 BOXES = GRID * GRID
+KEPT = 4
+"""Structures that a worker keeps ready, the last ones used: each holds a model and its optimizer."""
 VALIDATION_SAMPLES = 4
 VALIDATION_SEED = 0
 """The same latent vectors for every trial and epoch: what differs between two scores is not their luck in drawing."""
@@ -52,10 +54,12 @@ class Trainer:
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
         kind = (config.structure, config.batching)
-        if kind not in self._steps:
-            self._steps[kind] = _Step(config)
+        step = self._steps.pop(kind, None) or _Step(config)
+        self._steps[kind] = step
+        if len(self._steps) > KEPT:
+            del self._steps[next(iter(self._steps))]
         self.config, self.seed, self.epochs = config, seed, 0
-        self._step = self._steps[kind]
+        self._step = step
         weights, order = np.random.SeedSequence(seed).spawn(2)
         self._step.reset(config, weights)
         self._order = np.random.default_rng(order)
@@ -142,7 +146,9 @@ class _Step:
         self._rate = _InverseTimeDecay()
         self._optimizer = keras.optimizers.Adam(self._rate)
         self._optimizer.build(self._variables)
-        self._dropouts = [layer for layer in _layers(self.network.vae) if isinstance(layer, keras.layers.Dropout)]
+        self._dropouts = [
+            layer for layer in _layers(self.network.vae) if isinstance(layer, keras.layers.Dropout) and layer.rate
+        ]
         loose = config.batching == "boxes"
         sides = [WINDOW if loose else view.side for view in VIEWS]
         views = [tf.TensorSpec([None, side, side, 1]) for side in sides]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from data_tools.colour import SIDE, grey, luma, paint, spread
+from data_tools.errors import StorageError
 from data_tools.photos import PhotoSet, read_photo, resize
 from model.checkpoint import load
 from model.score import scores
 from results.contact_sheet import contact_sheet
 
 METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
+SHEET = 60
+"""Photos on a contact sheet at most, evenly from all: a sheet of thousands cannot be opened."""
 STRIP = 512
 """Rows painted at once: a photo of 50 megapixels would take gigabytes as vectors."""
 
@@ -56,6 +60,9 @@ def evaluate(
     settings, colorizer = load(checkpoint)
     drawn = colorizer.draw(photos.luma, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
+    if (out / "metrics.json").is_file():
+        # An earlier evaluation's: with other photos or more samples, its pictures would stay among the new ones.
+        shutil.rmtree(out / "colorized", ignore_errors=True)
     (out / "colorized").mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     names = _file_names(photos.names)
@@ -88,7 +95,9 @@ def evaluate(
         f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
         for name, row in zip(names, rows, strict=True)
     ]
-    contact_sheet(pictures, headings, labels).save(out / "contact-sheet.png")
+    shown = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SHEET)).round().astype(int))
+    sheet = contact_sheet([pictures[index] for index in shown], headings, [labels[index] for index in shown])
+    sheet.save(out / "contact-sheet.png")
     return report
 
 
@@ -119,10 +128,11 @@ def colorize(
     Raises:
         CheckpointError: the model cannot be loaded.
         PhotoError: a photo cannot be read; those before it are written.
+        StorageError: a photo would be overwritten.
     """
     _, colorizer = load(checkpoint)
     out.mkdir(parents=True, exist_ok=True)
-    written = []
+    written: list[Path] = []
     names = dict(zip(paths, _file_names([str(path) for path in paths]), strict=True))
     for path in progress(paths):
         photo = read_photo(path)
@@ -130,6 +140,8 @@ def colorize(
         drawn = colorizer.draw(small[None].astype(np.float32) / np.float32(255), samples, seed)[0]
         for number, boxes in enumerate(drawn, 1):
             file = out / (f"{names[path]}.png" if samples == 1 else f"{names[path]}-{number}.png")
+            if any(file.exists() and file.samefile(other) for other in paths):
+                raise StorageError(f"{str(file)!r}: is one of the photos; choose another --out")
             Image.fromarray(_paint_large(photo, spread(boxes))).save(file)
             written.append(file)
     return written
@@ -151,5 +163,12 @@ def _paint_large(photo: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArr
 
 def _file_names(names: Sequence[str]) -> list[str]:
     """A file name for each photo, its own where no other photo has it too."""
-    stems = [Path(name).stem for name in names]
-    return [f"{stem}-of-{index}" if stems.count(stem) > 1 else stem for index, stem in enumerate(stems)]
+    chosen: dict[str, None] = {}
+    for name in names:
+        stem = free = Path(name).stem
+        number = 1
+        while free in chosen:
+            number += 1
+            free = f"{stem}-of-{number}"
+        chosen[free] = None
+    return list(chosen)

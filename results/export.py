@@ -9,13 +9,11 @@ import optuna
 from data_tools.errors import NoTrialError, StorageError
 from model.checkpoint import SETTINGS
 from results.run import STORAGE, Run, find_run
-from results.trials import Row, best_epoch, rows
+from results.trials import Row, best_epoch, rows, winner
 
 
 def best(run: Run) -> tuple[Row, Path]:
     """Return the best complete trial of a run: its row, and the folder of its best epoch's checkpoint.
-
-    Pruned trials are no candidates: nobody knows how they would have ended.
 
     Raises:
         NoTrialError: no trial is complete.
@@ -23,12 +21,12 @@ def best(run: Run) -> tuple[Row, Path]:
     """
     study = run.study()
     table = rows(study)
-    for row in table:
-        if row["state"] == "complete":
-            return row, checkpoint(run, study, row["trial"])
-    raise NoTrialError(
-        f"run {run.name!r} has no complete trial among its {len(table)}; see them with `huetune trials {run.name}`"
-    )
+    row = winner(table)
+    if row is None:
+        raise NoTrialError(
+            f"run {run.name!r} has no complete trial among its {len(table)}; see them with `huetune trials {run.name}`"
+        )
+    return row, checkpoint(run, study, row["trial"])
 
 
 def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
@@ -38,8 +36,7 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
         NoTrialError: there is no such trial, or it has finished no epoch.
     """
     for trial in study.get_trials(deepcopy=False):
-        figures = best_epoch(trial, study.user_attrs["objective"])
-        if trial.number == number and figures:
+        if trial.number == number and (figures := best_epoch(trial, study.user_attrs["objective"])):
             return run.folder / figures["checkpoint"]
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 

@@ -5,8 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
+from sqlalchemy.engine import URL, make_url
 
 from data_tools.errors import StorageError, UserError
 
@@ -27,7 +29,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, which is also the study's."""
+        """The folder's name."""
         return self.folder.name
 
     @property
@@ -49,26 +51,33 @@ class Run:
         Raises:
             StorageError: the study is not there or cannot be opened.
         """
-        url = self.manifest.get("study")
-        path = self.folder / STUDY
-        if url is None and not path.is_file():
-            raise StorageError(f"{str(path)!r}: the run has no study; was its search ever started?")
+        manifest = self.manifest
+        url = make_url(manifest["study"]) if manifest.get("study") else sqlite_url(self.folder / STUDY)
+        where = repr(url.render_as_string())
+        if url.drivername == "sqlite":
+            path = Path(url.database or "")
+            if not path.is_file():
+                raise StorageError(f"{str(path)!r}: the run has no study; was its search ever started?")
+            url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
         try:
-            storage = open_storage(url or f"sqlite:///file:{path}?mode=ro&uri=true")
-            return optuna.load_study(study_name=self.name, storage=storage)
+            # The study keeps its name when the folder is renamed.
+            return optuna.load_study(study_name=manifest["search"]["name"], storage=open_storage(url))
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise StorageError(f"{url or str(path)!r}: the study cannot be opened ({reason})") from None
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise StorageError(f"{where}: the study cannot be opened ({reason})") from None
 
 
-def open_storage(url: str) -> optuna.storages.BaseStorage:
+def sqlite_url(path: Path) -> URL:
+    """Return the URL of a SQLite file, whatever signs are in its path."""
+    return URL.create("sqlite", database=str(path.absolute()))
+
+
+def open_storage(location: URL) -> optuna.storages.BaseStorage:
     """Open Optuna's database at a URL.
 
     SQLite waits while another process writes, as `trials` does beside a running search.
-
-    Args:
-        url: of SQLAlchemy's kind, as in `sqlite:////data/study.db` or `postgresql://host/name`.
     """
+    url = location.render_as_string(hide_password=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.

@@ -11,7 +11,10 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from data_tools.errors import UserError
 from model.score import OBJECTIVES, better
@@ -162,7 +165,9 @@ def _value(node: ast.expr, row: Row, columns: Row, condition: str) -> Any:
             _check_column(node.id, columns)
         return row[node.id]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_value(node.operand, row, columns, condition)
+        negated = _value(node.operand, row, columns, condition)
+        if isinstance(negated, (int, float)):
+            return -negated
     if isinstance(node, (ast.Tuple, ast.List)):
         return [_value(child, row, columns, condition) for child in node.elts]
     raise UserError(f"--where {condition!r}: {ast.unparse(node)!r} is neither a column nor a value")
@@ -181,6 +186,19 @@ def _check_column(column: str, columns: Row) -> None:
         near = difflib.get_close_matches(column, list(columns), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(columns)}"
         raise UserError(f"no column {column!r}: {hint}")
+
+
+def winner(table: list[Row]) -> Row | None:
+    """Return the best complete trial. Others are no candidates: nobody knows how they would have ended."""
+    return next((row for row in table if row["state"] == "complete"), None)
+
+
+def with_zero_line(table: list[Row], study: optuna.Study) -> list[Row]:
+    """Return rows, as `rows` orders them, with the zero line at its rank."""
+    objective = study.user_attrs["objective"]
+    zero = zero_row(study, list(table[0]))
+    ahead = [row for row in table if row["score"] is not None and better(objective, row["score"], zero["score"])]
+    return [*ahead, zero, *table[len(ahead) :]]
 
 
 def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
@@ -223,7 +241,19 @@ def to_table(table: list[Row], title: str) -> Table:
         drawn.add_column(column, justify="right" if numbers else "left", no_wrap=column != "error")
     for row in table:
         style = {"pruned": "dim", "failed": "red", "one colour": "italic"}.get(str(row.get("state")))
-        drawn.add_row(*(shown(row[column]) for column in columns), style=style)
+        # Text, since a bracket in an error would be read as markup.
+        drawn.add_row(*(Text(shown(row[column])) for column in columns), style=style)
+    return drawn
+
+
+def fitted(table: list[Row], title: str, console: Console) -> Table:
+    """Return rows as a table no wider than the console, the columns that say least left out first."""
+    rows = table
+    for column in ("", "host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio", "epochs"):
+        rows = [{name: value for name, value in row.items() if name != column} for row in rows]
+        drawn = to_table(rows, title)
+        if Measurement.get(console, console.options.update(width=10_000), drawn).maximum <= console.width:
+            break
     return drawn
 
 

@@ -3,21 +3,22 @@
 Each verb imports what it needs when it is called: TensorFlow and Ray take seconds that a table should not wait for.
 """
 
+import contextlib
 import datetime
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
-from data_tools.errors import StorageError, UserError
+from data_tools.errors import NoTrialError, PhotoError, StorageError, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -58,6 +59,9 @@ def main() -> None:
         # `huetune trials | head`: the reader has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        _say(f"huetune: {error.filename!r}: {error.strerror}" if error.filename else f"huetune: {error}", "red", _err)
+        code = StorageError.exit_code
     sys.exit(code or 0)
 
 
@@ -95,7 +99,13 @@ _seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, sho
 @_storage
 @click.option("--trials", type=click.IntRange(1), help="Trials in all.  [default: 12; grid: all its points]")
 @click.option("--epochs", type=click.IntRange(1), default=8, show_default=True, help="Epochs of a complete trial.")
-@click.option("--objective", default="chroma_mse", show_default=True, help="Figure on held-out photos to rank by.")
+@click.option(
+    "--objective",
+    type=click.Choice(["chroma_mse", "skill", "chroma_ratio_error"]),
+    default="chroma_mse",
+    show_default=True,
+    help="Figure on held-out photos to rank by.",
+)
 @click.option("--searcher", type=click.Choice(["tpe", "random", "grid"]), default="tpe", show_default=True)
 @click.option("--scheduler", type=click.Choice(["asha", "none"]), default="asha", show_default=True)
 @click.option("--cpus-per-trial", type=float, default=1.0, show_default=True)
@@ -133,9 +143,6 @@ def search(
     chosen = read_space(space, base) if space else parse(DEFAULT, base)
     presets = _words("model-1,model-2,model-3" if warm_start is None else warm_start)
     presets = () if presets == ("none",) else presets
-    for preset in presets:
-        if warm_start and preset in PRESETS and chosen.point(preset) is None:
-            raise UserError(f"--warm-start {preset}: is outside of the space; leave it out or widen the space")
     if trials is None:
         trials = len(chosen.grid()) + len(presets) if asked["searcher"] == "grid" else 12
     name = name or datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
@@ -143,49 +150,81 @@ def search(
     from search.launch import Search, launch
 
     wanted = Search(name=name, space=chosen, warm_start=presets, trials=trials, **asked)
-    read, source = _read_photos(photos, garden, classes, strict, quiet)
-    parts = split(read.take(range(min(len(read), limit or len(read)))), wanted.seed)
+    read, pictures, source = _read_photos(photos, garden, classes, strict, quiet, limit)
+    parts = split(read, wanted.seed)
     if not quiet:
         counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
         _say(f"{len(read)} photos from {source}: {counts}")
-    outcome = launch(wanted, parts, _out, source=source, quiet=quiet)
+    run, finished = launch(wanted, parts, _out, source=source, quiet=quiet)
+
+    from results.trials import rows, winner
+
+    won = winner(rows(run.study()))
+    if won and len(parts.test) and finished:
+        places = {digest: index for index, digest in enumerate(read.digests)}
+        _colorize_test_photos(run, parts.test, pictures[[places[digest] for digest in parts.test.digests]], quiet)
     if not quiet:
-        _show_trials(outcome.run, top=10)
-        _show_next(outcome.run)
-    return 130 if outcome.interrupted else 0
+        _show_trials(run, top=10)
+        _show_next(run, bool(won))
+    return 130 if not finished else 0 if won else NoTrialError.exit_code
+
+
+def _colorize_test_photos(run: Any, photos: Any, pictures: Any, quiet: bool) -> None:
+    """The last word: photos that neither taught nor ranked any trial."""
+    _import_tensorflow()
+    from results import evaluation
+    from results.export import best
+
+    _, path = best(run)
+    report = evaluation.evaluate(
+        path, photos, pictures, run.folder / "evaluation", progress=_bar("colorizing", len(photos), quiet)
+    )
+    if not quiet:
+        figures = ", ".join(f"{name} {shown}" for name, shown in _figures(report["all"]).items())
+        _say(f"{len(photos)} photos that no trial has seen, colorized by the best: {figures}")
+
+
+def _figures(figures: dict[str, float]) -> dict[str, str]:
+    from results.trials import shown
+
+    return {name: shown(value) for name, value in figures.items()}
 
 
 def _words(text: str | None) -> tuple[str, ...]:
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
-def _read_photos(photos: Path | None, garden: int | None, classes: str | None, strict: bool, quiet: bool = False):
-    """The photos that the options of `_photo_options` mean, and where they are from."""
-    from data_tools.photos import load
+def _read_photos(
+    photos: Path | None,
+    garden: int | None,
+    classes: str | None,
+    strict: bool,
+    quiet: bool = False,
+    limit: int | None = None,
+) -> tuple[Any, Any, str]:
+    """The photos that the options of `_photo_options` mean: as a set, as pictures, and where they are from."""
+    from data_tools.photos import find_photos, load, prepare
 
     if photos and garden:
         raise UserError("--photos and --garden: choose one of them")
     if not photos:
         if classes:
             raise UserError("--classes: goes with --photos")
-        return _garden_photos(garden or GARDEN), "the built-in garden"
-    from data_tools.errors import PhotoError
-    from data_tools.photos import find_photos
+        from data_tools import garden as scenes
 
-    paths = find_photos(photos, _words(classes))
-    read, _, left_out = load(paths, progress=_bar("reading photos", len(paths), quiet))
+        count = garden or GARDEN
+        count = min(count, limit or count)
+        pictures = scenes.garden(count)
+        return prepare(pictures, [scenes.scene_name(k) for k in range(count)]), pictures, "the built-in garden"
+    paths = find_photos(photos, _words(classes))[:limit]
+    read, pictures, left_out = load(paths, progress=_bar("reading photos", len(paths), quiet))
     if left_out and strict:
         raise PhotoError(left_out[0])
     if left_out and not quiet:
         _tell_left_out(left_out)
-    return read, str(photos)
-
-
-def _garden_photos(count: int):
-    from data_tools.garden import garden, scene_name
-    from data_tools.photos import prepare
-
-    return prepare(garden(count), [scene_name(index) for index in range(count)])
+    if not len(read):
+        raise PhotoError(f"{str(photos)!r}: none of its {len(paths)} photos can be used")
+    return read, pictures, str(photos)
 
 
 def _tell_left_out(left_out: list[str], most: int = 10) -> None:
@@ -201,18 +240,24 @@ def _bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Ite
 
 
 def _show_trials(run: Any, top: int | None = None) -> None:
-    from results.trials import rows, to_table, zero_row
+    from results.trials import fitted, rows, with_zero_line
 
     study = run.study()
     table = rows(study)
     if table:
         left = f", the best {top} of {len(table)}" if top and len(table) > top else ""
-        _out.print(to_table([*table[:top], zero_row(study, list(table[0]))], f"{run.name}{left}"))
+        _out.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", _out))
 
 
-def _show_next(run: Any) -> None:
+def _show_next(run: Any, won: bool) -> None:
     command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
     folder = os.path.relpath(run.folder)
+    if not won:
+        _say(f"\nNo trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
+        return
+    sheet = run.folder / "evaluation" / "contact-sheet.png"
+    if sheet.is_file():
+        _say(f"\nLook at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
     _say(f"\nEverything is in {folder}. Next:")
     for words in (
         "trials {}",
@@ -228,9 +273,12 @@ def _show_next(run: Any) -> None:
 def list_(storage: Path) -> None:
     """List the runs of a storage, the newest last."""
     from results.run import list_runs
-    from results.trials import rows, shown
+    from results.trials import rows, shown, winner
 
-    for run in list_runs(storage):
+    runs = list_runs(storage)
+    if not runs:
+        _say(f"no runs in {str(storage)!r}; start one with `huetune search`")
+    for run in runs:
         try:
             table = rows(run.study())
         except StorageError as error:
@@ -238,7 +286,7 @@ def list_(storage: Path) -> None:
             continue
         states = [row["state"] for row in table]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials"
-        best = next((row for row in table if row["score"] is not None), None)
+        best = winner(table)
         score = f"  best {shown(best['score'])}, trial {best['trial']}" if best else ""
         _say(f"{run.name}  {run.manifest['started']}  {counts}{score}")
 
@@ -266,8 +314,11 @@ def trials(
     table = tables.rows(study)
     if condition:
         table = tables.where(table, condition)
-    if column:
-        table = tables.sort(table, column, descending)
+    if column or descending:
+        table = tables.sort(table, column or "score", descending)
+    if form in ("table", "markdown") and table:
+        ordered = column or descending
+        table = [*table, tables.zero_row(study, list(table[0]))] if ordered else tables.with_zero_line(table, study)
     if columns:
         table = tables.choose(table, _words(columns))
     if form == "json":
@@ -276,12 +327,10 @@ def trials(
         click.echo(tables.to_csv(table))
     elif not table:
         click.echo(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
+    elif form == "markdown":
+        click.echo(tables.to_markdown(table))
     else:
-        table.append(tables.zero_row(study, list(table[0])))
-        if form == "markdown":
-            click.echo(tables.to_markdown(table))
-        else:
-            _out.print(tables.to_table(table, found.name))
+        _out.print(tables.fitted(table, found.name, _out))
 
 
 @cli.command()
@@ -336,11 +385,9 @@ def evaluate(
 
     Example: huetune evaluate roses --photos test-photos
     """
-    from data_tools.errors import PhotoError
     from data_tools.photos import find_photos, load
     from results import evaluation
     from results.export import find_model
-    from results.trials import shown
 
     path, usual = find_model(run_or_export, storage)
     paths = find_photos(photos, _words(classes))
@@ -353,8 +400,8 @@ def evaluate(
     report = evaluation.evaluate(
         path, read, truth, out, samples=samples, seed=seed, progress=_bar("colorizing", len(read))
     )
-    for name, value in report["all"].items():
-        _say(f"{name:14} {shown(value)}")
+    for name, shown in _figures(report["all"]).items():
+        _say(f"{name:14} {shown}")
     _say(f"{len(read)} photos, {samples} samples each: {os.path.relpath(out)}/contact-sheet.png")
 
 
@@ -431,47 +478,48 @@ def train(
     out = out or Path("trained") / preset
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StorageError(f"{str(out)!r}: is not empty; choose another --out")
-    read, source = _read_photos(photos, garden, classes, strict)
-    parts = split(read, seed, test=0) if limit is None else first(read, limit)
+    read, _, source = _read_photos(photos, garden, classes, strict)
+    if limit and limit >= len(read):
+        _say(
+            f"--limit {limit}: leaves none of {len(read)} photos to hold out; holding out a fifth of them",
+            "yellow",
+            _err,
+        )
+    parts = first(read, limit) if limit and limit < len(read) else split(read, seed, test=0)
     _say(f"{preset}: {len(parts.training)} photos from {source}, {len(parts.validation)} held out")
 
     _import_tensorflow()
     from model.checkpoint import Checkpoint, save
     from model.score import better, zero_line
-    from model.training import Trainer
+    from model.training import DivergedError, Trainer
 
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(batched(PRESETS[preset], batching), seed)
-    counts = {"training": len(parts.training), "validation": len(parts.validation), "test": 0}
-    lines, best = [], None
+    lines: list[dict[str, float]] = []
+    best: float | None = None
     for epoch in range(1, epochs + 1):
-        with _epoch_bar(f"epoch {epoch}/{epochs}") as on_step:
-            figures = trainer.epoch(on_step)
+        try:
+            with _epoch_bar(f"epoch {epoch}/{epochs}") as on_step:
+                figures = trainer.epoch(on_step)
+        except DivergedError as error:
+            raise NoTrialError(f"{error}; {f'epoch {epoch - 1} is the last' if lines else 'no epoch'} kept") from None
         _say(epoch_line(figures, epochs))
         lines.append(figures)
         if better("chroma_mse", figures["chroma_mse"], best):
             best = figures["chroma_mse"]
             mean_chroma = tuple(map(float, trainer.mean_chroma))
             origin = {"preset": preset, "objective": "chroma_mse"}
-            told = {**counts, "fingerprint": parts.fingerprint}
-            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, told, origin), trainer.vae)
+            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, parts.summary, origin), trainer.vae)
         (out / "log.json").write_text(json.dumps(lines, indent=2) + "\n")
     zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
     _say(f"one colour for everything: chroma_mse {zero:.4f}. The best epoch is in {out}")
 
 
-def _epoch_bar(label: str):
-    import contextlib
-
-    from rich.progress import Progress
-
-    @contextlib.contextmanager
-    def bar():
-        with Progress(console=_err, transient=True, disable=not _err.is_terminal) as progress:
-            task = progress.add_task(label)
-            yield lambda done, boxes: progress.update(task, completed=done, total=boxes)
-
-    return bar()
+@contextlib.contextmanager
+def _epoch_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    with Progress(console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        task = progress.add_task(label)
+        yield lambda done, boxes: progress.update(task, completed=done, total=boxes)
 
 
 def epoch_line(figures: dict[str, float], epochs: int) -> str:

@@ -4,7 +4,8 @@ import time
 from typing import Any
 
 import optuna
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -24,48 +25,50 @@ class Display:
     def __init__(self, console: Console, trials: int, quiet: bool = False):
         self._console, self._quiet = console, quiet
         self._begun = time.monotonic()
-        self._bar: Progress | None = None
+        self._live: Live | None = None
         if console.is_terminal and not quiet:
-            self._bar = Progress(
-                TextColumn("trials"),
+            columns = (
                 BarColumn(None),
-                TextColumn("{task.fields[states]}"),
+                TextColumn("{task.description}", markup=False),
                 TimeElapsedColumn(),
                 _TimeLeft(),
-                console=console,
-                expand=True,
             )
-            self._task = self._bar.add_task("trials", total=trials, states=f"0/{trials}")
+            self._bar = Progress(*columns, expand=True)
+            self._task = self._bar.add_task(f"0/{trials} trials", total=trials)
+            self._best = Text(f"best so far: none of {trials} trials has finished an epoch yet", "dim", overflow="fold")
+            self._live = Live(Group(self._bar, self._best), console=console)
 
     def __enter__(self) -> "Display":
-        if self._bar:
-            self._bar.start()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._live:
+            self._live.stop()
 
     def __call__(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> None:
         """Show one event."""
         if self._quiet:
             return
-        if self._bar:
+        if self._live:
             if event not in ("started", "epoch"):
-                self._bar.console.print(self._line(searcher, trial, event), highlight=False)
-            under_way = sum(searcher.progress[live.number] / searcher.epochs for live in searcher.live.values())
-            ended = sum(searcher.states.values()) - searcher.states["running"]
-            self._bar.update(self._task, completed=ended + under_way, states=self._states(searcher, ended))
+                self._live.console.print(self._line(searcher, trial, event), markup=False, highlight=False)
+            self._update(searcher)
         elif event != "epoch":
-            self._console.print(self._line(searcher, trial, event), highlight=False, soft_wrap=True)
+            self._console.print(self._line(searcher, trial, event), markup=False, highlight=False, soft_wrap=True)
 
-    def _states(self, searcher: StudySearcher, ended: int) -> str:
-        counts = [f"{ended}/{searcher.trials}"]
-        counts += [f"{searcher.states[state]} {state}" for state in ("running", "pruned", "failed")]
+    def _update(self, searcher: StudySearcher) -> None:
+        under_way = sum(searcher.progress[trial.number] / searcher.epochs for trial in searcher.live.values())
+        counts = [f"{searcher.states[state]} {state}" for state in ("running", "pruned", "failed")]
+        described = f"{searcher.ended}/{searcher.trials} trials · {' · '.join(counts)}"
+        self._bar.update(self._task, total=searcher.trials, completed=searcher.ended + under_way, description=described)
         if searcher.best:
             score, trial = searcher.best
-            counts.append(f"best {searcher.objective} {shown(score)}: trial {trial.number}, {settings(trial.params)}")
-        return " · ".join(counts)
+            self._best.plain = (
+                f"best so far: {searcher.objective} {shown(score)}, trial {trial.number}, {settings(trial.params)}"
+            )
+            self._best.style = "bold"
 
     def _line(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> str:
         seconds = time.monotonic() - self._begun

@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import os
+import shutil
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -26,7 +28,7 @@ from optuna.distributions import distribution_to_json
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from data_tools.errors import StorageError, UserError
@@ -34,7 +36,7 @@ from data_tools.split import Split
 from model.checkpoint import part_versions
 from model.config import PRESETS
 from model.score import OBJECTIVES, zero_line
-from results.run import MANIFEST, STUDY, Run, check_name, open_storage
+from results.run import MANIFEST, STUDY, Run, check_name, open_storage, sqlite_url
 from search.display import Display
 from search.searcher import SAMPLERS, Deaths, StudySearcher, grid_points
 from search.space import Space
@@ -99,22 +101,7 @@ class Search:
             raise UserError(f"gpus-per-trial must be 0 or more, received {self.gpus_per_trial!r}")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a search ended.
-
-    Attributes:
-        run: its run.
-        trials: asked for.
-        interrupted: trials that Ctrl-C ended, and whether it did.
-    """
-
-    run: Run
-    trials: int
-    interrupted: bool
-
-
-def launch(search: Search, parts: Split, console: Console, *, source: str, quiet: bool = False) -> Outcome:
+def launch(search: Search, parts: Split, console: Console, *, source: str, quiet: bool = False) -> tuple[Run, bool]:
     """Run a search to its end, or to Ctrl-C.
 
     Args:
@@ -124,15 +111,21 @@ def launch(search: Search, parts: Split, console: Console, *, source: str, quiet
         source: where the photos are from, for the record.
         quiet: show nothing.
 
+    Returns:
+        The run, and whether all its trials ended: False after Ctrl-C.
+
     Raises:
         UserError: Ray cannot be started or reached, or has no room for a trial.
         StorageError: the name is taken, or the study cannot be opened.
     """
+    if address := search.address or os.environ.get("RAY_ADDRESS"):
+        _check_reachable(address)
     run, study = _create(search, parts, source)
     with Display(console, search.trials, quiet) as display:
         searcher = StudySearcher(
             study,
             search.space,
+            run.folder,
             trials=search.trials,
             epochs=search.epochs,
             seed=search.seed,
@@ -142,16 +135,24 @@ def launch(search: Search, parts: Split, console: Console, *, source: str, quiet
         for preset in search.warm_start:
             if (point := search.space.point(preset)) is not None:
                 searcher.enqueue([point], preset)
+            elif not quiet:
+                console.print(f"not tried first: {preset}, it is outside of the space", highlight=False)
         if search.searcher == "grid":
             searcher.enqueue(grid_points(search.space, search.seed))
             searcher.trials = min(search.trials, len(searcher.waiting))
-        _start_ray(search)
+        reason = "interrupted"
         try:
+            _start_ray(search)
             _tune(search, run, parts, searcher)
+        except Exception as error:
+            reason = f"the search ended: {error}"
+            raise
         finally:
-            left = searcher.fail_live("interrupted")
+            searcher.fail_live(reason)
             ray.shutdown()
-    return Outcome(run, searcher.trials, interrupted=left > 0)
+            if not searcher.ended:
+                _discard(run, _checked(search.study))
+    return run, searcher.ended == searcher.trials
 
 
 def _create(search: Search, parts: Split, source: str) -> tuple[Run, optuna.Study]:
@@ -159,23 +160,40 @@ def _create(search: Search, parts: Split, source: str) -> tuple[Run, optuna.Stud
     if folder.exists():
         raise StorageError(f"{str(folder)!r}: exists already; choose another --name")
     url = _checked(search.study)
+    where = url or sqlite_url(folder / STUDY)
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
-    sampler = SAMPLERS[search.searcher](search.seed)
+    run = Run(folder)
     try:
         study = optuna.create_study(
             study_name=search.name,
-            storage=open_storage(url or f"sqlite:///{folder / STUDY}"),
-            sampler=sampler,
+            storage=open_storage(where),
+            sampler=SAMPLERS[search.searcher](search.seed, search.trials),
             direction=OBJECTIVES[search.objective],
         )
     except Exception as error:
-        if url is None or not any(folder.iterdir()):
-            folder.rmdir()
+        shutil.rmtree(folder)
         reason = str(error).splitlines()[0]
-        raise StorageError(f"{url or str(folder / STUDY)!r}: the study cannot be made ({reason})") from None
+        raise StorageError(f"{where.render_as_string()!r}: the study cannot be made ({reason})") from None
+    try:
+        _describe(run, study, search, parts, source, url)
+    except BaseException:
+        _discard(run, url)
+        raise
+    return run, study
+
+
+def _discard(run: Run, url: URL | None) -> None:
+    """Take back a run of which nothing came: its name is free again."""
+    if url:
+        optuna.delete_study(study_name=run.name, storage=open_storage(url))
+    shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: str, url: URL | None) -> None:
+    """Write down what was asked for, beside the study and in it."""
     mean_chroma = parts.training.chroma.mean(axis=(0, 1, 2))
     attributes = {
         "objective": search.objective,
@@ -195,28 +213,36 @@ def _create(search: Search, parts: Split, source: str) -> tuple[Run, optuna.Stud
         "base": asdict(search.space.base),
         "photos": {
             "source": source,
-            "training": len(parts.training),
-            "validation": len(parts.validation),
-            "test": len(parts.test),
-            "fingerprint": parts.fingerprint,
+            **parts.summary,
         },
-        "study": url,
+        "study": url and url.render_as_string(),
         "versions": part_versions(),
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return Run(folder), study
+    (run.folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def _checked(study: str | None) -> str | None:
+def _checked(study: str | None) -> URL | None:
     if study is None:
         return None
     try:
         url = make_url(study)
     except ArgumentError:
         raise UserError(f"--study {study!r}: not a database URL such as postgresql://host/name") from None
-    if url.password:
+    if url.password or "password" in url.query:
         raise UserError("--study: the URL holds a password, which would be written down; use ~/.pgpass or PGPASSWORD")
-    return study
+    return sqlite_url(Path(url.database)) if url.drivername == "sqlite" and url.database else url
+
+
+def _check_reachable(address: str) -> None:
+    """Say at once what Ray would say only after minutes of trying: nobody listens at an address."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        reason = error.strerror or "no answer within 10 s"
+        raise UserError(f"--address {address!r}: cannot be reached ({reason}); is a Ray head running there?") from None
 
 
 def _start_ray(search: Search) -> None:
@@ -225,7 +251,8 @@ def _start_ray(search: Search) -> None:
         if search.address or os.environ.get("RAY_ADDRESS"):
             ray.init(address=search.address, **quiet)
         else:
-            ray.init(include_dashboard=False, **quiet)
+            # Without an address, Ray would join whatever cluster runs on this machine.
+            ray.init(address="local", include_dashboard=False, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"Ray cannot be reached at {search.address or 'this machine'!r} ({reason})") from None

@@ -6,6 +6,7 @@ it. Here each epoch is reported as it comes, and a trial ends as what it was: co
 """
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,20 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
 from model.score import OBJECTIVES, better
-from results.trials import EPOCH, STATES
+from results.trials import EPOCH, STATES, best_epoch
 from search.space import Space
 from search.trial import BEST
 
-SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-    # A grid's points are enqueued one by one; nothing is left to sample.
-    "grid": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+
+def _tpe(seed: int, trials: int) -> optuna.samplers.BaseSampler:
+    # Optuna's own ten random trials before TPE begins would be most of a small search.
+    startup = min(10, max(4, trials // 3))
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+
+
+def _random(seed: int, trials: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+# A grid's points are enqueued one by one; nothing is left to sample.
+SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
+    "tpe": _tpe,
+    "random": _random,
+    "grid": _random,
 }
 
 Listener = Callable[["StudySearcher", optuna.Trial, str], None]
@@ -38,6 +50,7 @@ class StudySearcher(Searcher):
     Args:
         study: open for writing; only this process writes it.
         space: what is searched.
+        folder: of the run, where the trials keep their checkpoints.
         trials: how many to ask for.
         epochs: of a complete trial.
         seed: trial k trains from seed + k.
@@ -49,6 +62,7 @@ class StudySearcher(Searcher):
         self,
         study: optuna.Study,
         space: Space,
+        folder: Path,
         *,
         trials: int,
         epochs: int,
@@ -59,10 +73,11 @@ class StudySearcher(Searcher):
         super().__init__(metric=BEST, mode=OBJECTIVES[objective][:3])
         self.trials, self.epochs, self.objective = trials, epochs, objective
         self.states: Counter[str] = Counter()
-        self.best: tuple[float, optuna.Trial] | None = None
+        self._scores: dict[int, tuple[float, optuna.Trial]] = {}
         self.waiting: list[tuple[dict[str, Any], str | None]] = []
         self.live: dict[str, optuna.Trial] = {}
         self.progress: dict[int, int] = {}
+        self._folder = folder
         self._study, self._space, self._seed, self._listener = study, space, seed, listener
         self._asked = 0
 
@@ -105,11 +120,11 @@ class StudySearcher(Searcher):
         figures = {name: result[name] for name in result if name in kept or name.startswith("train_")}
         if not self.progress[trial.number]:
             trial.set_user_attr("host", result["host"])
+            trial.set_user_attr("pid", result["pid"])
         trial.report(result[self.objective], result["epoch"])
         trial.set_user_attr(f"{EPOCH}{result['epoch']}", figures)
         self.progress[trial.number] = result["epoch"]
-        if better(self.objective, result[BEST], self.best and self.best[0]):
-            self.best = result[BEST], trial
+        self._scores[trial.number] = result[BEST], trial
         self._listener(self, trial, "epoch")
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -132,9 +147,22 @@ class StudySearcher(Searcher):
         """End a trial as failed."""
         trial = self.live[trial_id]
         trial.set_user_attr("error", reason)
-        if self.best and self.best[1] is trial:
-            self.best = None
+        self._scores.pop(trial.number, None)
         self._end(trial_id, TrialState.FAIL)
+
+    @property
+    def best(self) -> tuple[float, optuna.Trial] | None:
+        """The best score so far and its trial, failed ones left aside."""
+        best: tuple[float, optuna.Trial] | None = None
+        for scored in self._scores.values():
+            if better(self.objective, scored[0], best[0] if best else None):
+                best = scored
+        return best
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, one way or another."""
+        return sum(self.states.values()) - self.states["running"]
 
     def fail_live(self, reason: str) -> int:
         """End whatever still runs as failed, and return how many trials that were."""
@@ -145,10 +173,18 @@ class StudySearcher(Searcher):
 
     def _end(self, trial_id: str, state: TrialState, score: float | None = None) -> None:
         trial = self.live.pop(trial_id)
-        self._study.tell(trial, score, state)
+        ended = self._study.tell(trial, score, state)
         self.states["running"] -= 1
         self.states[STATES[state]] += 1
+        self._tidy(ended)
         self._listener(self, trial, STATES[state])
+
+    def _tidy(self, ended: FrozenTrial) -> None:
+        """Remove a trial's earlier checkpoints, now that the study surely names the best."""
+        best = best_epoch(ended, self.objective)
+        for folder in (self._folder / "trials" / f"{ended.number:04}").glob("epoch-*"):
+            if best is None or folder != self._folder / best["checkpoint"]:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles the searcher beside its own state, to restore what we never restore."""

@@ -22,7 +22,7 @@ from model.config import PRESETS, Config
 MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropout")
 """The settings that tell one preset from another."""
 GRID_POINTS = 5
-"""Values that a grid search takes of a range of floats without a step."""
+"""Values that a grid search takes of a range, a float's with a step excepted."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Space:
         return point if all(_holds(domain, point[name]) for name, domain in self.domains.items()) else None
 
     def grid(self) -> list[dict[str, Any]]:
-        """Return every point of a grid search, ranges of floats without a step cut into five values."""
+        """Return every point of a grid search, long ranges cut into five values."""
         values = [_grid_values(domain) for domain in self.domains.values()]
         return [dict(zip(self.domains, point, strict=True)) for point in itertools.product(*values)]
 
@@ -63,16 +63,17 @@ def _holds(domain: BaseDistribution, value: Any) -> bool:
     if isinstance(domain, CategoricalDistribution):
         return value in domain.choices
     assert isinstance(domain, (FloatDistribution, IntDistribution))
-    return domain.low <= value <= domain.high
+    steps = (value - domain.low) / (domain.step or 1)
+    return domain.low <= value <= domain.high and (domain.step is None or math.isclose(steps, round(steps)))
 
 
 def _grid_values(domain: BaseDistribution) -> list[Any]:
     if isinstance(domain, CategoricalDistribution):
         return list(domain.choices)
     if isinstance(domain, IntDistribution):
-        if domain.log:
-            return sorted({round(value) for value in _spaced(domain.low, domain.high, True)})
-        return list(range(domain.low, domain.high + 1, domain.step))
+        values = list(range(domain.low, domain.high + 1, domain.step))
+        wanted = _spaced(domain.low, domain.high, domain.log)
+        return sorted({min(values, key=lambda value: abs(value - near)) for near in wanted})
     assert isinstance(domain, FloatDistribution)
     if domain.step is None:
         return _spaced(domain.low, domain.high, domain.log)
@@ -139,6 +140,8 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
     domains: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
     for name, entry in record.items():
+        if name == "batching":
+            raise UserError("batching: is chosen with --batching, for it brings its own rates and batch size")
         if name not in names:
             near = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
@@ -157,7 +160,7 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
             try:
                 replace(base, **{name: value})
             except UserError as error:
-                raise UserError(f"{name}: {error}") from None
+                raise UserError(str(error)) from None
     if not domains:
         raise UserError("nothing to search: give at least one setting low and high, or choices")
     return Space(domains, replace(base, **fixed))
@@ -168,6 +171,8 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
         choices = entry["choices"]
         if not isinstance(choices, list) or not choices:
             raise UserError(f"{name}: choices must be a list of at least one value, received {choices!r}")
+        if not all(isinstance(choice, (str, bool, int, float)) for choice in choices):
+            raise UserError(f"{name}: choices must be words, numbers, true or false, received {choices!r}")
         if len({(type(choice), choice) for choice in choices}) < len(choices):
             raise UserError(f"{name}: choices must differ, received {choices!r}")
         return CategoricalDistribution(choices)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from ray import tune
 
 from data_tools.split import Split
@@ -41,18 +42,17 @@ class Trial(tune.Trainable):
 
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
+        if ray.get_gpu_ids():
+            for device in tf.config.list_physical_devices("GPU"):
+                # Or the first of the trials that share a card would take all of its memory.
+                tf.config.experimental.set_memory_growth(device, True)
+        else:
+            tf.config.set_visible_devices([], "GPU")
 
         from model.training import Trainer
 
         self._run, self._objective = Path(run), objective
-        self._photos = {
-            "training": len(split.training),
-            "validation": len(split.validation),
-            "test": len(split.test),
-            "fingerprint": split.fingerprint,
-        }
+        self._photos = split.summary
         self._trainer = Trainer(split.training, split.validation)
         self.reset_config(config)
 

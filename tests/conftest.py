@@ -85,7 +85,7 @@ def searched(huetune, tmp_path_factory) -> tuple[Path, subprocess.CompletedProce
         "--searcher": "grid",
         "--epochs": 3,
         "--warm-start": "none",
-        "--seed": 2,
+        "--seed": 5,  # the two that train well come first: ASHA has something to compare the others with
     }
     options |= {"--storage": storage, "--space": storage / "space.toml"}
     done = huetune("search", *itertools.chain(*options.items()))

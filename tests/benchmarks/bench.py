@@ -156,9 +156,9 @@ def search(parts: Split, seeds: int) -> dict[str, Any]:
             "bench", Path(storage), space, 12, 4, searcher="grid", scheduler="none", warm_start=(), cpus_per_trial=1.0
         )
         begun = time.perf_counter()
-        outcome = launch(asked, parts, Console(), source="bench", quiet=True)
+        run, _ = launch(asked, parts, Console(), source="bench", quiet=True)
         ours = time.perf_counter() - begun
-        busy = sum(row["seconds"] for row in rows(outcome.run.study()))
+        busy = sum(row["seconds"] for row in rows(run.study()))
     begun = time.perf_counter()
     peers.tune(parts.training, parts.validation, [replace(PEER, mse_weight=weight) for weight in weights], 4, SLOTS)
     theirs = time.perf_counter() - begun

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data_tools.errors import StorageError, UserError
-from results.run import MANIFEST, check_name, find_run, list_runs, open_storage
+from results.run import MANIFEST, check_name, find_run, list_runs, open_storage, sqlite_url
 
 
 def test_a_run_is_found_by_name_and_by_path(searched, monkeypatch):
@@ -45,5 +45,5 @@ def test_plain_names_are_fine():
 def test_a_brace_in_a_path_is_only_a_brace(tmp_path):
     """Optuna would read it as a field of str.format."""
     (tmp_path / "{a}").mkdir()
-    open_storage(f"sqlite:///{tmp_path}/{{a}}/study.db")
+    open_storage(sqlite_url(tmp_path / "{a}" / "study.db"))
     assert (tmp_path / "{a}" / "study.db").is_file()

@@ -6,6 +6,7 @@ import json
 
 import optuna
 import pytest
+from rich.console import Console
 
 from data_tools.errors import UserError
 from results import trials
@@ -53,6 +54,7 @@ def test_where(condition, expected):
         ("skip ==", "not understood at character"),
         ("state < 3", "'complete' and 3 cannot be compared so"),
         ("__import__('os').system('id')", "is neither a column nor a value"),
+        ("score > -state", "is neither a column nor a value"),
         ("state.upper() == 'X'", "is neither a column nor a value"),
         ("skip is true", "use ==, !=, <, <=, >, >=, in or not in"),
     ],
@@ -106,6 +108,27 @@ def test_the_study_of_a_real_search_becomes_rows(searched):
 def test_the_zero_line_is_one_colour_for_everything(searched):
     zero = trials.zero_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
     assert zero["skill"] == pytest.approx(0, abs=1e-6) and zero["score"] > 0 and zero["host"] is None
+
+
+def test_the_zero_line_stands_at_its_rank(searched):
+    study = find_run("tiny", searched[0]).study()
+    table = trials.with_zero_line(trials.rows(study), study)
+    scores = [row["score"] for row in table if row["score"] is not None]
+    assert scores == sorted(scores) and len(table) == 7
+    assert [row["trial"] for row in table].count("zero") == 1
+
+
+def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones():
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(trials.fitted([{**row, "host": "h" * 30} for row in ROWS], "roses", console))
+    text = console.export_text()
+    assert "…" not in text and "host" not in text and "activation" in text and "a | b" in text
+
+
+def test_brackets_in_an_error_are_only_brackets():
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(trials.to_table([{"trial": 1, "error": "died: x [/tmp/foo] y"}], "roses"))
+    assert "died: x [/tmp/foo] y" in console.export_text()
 
 
 def test_reading_cannot_write(searched):

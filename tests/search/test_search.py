@@ -11,6 +11,10 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from results.export import checkpoint
+from results.run import find_run
+from results.trials import rows
+
 
 def _study(storage, name):
     return optuna.load_study(study_name=name, storage=f"sqlite:///{storage}/{name}/study.db")
@@ -40,16 +44,28 @@ def test_the_study_alone_holds_every_epoch(searched):
     expected = {"epoch", "boxes", "seconds", "train_seconds", "train_loss", "train_mse", "train_norm", "train_kl"}
     assert all(expected | {"chroma_mse", "skill", "chroma_ratio"} <= set(epoch) for epoch in figures)
     for trial in trials:
-        assert trial.user_attrs["seed"] == 2 + trial.number
+        assert trial.user_attrs["seed"] == 5 + trial.number
         assert trial.user_attrs["config"]["mse_weight"] == trial.params["mse_weight"]
 
 
 def test_a_failed_trial_does_not_cost_its_worker(searched):
     """Six trials, two slots: two workers, though two of the trials diverged."""
+    pids = {trial.user_attrs.get("pid") for trial in _study(searched[0], "tiny").get_trials()}
+    assert len(pids - {None}) == 2
+    assert "died" not in searched[1].stdout
+
+
+def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched):
+    run = find_run("tiny", searched[0])
+    study = run.study()
+    named = {checkpoint(run, study, row["trial"]) for row in rows(study) if row["score"] is not None}
+    assert len(named) == 4 and set((run.folder / "trials").glob("*/*")) == named
+
+
+def test_the_search_ends_with_test_photos_that_it_colorized(searched):
     storage, done = searched
-    hosts = {trial.user_attrs.get("host") for trial in _study(storage, "tiny").get_trials()}
-    assert len(hosts - {None}) == 1
-    assert "died" not in done.stdout
+    assert "1 photos that no trial has seen, colorized by the best" in done.stdout
+    assert (storage / "tiny" / "evaluation" / "contact-sheet.png").is_file()
 
 
 def test_the_manifest_says_what_was_asked(searched):
@@ -110,13 +126,27 @@ def _epochs(storage, at_least):
     return sum(len(trial.intermediate_values) for trial in trials) >= at_least
 
 
+def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tmp_path):
+    """More presets than trials, another database, and quiet."""
+    url = f"sqlite:///{tmp_path / 'team.db'}"
+    words = ["--garden", 6, "--trials", 2, "--epochs", 1, "--name", "first", "--storage", tmp_path, "--quiet"]
+    done = huetune("search", *words, "--study", url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    trials = optuna.load_study(study_name="first", storage=url).get_trials()
+    assert [trial.user_attrs["preset"] for trial in trials] == ["model-1", "model-2"]
+    assert [trial.params["mse_weight"] for trial in trials] == [4.0, 2.5]
+    (tmp_path / "first").rename(tmp_path / "renamed")
+    table = json.loads(huetune("trials", tmp_path / "renamed", "--format", "json").stdout)
+    assert {row["preset"] for row in table} == {"model-1", "model-2"}
+
+
 def test_ctrl_c_keeps_what_is_finished_and_leaves_nothing_behind(search, huetune, tmp_path):
     process = search("--garden", "8", "--trials", "50", "--epochs", "2", "--scheduler", "none")
     _wait_for(lambda: any(trial.state == TrialState.COMPLETE for trial in _study(tmp_path, "live").get_trials()))
     children = psutil.Process(process.pid).children(recursive=True)
     # The table can be read while the search runs.
-    rows = json.loads(huetune("trials", "live", "--storage", tmp_path, "--format", "json").stdout)
-    assert {row["state"] for row in rows} >= {"running", "complete"}
+    table = json.loads(huetune("trials", "live", "--storage", tmp_path, "--format", "json").stdout)
+    assert {row["state"] for row in table} >= {"running", "complete"}
 
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
