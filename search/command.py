@@ -231,7 +231,7 @@ def _tell_left_out(left_out: list[str], most: int = 10) -> None:
     for line in left_out[:most]:
         _say(f"left out: {line}", "yellow", _err)
     if len(left_out) > most:
-        _say(f"left out: {len(left_out) - most} more; see them with `huetune data check`", "yellow", _err)
+        _say(f"left out: {len(left_out) - most} more, {len(left_out)} in all; see `huetune data check`", "yellow", _err)
 
 
 def _bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iterable]:

@@ -152,6 +152,9 @@ def launch(search: Search, parts: Split, console: Console, *, source: str, quiet
             ray.shutdown()
             if not searcher.ended:
                 _discard(run, _checked(search.study))
+    if not searcher.ended:
+        # Tune swallows Ctrl-C; here it came before the first trial.
+        raise KeyboardInterrupt
     return run, searcher.ended == searcher.trials
 
 
@@ -211,10 +214,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "search": {**options, "storage": str(search.storage)},
         "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},
         "base": asdict(search.space.base),
-        "photos": {
-            "source": source,
-            **parts.summary,
-        },
+        "photos": {"source": source, **parts.summary},
         "study": url and url.render_as_string(),
         "versions": part_versions(),
     }
