@@ -22,7 +22,7 @@ from data_tools.errors import NoTrialError, PhotoError, StorageError, UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-GARDEN = 56
+GARDEN = 48
 """Scenes of the built-in garden that a search takes unless told otherwise."""
 
 _FOLDER = click.Path(path_type=Path)
