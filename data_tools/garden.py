@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_tools.errors import StorageError
+from data_tools.folder import require_empty
 
 _SIDE = 112
 _FINE = 2 * _SIDE  # scenes are painted at twice their size and averaged down
@@ -57,8 +57,7 @@ def write_garden(
     Raises:
         StorageError: the folder holds something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{str(out)!r}: is not empty; choose another --out")
+    require_empty(out)
     out.mkdir(parents=True, exist_ok=True)
     for k in progress(range(count)):
         Image.fromarray(_scene(np.random.default_rng([seed, k]))).save(out / scene_name(k))

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 
 from data_tools.errors import NoTrialError, StorageError
+from data_tools.folder import require_empty
 from model.checkpoint import SETTINGS
 from results.run import STORAGE, Run, find_run
 from results.trials import Row, best_epoch, rows, winner
@@ -51,8 +52,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     Raises:
         StorageError: the folder holds something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StorageError(f"{str(folder)!r}: is not empty; export to a new folder")
+    require_empty(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -91,8 +91,11 @@ def sort(table: list[Row], column: str, descending: bool = False) -> list[Row]:
         _check_column(column, table[0])
     present = [row for row in table if row[column] is not None]
     absent = [row for row in table if row[column] is None]
+
     # Numbers and words can meet in one column: words come after.
-    key: Callable[[Row], Any] = lambda row: (isinstance(row[column], str), row[column])  # noqa: E731
+    def key(row: Row) -> tuple[bool, Any]:
+        return isinstance(row[column], str), row[column]
+
     return sorted(present, key=key, reverse=descending) + absent
 
 

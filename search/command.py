@@ -5,6 +5,7 @@ Each verb imports what it needs when it is called: TensorFlow and Ray take secon
 
 import contextlib
 import datetime
+import importlib
 import json
 import os
 import shutil
@@ -164,7 +165,7 @@ def search(
         places = {digest: index for index, digest in enumerate(read.digests)}
         _colorize_test_photos(run, parts.test, pictures[[places[digest] for digest in parts.test.digests]], quiet)
     if not quiet:
-        _show_trials(run, top=10)
+        _show_trials(run)
         _show_next(run, bool(won))
     return 130 if not finished else 0 if won else NoTrialError.exit_code
 
@@ -239,13 +240,13 @@ def _bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Ite
     return lambda items: track(items, what, total=total, console=_err, transient=True, disable=hidden)
 
 
-def _show_trials(run: Any, top: int | None = None) -> None:
+def _show_trials(run: Any, top: int = 10) -> None:
     from results.trials import fitted, rows, with_zero_line
 
     study = run.study()
     table = rows(study)
     if table:
-        left = f", the best {top} of {len(table)}" if top and len(table) > top else ""
+        left = f", the best {top} of {len(table)}" if len(table) > top else ""
         _out.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", _out))
 
 
@@ -385,16 +386,11 @@ def evaluate(
 
     Example: huetune evaluate roses --photos test-photos
     """
-    from data_tools.photos import find_photos, load
     from results import evaluation
     from results.export import find_model
 
     path, usual = find_model(run_or_export, storage)
-    paths = find_photos(photos, _words(classes))
-    read, truth, left_out = load(paths, progress=_bar("reading photos", len(paths)))
-    if left_out and (strict or not len(read)):
-        raise PhotoError(left_out[0])
-    _tell_left_out(left_out)
+    read, truth, _ = _read_photos(photos, None, classes, strict)
     out = out or usual
     _import_tensorflow()
     report = evaluation.evaluate(
@@ -470,14 +466,14 @@ def train(
 
     Example: huetune train --preset model-2 --photos flowers --limit 100
     """
+    from data_tools.folder import require_empty
     from data_tools.split import first, split
     from model.config import PRESETS, batched
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
     out = out or Path("trained") / preset
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise StorageError(f"{str(out)!r}: is not empty; choose another --out")
+    require_empty(out)
     read, _, source = _read_photos(photos, garden, classes, strict)
     if limit and limit >= len(read):
         _say(
@@ -536,7 +532,7 @@ def _import_tensorflow() -> None:
         terminal = os.dup(2)
         os.dup2(greetings.fileno(), 2)
         try:
-            import tensorflow  # noqa: F401
+            importlib.import_module("tensorflow")
         except BaseException:
             greetings.seek(0)
             os.write(terminal, greetings.read())
