@@ -10,6 +10,7 @@ from data_tools.errors import UserError
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]
+Optimizer = Literal["adam", "muon"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class Config:
         merge_units: units of the Dense layer that ends a tower's convolutions, 1 or more.
         positions: values that tell where a box lies, 2 or 7.
         dropout: share of the units dropped, 0 up to but not including 1.
-        learning_rate: of Adam, above 0.
+        optimizer: "adam"; "muon" trains the hidden Dense layers with Muon, all else with Adam.
+        learning_rate: of the first step, above 0.
         decay: the learning rate after k steps is learning_rate / (1 + decay x k); 0 or more.
         batching: "boxes" trains on loose boxes, as the log did; "photos" on whole photos, whose boxes share work.
         batch_size: boxes or photos a step, 1 or more.
         clip: largest norm of a step's gradient; 0 clips nothing.
+        flips: whether photos are mirrored left to right at random.
 
     Raises:
         UserError: a value outside of these, in one line.
@@ -39,17 +42,20 @@ class Config:
     merge_units: int = 96
     positions: int = 2
     dropout: float = 0.45
+    optimizer: Optimizer = "adam"
     learning_rate: float = 0.001
     decay: float = 1e-6
     batching: Batching = "boxes"
     batch_size: int = 32
     clip: float = 0.0
+    flips: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
         _check("activation", self.activation, self.activation in get_args(Activation), _one_of(get_args(Activation)))
         _check("batching", self.batching, self.batching in get_args(Batching), _one_of(get_args(Batching)))
+        _check("optimizer", self.optimizer, self.optimizer in get_args(Optimizer), _one_of(get_args(Optimizer)))
         _check("positions", self.positions, self.positions in (2, 7), "2 or 7")
         _check("dropout", self.dropout, 0 <= self.dropout < 1, "0 up to but not including 1")
         for name in ("decay", "clip"):
@@ -112,11 +118,28 @@ PRESETS: dict[str, Config] = {
 """The log's models by name, in the log's own way of training."""
 
 BATCHINGS: dict[Batching, dict[str, Any]] = {
-    "boxes": {"batch_size": 32, "learning_rate": 0.001, "decay": 1e-6, "clip": 0.0},
-    "photos": {"batch_size": 1, "learning_rate": 0.004, "decay": 0.002, "clip": 1.0},
+    "boxes": {
+        "batch_size": 32,
+        "optimizer": "adam",
+        "learning_rate": 0.001,
+        "decay": 1e-6,
+        "clip": 0.0,
+        "flips": False,
+    },
+    "photos": {
+        "batch_size": 1,
+        "optimizer": "muon",
+        "learning_rate": 0.004,
+        "decay": 0.002,
+        "clip": 1.0,
+        "flips": True,
+    },
 }
-"""What each way of batching is trained with. A photo's boxes are alike: its steps are fewer and noisier, so they begin
-larger, shrink as they go, and never jump."""
+"""What each way of batching is trained with: the log's own way, and the best that was found for whole photos.
+
+The boxes of a photo are alike, so its steps are few for the work they cost, and each must count: that is what Muon is
+for. Flips keep the few photos from being learnt by heart; clipping and decay keep one odd photo from spoiling the rest.
+"""
 
 
 def batched(config: Config, batching: Batching) -> Config:

@@ -14,7 +14,8 @@ from data_tools.photos import PhotoSet
 from model import loss
 from model.colorizer import Colorizer
 from model.config import Config
-from model.network import LATENT, build
+from model.network import LATENT, Dropout, build
+from model.optimizer import Optimizer
 from model.score import scores
 
 BOXES = GRID * GRID
@@ -53,7 +54,7 @@ class Trainer:
             config: its settings.
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
-        kind = (config.structure, config.batching)
+        kind = (config.structure, config.batching, config.optimizer)
         step = self._steps.pop(kind, None) or _Step(config)
         self._steps[kind] = step
         if len(self._steps) > KEPT:
@@ -98,7 +99,7 @@ class Trainer:
 
     def draw(self) -> np.ndarray:
         """Return the model's chroma maps of the validation photos: float32 [n, samples, 14, 14, 2]."""
-        return self._step.colorizer.draw(self.validation.luma, VALIDATION_SAMPLES, VALIDATION_SEED)
+        return self._step.colorizer.draw(self.validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
 
     @property
     def vae(self) -> keras.Model:
@@ -115,14 +116,26 @@ class Trainer:
 
     def _tensors(self, batch: np.ndarray):
         place = positions(self.config.positions)
-        chroma = self.training.chroma
-        if self.config.batching == "boxes":
-            photos, boxes = np.unique(batch // BOXES, return_inverse=True)
-            windows = contexts(self.training.take(photos).luma, boxes * BOXES + batch % BOXES)
-            views = [windows[:, view, :, :, None] for view in range(len(VIEWS))]
-            return views, place[batch % BOXES], chroma.reshape(-1, 2)[batch]
-        views = [view[..., None] for view in shrunk(self.training.take(batch).luma)]
-        return views, np.tile(place, (len(batch), 1)), chroma[batch].reshape(-1, 2)
+        if self.config.batching == "photos":
+            luma, chroma = self._seen(batch)
+            views = [view[..., None] for view in shrunk(luma)]
+            return views, np.tile(place, (len(batch), 1)), chroma.reshape(-1, 2)
+        photos, photo = np.unique(batch // BOXES, return_inverse=True)
+        luma, chroma = self._seen(photos)
+        boxes = photo * BOXES + batch % BOXES
+        windows = contexts(luma, boxes)
+        views = [windows[:, view, :, :, None] for view in range(len(VIEWS))]
+        return views, place[batch % BOXES], chroma.reshape(-1, 2)[boxes]
+
+    def _seen(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Luma and chroma of photos, with `flips` each of them mirrored or not."""
+        luma, chroma = self.training.take(photos).luma, self.training.chroma[photos]
+        if not self.config.flips:
+            return luma, chroma
+        mirrored = self._order.random(len(photos)) < 0.5
+        luma[mirrored] = luma[mirrored, :, ::-1]
+        chroma[mirrored] = chroma[mirrored, :, ::-1]
+        return luma, chroma
 
     def _require_finite(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
@@ -140,15 +153,9 @@ class _Step:
         self.network = build(config)
         self.colorizer = Colorizer(self.network, config)
         self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
-        self._variables = self.network.vae.trainable_variables
-        self._mse_weight, self._clip = tf.Variable(0.0), tf.Variable(0.0)
-        self._seed = tf.Variable(0, dtype=tf.int32)
-        self._rate = _InverseTimeDecay()
-        self._optimizer = keras.optimizers.Adam(self._rate)
-        self._optimizer.build(self._variables)
-        self._dropouts = [
-            layer for layer in _layers(self.network.vae) if isinstance(layer, keras.layers.Dropout) and layer.rate
-        ]
+        self._optimizer = Optimizer(self.network.vae.trainable_variables, muon=config.optimizer == "muon")
+        self._mse_weight, self._seed, self._steps = tf.Variable(0.0), tf.Variable(0), tf.Variable(0)
+        self._dropouts = [layer for layer in _layers(self.network.vae) if isinstance(layer, Dropout)]
         loose = config.batching == "boxes"
         sides = [WINDOW if loose else view.side for view in VIEWS]
         views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
@@ -158,46 +165,27 @@ class _Step:
     def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
         """Give every variable the value that a fresh process would give it."""
         rng = np.random.default_rng(seed)
-        for variable in self._variables:
-            draw = int(rng.integers(2**31))
-            glorot = keras.initializers.GlorotUniform(draw)
-            variable.assign(glorot(variable.shape) if len(variable.shape) > 1 else tf.zeros(variable.shape))
+        weights = []
+        for variable in self._optimizer.variables:
+            glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
+            weights.append(glorot(variable.shape) if len(variable.shape) > 1 else tf.zeros(variable.shape))
+        self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip)
         for layer in self._dropouts:
             layer.seed_generator.state.assign(rng.integers(2**31, size=2))
         self._seed.assign(int(rng.integers(2**31)))
-        for variable in self._optimizer.variables:
-            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        self._steps.assign(0)
         self._mse_weight.assign(config.mse_weight)
-        self._clip.assign(config.clip)
-        self._rate.start.assign(config.learning_rate)
-        self._rate.decay.assign(config.decay)
 
     def _run(self, views, place, chroma):
-        seed = tf.stack([self._seed, tf.cast(self._optimizer.iterations.value, tf.int32)])
+        seed = tf.stack([self._seed, self._steps.assign_add(1)])
         noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
         with tf.GradientTape() as tape:
             painted, mean, log_variance = self.network.vae([*views, place, noise], training=True)
             l2 = tf.add_n(self.network.vae.losses)
             parts = loss.parts(chroma, painted, mean, log_variance, self._mse_weight, l2)
             total = parts[0]
-        gradients = tape.gradient(total, [variable.value for variable in self._variables])
-        scale = tf.minimum(1.0, self._clip / tf.linalg.global_norm(gradients))
-        scale = tf.where(self._clip > 0, scale, 1.0)
-        self._optimizer.apply([gradient * scale for gradient in gradients], self._variables)
+        self._optimizer.apply(tape.gradient(total, [variable.value for variable in self._optimizer.variables]))
         self.totals.assign_add(parts)
-
-
-class _InverseTimeDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """start / (1 + decay x step), with both in variables."""
-
-    def __init__(self):
-        self.start, self.decay = tf.Variable(0.0), tf.Variable(0.0)
-
-    def __call__(self, step):
-        return self.start / (1 + self.decay * tf.cast(step, tf.float32))
-
-    def get_config(self):
-        return {}
 
 
 def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:

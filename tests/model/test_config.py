@@ -21,6 +21,7 @@ from model.config import BATCHINGS, PRESETS, Config, batched
         ({"positions": 3}, "positions must be 2 or 7, received 3"),
         ({"dropout": 1.0}, "dropout must be 0 up to but not including 1, received 1.0"),
         ({"clip": -1.0}, "clip must be 0 or more, received -1.0"),
+        ({"optimizer": "sgd"}, "optimizer must be one of adam, muon, received 'sgd'"),
         ({"batching": "photo"}, "batching must be one of boxes, photos, received 'photo'"),
         ({"mse_wieght": 2.0}, "unknown setting 'mse_wieght': did you mean 'mse_weight'?"),
     ],
@@ -36,6 +37,7 @@ def test_presets_differ_from_each_other_and_train_as_the_log_did():
     assert len(set(PRESETS.values())) == len(PRESETS) == 5
     for config in PRESETS.values():
         assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("boxes", 32, 0.001, 1e-6)
+        assert (config.optimizer, config.clip, config.flips) == ("adam", 0.0, False)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

@@ -49,11 +49,42 @@ def test_a_used_worker_is_ready_without_tracing_again(trainer):
 
 @pytest.mark.parametrize(
     "change",
-    [{"mse_weight": 8.0}, {"learning_rate": 0.0005}, {"decay": 0.5}, {"clip": 0.1}],
+    [{"mse_weight": 8.0}, {"learning_rate": 0.0005}, {"decay": 0.5}, {"clip": 0.1}, {"flips": False}],
     ids=lambda change: next(iter(change)),
 )
 def test_every_setting_that_is_a_variable_reaches_the_step(change, trainer):
     assert _epochs(trainer, replace(PHOTOS, **change), 3) != _epochs(trainer, PHOTOS, 3)
+
+
+def test_both_optimizers_are_there(trainer):
+    """Muon is another graph: each is traced, and neither is taken for the other."""
+    adam = replace(PHOTOS, optimizer="adam")
+    assert _epochs(trainer, adam, 3) == _epochs(trainer, adam, 3) != _epochs(trainer, PHOTOS, 3)
+
+
+@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
+def test_a_mirrored_photo_comes_with_its_colours(config, parts):
+    """Each box of a mirrored photo has the view and the colour that the box across has in the photo itself."""
+    trainer = Trainer(parts.training.take([0]), parts.validation)
+    trainer.start(replace(config, flips=True, batch_size=1 if config is PHOTOS else 196), 0)
+    straight = [False, True]
+    plain = trainer.training
+    mirror = replace(plain, grey=plain.grey[:, :, ::-1], chroma=plain.chroma[:, :, ::-1])
+    while straight:
+        (batch,) = trainer._batches()
+        views, place, chroma = trainer._tensors(batch)
+        for photos in (plain, mirror):
+            trainer.training, trainer.config = photos, replace(trainer.config, flips=False)
+            expected = trainer._tensors(batch)
+            if all(map(np.array_equal, views, expected[0])):
+                np.testing.assert_array_equal(place, expected[1])
+                np.testing.assert_array_equal(chroma, expected[2])
+                if (photos is plain) in straight:
+                    straight.remove(photos is plain)
+                break
+        else:
+            pytest.fail("neither the photo nor its mirror image")
+        trainer.training, trainer.config = plain, replace(trainer.config, flips=True)
 
 
 def test_training_learns(trainer):
