@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,7 @@ class Trial(tune.Trainable):
             run: folder of the run, absolute.
             objective: a key of `model.score.OBJECTIVES`.
         """
-        # TensorFlow takes its threads from the machine, not from Ray: unless told first thing, each of n workers
-        # starts as many threads as there are cores.
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        if ray.get_gpu_ids():
-            for device in tf.config.list_physical_devices("GPU"):
-                # Or the first of the trials that share a card would take all of its memory.
-                tf.config.experimental.set_memory_growth(device, True)
-        else:
-            tf.config.set_visible_devices([], "GPU")
+        take_devices(threads, ray.get_gpu_ids())
 
         from model.training import Trainer
 
@@ -105,3 +95,25 @@ class Trial(tune.Trainable):
         while len(self._kept) > 2:
             shutil.rmtree(self._kept.pop(0), ignore_errors=True)
         return str(folder.relative_to(self._run))
+
+
+def take_devices(threads: int, gpus: Sequence[int | str]) -> None:
+    """Keep TensorFlow to what Ray gave this worker; only before TensorFlow has computed anything.
+
+    Args:
+        threads: 1 or more.
+        gpus: those that Ray gave it, wholly or in part; Ray has hidden all others.
+    """
+    import tensorflow as tf
+
+    # TensorFlow takes its threads from the machine, not from Ray: unless told first thing, each of n workers starts
+    # as many threads as there are cores.
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if not gpus:
+        # The others' trials share the cards; one on the CPU must not even open them, which takes memory on each.
+        tf.config.set_visible_devices([], "GPU")
+        return
+    for device in tf.config.list_physical_devices("GPU"):
+        # Or the first of the trials that share a card would take all of its memory.
+        tf.config.experimental.set_memory_growth(device, True)
