@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, write_set
 from data_tools.colour import SIDE, chroma_map, grey
 from data_tools.errors import PhotoError
 
@@ -68,8 +69,15 @@ def prepare(photos: NDArray[np.uint8], names: Sequence[str]) -> PhotoSet:
         photos: uint8 [n, 112, 112, 3], RGB in 0..255.
         names: n names.
     """
-    digests = tuple(hashlib.sha256(photo.tobytes()).hexdigest() for photo in photos)
-    return PhotoSet(tuple(names), grey(photos), chroma_map(photos), digests)
+    return _gather(names, [_prepare_square(photo) for photo in photos])
+
+
+def _prepare_square(square: NDArray[np.uint8]) -> Prepared:
+    return Prepared(grey(square), chroma_map(square), hashlib.sha256(square.tobytes()).hexdigest())
+
+
+def _gather(names: Sequence[str], photos: Sequence[Prepared]) -> PhotoSet:
+    return PhotoSet(tuple(names), *stacked(photos), tuple(photo.digest for photo in photos))
 
 
 def find_photos(folder: Path, classes: Sequence[str] = ()) -> list[Path]:
@@ -130,6 +138,13 @@ def read_square(path: Path) -> NDArray[np.uint8]:
     return resize(_open(path))
 
 
+def read_squares(paths: Sequence[Path], progress: Callable[[Iterable], Iterable] = iter) -> NDArray[np.uint8]:
+    """Return photos at the model's size, read on all cores: uint8 [n, 112, 112, 3]; the rest as `read_square`."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        squares = list(progress(pool.map(read_square, paths)))
+    return np.array(squares, np.uint8).reshape(-1, SIDE, SIDE, 3)
+
+
 def check_readable(paths: Iterable[Path]) -> None:
     """Read photos without keeping them, so that a bad one is known before anything is made of the others.
 
@@ -179,34 +194,63 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def load(
-    paths: Sequence[Path], *, colour_only: bool = True, progress: Callable[[Iterable], Iterable] = iter
-) -> tuple[PhotoSet, NDArray[np.uint8], list[str]]:
-    """Read photos on all cores.
+    paths: Sequence[Path],
+    *,
+    colour_only: bool = True,
+    progress: Callable[[Iterable], Iterable] = iter,
+    cache: Path | None = None,
+) -> tuple[PhotoSet, list[str]]:
+    """Read and prepare photos on all cores.
 
     Args:
         paths: files, as `find_photos` returns them.
         colour_only: leave out grey photos, from which no colours can be learnt.
         progress: wraps the results as they come, to show how far it is.
+        cache: folder where prepared sets are kept, and found again by the bytes of their files; None for nowhere.
 
     Returns:
-        The set; its photos, uint8 [n, 112, 112, 3]; and one line for each file that was left out and why.
+        The set, and one line for each file that was left out and why.
     """
     names, photos, left_out = [], [], []
+    for path, outcome in zip(paths, _prepare_files(paths, progress, cache), strict=True):
+        if isinstance(outcome, Refused):
+            left_out.append(f"{str(path)!r}: {outcome.reason}")
+        elif colour_only and np.linalg.norm(outcome.chroma, axis=-1).max() < FAINTEST:
+            left_out.append(f"{str(path)!r}: grey, there is no colour in it to learn from")
+        else:
+            names.append(str(path))
+            photos.append(outcome)
+    return _gather(names, photos), left_out
+
+
+def _prepare_files(
+    paths: Sequence[Path], progress: Callable[[Iterable], Iterable], cache: Path | None
+) -> list[Prepared | Refused]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for path, result in zip(paths, progress(pool.map(_try_read, paths)), strict=True):
-            if isinstance(result, PhotoError):
-                left_out.append(str(result))
-            elif colour_only and np.linalg.norm(chroma_map(result), axis=-1).max() < FAINTEST:
-                left_out.append(f"{str(path)!r}: grey, there is no colour in it to learn from")
-            else:
-                names.append(str(path))
-                photos.append(result)
-    squares = np.stack(photos) if photos else np.empty((0, SIDE, SIDE, 3), np.uint8)
-    return prepare(squares, names), squares, left_out
+        key = set_key(pool.map(_content, paths)) if cache else None
+        kept = read_set(cache, key, len(paths)) if cache and key else None
+        outcomes = list(progress(pool.map(_prepare_file, paths) if kept is None else kept))
+        # Hashed again: a file that was written to meanwhile would be kept under the bytes that it had before.
+        if cache and key and kept is None and set_key(pool.map(_content, paths)) == key:
+            write_set(cache, key, outcomes)
+    return outcomes
 
 
-def _try_read(path: Path) -> NDArray[np.uint8] | PhotoError:
+def _prepare_file(path: Path) -> Prepared | Refused:
     try:
-        return read_square(path)
+        return _prepare_square(read_square(path))
     except PhotoError as error:
-        return error
+        cause = error.__context__
+        passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+        return Refused(str(error).removeprefix(f"{str(path)!r}: "), lasting=not passing)
+
+
+def _content(path: Path) -> bytes | None:
+    """The sha256 of a file's bytes, read a little at a time; None where it cannot be read."""
+    if not _is_file(path):
+        return None
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None

@@ -42,25 +42,26 @@ class Colorizer:
         boxes = tf.repeat(latent, len(self._place), axis=0)
         return self._head([features, boxes, tf.tile(self._place, [photos, 1])], training=False)
 
-    def draw(self, luma: NDArray[np.float32], samples: int, seed: int) -> NDArray[np.float32]:
+    def draw(self, grey: NDArray[np.uint8], samples: int, seed: int) -> NDArray[np.float32]:
         """Draw chroma maps.
 
         A sample is one latent vector from N(0, 1) for the whole photo, so that its boxes agree with each other. The
         vectors depend on the seed and the photo's place alone, not on the model: models are compared on equal draws.
 
         Args:
-            luma: float32 [n, 112, 112], 0..1.
+            grey: uint8 [n, 112, 112], 0..255, the luma.
             samples: chroma maps a photo, 1 or more.
             seed: of the latent vectors.
 
         Returns:
             float32 [n, samples, 14, 14, 2], -1..1.
         """
-        latent = np.random.default_rng(seed).standard_normal((len(luma), samples, LATENT), np.float32)
-        drawn = np.empty((len(luma), samples, GRID, GRID, 2), np.float32)
-        for start in range(0, len(luma), CHUNK):
+        latent = np.random.default_rng(seed).standard_normal((len(grey), samples, LATENT), np.float32)
+        drawn = np.empty((len(grey), samples, GRID, GRID, 2), np.float32)
+        for start in range(0, len(grey), CHUNK):
             chunk = slice(start, start + CHUNK)
-            features = self._features([view[..., None] for view in shrunk(luma[chunk])])
+            luma = grey[chunk].astype(np.float32) / np.float32(255)
+            features = self._features([view[..., None] for view in shrunk(luma)])
             for sample in range(samples):
                 chroma = self._paint(features, latent[chunk, sample])
                 drawn[chunk, sample] = keras.ops.convert_to_numpy(chroma).reshape(-1, GRID, GRID, 2)

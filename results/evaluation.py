@@ -58,7 +58,7 @@ def evaluate(
         CheckpointError: the model cannot be loaded.
     """
     settings, colorizer = load(checkpoint)
-    drawn = colorizer.draw(photos.luma, samples, seed)
+    drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
     if (out / "metrics.json").is_file():
         # An earlier evaluation's: with other photos or more samples, its pictures would stay among the new ones.
@@ -66,15 +66,17 @@ def evaluate(
     (out / "colorized").mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     names = _file_names(photos.names)
+    shown = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHEET)).round().astype(int))
     for index in progress(range(len(photos))):
-        painted = paint(photos.luma[index], spread(drawn[index]))
+        painted = paint(photos.take([index]).luma[0], spread(drawn[index]))
         figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
         pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
         figures |= dict(zip(METRICS[3:], map(float, pixels), strict=True))
         rows.append({"photo": photos.names[index], **{name: figures[name] for name in METRICS}})
         for number, sample in enumerate(painted, 1):
             Image.fromarray(sample).save(out / "colorized" / f"{names[index]}-{number}.png")
-        pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
+        if index in shown:
+            pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
 
     overall = scores(drawn, photos.chroma, mean_chroma)
     overall |= {name: float(np.mean([row[name] for row in rows])) for name in METRICS[3:]}
@@ -95,9 +97,7 @@ def evaluate(
         f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
         for name, row in zip(names, rows, strict=True)
     ]
-    shown = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SHEET)).round().astype(int))
-    sheet = contact_sheet([pictures[index] for index in shown], headings, [labels[index] for index in shown])
-    sheet.save(out / "contact-sheet.png")
+    contact_sheet(pictures, headings, [labels[index] for index in shown]).save(out / "contact-sheet.png")
     return report
 
 
@@ -137,7 +137,7 @@ def colorize(
     for path in progress(paths):
         photo = read_photo(path)
         small = grey(resize(Image.fromarray(photo)))
-        drawn = colorizer.draw(small[None].astype(np.float32) / np.float32(255), samples, seed)[0]
+        drawn = colorizer.draw(small[None], samples, seed)[0]
         for number, boxes in enumerate(drawn, 1):
             file = out / (f"{names[path]}.png" if samples == 1 else f"{names[path]}-{number}.png")
             if any(file.exists() and file.samefile(other) for other in paths):

@@ -151,8 +151,9 @@ def search(
     from search.launch import Search, launch
 
     wanted = Search(name=name, space=chosen, warm_start=presets, trials=trials, **asked)
-    read, pictures, source = _read_photos(photos, garden, classes, strict, quiet, limit)
+    read, squares, source = _read_photos(photos, garden, classes, strict, quiet, limit)
     parts = split(read, wanted.seed)
+    truth = squares(parts.test)  # now, not when the search is done: the files may be others by then
     if not quiet:
         counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
         _say(f"{len(read)} photos from {source}: {counts}")
@@ -162,15 +163,14 @@ def search(
 
     won = winner(rows(run.study()))
     if won and len(parts.test) and finished:
-        places = {digest: index for index, digest in enumerate(read.digests)}
-        _colorize_test_photos(run, parts.test, pictures[[places[digest] for digest in parts.test.digests]], quiet)
+        _colorize_test_photos(run, parts.test, truth, quiet)
     if not quiet:
         _show_trials(run)
         _show_next(run, bool(won))
     return 130 if not finished else 0 if won else NoTrialError.exit_code
 
 
-def _colorize_test_photos(run: Any, photos: Any, pictures: Any, quiet: bool) -> None:
+def _colorize_test_photos(run: Any, photos: Any, truth: Any, quiet: bool) -> None:
     """The last word: photos that neither taught nor ranked any trial."""
     _import_tensorflow()
     from results import evaluation
@@ -178,7 +178,7 @@ def _colorize_test_photos(run: Any, photos: Any, pictures: Any, quiet: bool) -> 
 
     _, path = best(run)
     report = evaluation.evaluate(
-        path, photos, pictures, run.folder / "evaluation", progress=_bar("colorizing", len(photos), quiet)
+        path, photos, truth, run.folder / "evaluation", progress=_bar("colorizing", len(photos), quiet)
     )
     if not quiet:
         figures = ", ".join(f"{name} {shown}" for name, shown in _figures(report["all"]).items())
@@ -202,9 +202,15 @@ def _read_photos(
     strict: bool,
     quiet: bool = False,
     limit: int | None = None,
-) -> tuple[Any, Any, str]:
-    """The photos that the options of `_photo_options` mean: as a set, as pictures, and where they are from."""
-    from data_tools.photos import find_photos, load, prepare
+) -> tuple[Any, Callable[[Any], Any], str]:
+    """The photos that the options of `_photo_options` mean.
+
+    Returns:
+        The set; what gives the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files; and
+        where they are from.
+    """
+    from data_tools.cache import default_folder
+    from data_tools.photos import find_photos, load, prepare, read_squares
 
     if photos and garden:
         raise UserError("--photos and --garden: choose one of them")
@@ -216,16 +222,25 @@ def _read_photos(
         count = garden or GARDEN
         count = min(count, limit or count)
         pictures = scenes.garden(count)
-        return prepare(pictures, [scenes.scene_name(k) for k in range(count)]), pictures, "the built-in garden"
+        places = {scenes.scene_name(k): k for k in range(count)}
+
+        def painted(chosen: Any) -> Any:
+            return pictures[[places[name] for name in chosen.names]]
+
+        return prepare(pictures, list(places)), painted, "the built-in garden"
     paths = find_photos(photos, _words(classes))[:limit]
-    read, pictures, left_out = load(paths, progress=_bar("reading photos", len(paths), quiet))
+    read, left_out = load(paths, progress=_bar("reading photos", len(paths), quiet), cache=default_folder())
     if left_out and strict:
         raise PhotoError(left_out[0])
     if left_out and not quiet:
         _tell_left_out(left_out)
     if not len(read):
         raise PhotoError(f"{str(photos)!r}: none of its {len(paths)} photos can be used")
-    return read, pictures, str(photos)
+
+    def reread(chosen: Any) -> Any:
+        return read_squares([Path(name) for name in chosen.names], _bar("reading colours", len(chosen), quiet))
+
+    return read, reread, str(photos)
 
 
 def _tell_left_out(left_out: list[str], most: int = 10) -> None:
@@ -390,7 +405,8 @@ def evaluate(
     from results.export import find_model
 
     path, usual = find_model(run_or_export, storage)
-    read, truth, _ = _read_photos(photos, None, classes, strict)
+    read, squares, _ = _read_photos(photos, None, classes, strict)
+    truth = squares(read)
     out = out or usual
     _import_tensorflow()
     report = evaluation.evaluate(
@@ -447,7 +463,7 @@ def presets(form: str) -> None:
 @_photo_options
 @click.option("--limit", type=click.IntRange(1), help="Train on the first N photos, hold out the rest, as the log did.")
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--batching", type=click.Choice(["boxes", "photos"]), default="boxes", show_default=True)
+@click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
 @_seed
 @click.option("--out", type=_FOLDER, help="New folder for model and log.  [default: trained/PRESET]")
 def train(
@@ -462,9 +478,9 @@ def train(
     seed: int,
     out: Path | None,
 ) -> None:
-    """Train one preset, by default as the log did: in batches of 32 loose boxes.
+    """Train one preset: on whole photos, or with --batching boxes as the log did.
 
-    Example: huetune train --preset model-2 --photos flowers --limit 100
+    Example: huetune train --preset model-2 --photos flowers --limit 100 --batching boxes
     """
     from data_tools.folder import require_empty
     from data_tools.split import first, split
@@ -570,10 +586,11 @@ def check(folder: Path, classes: str | None) -> None:
 
     Example: huetune data check flowers --classes rose
     """
+    from data_tools.cache import default_folder
     from data_tools.photos import find_photos, load
 
     paths = find_photos(folder, _words(classes))
-    read, _, left_out = load(paths, progress=_bar("reading photos", len(paths)))
+    read, left_out = load(paths, progress=_bar("reading photos", len(paths)), cache=default_folder())
     for line in left_out:
         _say(f"left out: {line}", "yellow")
     copies = len(read) - len(set(read.digests))

@@ -4,7 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -17,6 +17,15 @@ from data_tools.photos import PhotoSet, find_photos, load, prepare
 from data_tools.split import Split, split
 
 SHARED = Path(__file__).parents[2] / "shared" / "photos"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> Iterator[Path]:
+    """No test reads or writes the cache of whoever runs it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HUETUNE_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Files as people have them: every format and mode that is read, and what is said of those that are not."""
 
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from data_tools.photos import (
     prepare,
     read_photo,
     read_square,
+    read_squares,
     resize,
 )
 
@@ -232,7 +234,7 @@ def test_strange_camera_data_does_not_stop_the_other_photos(tmp_path: Path) -> N
     assert data.count(b"\x01\x0e\0\2") == 1  # the description's tag, and its kind: text
     (tmp_path / "a.jpg").write_bytes(data.replace(b"\x01\x0e\0\2", b"\x01\0\0\2"))  # now the width is a text
     noise(1).save(tmp_path / "b.jpg")
-    photos, _, left_out = load(find_photos(tmp_path))
+    photos, left_out = load(find_photos(tmp_path))
     assert len(photos) + len(left_out) == 2
     assert str(tmp_path / "b.jpg") in photos.names
 
@@ -324,16 +326,28 @@ def test_loading_keeps_the_order_and_says_what_it_left_out(tmp_path: Path) -> No
     noise(0).convert("L").save(tmp_path / "0 grey.png")
     (tmp_path / "4 empty.jpg").write_bytes(b"")
     paths = find_photos(tmp_path)
-    photos, squares, left_out = load(paths)
+    photos, left_out = load(paths)
     assert photos.names == tuple(str(tmp_path / f"{index}.png") for index in (1, 2, 3))
     assert left_out == [
         f"{str(tmp_path / '0 grey.png')!r}: grey, there is no colour in it to learn from",
         f"{str(tmp_path / '4 empty.jpg')!r}: not a picture of a kind that is read here",
     ]
-    for index, square in zip((1, 2, 3), squares, strict=True):
-        np.testing.assert_array_equal(square, resize(noise(index)))
+    squares = np.stack([resize(noise(index)) for index in (1, 2, 3)])
     np.testing.assert_array_equal(photos.grey, grey(squares))
     np.testing.assert_array_equal(photos.chroma, chroma_map(squares))
+    assert photos.digests == tuple(hashlib.sha256(square.tobytes()).hexdigest() for square in squares)
+
+
+def test_squares_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{index}.png" for index in (3, 1, 2)]
+    for index, path in enumerate(paths):
+        noise(index).save(path)
+    squares = read_squares(paths)
+    for index, square in enumerate(squares):
+        np.testing.assert_array_equal(square, resize(noise(index)))
+    assert read_squares([]).shape == (0, 112, 112, 3)
+    with pytest.raises(PhotoError, match=r"no\.png': is not there"):
+        read_squares([*paths, tmp_path / "no.png"])
 
 
 def test_loading_counts_every_file_once(tmp_path: Path) -> None:
@@ -352,9 +366,8 @@ def test_loading_counts_every_file_once(tmp_path: Path) -> None:
 
 def test_grey_photos_are_loaded_where_they_are_wanted(tmp_path: Path) -> None:
     filled("L", 90).save(tmp_path / "a.png")
-    photos, squares, left_out = load(find_photos(tmp_path), colour_only=False)
+    photos, left_out = load(find_photos(tmp_path), colour_only=False)
     assert left_out == []
-    assert (squares == 90).all()
     assert (photos.grey == 90).all()
     assert np.abs(photos.chroma).max() == 0
 
@@ -363,16 +376,16 @@ def test_one_small_flower_makes_a_colour_photo(tmp_path: Path) -> None:
     pixels = np.full((112, 112, 3), 120, np.uint8)
     pixels[50:54, 50:54] = 200, 40, 40
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    photos, _, left_out = load(find_photos(tmp_path))
+    photos, left_out = load(find_photos(tmp_path))
     assert (len(photos), left_out) == (1, [])
 
 
 def test_nothing_to_load_is_an_empty_set(tmp_path: Path) -> None:
     filled("L", 90).save(tmp_path / "a.png")
-    photos, squares, left_out = load(find_photos(tmp_path))
+    photos, left_out = load(find_photos(tmp_path))
     assert len(photos) == 0
     assert len(left_out) == 1
-    assert photos.grey.shape == squares.shape[:3] == (0, 112, 112)
+    assert photos.grey.shape == (0, 112, 112)
     assert photos.chroma.shape == (0, 14, 14, 2)
 
 
@@ -390,7 +403,7 @@ def test_a_photo_and_its_grey_copy_look_the_same_to_the_model(tmp_path: Path) ->
     pixels = np.random.default_rng(0).integers(0, 32, (112, 112, 3), np.uint8) * 8
     Image.fromarray(pixels).save(tmp_path / "1 colour.png")
     Image.fromarray(pixels).convert("L").save(tmp_path / "2 grey.png")
-    photos, _, _ = load(find_photos(tmp_path), colour_only=False)
+    photos, _ = load(find_photos(tmp_path), colour_only=False)
     np.testing.assert_array_equal(photos.grey[0], photos.grey[1])
     assert photos.grey[0].std() > 10
 
@@ -433,7 +446,7 @@ def test_a_digest_sees_every_pixel() -> None:
 def test_the_same_picture_in_two_files_has_one_digest(tmp_path: Path) -> None:
     for name in ("a.png", "b.bmp", "c.tif"):
         noise(0).save(tmp_path / name)
-    photos, _, _ = load(find_photos(tmp_path))
+    photos, _ = load(find_photos(tmp_path))
     assert len(photos) == 3
     assert len(set(photos.digests)) == 1
 
@@ -450,16 +463,15 @@ def test_the_fingerprint_depends_on_the_photos_not_on_order_or_names() -> None:
 @pytest.mark.parametrize(("folder", "count"), [("roses-train", 120), ("roses-test", 20)])
 def test_the_roses_are_read(folder: str, count: int) -> None:
     paths = find_photos(ROSES / folder)
-    photos, squares, left_out = load(paths, colour_only=False)
+    photos, left_out = load(paths, colour_only=False)
     assert left_out == []
     assert len(paths) == len(photos) == len(set(photos.digests)) == count
-    assert squares.shape == (count, 112, 112, 3)
     assert 0.01 < np.linalg.norm(photos.chroma, axis=-1).mean() < 0.6
 
 
 @pytest.mark.skipif(not ROSES.is_dir(), reason=f"the roses are not at {ROSES}")
 def test_one_of_the_roses_is_grey() -> None:
-    photos, _, left_out = load(find_photos(ROSES, ["roses-train", "roses-test"]))
+    photos, left_out = load(find_photos(ROSES, ["roses-train", "roses-test"]))
     assert len(photos) == 139
     assert len(left_out) == 1
     assert left_out[0].endswith("grey, there is no colour in it to learn from")

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from data_tools.contexts import contexts, positions
 from data_tools.errors import CheckpointError
 from model.checkpoint import SETTINGS, WEIGHTS, Checkpoint, load, read, save
-from model.colorizer import Colorizer
+from model.colorizer import CHUNK, Colorizer
 from model.config import PRESETS
-from model.network import build
+from model.network import LATENT, build
 
 CONFIG = PRESETS["model-1"]
 
@@ -31,8 +32,8 @@ def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
     folder, checkpoint = saved
     loaded, colorizer = load(folder)
     assert loaded == checkpoint
-    before = Colorizer(network, CONFIG).draw(scenes.luma[:3], samples=2, seed=5)
-    np.testing.assert_array_equal(colorizer.draw(scenes.luma[:3], samples=2, seed=5), before)
+    before = Colorizer(network, CONFIG).draw(scenes.grey[:3], samples=2, seed=5)
+    np.testing.assert_array_equal(colorizer.draw(scenes.grey[:3], samples=2, seed=5), before)
     assert before.std() > 0
 
 
@@ -97,21 +98,31 @@ def test_a_grey_copy_gets_the_same_colours(saved, scenes):
     photo = garden(1)
     copy = np.repeat(prepare(photo, ["colour"]).grey[..., None], 3, axis=-1)
     sets = prepare(photo, ["colour"]), prepare(copy, ["grey"])
-    colour, grey = (colorizer.draw(photos.luma, samples=2, seed=0) for photos in sets)
+    colour, grey = (colorizer.draw(photos.grey, samples=2, seed=0) for photos in sets)
     np.testing.assert_array_equal(colour, grey)
+
+
+def test_a_draw_is_what_the_decoder_makes_of_each_box(network, scenes):
+    count = CHUNK + 2
+    drawn = Colorizer(network, CONFIG).draw(scenes.grey[:count], samples=1, seed=3)
+    windows = contexts(scenes.luma[:count], np.arange(count * 196))
+    views = [windows[:, view, :, :, None] for view in range(4)]
+    place = np.tile(positions(CONFIG.positions), (count, 1))
+    latent = np.random.default_rng(3).standard_normal((count, LATENT), np.float32)
+    boxes = network.decoder([*views, place, np.repeat(latent, 196, axis=0)])
+    np.testing.assert_allclose(drawn.reshape(-1, 2), np.asarray(boxes), atol=1e-5)
 
 
 def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
     _, colorizer = load(saved[0])
-    luma = scenes.luma[:2]
-    drawn = colorizer.draw(luma, samples=3, seed=0)
-    np.testing.assert_array_equal(drawn, colorizer.draw(luma, samples=3, seed=0))
-    assert (drawn != colorizer.draw(luma, samples=3, seed=1)).any()
+    drawn = colorizer.draw(scenes.grey[:2], samples=3, seed=0)
+    np.testing.assert_array_equal(drawn, colorizer.draw(scenes.grey[:2], samples=3, seed=0))
+    assert (drawn != colorizer.draw(scenes.grey[:2], samples=3, seed=1)).any()
     assert (drawn[:, 0] != drawn[:, 1]).any()
 
 
 def test_chunks_do_not_show(saved, scenes):
     """More photos than are colorized at once: each gets what it would get in a smaller set."""
     _, colorizer = load(saved[0])
-    drawn = colorizer.draw(scenes.luma[:11], samples=1, seed=0)
-    np.testing.assert_allclose(colorizer.draw(scenes.luma[:3], samples=1, seed=0), drawn[:3], atol=1e-6)
+    drawn = colorizer.draw(scenes.grey[:11], samples=1, seed=0)
+    np.testing.assert_allclose(colorizer.draw(scenes.grey[:3], samples=1, seed=0), drawn[:3], atol=1e-6)

@@ -38,6 +38,14 @@ def test_figures_are_those_of_the_pictures(evaluated):
     assert len({sample.tobytes() for sample in written}) == 3
 
 
+def test_pictures_keep_the_luma_of_their_photos(evaluated):
+    photos, out, _ = evaluated
+    for name, photo in zip(["one", "one-of-2", "two", "three"], photos, strict=True):
+        for sample in (1, 2, 3):
+            written = np.asarray(Image.open(out / "colorized" / f"{name}-{sample}.png"))
+            assert np.abs(luma(written) - luma(photo)).max() < 1.5 / 255  # half a step of grey, and three channels'
+
+
 def test_photos_of_one_name_do_not_overwrite_each_other(evaluated):
     _, out, _ = evaluated
     assert len(list((out / "colorized").iterdir())) == 4 * 3
@@ -53,6 +61,19 @@ def test_the_contact_sheet_shows_truth_grey_and_samples(evaluated):
     np.testing.assert_array_equal(sheet[top : top + tile, left : left + tile], truth)
     grey = sheet[top : top + tile, left + tile + gap : left + 2 * tile + gap]
     assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 1] == grey[..., 2]).all() and grey.std() > 5
+
+
+def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "SHEET", 2)
+    checkpoint, _ = find_model("tiny", searched[0])
+    photos = garden(3)
+    evaluation.evaluate(checkpoint, prepare(photos, ["1.png", "2.png", "3.png"]), photos, tmp_path, samples=1)
+    sheet = np.asarray(Image.open(tmp_path / "contact-sheet.png").convert("RGB"))
+    tile, gap, text = 160, 6, 22
+    for photo, top in zip(photos[[0, 2]], (2 * text, 3 * text + tile + gap), strict=True):
+        truth = np.asarray(Image.fromarray(photo).resize((tile, tile), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(sheet[top : top + tile, gap : gap + tile], truth)
+    assert len(sheet) < 3 * (tile + text)
 
 
 @pytest.mark.parametrize("size", [(300, 200), (1, 1), (90, 1500)])

@@ -4,11 +4,14 @@ import csv
 import io
 import json
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import deltaE_ciede2000, rgb2lab
 
-from data_tools.garden import garden
+from data_tools.garden import garden, write_garden
 
 
 def test_presets_as_json_have_the_logs_figures(huetune):
@@ -98,11 +101,28 @@ def test_trials_in_every_format(searched, huetune):
     assert "tiny" in huetune("list", "--storage", searched[0]).stdout
 
 
+def assert_measured_against(scenes, folder):
+    """Each photo of an evaluation was compared with the scene of its name, and no other."""
+    rows = json.loads((folder / "metrics.json").read_text())["photos"]
+    assert rows
+    for row in rows:
+        name = Path(row["photo"]).stem
+        truth = rgb2lab(scenes[int(name.removeprefix("garden-"))])
+        written = [np.asarray(Image.open(path)) for path in (folder / "colorized").glob(f"{name}-*.png")]
+        expected = np.mean([deltaE_ciede2000(truth, rgb2lab(sample)).mean() for sample in written])
+        assert row["delta_e"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_search_measures_its_best_on_its_own_test_photos(searched):
+    assert_measured_against(garden(12), searched[0] / "tiny" / "evaluation")
+
+
 def test_from_a_run_to_coloured_photos(searched, huetune, tmp_path):
     """best, evaluate and colorize, on an export that left its run."""
     scenes = tmp_path / "scenes"
     assert huetune("data", "garden", "--count", 4, "--out", scenes, "--seed", 9).returncode == 0
     Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "grey.png")
+    (scenes / "garden-0001 is no picture.png").write_text("it comes before garden-0001.png")
     exported = tmp_path / "model"
     done = huetune("best", "tiny", "--storage", searched[0], "--export", exported)
     assert done.returncode == 0 and "exported to" in done.stdout
@@ -114,6 +134,7 @@ def test_from_a_run_to_coloured_photos(searched, huetune, tmp_path):
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert len(metrics["photos"]) == 4 and metrics["all"]["delta_e"] > 0
     assert (tmp_path / "evaluation" / "contact-sheet.png").is_file()
+    assert_measured_against(garden(4, seed=9), tmp_path / "evaluation")
 
     done = huetune("colorize", exported, scenes / "grey.png", "--out", tmp_path / "coloured")
     assert done.returncode == 0, done.stderr
@@ -127,7 +148,7 @@ def test_from_a_run_to_coloured_photos(searched, huetune, tmp_path):
 def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, tmp_path):
     out = tmp_path / "trained"
     words = ["train", "--preset", "model-1", "--garden", 4, "--limit", 3, "--epochs", 2, "--out", out]
-    done = huetune(*words)
+    done = huetune(*words, "--batching", "boxes")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 2 and lines[0].startswith("epoch 1/2  576 boxes")
@@ -146,9 +167,36 @@ def test_data_check_says_what_it_would_use_and_why_not_the_rest(huetune, tmp_pat
     assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 photos to use" in done.stdout
 
 
+def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(huetune, tmp_path, monkeypatch):
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    photos.mkdir()
+    Image.fromarray(garden(1)[0]).save(photos / "good.png")
+    (photos / "bad.jpg").write_text("no picture")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setenv("HUETUNE_CACHE", "")
+    plain = huetune("data", "check", photos)
+    assert plain.returncode == 0 and not cache.exists()
+    monkeypatch.delenv("HUETUNE_CACHE")
+    assert [huetune("data", "check", photos).stdout for _ in range(2)] == [plain.stdout] * 2
+    assert len(list((cache / "huetune" / "prepared").iterdir())) == 1
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
+    from search.command import _read_photos
+
+    write_garden(4, tmp_path / "photos")
+    (tmp_path / "photos" / "garden-0000 is no picture.png").write_text("it comes before garden-0000.png")
+    photos, squares, _ = _read_photos(tmp_path / "photos" if on_disk else None, None if on_disk else 4, None, False)
+    scenes = garden(4)
+    np.testing.assert_array_equal(squares(photos), scenes)
+    np.testing.assert_array_equal(squares(photos.take([3, 1, 1])), scenes[[3, 1, 1]])
+    assert squares(photos.take([])).shape == (0, 112, 112, 3)
+
+
 def test_the_garden_on_disk_is_the_garden_of_a_search(huetune, tmp_path):
     from data_tools.photos import find_photos, load, prepare
 
     assert huetune("data", "garden", "--count", 3, "--out", tmp_path / "g").returncode == 0
-    photos, _, left_out = load(find_photos(tmp_path / "g"))
+    photos, left_out = load(find_photos(tmp_path / "g"))
     assert photos.digests == prepare(garden(3), ["a", "b", "c"]).digests and not left_out

@@ -1,0 +1,150 @@
+"""Prepared photos, kept on disk and found again by the bytes of their files.
+
+Names, folders and times decide nothing: a set that was copied or renamed is found, one with a changed byte is not.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from data_tools.colour import GRID, SIDE
+
+VERSION = 1
+"""Of the preparation: raised whenever it makes something else of the same files, so that no old sets are found."""
+MOST = 16
+"""Sets that are kept; then the longest unused goes."""
+
+_ENTRY = re.compile(r"[0-9a-f]{64}(\..+)?\.npz")
+_PARTS = ("reasons", "grey", "chroma", "digests")
+
+
+class Prepared(NamedTuple):
+    """What one photo became.
+
+    Attributes:
+        grey: uint8 [112, 112], 0..255, the luma.
+        chroma: float32 [14, 14, 2], the chroma map.
+        digest: sha256 of the decoded pixels, hexadecimal.
+    """
+
+    grey: NDArray[np.uint8]
+    chroma: NDArray[np.float32]
+    digest: str
+
+
+def stacked(photos: Sequence[Prepared]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the luma and the chroma maps of photos, also of none: uint8 [n, 112, 112], float32 [n, 14, 14, 2]."""
+    grey = np.array([photo.grey for photo in photos], np.uint8).reshape(-1, SIDE, SIDE)
+    return grey, np.array([photo.chroma for photo in photos], np.float32).reshape(-1, GRID, GRID, 2)
+
+
+class Refused(NamedTuple):
+    """Why a file is no photo.
+
+    Attributes:
+        reason: without the file's path.
+        lasting: the reason lies in the file's bytes, not in a want of memory or of open files that will pass.
+    """
+
+    reason: str
+    lasting: bool = True
+
+
+def default_folder() -> Path | None:
+    """Return where sets are kept unless told otherwise; None where HUETUNE_CACHE is empty: nothing is kept.
+
+    It is `prepared` in the folder that HUETUNE_CACHE names, or else in `$XDG_CACHE_HOME/huetune`, or else in
+    `~/.cache/huetune`.
+    """
+    chosen = os.environ.get("HUETUNE_CACHE")
+    if chosen is not None:
+        return Path(chosen, "prepared") if chosen else None
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG standard wants an absolute path, and any other ignored.
+    caches = Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()
+    return caches / "huetune" / "prepared"
+
+
+def set_key(contents: Iterable[bytes | None]) -> str | None:
+    """Return the name under which a set is kept.
+
+    Pillow decodes and NumPy rounds: what another version of them made is not found either.
+
+    Args:
+        contents: sha256 of each file's bytes, in order; None for a file that cannot be read.
+
+    Returns:
+        64 hexadecimal digits; None where a file cannot be read.
+    """
+    key = hashlib.sha256(f"{VERSION}, Pillow {PIL.__version__}, NumPy {np.__version__}\n".encode())
+    for content in contents:
+        if content is None:
+            return None
+        key.update(content)
+    return key.hexdigest()
+
+
+def read_set(folder: Path, key: str, files: int) -> list[Prepared | Refused] | None:
+    """Return what the files of a set became, in their order; None where that is not kept, or is damaged."""
+    path = folder / f"{key}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            reasons, grey, chroma, digests = (file[part] for part in _PARTS)
+    except Exception:  # a damaged file makes NumPy and zipfile raise nearly anything: BadZipFile, SyntaxError ...
+        return None
+    if reasons.dtype.kind != "U" or reasons.shape != (files,):
+        return None
+    photos = int((reasons == "").sum())
+    expected = ((grey, np.uint8, (SIDE, SIDE)), (chroma, np.float32, (GRID, GRID, 2)), (digests, np.uint8, (32,)))
+    if any(array.dtype != dtype or array.shape != (photos, *shape) for array, dtype, shape in expected):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)
+    prepared = zip(grey, chroma, digests, strict=True)
+    return [Refused(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
+
+
+def _photo(grey: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8]) -> Prepared:
+    return Prepared(grey, chroma, digest.tobytes().hex())
+
+
+def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) -> None:
+    """Keep what the files of a set became, whole or not at all.
+
+    A disk that does not take it is no error, for it can all be made again. What may be otherwise tomorrow is not kept.
+    """
+    photos = [outcome for outcome in outcomes if isinstance(outcome, Prepared)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    if not all(outcome.lasting for outcome in refused):
+        return
+    reasons = np.array([outcome.reason if isinstance(outcome, Refused) else "" for outcome in outcomes], np.str_)
+    grey, chroma = stacked(photos)
+    digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8).reshape(-1, 32)
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f"{key}.", suffix=".npz", dir=folder)
+        draft = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                np.savez(file, reasons=reasons, grey=grey, chroma=chroma, digests=digests)
+            draft.replace(folder / f"{key}.npz")
+        finally:
+            draft.unlink(missing_ok=True)
+        _trim(folder)
+
+
+def _trim(folder: Path) -> None:
+    """Drop the longest unused sets. Drafts count too: those of a killed process go in their turn."""
+    entries = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)]
+    entries.sort(key=lambda path: path.stat().st_mtime_ns)
+    for path in entries[:-MOST]:
+        path.unlink(missing_ok=True)
