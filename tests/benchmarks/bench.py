@@ -8,12 +8,15 @@ side, on this machine: seconds alone say more of the machine than of the program
 
 import argparse
 import json
+import logging
+import math
 import multiprocessing
 import os
+import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +25,23 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+import numpy as np
+
+from data_tools.colour import SIDE
 from data_tools.garden import garden
-from data_tools.photos import find_photos, load, prepare
+from data_tools.photos import PhotoSet, find_photos, load, prepare
 from data_tools.split import Split, first, split
-from model.config import PRESETS, batched
+from model.config import PRESETS, Batching, batched
+from results.trials import epochs as epochs_of
 from tests.benchmarks import peers
 
 SLOTS = 2
 PEER = PRESETS["model-2"]
 OURS = batched(PEER, "photos")
 PEER_EPOCHS, OUR_EPOCHS = 5, 40
+WEIGHTS = [1.0 + index / 2 for index in range(12)]
+COUNTS = 50, 100, 200, 400
+ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
 
 
 def _one_thread() -> None:
@@ -62,11 +72,16 @@ def _our_curve(parts: Split, seed: int, target: float) -> list[dict]:
     trainer.start(OURS, seed)
     seconds = time.perf_counter() - begun
     curve: list[dict] = []
-    while not curve or (curve[-1]["chroma_mse"] > target and len(curve) < OUR_EPOCHS):
+    # At least two: the first holds the tracing, and says nothing of the throughput.
+    while len(curve) < 2 or (_reaching(curve, target) is None and len(curve) < OUR_EPOCHS):
         figures = trainer.epoch()
         seconds += figures["train_seconds"]
         curve.append({"epoch": figures["epoch"], "seconds": seconds, "chroma_mse": figures["chroma_mse"]})
     return curve
+
+
+def _reaching(curve: list[dict], target: float) -> dict | None:
+    return next((epoch for epoch in curve if epoch["chroma_mse"] <= target), None)
 
 
 def training(parts: Split, seeds: int) -> dict[str, Any]:
@@ -75,15 +90,17 @@ def training(parts: Split, seeds: int) -> dict[str, Any]:
     best = [min(curve, key=lambda epoch: epoch["chroma_mse"]) for curve in theirs]
     tasks = [(parts, seed, epoch["chroma_mse"]) for seed, epoch in enumerate(best)]
     ours = _side_by_side(_our_curve, tasks)
-    reached = [curve[-1]["chroma_mse"] <= epoch["chroma_mse"] for curve, epoch in zip(ours, best, strict=True)]
-    ratios = [epoch["seconds"] / curve[-1]["seconds"] for curve, epoch in zip(ours, best, strict=True)]
+    reached = [_reaching(curve, epoch["chroma_mse"]) for curve, epoch in zip(ours, best, strict=True)]
+    # Where ours never came so far, what it took without success counts: the true ratio is lower still.
+    ends = [end or curve[-1] for end, curve in zip(reached, ours, strict=True)]
+    ratios = [epoch["seconds"] / end["seconds"] for epoch, end in zip(best, ends, strict=True)]
     boxes = len(parts.training) * 196
     rates = [[_rate(curve, boxes) for curve in curves] for curves in (ours, theirs)]
     return {
         "training": statistics.median(ratios),
         "training_spread": [min(ratios), max(ratios)],
-        "training_reached": sum(reached),
-        "seeds": seeds,
+        "reached": sum(end is not None for end in reached),
+        "seconds": [[end["seconds"] for end in ends], [epoch["seconds"] for epoch in best]],
         "throughput": statistics.median(rates[0]) / statistics.median(rates[1]),
         "boxes_a_second": [statistics.median(some) for some in rates],
         "curves": {"ours": ours, "peer": theirs},
@@ -91,10 +108,26 @@ def training(parts: Split, seeds: int) -> dict[str, Any]:
 
 
 def _rate(curve: list[dict], boxes: int) -> float:
-    """Boxes a second from the second epoch on, when all is traced; of a single epoch, that one."""
-    if len(curve) < 2:
-        return boxes / curve[0]["seconds"]
+    """Boxes a second from the second epoch on, when all is traced."""
     return boxes * (len(curve) - 1) / (curve[-1]["seconds"] - curve[0]["seconds"])
+
+
+def curves(parts: Split, seeds: int) -> dict[str, Any]:
+    """Both ways of batching, epoch by epoch for 20 epochs; hours for 400 photos, so only when asked for by name."""
+    tasks = [(parts, batching, seed) for seed in range(seeds) for batching in ("boxes", "photos")]
+    drawn = _side_by_side(_curve, tasks)
+    return {
+        f"{batching} {seed}": [epoch["chroma_mse"] for epoch in curve]
+        for (_, batching, seed), curve in zip(tasks, drawn, strict=True)
+    }
+
+
+def _curve(parts: Split, batching: Batching, seed: int) -> list[dict[str, float]]:
+    from model.training import Trainer
+
+    trainer = Trainer(parts.training, parts.validation)
+    trainer.start(batched(PEER, batching), seed)
+    return [trainer.epoch() for _ in range(20)]
 
 
 def _turnaround(parts: Split) -> dict[str, float]:
@@ -143,26 +176,46 @@ def _timed_turnaround(parts: Split) -> dict[str, float]:
 
 def search(parts: Split, seeds: int) -> dict[str, Any]:
     """Wall time of 12 trials of 4 epochs, 2 slots, no early stopping, Ray's start and the workers' counted."""
+    ours, overheads = zip(*(_our_search(parts, WEIGHTS, 4) for _ in range(seeds)), strict=True)
+    theirs = []
+    for _ in range(seeds):
+        begun = time.perf_counter()
+        configs = [replace(PEER, mse_weight=weight) for weight in WEIGHTS]
+        peers.tune(parts.training, parts.validation, configs, 4, SLOTS)
+        theirs.append(time.perf_counter() - begun)
+    return {
+        "search": statistics.median(theirs) / statistics.median(ours),
+        "overhead": statistics.median(overheads),
+        "overheads": overheads,
+        "seconds": [ours, theirs],
+    }
+
+
+def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[float, float]:
+    """Wall time, and what a worker's time is of its pure training and validation time, from its second trial on."""
     from rich.console import Console
 
-    from results.trials import rows
     from search.launch import Search, launch
     from search.space import Space, parse
 
-    weights = [1.0 + index / 2 for index in range(12)]
-    space: Space = parse({"mse_weight": {"choices": weights}}, OURS)
+    space: Space = parse({"mse_weight": {"choices": list(weights)}}, OURS)
     with tempfile.TemporaryDirectory() as storage:
         asked = Search(
-            "bench", Path(storage), space, 12, 4, searcher="grid", scheduler="none", warm_start=(), cpus_per_trial=1.0
+            "bench", Path(storage), space, len(weights), epochs, searcher="grid", scheduler="none", warm_start=()
         )
         begun = time.perf_counter()
         run, _ = launch(asked, parts, Console(), source="bench", quiet=True)
-        ours = time.perf_counter() - begun
-        busy = sum(row["seconds"] for row in rows(run.study()))
-    begun = time.perf_counter()
-    peers.tune(parts.training, parts.validation, [replace(PEER, mse_weight=weight) for weight in weights], 4, SLOTS)
-    theirs = time.perf_counter() - begun
-    return {"search": theirs / ours, "seconds": [ours, theirs], "trial_seconds": busy}
+        seconds = time.perf_counter() - begun
+        workers: dict[int, list[Any]] = {}
+        for trial in run.study().trials:
+            ended = trial.datetime_complete.timestamp() if trial.datetime_complete else math.nan
+            workers.setdefault(trial.user_attrs["pid"], []).append((ended, trial))
+        wall = busy = 0.0
+        for ends in workers.values():
+            (warm, _), *others = sorted(ends, key=lambda end: end[0])
+            wall += max([warm, *(ended for ended, _ in others)]) - warm
+            busy += sum(epoch["seconds"] for _, trial in others for epoch in epochs_of(trial))
+    return seconds, wall / busy
 
 
 def preparing(parts: Split, seeds: int) -> dict[str, Any]:
@@ -186,23 +239,89 @@ def colorizing(parts: Split, seeds: int) -> dict[str, Any]:
 
     network = build(PEER)
     colorizer = Colorizer(network, PEER)
-    luma = prepare(garden(20), [""] * 20).luma
-    colorizer.draw(luma, 5, 0)
+    photos = prepare(garden(20), [""] * 20)
+    colorizer.draw(photos.grey, 5, 0)
     ours = []
     for _ in range(3):
         begun = time.perf_counter()
-        colorizer.draw(luma, 5, 0)
+        colorizer.draw(photos.grey, 5, 0)
         ours.append(time.perf_counter() - begun)
     begun = time.perf_counter()
-    peers.colorize_slowly(network, PEER, luma[:1], 1)
+    peers.colorize_slowly(network, PEER, photos.luma[:1], 1)
     theirs = (time.perf_counter() - begun) * 20 * 5
     return {"colorize": theirs / statistics.median(ours), "seconds": [statistics.median(ours), theirs]}
 
 
-def _sets(photos: Path | None) -> dict[str, Split]:
-    sets = {"garden": first(prepare(garden(125), [str(index) for index in range(125)]), 100)}
-    if photos:
-        sets["roses"] = first(load(find_photos(photos))[0], 100)
+def memory(parts: Split, seeds: int) -> dict[str, Any]:
+    """Bytes a photo that a worker's peak memory grows by, photos shared by Ray included, 1,000 against 5,000 photos."""
+    import ray
+
+    peaks: dict[int, list[dict[str, int]]] = {}
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        for count in (1000, 5000):
+            noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+            shared = ray.put(split(prepare(noise, [f"flowers/rose/{index:08}.jpg" for index in range(count)]), 0))
+            del noise
+            peaks[count] = [ray.get(ray.remote(max_calls=1)(_peak).remote(shared)) for _ in range(seeds)]
+    finally:
+        ray.shutdown()
+    grown = [(after["peak"] - before["peak"]) / 4000 for before, after in zip(*peaks.values(), strict=True)]
+    own = [(after["own"] - before["own"]) / 4000 for before, after in zip(*peaks.values(), strict=True)]
+    return {
+        "memory": statistics.median(grown),
+        "of_its_own": statistics.median(own),
+        "spread": [min(grown), max(grown)],
+    }
+
+
+def _peak(parts: Split) -> dict[str, int]:
+    """The peak memory of a worker that has touched all photos as an epoch does, and trained on a few."""
+    import psutil
+
+    from model.training import Trainer
+
+    _one_thread()
+    trainer = Trainer(parts.training, parts.validation)
+    trainer.start(OURS, 0)
+    for number, batch in enumerate(trainer._batches()):
+        tensors = trainer._tensors(batch)
+        if number < 20:
+            trainer._step.run(*tensors)
+    trainer.draw()
+    memory = psutil.Process().memory_info()
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "own": memory.rss - memory.shared}
+
+
+def linear(parts: Split, seeds: int) -> dict[str, Any]:
+    """Milliseconds a photo and epoch at 50 to 400 photos, and of four epochs one after the other: alike, if linear."""
+    scenes = prepare(garden(400), [str(index) for index in range(400)])
+    tasks = [(scenes.take(range(count)), parts.validation, 1) for count in COUNTS] * seeds
+    measured = _side_by_side(_milliseconds, tasks)
+    by_count = {
+        count: statistics.median(measured[run * len(COUNTS) + index][0] for run in range(seeds))
+        for index, count in enumerate(COUNTS)
+    }
+    later = _side_by_side(_milliseconds, [(scenes.take(range(50)), parts.validation, 4)] * seeds)
+    by_epoch = [statistics.median(run[epoch] for run in later) for epoch in range(4)]
+    both = [*by_count.values(), *by_epoch]
+    return {"linear": max(both) / min(both), "milliseconds_a_photo": by_count, "epoch_by_epoch": by_epoch}
+
+
+def _milliseconds(training: PhotoSet, validation: PhotoSet, epochs: int) -> list[float]:
+    from model.training import Trainer
+
+    trainer = Trainer(training, validation)
+    trainer.start(OURS, 0)
+    _first_step(trainer)
+    return [trainer.epoch()["train_seconds"] / len(training) * 1000 for _ in range(epochs)]
+
+
+def _sets(photos: Path | None, scenes: int) -> dict[str, Split]:
+    count = scenes + scenes // 4
+    sets = {f"garden {scenes}": first(prepare(garden(count), [str(index) for index in range(count)]), scenes)}
+    if photos and photos.is_dir():
+        sets[photos.name] = first(load(find_photos(photos))[0], 100)
     return sets
 
 
@@ -214,16 +333,19 @@ def main() -> None:
         "search": search,
         "prepare": preparing,
         "colorize": colorizing,
+        "memory": memory,
+        "linear": linear,
+        "curves": curves,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=", ".join(names))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--photos", type=Path, help="real photos to train on besides the garden")
+    parser.add_argument("--photos", type=Path, default=ROSES, help="real photos to train on besides the garden")
     asked = parser.parse_args()
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)
     figures: dict[str, Any] = {}
-    for name in asked.names or names:
-        sets = _sets(asked.photos) if name == "training" else {"": small}
+    for name in asked.names or [name for name in names if name != "curves"]:
+        sets = _sets(asked.photos, 400 if name == "curves" else 100) if name in ("training", "curves") else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()
             figures[label] = names[name](parts, asked.seeds)
