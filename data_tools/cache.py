@@ -60,7 +60,7 @@ class Refused(NamedTuple):
 
 
 def default_folder() -> Path | None:
-    """Return where sets are kept unless told otherwise; None where HUETUNE_CACHE is empty: nothing is kept.
+    """Return where sets are kept unless told otherwise; None for nowhere, as with an empty HUETUNE_CACHE.
 
     It is `prepared` in the folder that HUETUNE_CACHE names, or else in `$XDG_CACHE_HOME/huetune`, or else in
     `~/.cache/huetune`.
@@ -69,9 +69,12 @@ def default_folder() -> Path | None:
     if chosen is not None:
         return Path(chosen, "prepared") if chosen else None
     shared = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG standard wants an absolute path, and any other ignored.
-    caches = Path(shared) if Path(shared).is_absolute() else Path("~/.cache").expanduser()
-    return caches / "huetune" / "prepared"
+    if Path(shared).is_absolute():  # the XDG standard wants any other ignored
+        return Path(shared, "huetune", "prepared")
+    try:
+        return Path.home() / ".cache" / "huetune" / "prepared"
+    except RuntimeError:  # a container's nameless user has no home
+        return None
 
 
 def set_key(contents: Iterable[bytes | None]) -> str | None:
