@@ -47,6 +47,11 @@ def grey(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(luma(photo) * 255).astype(np.uint8)
 
 
+def luma_of(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the luma that 256 steps of grey stand for: uint8 [...] -> float32 [...], 0..1."""
+    return grey.astype(np.float32) / np.float32(255)
+
+
 def chroma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the colour of each pixel as a vector of hue and saturation.
 

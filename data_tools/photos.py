@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, write_set
-from data_tools.colour import SIDE, chroma_map, grey
+from data_tools.colour import SIDE, chroma_map, grey, luma_of
 from data_tools.errors import PhotoError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
@@ -47,7 +47,7 @@ class PhotoSet:
     @property
     def luma(self) -> NDArray[np.float32]:
         """float32 [n, 112, 112], 0..1."""
-        return self.grey.astype(np.float32) / np.float32(255)
+        return luma_of(self.grey)
 
     @property
     def fingerprint(self) -> str:

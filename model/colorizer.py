@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from data_tools.colour import GRID
+from data_tools.colour import GRID, luma_of
 from data_tools.contexts import VIEWS, positions, shrunk
 from model.config import Config
 from model.network import CONTEXT, LATENT, Network
@@ -60,8 +60,7 @@ class Colorizer:
         drawn = np.empty((len(grey), samples, GRID, GRID, 2), np.float32)
         for start in range(0, len(grey), CHUNK):
             chunk = slice(start, start + CHUNK)
-            luma = grey[chunk].astype(np.float32) / np.float32(255)
-            features = self._features([view[..., None] for view in shrunk(luma)])
+            features = self._features([view[..., None] for view in shrunk(luma_of(grey[chunk]))])
             for sample in range(samples):
                 chroma = self._paint(features, latent[chunk, sample])
                 drawn[chunk, sample] = keras.ops.convert_to_numpy(chroma).reshape(-1, GRID, GRID, 2)

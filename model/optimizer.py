@@ -48,7 +48,7 @@ class Optimizer:
         self._adams = total - muons
         self.weights, self._mean = tf.Variable(tf.zeros([total])), tf.Variable(tf.zeros([total]))
         self._square = tf.Variable(tf.zeros([self._adams]))
-        self._steps = tf.Variable(0.0)
+        self.steps = tf.Variable(0.0)
         self._rate, self._decay, self._clip = tf.Variable(0.0), tf.Variable(0.0), tf.Variable(0.0)
 
     def reset(self, weights: Sequence[np.ndarray], rate: float, decay: float, clip: float) -> None:
@@ -62,7 +62,7 @@ class Optimizer:
         """
         self.weights.assign(_flat(weights))
         self._show()
-        for state in (self._mean, self._square, self._steps):
+        for state in (self._mean, self._square, self.steps):
             state.assign(tf.zeros_like(state))
         self._rate.assign(rate)
         self._decay.assign(decay)
@@ -73,8 +73,8 @@ class Optimizer:
         gradient = _flat(gradients)
         scale = tf.minimum(1.0, self._clip / tf.norm(gradient))
         gradient *= tf.where(self._clip > 0, scale, 1.0)
-        rate = self._rate / (1 + self._decay * self._steps)
-        self._steps.assign_add(1.0)
+        rate = self._rate / (1 + self._decay * self.steps)
+        self.steps.assign_add(1.0)
         self._mean.assign_add((1 - BETAS[0]) * (gradient - self._mean))
         parts = [self._adam(gradient[: self._adams])]
         start = self._adams
@@ -86,7 +86,7 @@ class Optimizer:
 
     def _adam(self, gradient):
         self._square.assign_add((1 - BETAS[1]) * (tf.square(gradient) - self._square))
-        unbias = tf.sqrt(1 - BETAS[1] ** self._steps) / (1 - BETAS[0] ** self._steps)
+        unbias = tf.sqrt(1 - BETAS[1] ** self.steps) / (1 - BETAS[0] ** self.steps)
         return unbias * self._mean[: self._adams] / (tf.sqrt(self._square) + EPSILON)
 
     def _muon(self, gradient, mean, shape: tuple[int, ...]):

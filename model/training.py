@@ -154,7 +154,7 @@ class _Step:
         self.colorizer = Colorizer(self.network, config)
         self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
         self._optimizer = Optimizer(self.network.vae.trainable_variables, muon=config.optimizer == "muon")
-        self._mse_weight, self._seed, self._steps = tf.Variable(0.0), tf.Variable(0), tf.Variable(0)
+        self._mse_weight, self._seed = tf.Variable(0.0), tf.Variable(0)
         self._dropouts = [layer for layer in _layers(self.network.vae) if isinstance(layer, Dropout)]
         loose = config.batching == "boxes"
         sides = [WINDOW if loose else view.side for view in VIEWS]
@@ -173,11 +173,10 @@ class _Step:
         for layer in self._dropouts:
             layer.seed_generator.state.assign(rng.integers(2**31, size=2))
         self._seed.assign(int(rng.integers(2**31)))
-        self._steps.assign(0)
         self._mse_weight.assign(config.mse_weight)
 
     def _run(self, views, place, chroma):
-        seed = tf.stack([self._seed, self._steps.assign_add(1)])
+        seed = tf.stack([self._seed, tf.cast(self._optimizer.steps, tf.int32) + 1])
         noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
         with tf.GradientTape() as tape:
             painted, mean, log_variance = self.network.vae([*views, place, noise], training=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from data_tools.colour import SIDE, grey, luma, paint, spread
+from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
 from data_tools.errors import StorageError
 from data_tools.photos import PhotoSet, read_photo, resize
 from model.checkpoint import load
@@ -68,7 +68,7 @@ def evaluate(
     names = _file_names(photos.names)
     shown = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHEET)).round().astype(int))
     for index in progress(range(len(photos))):
-        painted = paint(photos.take([index]).luma[0], spread(drawn[index]))
+        painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
         figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
         pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
         figures |= dict(zip(METRICS[3:], map(float, pixels), strict=True))
