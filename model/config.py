@@ -10,6 +10,7 @@ from data_tools.errors import UserError
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]
+Dropped = Literal["units", "channels"]
 Optimizer = Literal["adam", "muon"]
 
 
@@ -24,6 +25,8 @@ class Config:
         merge_units: units of the Dense layer that ends a tower's convolutions, 1 or more.
         positions: values that tell where a box lies, 2 or 7.
         dropout: share of the units dropped, 0 up to but not including 1.
+        dropout_of: what convolutions drop: "units" one by one, or whole "channels", whose work is then saved; of these
+            a multiple of 8 is kept.
         optimizer: "adam"; "muon" trains the hidden Dense layers with Muon, all else with Adam.
         learning_rate: of the first step, above 0.
         decay: the learning rate after k steps is learning_rate / (1 + decay x k); 0 or more.
@@ -42,6 +45,7 @@ class Config:
     merge_units: int = 96
     positions: int = 2
     dropout: float = 0.45
+    dropout_of: Dropped = "units"
     optimizer: Optimizer = "adam"
     learning_rate: float = 0.001
     decay: float = 1e-6
@@ -55,6 +59,7 @@ class Config:
             _check_type(field.name, getattr(self, field.name), field.default)
         _check("activation", self.activation, self.activation in get_args(Activation), _one_of(get_args(Activation)))
         _check("batching", self.batching, self.batching in get_args(Batching), _one_of(get_args(Batching)))
+        _check("dropout_of", self.dropout_of, self.dropout_of in get_args(Dropped), _one_of(get_args(Dropped)))
         _check("optimizer", self.optimizer, self.optimizer in get_args(Optimizer), _one_of(get_args(Optimizer)))
         _check("positions", self.positions, self.positions in (2, 7), "2 or 7")
         _check("dropout", self.dropout, 0 <= self.dropout < 1, "0 up to but not including 1")
@@ -119,6 +124,7 @@ PRESETS: dict[str, Config] = {
 
 BATCHINGS: dict[Batching, dict[str, Any]] = {
     "boxes": {
+        "dropout_of": "units",
         "batch_size": 32,
         "optimizer": "adam",
         "learning_rate": 0.001,
@@ -127,6 +133,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "flips": False,
     },
     "photos": {
+        "dropout_of": "channels",
         "batch_size": 1,
         "optimizer": "muon",
         "learning_rate": 0.004,

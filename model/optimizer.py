@@ -21,9 +21,10 @@ ANSWERS = ("chroma", "latent_mean", "latent_log_variance")
 class Optimizer:
     """Adam, with Muon for the matrices of the hidden Dense layers where it is asked for.
 
-    All weights lie end to end in one vector, those of equal matrices side by side: a step is a handful of passes over
-    it, where a hundred layers' variables would take a thousand small operations. Every number that a trial may set is
-    a variable, so that another trial needs no new trace.
+    All weights lie end to end in two vectors, Adam's and Muon's, those of equal matrices side by side: a step is a
+    handful of passes over them, where a hundred layers' variables would take a thousand small operations. The model
+    computes with `unpacked`, its own variables hold what `show` last put there. Every number that a trial may set is a
+    variable, so that another trial needs no new trace.
 
     Muon gives a matrix a step whose singular values are all about 1, so that what few inputs have in common does not
     drown what tells them apart (Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024). Grey pixels
@@ -40,14 +41,20 @@ class Optimizer:
             hidden = len(variable.shape) == 2 and not variable.path.startswith(ANSWERS)
             return tuple(variable.shape) if muon and hidden else ()
 
-        self.variables = sorted(variables, key=matrix)
-        self._sizes = [math.prod(variable.shape) for variable in self.variables]
-        groups = itertools.groupby(map(matrix, self.variables))
-        self._groups = [(shape, len(list(members)) * math.prod(shape)) for shape, members in groups if shape]
-        total, muons = sum(self._sizes), sum(size for _, size in self._groups)
-        self._adams = total - muons
-        self.weights, self._mean = tf.Variable(tf.zeros([total])), tf.Variable(tf.zeros([total]))
-        self._square = tf.Variable(tf.zeros([self._adams]))
+        def order(variable: keras.Variable) -> tuple[tuple[int, ...], bool]:
+            return matrix(variable), len(variable.shape) != 4
+
+        self.variables = sorted(variables, key=order)
+        sizes = [math.prod(variable.shape) for variable in self.variables]
+        adams = sum(not matrix(variable) for variable in self.variables)
+        self._sizes = sizes[:adams], sizes[adams:]
+        self._convolutions = sum(len(variable.shape) == 4 for variable in self.variables)
+        self._matrices = [
+            (shape, len(list(members))) for shape, members in itertools.groupby(map(matrix, self.variables[adams:]))
+        ]
+        self.weights = [tf.Variable(tf.zeros([sum(some)])) for some in self._sizes]
+        self._means = [tf.Variable(tf.zeros([sum(some)])) for some in self._sizes]
+        self._square = tf.Variable(tf.zeros([sum(self._sizes[0])]))
         self.steps = tf.Variable(0.0)
         self._rate, self._decay, self._clip = tf.Variable(0.0), tf.Variable(0.0), tf.Variable(0.0)
 
@@ -60,44 +67,66 @@ class Optimizer:
             decay: after k steps the learning rate is rate / (1 + decay x k).
             clip: largest norm of a gradient; 0 clips nothing.
         """
-        self.weights.assign(_flat(weights))
-        self._show()
-        for state in (self._mean, self._square, self.steps):
+        flat = np.concatenate([np.ravel(some) for some in weights])
+        for vector, values in zip(self.weights, np.split(flat, [sum(self._sizes[0])]), strict=True):
+            vector.assign(values)
+        for state in (*self._means, self._square, self.steps):
             state.assign(tf.zeros_like(state))
         self._rate.assign(rate)
         self._decay.assign(decay)
         self._clip.assign(clip)
+        self.show()
+
+    def unpack(self):
+        """Return the weights as tensors, one a variable, and those of all convolutions' kernels end to end."""
+        adams, muons = self._sizes
+        kernels, others = tf.split(self.weights[0], [sum(adams[: self._convolutions]), -1])
+        flat = tf.split(kernels, adams[: self._convolutions]) + tf.split(others, adams[self._convolutions :])
+        if muons:
+            flat += tf.split(self.weights[1], muons)
+        return [tf.reshape(part, variable.shape) for part, variable in zip(flat, self.variables, strict=True)], kernels
+
+    def show(self) -> None:
+        """Put the weights into the model's variables."""
+        for variable, weights in zip(self.variables, self.unpack()[0], strict=True):
+            variable.assign(weights)
 
     def apply(self, gradients) -> None:
-        """Take a step; gradients in the order of `self.variables`. Part of a graph."""
-        gradient = _flat(gradients)
-        scale = tf.minimum(1.0, self._clip / tf.norm(gradient))
-        gradient *= tf.where(self._clip > 0, scale, 1.0)
+        """Take a step.
+
+        Args:
+            gradients: of `self.weights`.
+        """
+        scale = tf.where(self._clip > 0, tf.minimum(1.0, self._clip / tf.linalg.global_norm(gradients)), 1.0)
         rate = self._rate / (1 + self._decay * self.steps)
         self.steps.assign_add(1.0)
-        self._mean.assign_add((1 - BETAS[0]) * (gradient - self._mean))
-        parts = [self._adam(gradient[: self._adams])]
-        start = self._adams
-        for shape, size in self._groups:
-            parts.append(self._muon(gradient[start : start + size], self._mean[start : start + size], shape))
-            start += size
-        self.weights.assign_sub(rate * tf.concat(parts, axis=0))
-        self._show()
+        self._adam(scale * gradients[0], rate)
+        if self._matrices:
+            self._muon(scale * gradients[1], rate)
 
-    def _adam(self, gradient):
-        self._square.assign_add((1 - BETAS[1]) * (tf.square(gradient) - self._square))
-        unbias = tf.sqrt(1 - BETAS[1] ** self.steps) / (1 - BETAS[0] ** self.steps)
-        return unbias * self._mean[: self._adams] / (tf.sqrt(self._square) + EPSILON)
+    def _adam(self, gradient, rate) -> None:
+        tf.raw_ops.ResourceApplyAdam(
+            var=self.weights[0].handle,
+            m=self._means[0].handle,
+            v=self._square.handle,
+            beta1_power=BETAS[0] ** self.steps,
+            beta2_power=BETAS[1] ** self.steps,
+            lr=rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            epsilon=EPSILON,
+            grad=gradient,
+        )
 
-    def _muon(self, gradient, mean, shape: tuple[int, ...]):
+    def _muon(self, gradient, rate) -> None:
+        mean = self._means[1].assign_add((1 - BETAS[0]) * (gradient - self._means[1]))
         ahead = (1 - BETAS[0]) * gradient + BETAS[0] * mean
-        step = orthogonal(tf.reshape(ahead, [-1, *shape])) * (MUON_SCALE * math.sqrt(max(shape)))
-        return tf.reshape(step, [-1])
-
-    def _show(self) -> None:
-        """Put the vector's weights into the layers."""
-        for variable, part in zip(self.variables, tf.split(self.weights, self._sizes), strict=True):
-            variable.assign(tf.reshape(part, variable.shape))
+        steps = []
+        sizes = [math.prod(shape) * count for shape, count in self._matrices]
+        for (shape, _), part in zip(self._matrices, tf.split(ahead, sizes), strict=True):
+            step = orthogonal(tf.reshape(part, [-1, *shape])) * (MUON_SCALE * math.sqrt(max(shape)))
+            steps.append(tf.reshape(step, [-1]))
+        self.weights[1].assign_sub(rate * tf.concat(steps, axis=0))
 
 
 def orthogonal(matrices, steps: int = 5):
@@ -119,13 +148,11 @@ def orthogonal(matrices, steps: int = 5):
     a, b, c = NEWTON_SCHULZ
     matrices /= tf.norm(matrices, axis=(1, 2), keepdims=True) + EPSILON
     one = tf.eye(matrices.shape[2])
-    gram, product = tf.matmul(matrices, matrices, transpose_a=True), one
-    for _ in range(steps):
-        factor = a * one + b * gram + c * tf.matmul(gram, gram)
-        product = tf.matmul(product, factor)
-        gram = tf.matmul(factor, tf.matmul(gram, factor))
+    gram = tf.matmul(matrices, matrices, transpose_a=True)
+    product = None
+    for step in range(steps):
+        factor = a * one + tf.matmul(gram, b * one + c * gram)
+        product = factor if product is None else tf.matmul(product, factor)
+        if step < steps - 1:
+            gram = tf.matmul(factor, tf.matmul(gram, factor))
     return tf.matmul(matrices, product)
-
-
-def _flat(tensors):
-    return tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)

@@ -14,13 +14,15 @@ from data_tools.photos import PhotoSet
 from model import loss
 from model.colorizer import Colorizer
 from model.config import Config
-from model.network import LATENT, Dropout, build
+from model.network import LATENT, build
 from model.optimizer import Optimizer
 from model.score import scores
 
 BOXES = GRID * GRID
 KEPT = 4
 """Structures that a worker keeps ready, the last ones used: each holds a model and its optimizer."""
+L2 = 0.001
+"""Weight of the squared kernels of all convolutions in the loss."""
 VALIDATION_SAMPLES = 4
 VALIDATION_SEED = 0
 """The same latent vectors for every trial and epoch: what differs between two scores is not their luck in drawing."""
@@ -54,7 +56,7 @@ class Trainer:
             config: its settings.
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
-        kind = (config.structure, config.batching, config.optimizer)
+        kind = (config.structure, config.batching, config.dropout_of, config.optimizer)
         step = self._steps.pop(kind, None) or _Step(config)
         self._steps[kind] = step
         if len(self._steps) > KEPT:
@@ -92,6 +94,7 @@ class Trainer:
         self.epochs += 1
         figures = {f"train_{name}": float(value) for name, value in zip(loss.PARTS, totals, strict=True)}
         self._require_finite(figures)
+        self._step.show()
         figures |= scores(self.draw(), self.validation.chroma, self.mean_chroma)
         self._require_finite(figures)
         seconds = {"train_seconds": trained - begun, "seconds": time.perf_counter() - begun}
@@ -155,12 +158,11 @@ class _Step:
         self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
         self._optimizer = Optimizer(self.network.vae.trainable_variables, muon=config.optimizer == "muon")
         self._mse_weight, self._seed = tf.Variable(0.0), tf.Variable(0)
-        self._dropouts = [layer for layer in _layers(self.network.vae) if isinstance(layer, Dropout)]
         loose = config.batching == "boxes"
         sides = [WINDOW if loose else view.side for view in VIEWS]
         views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
         place, chroma = tf.TensorSpec([None, config.positions]), tf.TensorSpec([None, 2])
-        self.run = tf.function(self._run, input_signature=[views, place, chroma])
+        self.run = tf.function(self._run, input_signature=[views, place, chroma], autograph=False)
 
     def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
         """Give every variable the value that a fresh process would give it."""
@@ -170,26 +172,23 @@ class _Step:
             glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
             weights.append(glorot(variable.shape) if len(variable.shape) > 1 else tf.zeros(variable.shape))
         self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip)
-        for layer in self._dropouts:
-            layer.seed_generator.state.assign(rng.integers(2**31, size=2))
         self._seed.assign(int(rng.integers(2**31)))
         self._mse_weight.assign(config.mse_weight)
 
+    def show(self) -> None:
+        """Put the weights into the model, where whoever colorizes or saves will look for them."""
+        self._optimizer.show()
+
     def _run(self, views, place, chroma):
         seed = tf.stack([self._seed, tf.cast(self._optimizer.steps, tf.int32) + 1])
+        self.network.dice.throw(seed)
         noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
         with tf.GradientTape() as tape:
-            painted, mean, log_variance = self.network.vae([*views, place, noise], training=True)
-            l2 = tf.add_n(self.network.vae.losses)
+            unpacked, kernels = self._optimizer.unpack()
+            with keras.StatelessScope(state_mapping=zip(self._optimizer.variables, unpacked, strict=True)):
+                painted, mean, log_variance = self.network.vae([*views, place, noise], training=True)
+            l2 = L2 * tf.reduce_sum(tf.square(kernels))
             parts = loss.parts(chroma, painted, mean, log_variance, self._mse_weight, l2)
             total = parts[0]
-        self._optimizer.apply(tape.gradient(total, [variable.value for variable in self._optimizer.variables]))
+        self._optimizer.apply(tape.gradient(total, self._optimizer.weights))
         self.totals.assign_add(parts)
-
-
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer

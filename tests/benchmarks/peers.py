@@ -11,13 +11,58 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_tools.contexts import contexts, positions
 from data_tools.photos import PhotoSet
 from model.config import Config
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
+    """Return the VAE and its decoder in Keras's own layers alone: inputs, weights and answers as of `model.network`."""
+    import keras
+
+    from model.network import CONTEXT, FILTERS, LATENT
+    from model.training import L2
+
+    layers = keras.layers
+
+    def towers(views, model: str):
+        return layers.Concatenate()([tower(view, f"{model}_{view.name.removeprefix('view_')}") for view in views])
+
+    def tower(view, name: str):
+        maps = view
+        for depth, filters in enumerate(FILTERS):
+            l2 = keras.regularizers.L2(L2)
+            convolve = layers.Conv2D(
+                filters, 3, activation=config.activation, kernel_regularizer=l2, name=f"{name}_conv_{depth}"
+            )
+            maps = layers.Dropout(config.dropout)(convolve(maps))
+        flat = layers.Flatten()(maps)
+        if config.skip:
+            flat = layers.Concatenate()([flat, layers.Flatten()(view)])
+        merged = layers.Dense(config.merge_units, config.activation, name=f"{name}_merge")(flat)
+        merged = layers.Dropout(config.dropout)(merged)
+        return layers.Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)
+
+    views = [keras.Input((14, 14, 1), name=f"view_{covers}") for covers in (112, 56, 28, 14)]
+    place, latent, noise = keras.Input((config.positions,)), keras.Input((LATENT,)), keras.Input((LATENT,))
+    seen = layers.Concatenate()([towers(views, "encoder"), place])
+    hidden = layers.Dense(64, config.activation, name="encoder_hidden")(seen)
+    mean = layers.Dense(LATENT, name="latent_mean")(hidden)
+    log_variance = layers.Dense(LATENT, name="latent_log_variance")(hidden)
+
+    known = layers.Concatenate()([towers(views, "decoder"), latent, place])
+    hidden = layers.Dropout(config.dropout)(layers.Dense(96, config.activation, name="decoder_hidden")(known))
+    decoder = keras.Model([*views, place, latent], layers.Dense(2, "tanh", name="chroma")(hidden))
+
+    painted = decoder([*views, place, mean + keras.ops.exp(log_variance / 2) * noise])
+    return keras.Model([*views, place, noise], [painted, mean, log_variance]), decoder
 
 
 def fit(
@@ -31,21 +76,22 @@ def fit(
         config: of the model and its training.
         seed: for Keras.
         epochs: how many.
-        report: told `epoch`, `seconds` since the start of the first epoch without scoring, and `chroma_mse`.
+        report: told `epoch`, `seconds` since the model began to be built, without scoring, and `chroma_mse`.
     """
     import keras
     import tensorflow as tf
 
     from model import loss
-    from model.network import LATENT, build
+    from model.network import LATENT
 
+    begun = time.perf_counter()
     keras.utils.set_random_seed(seed)
-    network = build(config)
+    vae, decoder = build(config)
 
     class VAE(keras.Model):
         def __init__(self):
             super().__init__()
-            self.vae = network.vae
+            self.vae = vae
 
         def train_step(self, data):
             inputs, chroma = data
@@ -73,13 +119,13 @@ def fit(
 
     class Report(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
-            self.scoring, self.begun = 0.0, time.perf_counter()
+            self.scoring = 0.0
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            seconds = time.perf_counter() - self.begun - self.scoring
+            seconds = time.perf_counter() - begun - self.scoring
             before = time.perf_counter()
             drawn = [
-                network.decoder.predict([*test, np.repeat(latent[:, sample], 196, axis=0)], batch_size=512, verbose=0)
+                decoder.predict([*test, np.repeat(latent[:, sample], 196, axis=0)], batch_size=512, verbose=0)
                 for sample in range(4)
             ]
             mse = float(np.mean([np.square(some - held_out.chroma.reshape(-1, 2)) for some in drawn]))

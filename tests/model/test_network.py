@@ -6,12 +6,11 @@ from typing import get_args
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from data_tools.colour import GRID
 from data_tools.contexts import contexts, positions, shrunk
 from model.config import PRESETS, Activation
-from model.network import LATENT, Dropout, build
+from model.network import LATENT, build
 
 BOXES = GRID * GRID
 
@@ -44,7 +43,7 @@ def _shake(model):
     """Biases start at 0, where half of the mistakes one can make with them do not show."""
     rng = np.random.default_rng(1)
     for weight in model.weights:
-        if len(weight.shape) == 1 and "seed" not in weight.path:
+        if len(weight.shape) == 1:
             weight.assign(rng.normal(0, 0.3, weight.shape))
 
 
@@ -112,31 +111,3 @@ def test_the_whole_model_saves_and_loads_as_a_keras_model(tmp_path, rng):
     noise = rng.standard_normal((BOXES, LATENT), np.float32)
     for before, after in zip(vae([*photos, place, noise]), loaded([*photos, place, noise]), strict=True):
         np.testing.assert_array_equal(before, after)
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.45, 0.9])
-def test_dropout_drops_its_share_and_keeps_the_expectation(rate):
-    layer = Dropout(rate)
-    units = tf.random.stateless_normal([7, 301, 333], [1, 2]) + 3
-    seen = layer(units, training=True).numpy()
-    dropped = np.mean(seen == 0)
-    assert abs(dropped - rate) < 1 / 512 + 5 * np.sqrt(rate * (1 - rate) / seen.size)
-    kept = seen != 0
-    np.testing.assert_allclose(seen[kept], units.numpy()[kept] / (layer.kept / 256), rtol=1e-6)
-    assert seen.mean() == pytest.approx(units.numpy().mean(), rel=0.02)
-    # Neither rows nor columns nor neighbours fall together.
-    flat = kept.reshape(-1).astype(np.float64) - kept.mean()
-    for lag in (1, 8, 64, 333):
-        assert abs(np.mean(flat[lag:] * flat[:-lag])) < 6 * rate * (1 - rate) / np.sqrt(seen.size)
-
-
-def test_dropout_follows_its_seed_and_rests_outside_of_training():
-    layer = Dropout(0.45)
-    units = tf.ones([3, 5])
-    layer.seed_generator.state.assign([3, 4])
-    first, second = layer(units, training=True).numpy(), layer(units, training=True).numpy()
-    layer.seed_generator.state.assign([3, 4])
-    np.testing.assert_array_equal(layer(units, training=True), first)
-    assert not np.array_equal(first, second)
-    for same in (layer(units), Dropout(0.0)(units, training=True)):
-        np.testing.assert_array_equal(same, units)

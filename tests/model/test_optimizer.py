@@ -27,13 +27,20 @@ def _gradients(variables, step: int) -> list[tf.Tensor]:
     return [tf.constant(rng.standard_normal(variable.shape, np.float32)) for rng, variable in pairs]
 
 
+def _flat(optimizer: Optimizer, step: int) -> list[tf.Tensor]:
+    """The same, end to end as the optimizer keeps its weights."""
+    flat = tf.concat([tf.reshape(some, [-1]) for some in _gradients(optimizer.variables, step)], axis=0)
+    return tf.split(flat, [vector.shape[0] for vector in optimizer.weights])
+
+
 def _trained(muon: bool, clip: float = 0.0, decay: float = 0.0, steps: int = 4) -> dict[str, np.ndarray]:
     variables = _variables()
     optimizer = Optimizer(variables, muon)
     optimizer.reset([variable.numpy() for variable in optimizer.variables], 0.01, decay, clip)
     apply = tf.function(optimizer.apply)
     for step in range(steps):
-        apply(_gradients(optimizer.variables, step))
+        apply(_flat(optimizer, step))
+    optimizer.show()
     return {variable.path: variable.numpy() for variable in variables}
 
 
@@ -73,6 +80,23 @@ def test_muon_leaves_convolutions_biases_and_answers_to_adam():
     assert set(adam) - same == {"a_merge/kernel", "b_merge/kernel", "c_context/kernel"}
 
 
+def test_the_model_shows_what_the_step_computes_with():
+    variables = _variables()
+    optimizer = Optimizer(variables, muon=True)
+    optimizer.reset([variable.numpy() for variable in optimizer.variables], 0.01, 0.0, 0.0)
+    before = [variable.numpy() for variable in optimizer.variables]
+    optimizer.apply(_flat(optimizer, 0))
+    unpacked, kernels = optimizer.unpack()
+    for variable, old in zip(optimizer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+    optimizer.show()
+    for variable, weights, old in zip(optimizer.variables, unpacked, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), weights.numpy())
+        assert not np.array_equal(weights, old)
+    (convolution,) = (variable for variable in variables if variable.path == "conv/kernel")
+    np.testing.assert_array_equal(kernels.numpy(), np.ravel(convolution.numpy()))
+
+
 def test_a_reset_forgets_all():
     variables = _variables()
     optimizer = Optimizer(variables, muon=True)
@@ -81,9 +105,9 @@ def test_a_reset_forgets_all():
     for _ in range(2):
         optimizer.reset(first, 0.01, 0.0, 1.0)
         for step in range(3):
-            optimizer.apply(_gradients(optimizer.variables, step))
-        runs.append(optimizer.weights.numpy())
-    np.testing.assert_array_equal(*runs)
+            optimizer.apply(_flat(optimizer, step))
+        runs.append(np.concatenate([vector.numpy() for vector in optimizer.weights]))
+    np.testing.assert_array_equal(runs[0], runs[1])
 
 
 @pytest.mark.parametrize("shape", [(60, 12), (12, 60), (9, 9)])
