@@ -20,6 +20,7 @@ from model.config import BATCHINGS, PRESETS, Config, batched
         ({"merge_units": 96.5}, "merge_units must be a whole number, received 96.5"),
         ({"positions": 3}, "positions must be 2 or 7, received 3"),
         ({"dropout": 1.0}, "dropout must be 0 up to but not including 1, received 1.0"),
+        ({"dropout_of": "pixels"}, "dropout_of must be one of units, channels, received 'pixels'"),
         ({"clip": -1.0}, "clip must be 0 or more, received -1.0"),
         ({"optimizer": "sgd"}, "optimizer must be one of adam, muon, received 'sgd'"),
         ({"batching": "photo"}, "batching must be one of boxes, photos, received 'photo'"),
@@ -38,6 +39,7 @@ def test_presets_differ_from_each_other_and_train_as_the_log_did():
     for config in PRESETS.values():
         assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("boxes", 32, 0.001, 1e-6)
         assert (config.optimizer, config.clip, config.flips) == ("adam", 0.0, False)
+        assert (config.dropout, config.dropout_of) == (0.45, "units")
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)

@@ -62,6 +62,30 @@ def test_both_optimizers_are_there(trainer):
     assert _epochs(trainer, adam, 3) == _epochs(trainer, adam, 3) != _epochs(trainer, PHOTOS, 3)
 
 
+def test_both_kinds_of_dropout_are_there(trainer):
+    """Each is a graph of its own, and neither is taken for the other."""
+    units = replace(PHOTOS, dropout_of="units")
+    assert _epochs(trainer, units, 3) == _epochs(trainer, units, 3) != _epochs(trainer, PHOTOS, 3)
+
+
+def test_each_step_drops_others(parts):
+    """Without any learning, the loss of one photo seen twice differs by the throw of the dice alone."""
+    trainer = Trainer(parts.training.take([0]), parts.validation)
+    trainer.start(replace(PHOTOS, learning_rate=1e-30, flips=False), 0)
+    losses = [trainer.epoch()["train_mse"] for _ in range(3)]
+    assert len(set(losses)) == 3
+
+
+@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
+def test_the_loss_holds_the_squared_kernels(config, parts):
+    trainer = Trainer(parts.training.take([0]), parts.validation)
+    trainer.start(replace(config, learning_rate=1e-30), 0)
+    kernels = [weight.numpy() for weight in trainer.vae.trainable_weights if len(weight.shape) == 4]
+    expected = 0.001 * sum(np.square(kernel).sum() for kernel in kernels)
+    assert len(kernels) == 40
+    assert trainer.epoch()["train_l2"] == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
 def test_a_mirrored_photo_comes_with_its_colours(config, parts):
     """Each box of a mirrored photo has the view and the colour that the box across has in the photo itself."""
