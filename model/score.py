@@ -35,10 +35,11 @@ def scores(
         one colour for everything; `chroma_ratio`: mean predicted saturation over mean true saturation, 1 where it is as
         colourful as the photos; `chroma_ratio_error`: the distance of that from 1.
     """
-    mse = float(np.mean(np.square(drawn - truth[:, None])))
-    zero = float(np.mean(np.square(truth - mean_chroma)))
+    mse = _squares(drawn, truth) / drawn.size
+    zero = _squares(_everywhere(mean_chroma, truth), truth) / truth.size
+    saturation = sum(float(np.linalg.norm(samples, axis=-1).sum()) for samples in drawn)
     true_saturation = float(np.linalg.norm(truth, axis=-1).mean())
-    ratio = float(np.linalg.norm(drawn, axis=-1).mean()) / max(true_saturation, 1e-9)
+    ratio = saturation / (drawn.size / 2) / max(true_saturation, 1e-9)
     return {
         "chroma_mse": mse,
         "skill": 1 - mse / max(zero, 1e-12),
@@ -57,4 +58,14 @@ def zero_line(truth: NDArray[np.float32], mean_chroma: NDArray[np.float32]) -> d
     Returns:
         As `scores`.
     """
-    return scores(np.broadcast_to(mean_chroma, truth[:, None].shape), truth, mean_chroma)
+    return scores(_everywhere(mean_chroma, truth), truth, mean_chroma)
+
+
+def _squares(drawn: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    """The sum of squared errors, a photo at a time: all differences at once would be most of what a photo costs."""
+    return sum(float(np.square(samples - true).sum()) for samples, true in zip(drawn, truth, strict=True))
+
+
+def _everywhere(mean_chroma: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One colour as the one sample of each photo."""
+    return np.broadcast_to(mean_chroma, truth[:, None].shape)
