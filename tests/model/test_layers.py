@@ -110,12 +110,22 @@ def test_what_is_not_computed_is_what_a_mask_would_have_dropped(activation):
             np.testing.assert_allclose(lean, masked, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
 @pytest.mark.parametrize("channels", [1, 4])
-def test_a_convolution_at_rest_is_that_of_keras(channels, rng):
-    ours = Convolution(8, activation="silu")
-    theirs = keras.layers.Conv2D(8, 3, activation="silu")
-    pixels = rng.random((2, 9, 7, channels), np.float32)
-    ours(pixels), theirs(pixels)
-    ours.set_weights([rng.normal(0, 1, weight.shape) for weight in ours.weights])
-    theirs.set_weights(ours.get_weights())
-    np.testing.assert_allclose(ours(pixels), theirs(pixels), atol=1e-5)
+def test_a_convolution_at_rest_is_that_of_keras_and_so_are_its_gradients(channels, activation, rng):
+    pair = [Convolution(8, activation=activation), keras.layers.Conv2D(8, 3, activation=activation)]
+    pixels = tf.constant(rng.random((2, 9, 7, channels), np.float32))
+    for layer in pair:
+        layer(pixels)
+    weights = [rng.normal(0, 1, weight.shape) for weight in pair[0].weights]
+    seen = []
+    for layer in pair:
+        layer.set_weights(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(pixels)
+            maps = layer(pixels)
+            total = tf.reduce_sum(tf.square(maps))
+        gradients = tape.gradient(total, [pixels, *(weight.value for weight in layer.weights)])
+        seen.append([maps, *gradients])
+    for ours, theirs in zip(*seen, strict=True):
+        np.testing.assert_allclose(np.asarray(ours), np.asarray(theirs), rtol=1e-4, atol=1e-4)
