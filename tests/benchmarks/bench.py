@@ -7,6 +7,7 @@ side, on this machine: seconds alone say more of the machine than of the program
 """
 
 import argparse
+import csv
 import json
 import logging
 import math
@@ -16,7 +17,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,8 @@ OURS = batched(PEER, "photos")
 PEER_EPOCHS, OUR_EPOCHS = 5, 40
 WEIGHTS = [1.0 + index / 2 for index in range(12)]
 COUNTS = 50, 100, 200, 400
+CURVES = Path(__file__).with_name("curves.csv")
+CURVE_EPOCHS = 20
 ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
 
 
@@ -53,9 +56,13 @@ def _one_thread() -> None:
 
 def _side_by_side(work: Callable, tasks: list[tuple]) -> list[Any]:
     """Run tasks in fresh processes, two at a time: as trials run on two slots."""
+    return list(_as_they_end(work, tasks))
+
+
+def _as_they_end(work: Callable, tasks: list[tuple]) -> Iterator[Any]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(SLOTS, context, initializer=_one_thread, max_tasks_per_child=1) as pool:
-        return list(pool.map(work, *zip(*tasks, strict=True)))
+        yield from pool.map(work, *zip(*tasks, strict=True))
 
 
 def _peer_curve(parts: Split, seed: int) -> list[dict]:
@@ -112,22 +119,40 @@ def _rate(curve: list[dict], boxes: int) -> float:
     return boxes * (len(curve) - 1) / (curve[-1]["seconds"] - curve[0]["seconds"])
 
 
-def curves(parts: Split, seeds: int) -> dict[str, Any]:
-    """Both ways of batching, epoch by epoch for 20 epochs; hours for 400 photos, so only when asked for by name."""
-    tasks = [(parts, batching, seed) for seed in range(seeds) for batching in ("boxes", "photos")]
-    drawn = _side_by_side(_curve, tasks)
-    return {
-        f"{batching} {seed}": [epoch["chroma_mse"] for epoch in curve]
-        for (_, batching, seed), curve in zip(tasks, drawn, strict=True)
-    }
+def curves(parts: Split, seeds: int, source: str) -> dict[str, Any]:
+    """Both ways of batching, epoch by epoch for 20 epochs: what `curves.csv` lacks of it is recorded there.
+
+    Hours for 400 photos, so only when asked for by name; each run is kept as soon as it ends.
+    """
+    with CURVES.open() as file:
+        rows = list(csv.DictReader(file))
+    runs = [(source, batching, seed) for seed in range(seeds) for batching in ("photos", "boxes")]
+    missing = [run for run in runs if sum(_run(row) == run for row in rows) < CURVE_EPOCHS]
+    for recorded in _as_they_end(_curve, [(parts, *run) for run in missing]) if missing else ():
+        rows = [row for row in rows if _run(row) != _run(recorded[0])] + recorded
+        rows.sort(key=lambda row: (*_run(row), int(row["epoch"])))
+        with CURVES.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(recorded[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return {"recorded": [" ".join(map(str, run)) for run in missing]}
 
 
-def _curve(parts: Split, batching: Batching, seed: int) -> list[dict[str, float]]:
+def _run(row: dict[str, Any]) -> tuple[str, str, int]:
+    return row["set"], row["batching"], int(row["seed"])
+
+
+def _curve(parts: Split, source: str, batching: Batching, seed: int) -> list[dict[str, Any]]:
     from model.training import Trainer
 
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(batched(PEER, batching), seed)
-    return [trainer.epoch() for _ in range(20)]
+    rows = []
+    for _ in range(CURVE_EPOCHS):
+        figures = trainer.epoch()
+        shown = {name: f"{figures[name]:.5f}" for name in ("train_seconds", "train_loss", "chroma_mse", "skill")}
+        rows.append({"set": source, "batching": batching, "seed": seed, "epoch": figures["epoch"], **shown})
+    return rows
 
 
 def _turnaround(parts: Split) -> dict[str, float]:
@@ -327,7 +352,7 @@ def _sets(photos: Path | None, scenes: int) -> dict[str, Split]:
 
 def main() -> None:
     """Run the benchmarks that were named, or all."""
-    names: dict[str, Callable[[Split, int], dict[str, Any]]] = {
+    names: dict[str, Callable[..., dict[str, Any]]] = {
         "training": training,
         "turnaround": turnaround,
         "search": search,
@@ -348,7 +373,7 @@ def main() -> None:
         sets = _sets(asked.photos, 400 if name == "curves" else 100) if name in ("training", "curves") else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()
-            figures[label] = names[name](parts, asked.seeds)
+            figures[label] = names[name](parts, asked.seeds, *([source] if name == "curves" else []))
             shown = {key: value for key, value in figures[label].items() if key != "curves"}
             print(f"{label}: {json.dumps(shown, default=float)}", flush=True)
             Path("bench.json").write_text(json.dumps(figures, indent=2, default=float) + "\n")
