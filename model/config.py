@@ -145,7 +145,8 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
 """What each way of batching is trained with: the log's own way, and the best that was found for whole photos.
 
 The boxes of a photo are alike, so its steps are few for the work they cost, and each must count: that is what Muon is
-for. Flips keep the few photos from being learnt by heart; clipping and decay keep one odd photo from spoiling the rest.
+for. They share their dropout in any case, so whole channels are dropped and their work is saved. Flips keep the few
+photos from being learnt by heart; clipping and decay keep one odd photo from spoiling the rest.
 """
 
 
