@@ -35,11 +35,11 @@ class Channels:
         self.living = min(count, WIDTH * max(1, round(count * (1 - rate) / WIDTH)))
         self.places = tf.eye(self.living, count)
 
-    def made(self, weights):
+    def columns(self, weights):
         """Return the living columns of the weights that make the channels: [..., count] -> [..., living]."""
         return _columns(weights, self.places) if self.living < self.count else weights
 
-    def read(self, weights):
+    def rows(self, weights):
         """Return the living rows of the weights that read the channels: [..., count, c] -> [..., living, c].
 
         They are scaled by what was dropped, so that the expectation is that of all channels.
@@ -227,9 +227,9 @@ class Convolution(keras.layers.Conv2D):
     def call(self, maps, training=False):
         kernel, bias = tf.convert_to_tensor(self.kernel), tf.convert_to_tensor(self.bias)
         if training and self.read:
-            kernel = self.read.read(kernel)
+            kernel = self.read.rows(kernel)
         if training and self.made:
-            kernel, bias = self.made.made(kernel), tf.reshape(self.made.made(tf.reshape(bias, [1, -1])), [-1])
+            kernel, bias = self.made.columns(kernel), tf.reshape(self.made.columns(tf.reshape(bias, [1, -1])), [-1])
         convolved = _of_grey(maps, kernel) if maps.shape[3] == 1 else tf.nn.conv2d(maps, kernel, 1, "VALID")
         return _activate(self.activation, tf.nn.bias_add(convolved, bias))
 
@@ -277,7 +277,7 @@ class Merge(keras.layers.Dense):
         if training and self.read:
             size = PIXELS * self.channels
             maps, others = tf.split(kernel, [size, kernel.shape[0] - size])
-            maps = self.read.read(tf.reshape(maps, [PIXELS, self.channels, self.units]))
+            maps = self.read.rows(tf.reshape(maps, [PIXELS, self.channels, self.units]))
             kernel = tf.concat([tf.reshape(maps, [-1, self.units]), others], axis=0)
         return _activate(self.activation, tf.nn.bias_add(tf.matmul(flat, kernel), self.bias))
 

@@ -96,7 +96,7 @@ def _towers(views, place, config: Config, dice: Dice, model: str):
 def _tower(pixels, stride: int, config: Config, dice: Dice, name: str):
     """The features of each window of one view; without a stride, of the one window that all boxes share."""
     layers = keras.layers
-    # Windows that overlap little (8 of 14 pixels apart) are cut where they stop to overlap at all; from there on,
+    # Windows that overlap little (8 of 14 pixels apart) are cut where they no longer overlap at all; from there on,
     # what lies between them would be computed for nothing.
     cut = 3 if stride == 8 else len(FILTERS)
     maps, living = pixels, None

@@ -45,8 +45,8 @@ def test_dropout_follows_the_throw_and_rests_outside_of_training():
 def test_of_the_channels_a_multiple_of_the_width_lives(count, rate, living):
     channels = Dice().channels(count, rate)
     assert channels.living == living
-    assert channels.made(tf.ones([2, count])).shape == [2, living]
-    assert channels.read(tf.ones([3, count, 2])).shape == [3, living, 2]
+    assert channels.columns(tf.ones([2, count])).shape == [2, living]
+    assert channels.rows(tf.ones([3, count, 2])).shape == [3, living, 2]
 
 
 def test_every_channel_lives_as_often_as_any_other_and_layers_do_not_agree():
@@ -57,7 +57,7 @@ def test_every_channel_lives_as_often_as_any_other_and_layers_do_not_agree():
         dice.throw(tf.constant([7, step]))
         for layer, channels in enumerate((ours, theirs)):
             lives[layer, step] = (
-                channels.made(np.arange(16, dtype=np.float32)[None])[0]
+                channels.columns(np.arange(16, dtype=np.float32)[None])[0]
                 .numpy()[:, None]
                 .__eq__(np.arange(16))
                 .any(axis=0)
