@@ -32,6 +32,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from data_tools.errors import StorageError, UserError
+from data_tools.source import Source
 from data_tools.split import Split
 from model.checkpoint import part_versions
 from model.config import PRESETS
@@ -101,14 +102,14 @@ class Search:
             raise UserError(f"gpus-per-trial must be 0 or more, received {self.gpus_per_trial!r}")
 
 
-def launch(search: Search, parts: Split, console: Console, *, source: str, quiet: bool = False) -> tuple[Run, bool]:
+def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> tuple[Run, bool]:
     """Run a search to its end, or to Ctrl-C.
 
     Args:
         search: what is asked.
         parts: the photos.
         console: where progress is shown.
-        source: where the photos are from, for the record.
+        source: where the photos are from, so that they can be read again.
         quiet: show nothing.
 
     Returns:
@@ -158,7 +159,7 @@ def launch(search: Search, parts: Split, console: Console, *, source: str, quiet
     return run, searcher.ended == searcher.trials
 
 
-def _create(search: Search, parts: Split, source: str) -> tuple[Run, optuna.Study]:
+def _create(search: Search, parts: Split, source: Source) -> tuple[Run, optuna.Study]:
     folder = (search.storage / search.name).absolute()
     if folder.exists():
         raise StorageError(f"{str(folder)!r}: exists already; choose another --name")
@@ -195,7 +196,7 @@ def _discard(run: Run, url: URL | None) -> None:
     shutil.rmtree(run.folder, ignore_errors=True)
 
 
-def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: str, url: URL | None) -> None:
+def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: Source, url: URL | None) -> None:
     """Write down what was asked for, beside the study and in it."""
     mean_chroma = parts.training.chroma.mean(axis=(0, 1, 2))
     attributes = {
@@ -214,7 +215,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "search": {**options, "storage": str(search.storage)},
         "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},
         "base": asdict(search.space.base),
-        "photos": {"source": source, **parts.summary},
+        "photos": {"source": source.record, **parts.summary},
         "study": url and url.render_as_string(),
         "versions": part_versions(),
     }

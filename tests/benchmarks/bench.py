@@ -31,6 +31,7 @@ import numpy as np
 from data_tools.colour import SIDE
 from data_tools.garden import garden
 from data_tools.photos import PhotoSet, find_photos, load, prepare
+from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
@@ -229,7 +230,7 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
             "bench", Path(storage), space, len(weights), epochs, searcher="grid", scheduler="none", warm_start=()
         )
         begun = time.perf_counter()
-        run, _ = launch(asked, parts, Console(), source="bench", quiet=True)
+        run, _ = launch(asked, parts, Console(), source=Source(), quiet=True)
         seconds = time.perf_counter() - begun
         workers: dict[int, list[Any]] = {}
         for trial in run.study().trials:

@@ -183,15 +183,16 @@ def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(huetu
 
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
-    from search.command import _read_photos
+    from data_tools.source import Source
 
     write_garden(4, tmp_path / "photos")
     (tmp_path / "photos" / "garden-0000 is no picture.png").write_text("it comes before garden-0000.png")
-    photos, squares, _ = _read_photos(tmp_path / "photos" if on_disk else None, None if on_disk else 4, None, False)
+    source = Source(tmp_path / "photos") if on_disk else Source(scenes=4)
+    photos, _ = source.read()
     scenes = garden(4)
-    np.testing.assert_array_equal(squares(photos), scenes)
-    np.testing.assert_array_equal(squares(photos.take([3, 1, 1])), scenes[[3, 1, 1]])
-    assert squares(photos.take([])).shape == (0, 112, 112, 3)
+    np.testing.assert_array_equal(source.colours(photos), scenes)
+    np.testing.assert_array_equal(source.colours(photos.take([3, 1, 1])), scenes[[3, 1, 1]])
+    assert source.colours(photos.take([])).shape == (0, 112, 112, 3)
 
 
 def test_the_garden_on_disk_is_the_garden_of_a_search(huetune, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.errors import StorageError, UserError
+from data_tools.source import Source
 from model.config import PRESETS, batched
 from search.launch import Search, launch, slots
 from search.space import DEFAULT, parse
@@ -57,7 +58,7 @@ def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     with pytest.raises(StorageError, match="exists already; choose another --name"):
-        launch(Search("mine", tmp_path, SPACE), parts, Console(), source="")
+        launch(Search("mine", tmp_path, SPACE), parts, Console(), source=Source())
     assert (tmp_path / "mine" / "file").read_text() == "mine"
 
 
@@ -73,6 +74,6 @@ def test_a_bad_study_leaves_no_run_behind(study, error, message, tmp_path, parts
     from rich.console import Console
 
     with pytest.raises(error, match=message) as refused:
-        launch(Search("new", tmp_path, SPACE, study=study), parts, Console(), source="")
+        launch(Search("new", tmp_path, SPACE, study=study), parts, Console(), source=Source())
     assert "secret" not in str(refused.value)
     assert not (tmp_path / "new").exists()

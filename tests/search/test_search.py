@@ -11,6 +11,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from data_tools.source import Source
 from results.export import checkpoint
 from results.run import find_run
 from results.trials import rows
@@ -73,7 +74,7 @@ def test_the_manifest_says_what_was_asked(searched):
     assert manifest["search"]["epochs"] == 3 and manifest["search"]["searcher"] == "grid"
     assert manifest["space"]["mse_weight"]["name"] == "FloatDistribution"
     assert manifest["base"]["clip"] == 0.0
-    assert manifest["photos"]["source"] == "the built-in garden"
+    assert manifest["photos"]["source"] == Source(scenes=12).record
     assert [manifest["photos"][part] for part in ("training", "validation", "test")] == [9, 2, 1]
     assert manifest["versions"]["python"] and manifest["study"] is None
 

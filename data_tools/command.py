@@ -1,0 +1,99 @@
+"""Verbs of photos, and the options by which every verb is told which photos."""
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from data_tools.console import FOLDER, bar, say, seed_option, shared, stderr, words
+from data_tools.errors import PhotoError
+from data_tools.photos import PhotoSet
+from data_tools.source import GARDEN, Source
+
+photo_options = shared(
+    click.option("--photos", type=FOLDER, help="Folder of photos, searched through its subfolders."),
+    click.option(
+        "--garden", type=click.IntRange(2), help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]"
+    ),
+    click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip."),
+    click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
+)
+
+
+def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> PhotoSet:
+    """Return the photos of a source, and tell which files of it were left out.
+
+    Raises:
+        PhotoError: none can be used, or with `strict` one cannot.
+    """
+    photos, left_out = source.read(partial(bar, quiet=quiet))
+    if left_out and strict:
+        raise PhotoError(left_out[0])
+    if left_out and not quiet:
+        _tell_left_out(left_out)
+    if not len(photos):
+        raise PhotoError(f"{str(source)!r}: none of its {len(left_out)} photos can be used")
+    return photos
+
+
+def _tell_left_out(left_out: list[str], most: int = 10) -> None:
+    for line in left_out[:most]:
+        say(f"left out: {line}", "yellow", stderr)
+    if len(left_out) > most:
+        rest = f"{len(left_out) - most} more, {len(left_out)} in all"
+        say(f"left out: {rest}; see `huetune data check`", "yellow", stderr)
+
+
+@click.group()
+def data() -> None:
+    """Make, fetch and check photos."""
+
+
+@data.command()
+@click.option("--count", type=click.IntRange(1), default=GARDEN, show_default=True)
+@click.option("--out", type=FOLDER, required=True, help="New folder for the scenes.")
+@seed_option
+def garden(count: int, out: Path, seed: int) -> None:
+    """Write scenes of the built-in garden as PNG files.
+
+    Example: huetune data garden --count 100 --out garden
+    """
+    from data_tools.garden import write_garden
+
+    write_garden(count, out, seed, progress=bar("planting", count))
+    click.echo(f"{count} scenes in {out}")
+
+
+@data.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+def check(folder: Path, classes: str | None) -> None:
+    """Say which photos of a folder would be used, and why not the rest.
+
+    Example: huetune data check flowers --classes rose
+    """
+    from data_tools.cache import default_folder
+    from data_tools.photos import find_photos, load
+
+    paths = find_photos(folder, words(classes))
+    read, left_out = load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
+    for line in left_out:
+        say(f"left out: {line}", "yellow")
+    copies = len(read) - len(set(read.digests))
+    say(f"{len(paths)} files: {len(read)} photos to use, {copies} of them copies; {len(left_out)} left out")
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["flowers"]))
+@click.option("--out", type=FOLDER, default=Path("photos"), show_default=True, help="Folder for the photos.")
+@click.option("--url", help="Where to download from.  [default: TensorFlow's archive]")
+@click.option("--sha256", help="Checksum of the archive.  [default: that of TensorFlow's]")
+def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
+    """Download TensorFlow's 3,670 photos of flowers, CC BY, 218 MiB.
+
+    Example: huetune data fetch flowers --out photos
+    """
+    from data_tools.flowers import fetch_flowers
+
+    folder = fetch_flowers(out, **{key: value for key, value in (("url", url), ("sha256", sha256)) if value})
+    click.echo(f"photos in {folder}; use them with --photos {folder}")

@@ -1,0 +1,69 @@
+"""How huetune speaks to a terminal: plain lines, progress bars, and what all verbs' options share."""
+
+import importlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+FOLDER = click.Path(path_type=Path)
+
+
+def _console(stderr: bool = False) -> Console:
+    """A console that takes a pipe or a file for a wide terminal, so that no table is cut to 80 columns there."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=240)
+
+
+stdout, stderr = _console(), _console(stderr=True)
+
+
+def say(text: str, style: str | None = None, console: Console = stdout) -> None:
+    """Print a line as it is, whatever brackets and numbers are in it."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iterable]:
+    """Return what wraps an iterable of a known length so that a terminal shows how far it is."""
+    hidden = quiet or not stderr.is_terminal
+    return lambda items: track(items, what, total=total, console=stderr, transient=True, disable=hidden)
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Return the words of an option such as `rose,tulip`."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def shared(*options: Callable) -> Callable:
+    """Return one decorator for options that several verbs have."""
+
+    def decorate(verb: Callable) -> Callable:
+        for option in reversed(options):
+            verb = option(verb)
+        return verb
+
+    return decorate
+
+
+seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without its greetings, which come before its own log level counts."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryFile() as greetings:
+        terminal = os.dup(2)
+        os.dup2(greetings.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        except BaseException:
+            greetings.seek(0)
+            os.write(terminal, greetings.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -1,0 +1,89 @@
+"""Where photos come from: a folder or the built-in garden, so that the same ones can be read again."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_tools import garden
+from data_tools.cache import default_folder
+from data_tools.errors import UserError
+from data_tools.photos import PhotoSet, find_photos, load, prepare, read_squares
+
+GARDEN = 48
+"""Scenes of the built-in garden that are taken unless told otherwise."""
+
+Bar = Callable[[str, int], Callable[[Iterable], Iterable]]
+"""From what is done and how many times to what wraps these, to show how far it is."""
+
+
+def _no_bar(what: str, total: int) -> Callable[[Iterable], Iterable]:
+    return iter
+
+
+@dataclass(frozen=True)
+class Source:
+    """What photos are meant.
+
+    Args:
+        folder: of photos, searched through its subfolders; None for the garden.
+        scenes: of the garden; None for as many as usual.
+        classes: only these subfolders; none for all.
+        limit: only the first so many.
+
+    Raises:
+        UserError: words that contradict one another.
+    """
+
+    folder: Path | None = None
+    scenes: int | None = None
+    classes: tuple[str, ...] = ()
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder and self.scenes:
+            raise UserError("--photos and --garden: choose one of them")
+        if self.classes and not self.folder:
+            raise UserError("--classes: goes with --photos")
+
+    def __str__(self) -> str:
+        return str(self.folder) if self.folder else "the built-in garden"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a manifest keeps; the folder is absolute, for whoever reads the photos again may stand elsewhere."""
+        return {**asdict(self), "folder": self.folder and str(self.folder.absolute())}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "Source":
+        """Return the source that a manifest describes."""
+        folder = Path(record["folder"]) if record["folder"] else None
+        return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"])
+
+    def read(self, bar: Bar = _no_bar) -> tuple[PhotoSet, list[str]]:
+        """Return the photos, and for each that was left out a line that says why.
+
+        Raises:
+            PhotoError: there are none.
+        """
+        if not self.folder:
+            pictures, names = self._scenes()
+            return prepare(pictures, names), []
+        paths = find_photos(self.folder, self.classes)[: self.limit]
+        return load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
+
+    def colours(self, photos: PhotoSet, bar: Bar = _no_bar) -> NDArray[np.uint8]:
+        """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""
+        if not self.folder:
+            pictures, names = self._scenes()
+            places = {name: place for place, name in enumerate(names)}
+            return pictures[[places[name] for name in photos.names]]
+        return read_squares([Path(name) for name in photos.names], bar("reading colours", len(photos)))
+
+    def _scenes(self) -> tuple[NDArray[np.uint8], list[str]]:
+        count = self.scenes or GARDEN
+        count = min(count, self.limit or count)
+        return garden.garden(count), [garden.scene_name(number) for number in range(count)]

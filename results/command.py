@@ -1,0 +1,192 @@
+"""Verbs that read a run or a model: tables, the best model, evaluation. None of them needs Ray."""
+
+import os
+from pathlib import Path
+
+import click
+
+from data_tools.command import read_photos
+from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, stdout, words
+from data_tools.errors import StorageError
+from data_tools.source import Source
+
+storage_option = click.option("--storage", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
+
+
+@click.command("list")
+@storage_option
+def list_(storage: Path) -> None:
+    """List the runs of a storage, the newest last."""
+    from results.run import list_runs
+    from results.trials import rows, shown, winner
+
+    runs = list_runs(storage)
+    if not runs:
+        say(f"no runs in {str(storage)!r}; start one with `huetune search`")
+    for run in runs:
+        try:
+            table = rows(run.study())
+        except StorageError as error:
+            say(f"{run.name}  {error}", "red")
+            continue
+        states = [row["state"] for row in table]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials"
+        best = winner(table)
+        score = f"  best {shown(best['score'])}, trial {best['trial']}" if best else ""
+        say(f"{run.name}  {run.manifest['started']}  {counts}{score}")
+
+
+@click.command()
+@click.argument("run")
+@storage_option
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
+@click.option("--sort", "column", help="Column to sort by.  [default: score, the best first]")
+@click.option("--descending", is_flag=True, help="Sort the other way round.")
+@click.option("--columns", help="Columns to show, as in trial,score,skip.")
+@click.option("--where", "condition", help='Rows to show, as in "skip == true and epochs >= 5".')
+def trials(
+    run: str, storage: Path, form: str, column: str | None, descending: bool, columns: str | None, condition: str | None
+) -> None:
+    """Show the trials of a run, also while it runs.
+
+    Example: huetune trials roses --where "skip == true and epochs >= 5" --format csv
+    """
+    from results import trials as tables
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    study = found.study()
+    table = tables.rows(study)
+    if condition:
+        table = tables.where(table, condition)
+    if column or descending:
+        table = tables.sort(table, column or "score", descending)
+    if form in ("table", "markdown") and table:
+        ordered = column or descending
+        table = [*table, tables.zero_row(study, list(table[0]))] if ordered else tables.with_zero_line(table, study)
+    if columns:
+        table = tables.choose(table, words(columns))
+    if form == "json":
+        click.echo(tables.to_json(table))
+    elif form == "csv":
+        click.echo(tables.to_csv(table))
+    elif not table:
+        click.echo(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
+    elif form == "markdown":
+        click.echo(tables.to_markdown(table))
+    else:
+        stdout.print(tables.fitted(table, found.name, stdout))
+
+
+@click.command()
+@click.argument("run")
+@storage_option
+@click.option("--export", "folder", type=FOLDER, help="Copy the model to this new folder.")
+def best(run: str, storage: Path, folder: Path | None) -> None:
+    """Show the best complete trial of a run, and export its model.
+
+    Example: huetune best roses --export best-model
+    """
+    from model.checkpoint import read
+    from results import export
+    from results.run import find_run
+    from results.trials import shown
+
+    row, path = export.best(find_run(run, storage))
+    checkpoint = read(path)
+    for name, value in row.items():
+        if value is not None:
+            say(f"{name:14} {shown(value)}")
+    say(f"{'best epoch':14} {checkpoint.figures['epoch']}")
+    say(f"{'seed':14} {checkpoint.seed}")
+    say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
+    say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
+    say(f"{'checkpoint':14} {os.path.relpath(path)}")
+    if folder:
+        export.export(path, folder)
+        say(f"{'exported to':14} {folder}")
+
+
+@click.command()
+@click.argument("run_or_export")
+@storage_option
+@click.option("--photos", type=FOLDER, required=True, help="Folder of test photos.")
+@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+@click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
+@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
+@seed_option
+@click.option("--out", type=FOLDER, help="Folder for figures and pictures.  [default: evaluation, in the run]")
+def evaluate(
+    run_or_export: str,
+    storage: Path,
+    photos: Path,
+    classes: str | None,
+    strict: bool,
+    samples: int,
+    seed: int,
+    out: Path | None,
+) -> None:
+    """Colorize test photos and measure how near the truth they come.
+
+    Example: huetune evaluate roses --photos test-photos
+    """
+    from results import evaluation
+    from results.export import find_model
+    from results.trials import shown
+
+    path, usual = find_model(run_or_export, storage)
+    source = Source(photos, None, words(classes))
+    read = read_photos(source, strict)
+    truth = source.colours(read, bar)
+    out = out or usual
+    import_tensorflow()
+    report = evaluation.evaluate(
+        path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
+    )
+    for name, value in report["all"].items():
+        say(f"{name:14} {shown(value)}")
+    say(f"{len(read)} photos, {samples} samples each: {os.path.relpath(out)}/contact-sheet.png")
+
+
+@click.command()
+@click.argument("run_or_export")
+@click.argument("photos", nargs=-1, required=True, type=FOLDER)
+@storage_option
+@click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
+@click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations a photo.")
+@seed_option
+def colorize(run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int) -> None:
+    """Colorize grey photos at their own size.
+
+    Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
+    """
+    from data_tools.photos import check_readable
+    from results import evaluation
+    from results.export import find_model
+
+    path, _ = find_model(run_or_export, storage)
+    check_readable(photos)
+    import_tensorflow()
+    written = evaluation.colorize(
+        path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
+    )
+    for file in written:
+        click.echo(file)
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def presets(form: str) -> None:
+    """Show the log's models: their settings and parameter counts."""
+    import_tensorflow()
+    from model.network import preset_rows
+    from results.trials import to_json, to_table
+
+    rows = preset_rows()
+    if form == "json":
+        click.echo(to_json(rows))
+    else:
+        stdout.print(to_table(rows, "presets"))
+
+
+VERBS = (list_, trials, best, evaluate, colorize, presets)
