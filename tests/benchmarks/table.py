@@ -1,0 +1,96 @@
+"""The recorded table: the real learning curves of a whole grid, for replays of a search without its training.
+
+    python -m tests.benchmarks table
+
+trains what `table.csv` lacks of the grid: 8 weights x 4 activations x skip on and off x 4 seeds, 9 epochs each, on few
+garden scenes, as a search trains: whole photos, two workers of one thread each. Weights far below the log's are in it,
+for there are real differences there; between 1 and 16 they are small beside the noise of the seeds.
+"""
+
+import csv
+import itertools
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from data_tools.garden import garden
+from data_tools.photos import prepare
+from data_tools.split import Split, first
+from model.config import PRESETS, Config, batched
+
+TABLE = Path(__file__).with_name("table.csv")
+GRID: dict[str, list[Any]] = {
+    "mse_weight": [2.0**power for power in range(-3, 5)],
+    "activation": ["relu", "silu", "gelu", "elu"],
+    "skip": [True, False],
+}
+SEEDS, EPOCHS = 4, 9
+TRAINING, VALIDATION = 16, 12
+FIGURES = ("seconds", "train_loss", "chroma_mse", "chroma_ratio_error")
+
+Row = dict[str, Any]
+_trainer: Any = None
+
+
+def read_table() -> list[Row]:
+    """Return the rows of the table, an epoch each: the grid's parameters, `seed`, `epoch` and the figures."""
+    kinds = {**get_type_hints(Config), "seed": int, "epoch": int}
+    with TABLE.open() as file:
+        rows = list(csv.DictReader(file))
+    return [{name: _value(kinds.get(name, float), text) for name, text in row.items()} for row in rows]
+
+
+def _value(kind: Any, text: str) -> Any:
+    if kind is bool:
+        return text == "True"
+    return kind(text) if kind in (int, float) else text
+
+
+def record() -> None:
+    """Train what the table lacks; each run is kept as it ends."""
+    rows = read_table() if TABLE.exists() else []
+    recorded = {_run(row) for row in rows}
+    # One structure after another: the workers keep the traced steps of few.
+    runs = itertools.product(GRID["activation"], GRID["skip"], GRID["mse_weight"], range(SEEDS))
+    missing = [
+        {"mse_weight": weight, "activation": activation, "skip": skip, "seed": seed}
+        for activation, skip, weight, seed in runs
+        if (weight, activation, skip, seed) not in recorded
+    ]
+    scenes = prepare(garden(TRAINING + VALIDATION), [str(index) for index in range(TRAINING + VALIDATION)])
+    with ProcessPoolExecutor(2, get_context("spawn"), _start, (first(scenes, TRAINING),)) as pool:
+        for number, curve in enumerate(pool.map(_curve, missing), 1):
+            rows += curve
+            rows.sort(key=lambda row: (*_run(row), row["epoch"]))
+            with TABLE.open("w", newline="") as file:
+                writer = csv.DictWriter(file, [*GRID, "seed", "epoch", *FIGURES], lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+            print(f"{number}/{len(missing)}: {_run(curve[0])} {curve[-1]['chroma_mse']}", flush=True)
+
+
+def _run(row: Row) -> tuple:
+    return tuple(row[name] for name in (*GRID, "seed"))
+
+
+def _start(parts: Split) -> None:
+    global _trainer
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    from model.training import Trainer
+
+    _trainer = Trainer(parts.training, parts.validation)
+
+
+def _curve(run: Row) -> list[Row]:
+    base = batched(PRESETS["model-2"], "photos")
+    _trainer.start(replace(base, **{name: run[name] for name in GRID}), run["seed"])
+    curve = []
+    for epoch in range(1, EPOCHS + 1):
+        figures = _trainer.epoch()
+        curve.append({**run, "epoch": epoch, **{name: float(f"{figures[name]:.5g}") for name in FIGURES}})
+    return curve
