@@ -55,7 +55,7 @@ class Source:
     @property
     def record(self) -> dict[str, Any]:
         """What a manifest keeps; the folder is absolute, for whoever reads the photos again may stand elsewhere."""
-        return {**asdict(self), "folder": self.folder and str(self.folder.absolute())}
+        return {**asdict(self), "classes": list(self.classes), "folder": self.folder and str(self.folder.absolute())}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Source":

@@ -10,6 +10,7 @@ from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option,
 from data_tools.errors import StorageError
 from data_tools.source import Source
 
+by_option = click.option("--by", help="Of several objectives, the one that decides.")
 storage_option = click.option("--storage", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
 
 
@@ -18,14 +19,14 @@ storage_option = click.option("--storage", type=FOLDER, default=Path("runs"), sh
 def list_(storage: Path) -> None:
     """List the runs of a storage, the newest last."""
     from results.run import list_runs
-    from results.trials import rows, shown, winner
+    from results.trials import run_rows, shown, winner
 
     runs = list_runs(storage)
     if not runs:
         say(f"no runs in {str(storage)!r}; start one with `huetune search`")
     for run in runs:
         try:
-            table = rows(run.study())
+            table = run_rows(run)
         except StorageError as error:
             say(f"{run.name}  {error}", "red")
             continue
@@ -56,7 +57,7 @@ def trials(
 
     found = find_run(run, storage)
     study = found.study()
-    table = tables.rows(study)
+    table = tables.run_rows(found)
     if condition:
         table = tables.where(table, condition)
     if column or descending:
@@ -82,17 +83,21 @@ def trials(
 @click.argument("run")
 @storage_option
 @click.option("--export", "folder", type=FOLDER, help="Copy the model to this new folder.")
-def best(run: str, storage: Path, folder: Path | None) -> None:
-    """Show the best complete trial of a run, and export its model.
+@by_option
+def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
+    """Show the winner of a run, confirmed if it was, and export its model.
 
     Example: huetune best roses --export best-model
     """
     from model.checkpoint import read
     from results import export
+    from results.replicates import verdict
     from results.run import find_run
     from results.trials import shown
 
-    row, path = export.best(find_run(run, storage))
+    found = find_run(run, storage)
+    row, paths = export.best(found, by)
+    path = paths[0]
     checkpoint = read(path)
     for name, value in row.items():
         if value is not None:
@@ -102,6 +107,8 @@ def best(run: str, storage: Path, folder: Path | None) -> None:
     say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
     say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
     say(f"{'checkpoint':14} {os.path.relpath(path)}")
+    if line := verdict(found.study(), found.replicates()):
+        say(line)
     if folder:
         export.export(path, folder)
         say(f"{'exported to':14} {folder}")
@@ -115,6 +122,7 @@ def best(run: str, storage: Path, folder: Path | None) -> None:
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
 @seed_option
+@by_option
 @click.option("--out", type=FOLDER, help="Folder for figures and pictures.  [default: evaluation, in the run]")
 def evaluate(
     run_or_export: str,
@@ -124,6 +132,7 @@ def evaluate(
     strict: bool,
     samples: int,
     seed: int,
+    by: str | None,
     out: Path | None,
 ) -> None:
     """Colorize test photos and measure how near the truth they come.
@@ -134,7 +143,7 @@ def evaluate(
     from results.export import find_model
     from results.trials import shown
 
-    path, usual = find_model(run_or_export, storage)
+    path, usual = find_model(run_or_export, storage, by)
     source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
     truth = source.colours(read, bar)
@@ -155,7 +164,10 @@ def evaluate(
 @click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
 @click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations a photo.")
 @seed_option
-def colorize(run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int) -> None:
+@by_option
+def colorize(
+    run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int, by: str | None
+) -> None:
     """Colorize grey photos at their own size.
 
     Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
@@ -164,7 +176,7 @@ def colorize(run_or_export: str, photos: tuple[Path, ...], storage: Path, out: P
     from results import evaluation
     from results.export import find_model
 
-    path, _ = find_model(run_or_export, storage)
+    path, _ = find_model(run_or_export, storage, by)
     check_readable(photos)
     import_tensorflow()
     written = evaluation.colorize(
@@ -189,4 +201,37 @@ def presets(form: str) -> None:
         stdout.print(to_table(rows, "presets"))
 
 
-VERBS = (list_, trials, best, evaluate, colorize, presets)
+@click.command()
+@click.argument("run")
+@storage_option
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
+def effects(run: str, storage: Path, form: str) -> None:
+    """Say what each setting does to the score, with 95 % intervals.
+
+    Example: huetune effects roses
+    """
+    from results import effects as found_effects
+    from results import trials as tables
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    study = found.study()
+    trainings = found_effects.measured(found)
+    table = found_effects.effect_rows(found_effects.effects(trainings, study.user_attrs["parameters"]))
+    if form == "json":
+        click.echo(tables.to_json(table))
+    elif form == "csv":
+        click.echo(tables.to_csv(table))
+    elif not table:
+        click.echo(f"{len(trainings)} complete trainings in {found.name!r}: too few to say what a setting does")
+    elif form == "markdown":
+        click.echo(tables.to_markdown(table))
+    else:
+        objective = study.user_attrs["objective"]
+        stdout.print(tables.to_table(table, f"{objective} of {len(trainings)} complete trainings in {found.name}"))
+        importances, count = found_effects.importances(study)
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
+        say(f"importance (Optuna's, from {count} complete trials; pruned ones do not count): {shares or 'not known'}")
+
+
+VERBS = (list_, trials, best, evaluate, colorize, presets, effects)

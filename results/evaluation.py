@@ -101,6 +101,16 @@ def evaluate(
     return report
 
 
+def judge(checkpoints: Sequence[Path], photos: PhotoSet, *, samples: int = 5, seed: int = 0) -> list[dict[str, float]]:
+    """Return the scores of models on photos, as `model.score.scores` names them, without any picture."""
+    judged = []
+    for checkpoint in checkpoints:
+        settings, colorizer = load(checkpoint)
+        drawn = colorizer.draw(photos.grey, samples, seed)
+        judged.append(scores(drawn, photos.chroma, np.array(settings.mean_chroma, np.float32)))
+    return judged
+
+
 def _picture_metrics(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> tuple[float, float, float]:
     """Mean CIEDE2000, PSNR in dB and SSIM of two photos, uint8 [112, 112, 3]."""
     delta_e = float(deltaE_ciede2000(rgb2lab(truth), rgb2lab(painted)).mean())

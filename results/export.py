@@ -5,29 +5,64 @@ import tempfile
 from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
-from data_tools.errors import NoTrialError, StorageError
+from data_tools.errors import NoTrialError, StorageError, UserError
 from data_tools.folder import require_empty
 from model.checkpoint import SETTINGS
+from model.score import OBJECTIVES
+from results.replicates import config_key, replicated
 from results.run import STORAGE, Run, find_run
 from results.trials import Row, best_epoch, rows, winner
 
 
-def best(run: Run) -> tuple[Row, Path]:
-    """Return the best complete trial of a run: its row, and the folder of its best epoch's checkpoint.
+def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
+    """Return the winner of a run: its row, and the checkpoints of its configuration, the best one first.
+
+    Args:
+        run: of a search.
+        by: an objective of the search, where it had several: that end of the Pareto front wins.
+
+    Returns:
+        The confirmed winner, or else the best complete trial; the folders of its own checkpoint and of its replicates',
+        each of its best epoch, in the order of their scores.
 
     Raises:
         NoTrialError: no trial is complete.
+        UserError: several objectives, and `by` is none of them.
         StorageError: the run has no study.
     """
-    study = run.study()
-    table = rows(study)
-    row = winner(table)
+    study, replicates = run.study(), run.replicates()
+    table = rows(study, replicates)
+    row = _end_of_front(run, study, table, by) or winner(table)
     if row is None:
         raise NoTrialError(
             f"run {run.name!r} has no complete trial among its {len(table)}; see them with `huetune trials {run.name}`"
         )
-    return row, checkpoint(run, study, row["trial"])
+    objective = by or study.user_attrs["objective"]
+    trial = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == row["trial"])
+    group = replicated(replicates).get(config_key(trial.user_attrs["config"]))
+    trainings = [trial, *(again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE)]
+    epochs = [epoch for training in trainings if (epoch := best_epoch(training, study.user_attrs["objective"]))]
+    epochs.sort(key=lambda epoch: epoch[objective], reverse=OBJECTIVES[objective] == "maximize")
+    return row, [run.folder / epoch["checkpoint"] for epoch in epochs]
+
+
+def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
+    objectives = study.user_attrs.get("objectives", [study.user_attrs["objective"]])
+    if by is not None and by not in objectives:
+        raise UserError(f"--by {by!r}: run {run.name!r} searched by {', '.join(objectives)}")
+    front = [row for row in table if row["front"]]
+    if not front:
+        return None
+    ends = {
+        objective: sorted(front, key=lambda row: row[objective], reverse=OBJECTIVES[objective] == "maximize")[0]
+        for objective in objectives
+    }
+    if by is None:
+        choices = ", ".join(f"--by {objective} (trial {row['trial']})" for objective, row in ends.items())
+        raise UserError(f"run {run.name!r} has {len(front)} trials on its Pareto front: which end? {choices}")
+    return ends[by]
 
 
 def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
@@ -64,12 +99,13 @@ def export(checkpoint: Path, folder: Path) -> None:
         raise
 
 
-def find_model(run_or_export: str, storage: Path = STORAGE) -> tuple[Path, Path]:
+def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = None) -> tuple[Path, Path]:
     """Return the checkpoint that a name or path means, and the folder where its evaluation belongs.
 
     Args:
         run_or_export: an export's folder, or a run, which stands for its best complete trial.
         storage: where runs are looked for by name.
+        by: see `best`.
 
     Raises:
         StorageError: it is neither.
@@ -82,5 +118,5 @@ def find_model(run_or_export: str, storage: Path = STORAGE) -> tuple[Path, Path]
         run = find_run(run_or_export, storage)
     except StorageError as error:
         raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS}") from None
-    _, path = best(run)
-    return path, run.folder / "evaluation"
+    _, paths = best(run, by)
+    return paths[0], run.folder / "evaluation"

@@ -15,6 +15,8 @@ from data_tools.errors import StorageError, UserError
 STORAGE = Path("runs")
 STUDY = "study.db"
 MANIFEST = "manifest.json"
+REPLICATES = "replicates"
+"""Folder of the replicates' checkpoints in a run."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,43 @@ class Run:
         except (OSError, ValueError) as error:
             raise StorageError(f"{str(path)!r}: cannot be read ({error})") from None
 
+    @property
+    def database(self) -> URL:
+        """Where the studies are."""
+        study = self.manifest.get("study")
+        return make_url(study) if study else sqlite_url(self.folder / STUDY)
+
+    @property
+    def study_name(self) -> str:
+        """The name of the study, which it keeps when the folder is renamed."""
+        return self.manifest.get("search", {}).get("name", self.name)
+
+    @property
+    def replicates_name(self) -> str:
+        """The name of the study of replicates, which no run can have."""
+        return f"{self.study_name}/{REPLICATES}"
+
     def study(self) -> optuna.Study:
         """Open the study to read it; nothing in it can be changed through this.
 
         Raises:
             StorageError: the study is not there or cannot be opened.
         """
-        manifest = self.manifest
-        url = make_url(manifest["study"]) if manifest.get("study") else sqlite_url(self.folder / STUDY)
+        return self._load(self.study_name)
+
+    def replicates(self) -> optuna.Study | None:
+        """Open the study of replicates to read it; None where nothing was trained again.
+
+        Raises:
+            StorageError: the database is not there or cannot be opened.
+        """
+        try:
+            return self._load(self.replicates_name)
+        except KeyError:
+            return None
+
+    def _load(self, name: str) -> optuna.Study:
+        url = self.database
         where = repr(url.render_as_string())
         if url.drivername == "sqlite":
             path = Path(url.database or "")
@@ -60,8 +91,11 @@ class Run:
                 raise StorageError(f"{str(path)!r}: the run has no study; was its search ever started?")
             url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
         try:
-            # The study keeps its name when the folder is renamed.
-            return optuna.load_study(study_name=manifest["search"]["name"], storage=open_storage(url))
+            return optuna.load_study(study_name=name, storage=open_storage(url))
+        except KeyError:
+            if name == self.replicates_name:
+                raise
+            raise StorageError(f"{where}: has no study {name!r}") from None
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise StorageError(f"{where}: the study cannot be opened ({reason})") from None

@@ -18,6 +18,8 @@ from rich.text import Text
 
 from data_tools.errors import UserError
 from model.score import OBJECTIVES, better
+from results.replicates import config_key, places, replicated
+from results.run import Run
 
 Row = dict[str, Any]
 
@@ -47,18 +49,29 @@ def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
     return best
 
 
-def rows(study: optuna.Study) -> list[Row]:
+def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
     """Return the trials of a study as rows, the best first.
 
     A trial's figures are those of its best epoch. A failed trial has no score, whatever it reached before, and comes
-    last; so do trials without a finished epoch.
+    last; so do trials without a finished epoch. Confirmed finalists come first, by their confirmed score.
+
+    Args:
+        study: of a search.
+        replicates: study of what was trained again.
 
     Returns:
-        Dictionaries with the same keys each: `trial`, `state`, `score`, `preset`, each searched parameter by its name,
-        `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
+        Dictionaries with the same keys each: `trial`, `state`, `place` of a finalist, `score`, `confirmed`: the mean
+        over fresh seeds, with half the width of its 95 % interval as `plus_minus` and how many as `seeds`; `front`:
+        whether a complete trial is on the Pareto front of several objectives; `preset`, each searched parameter by its
+        name, `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
     """
     objective = study.user_attrs["objective"]
+    objectives = study.user_attrs.get("objectives", [objective])
     parameters = study.user_attrs["parameters"]
+    figures_shown = dict.fromkeys((*FIGURES, *objectives))
+    place = places(study, replicates)
+    again = replicated(replicates)
+    front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else None
     table = []
     for trial in study.get_trials(deepcopy=False):
         if trial.state not in STATES:
@@ -68,21 +81,34 @@ def rows(study: optuna.Study) -> list[Row]:
         trained = epochs(trial)
         attributes = trial.user_attrs
         score = None if trial.state == TrialState.FAIL else best.get(objective)
+        group = again.get(config_key(attributes.get("config", {})))
+        estimate = group.estimate if group else None
         table.append(
             {
                 "trial": trial.number,
                 "state": STATES[trial.state],
+                "place": place.get(trial.number),
                 "score": score,
+                "confirmed": estimate.value if estimate else None,
+                "plus_minus": estimate.high - estimate.value if estimate and estimate.high is not None else None,
+                "seeds": len(group.scores) if group else None,
+                "front": None if front is None or trial.state != TrialState.COMPLETE else trial.number in front,
                 "preset": attributes.get("preset"),
                 **{name: trial.params.get(name) for name in parameters},
                 "epochs": len(trained),
                 "seconds": sum(figures["seconds"] for figures in trained),
-                **{name: best.get(name) for name in FIGURES},
+                **{name: best.get(name) for name in figures_shown},
                 "host": attributes.get("host"),
                 "error": attributes.get("error"),
             }
         )
-    return sort(table, "score", descending=OBJECTIVES[objective] == "maximize")
+    ordered = sort(table, "score", descending=OBJECTIVES[objective] == "maximize")
+    return sort(ordered, "place")
+
+
+def run_rows(run: Run) -> list[Row]:
+    """Return the trials of a run, as `rows` does."""
+    return rows(run.study(), run.replicates())
 
 
 def sort(table: list[Row], column: str, descending: bool = False) -> list[Row]:
@@ -192,16 +218,24 @@ def _check_column(column: str, columns: Row) -> None:
 
 
 def winner(table: list[Row]) -> Row | None:
-    """Return the best complete trial. Others are no candidates: nobody knows how they would have ended."""
-    return next((row for row in table if row["state"] == "complete"), None)
+    """Return the confirmed winner, or else the best complete trial.
+
+    Others are no candidates: nobody knows how they would have ended.
+    """
+    complete = [row for row in table if row["state"] == "complete"]
+    return next((row for row in complete if row["place"] == 1), next(iter(complete), None))
 
 
 def with_zero_line(table: list[Row], study: optuna.Study) -> list[Row]:
     """Return rows, as `rows` orders them, with the zero line at its rank."""
     objective = study.user_attrs["objective"]
     zero = zero_row(study, list(table[0]))
-    ahead = [row for row in table if row["score"] is not None and better(objective, row["score"], zero["score"])]
-    return [*ahead, zero, *table[len(ahead) :]]
+    behind = [row for row in table if not row["place"] and not _ahead(row, zero, objective)]
+    return [*table[: len(table) - len(behind)], zero, *behind]
+
+
+def _ahead(row: Row, zero: Row, objective: str) -> bool:
+    return row["score"] is not None and better(objective, row["score"], zero["score"])
 
 
 def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
@@ -252,7 +286,7 @@ def to_table(table: list[Row], title: str) -> Table:
 def fitted(table: list[Row], title: str, console: Console) -> Table:
     """Return rows as a table no wider than the console, the columns that say least left out first."""
     rows = table
-    for column in ("", "host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio", "epochs"):
+    for column in ("", "host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio", "seeds", "epochs"):
         rows = [{name: value for name, value in row.items() if name != column} for row in rows]
         drawn = to_table(rows, title)
         if Measurement.get(console, console.options.update(width=10_000), drawn).maximum <= console.width:

@@ -20,10 +20,11 @@ class Display:
         console: where to.
         trials: in all.
         quiet: show nothing.
+        what: the trials are called.
     """
 
-    def __init__(self, console: Console, trials: int, quiet: bool = False):
-        self._console, self._quiet = console, quiet
+    def __init__(self, console: Console, trials: int, quiet: bool = False, what: str = "trials"):
+        self._console, self._quiet, self._what = console, quiet, what
         self._begun = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal and not quiet:
@@ -34,8 +35,8 @@ class Display:
                 _TimeLeft(),
             )
             self._bar = Progress(*columns, expand=True)
-            self._task = self._bar.add_task(f"0/{trials} trials", total=trials)
-            self._best = Text(f"best so far: none of {trials} trials has finished an epoch yet", "dim", overflow="fold")
+            self._task = self._bar.add_task(f"0/{trials} {what}", total=trials)
+            self._best = Text(f"best so far: none of {trials} {what} has finished an epoch yet", "dim", overflow="fold")
             self._live = Live(Group(self._bar, self._best), console=console)
 
     def __enter__(self) -> "Display":
@@ -61,18 +62,18 @@ class Display:
     def _update(self, searcher: StudySearcher) -> None:
         under_way = sum(searcher.progress[trial.number] / searcher.epochs for trial in searcher.live.values())
         counts = [f"{searcher.states[state]} {state}" for state in ("running", "pruned", "failed")]
-        described = f"{searcher.ended}/{searcher.trials} trials · {' · '.join(counts)}"
-        self._bar.update(self._task, total=searcher.trials, completed=searcher.ended + under_way, description=described)
+        counted = f"{searcher.ended}/{searcher.trials} {self._what} · {' · '.join(counts)}"
+        self._bar.update(self._task, total=searcher.trials, completed=searcher.ended + under_way, description=counted)
         if searcher.best:
             score, trial = searcher.best
             self._best.plain = (
-                f"best so far: {searcher.objective} {shown(score)}, trial {trial.number}, {settings(trial.params)}"
+                f"best so far: {searcher.objective} {shown(score)}, trial {trial.number}, {described(trial)}"
             )
             self._best.style = "bold"
 
     def _line(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> str:
         seconds = time.monotonic() - self._begun
-        line = f"{seconds:7.1f} s  trial {trial.number:3} {event:8} {settings(trial.params)}"
+        line = f"{seconds:7.1f} s  trial {trial.number:3} {event:8} {described(trial)}"
         if event == "started":
             return line
         figures = [f"epoch {searcher.progress[trial.number]}"]
@@ -82,6 +83,13 @@ class Display:
             score, best = searcher.best
             figures.append(f"best {shown(score)}, trial {best.number}")
         return f"{line}  ({'; '.join(figures)})"
+
+
+def described(trial: optuna.Trial) -> str:
+    """Return what a trial is, in one short line: its parameters, or of a replicate its name and seed."""
+    if name := trial.user_attrs.get("name"):
+        return f"{name} again, seed {trial.user_attrs['seed']}"
+    return settings(trial.params)
 
 
 def settings(parameters: dict[str, Any]) -> str:

@@ -7,9 +7,10 @@ it. Here each epoch is reported as it comes, and a trial ends as what it was: co
 
 import random
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,98 +19,155 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from model.config import Config
 from model.score import OBJECTIVES, better
 from results.trials import EPOCH, STATES, best_epoch
+from search.sampler import Point, Sampler
 from search.space import Space
 from search.trial import BEST
 
 
-def _tpe(seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    # Optuna's own ten random trials before TPE begins would be most of a small search.
-    startup = min(10, max(4, trials // 3))
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+@dataclass(frozen=True)
+class Job:
+    """A training to be asked for.
+
+    Attributes:
+        config: what is trained.
+        point: its place in the space, if it is one of a search.
+        seed: that it trains from; None for the next of the search.
+        attributes: what else the study is to know of it.
+    """
+
+    config: Config
+    point: Point = field(default_factory=dict)
+    seed: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _random(seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.RandomSampler(seed=seed)
+@dataclass(frozen=True)
+class Budget:
+    """When a search asks for no more trials; those that run then come to their own end.
 
+    Args:
+        trials: in all, 1 or more.
+        seconds: from its begin; None for as long as it takes.
+        flat: so many ended trials in a row without a better one; None for however many.
+    """
 
-# A grid's points are enqueued one by one; nothing is left to sample.
-SAMPLERS: dict[str, Callable[[int, int], optuna.samplers.BaseSampler]] = {
-    "tpe": _tpe,
-    "random": _random,
-    "grid": _random,
-}
+    trials: int
+    seconds: float | None = None
+    flat: int | None = None
+
 
 Listener = Callable[["StudySearcher", optuna.Trial, str], None]
 
 
 class StudySearcher(Searcher):
-    """Asks the study for trials and tells it everything that becomes of them.
+    """Asks for trainings and tells the study everything that becomes of them.
 
     Args:
         study: open for writing; only this process writes it.
-        space: what is searched.
-        folder: of the run, where the trials keep their checkpoints.
-        trials: how many to ask for.
+        folder: in the run, where the trainings keep their checkpoints.
+        space: what is searched; None where only enqueued jobs are done.
+        sampler: is asked once no job waits.
+        budget: when to end.
         epochs: of a complete trial.
-        seed: trial k trains from seed + k.
-        objective: a key of `model.score.OBJECTIVES`.
+        seed: trial k trains from seed + k, unless its job has its own.
+        objectives: keys of `model.score.OBJECTIVES`; by the first a trial's best epoch is chosen.
         listener: told of each event: the searcher, the trial, and "started", "epoch" or how it ended.
+        clock: seconds, since whenever.
+
+    Attributes:
+        ended_by: in words, why no more trials are asked for; None while they are.
+        interrupted: whether trainings were still running at the end.
     """
 
     def __init__(
         self,
         study: optuna.Study,
-        space: Space,
         folder: Path,
         *,
-        trials: int,
+        space: Space | None,
+        sampler: Sampler | None,
+        budget: Budget,
         epochs: int,
         seed: int,
-        objective: str,
+        objectives: Sequence[str],
         listener: Listener = lambda searcher, trial, event: None,
+        clock: Callable[[], float] = time.monotonic,
     ):
-        super().__init__(metric=BEST, mode=OBJECTIVES[objective][:3])
-        self.trials, self.epochs, self.objective = trials, epochs, objective
+        self.objective, self._objectives = objectives[0], objectives
+        super().__init__(metric=BEST, mode=OBJECTIVES[self.objective][:3])
+        self.trials, self.epochs = budget.trials, epochs
         self.states: Counter[str] = Counter()
-        self._scores: dict[int, tuple[float, optuna.Trial]] = {}
-        self.waiting: list[tuple[dict[str, Any], str | None]] = []
+        self.waiting: list[Job] = []
         self.live: dict[str, optuna.Trial] = {}
         self.progress: dict[int, int] = {}
-        self._folder = folder
-        self._study, self._space, self._seed, self._listener = study, space, seed, listener
-        self._asked = 0
+        self.ended_by: str | None = None
+        self.interrupted = False
+        self._scores: dict[int, tuple[float, optuna.Trial]] = {}
+        # Of running trials: the best score by epoch, and the values of the best epoch's weights.
+        self._curves: dict[int, dict[int, float]] = {}
+        self._values: dict[int, list[float]] = {}
+        self._folder, self._study, self._space, self._sampler = folder, study, space, sampler
+        self._seed, self._budget, self._listener, self._clock = seed, budget, listener, clock
+        self._begun = clock()
+        self._asked = self._flat = 0
+        self._record: float | None = None
 
-    def enqueue(self, points: Sequence[dict[str, Any]], preset: str | None = None) -> None:
-        """Have points tried, in this order, before the sampler is asked; each only once.
+    def enqueue(self, jobs: Iterable[Job]) -> None:
+        """Have jobs done, in this order, before the sampler is asked; of equal ones only the first.
 
         They wait here, not in the study: what is never started leaves no trace there.
         """
-        for point in points:
-            if all(point != waiting for waiting, _ in self.waiting):
-                self.waiting.append((point, preset))
+        for job in jobs:
+            if all((job.config, job.seed) != (waiting.config, waiting.seed) for waiting in self.waiting):
+                self.waiting.append(job)
 
     def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED
         self, trial_id: str
     ) -> dict[str, Any] | str:
         """Return the next trial's number, seed, epochs and configuration."""
-        if self._asked >= self.trials:
+        self.ended_by = self.ended_by or self._enough()
+        if self.ended_by:
+            self.trials = self._asked
             return Searcher.FINISHED
         self._asked += 1
-        if self.waiting:
-            point, preset = self.waiting.pop(0)
-            self._study.enqueue_trial(point, user_attrs={"preset": preset} if preset else {})
-        trial = self._study.ask(dict(self._space.domains))
-        config = asdict(self._space.config(trial.params))
-        seed = self._seed + trial.number
+        job = self._next()
+        self._study.enqueue_trial(job.point, user_attrs=dict(job.attributes))
+        trial = self._study.ask({name: self._space.domains[name] for name in job.point} if self._space else None)
+        config = asdict(job.config)
+        seed = self._seed + trial.number if job.seed is None else job.seed
         for name, value in {"ray_trial": trial_id, "seed": seed, "config": config}.items():
             trial.set_user_attr(name, value)
         self.live[trial_id] = trial
         self.progress[trial.number] = 0
+        self._curves[trial.number] = {}
         self.states["running"] += 1
         self._listener(self, trial, "started")
         return {"number": trial.number, "seed": seed, "epochs": self.epochs, "config": config}
+
+    def _enough(self) -> str | None:
+        budget = self._budget
+        if self._asked >= budget.trials:
+            return f"all {budget.trials} are asked for"
+        if budget.seconds is not None and self._clock() - self._begun >= budget.seconds:
+            return f"its time was over after {self._asked} trials"
+        if budget.flat is not None and self._flat >= budget.flat:
+            return f"none of the last {self._flat} trials was better than those before"
+        if not self.waiting and (self._sampler is None or self._sampler.exhausted):
+            return f"the space is exhausted: all its {self._asked} configurations were tried"
+        return None
+
+    def _next(self) -> Job:
+        if not self.waiting:
+            assert self._sampler and self._space
+            point = self._sampler.draw()
+            return Job(self._space.config(point), point)
+        job = self.waiting.pop(0)
+        if self._sampler:
+            self._sampler.add(job.point)
+        return job
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch."""
@@ -121,9 +179,14 @@ class StudySearcher(Searcher):
         if not self.progress[trial.number]:
             trial.set_user_attr("host", result["host"])
             trial.set_user_attr("pid", result["pid"])
-        trial.report(result[self.objective], result["epoch"])
+        if len(self._objectives) == 1:
+            # Of several objectives Optuna takes no epochs; they are in the attribute either way.
+            trial.report(result[self.objective], result["epoch"])
         trial.set_user_attr(f"{EPOCH}{result['epoch']}", figures)
+        if "checkpoint" in result:
+            self._values[trial.number] = [result[objective] for objective in self._objectives]
         self.progress[trial.number] = result["epoch"]
+        self._curves[trial.number][result["epoch"]] = result[BEST]
         self._scores[trial.number] = result[BEST], trial
         self._listener(self, trial, "epoch")
 
@@ -139,7 +202,7 @@ class StudySearcher(Searcher):
             # The result on which Tune stops a trial comes here alone, not to on_trial_result.
             self.on_trial_result(trial_id, result)
             if result["epoch"] >= self.epochs:
-                self._end(trial_id, TrialState.COMPLETE, result[BEST])
+                self._end(trial_id, TrialState.COMPLETE)
             else:
                 self._end(trial_id, TrialState.PRUNED)
 
@@ -148,6 +211,7 @@ class StudySearcher(Searcher):
         trial = self.live[trial_id]
         trial.set_user_attr("error", reason)
         self._scores.pop(trial.number, None)
+        self._curves[trial.number] = {}
         self._end(trial_id, TrialState.FAIL)
 
     @property
@@ -167,13 +231,22 @@ class StudySearcher(Searcher):
     def fail_live(self, reason: str) -> int:
         """End whatever still runs as failed, and return how many trials that were."""
         live = list(self.live)
+        self.interrupted = bool(live)
         for trial_id in live:
             self.fail(trial_id, reason)
         return len(live)
 
-    def _end(self, trial_id: str, state: TrialState, score: float | None = None) -> None:
+    def _end(self, trial_id: str, state: TrialState) -> None:
         trial = self.live.pop(trial_id)
-        ended = self._study.tell(trial, score, state)
+        values = self._values.pop(trial.number, None) if state == TrialState.COMPLETE else None
+        curve = self._curves.pop(trial.number)
+        ended = self._study.tell(trial, values, state)
+        if self._sampler:
+            self._sampler.tell(trial.params, values, curve)
+        self._flat += 1
+        for score in curve.values():
+            if better(self.objective, score, self._record):
+                self._record, self._flat = score, 0
         self.states["running"] -= 1
         self.states[STATES[state]] += 1
         self._tidy(ended)
@@ -182,8 +255,8 @@ class StudySearcher(Searcher):
     def _tidy(self, ended: FrozenTrial) -> None:
         """Remove a trial's earlier checkpoints, now that the study surely names the best."""
         best = best_epoch(ended, self.objective)
-        for folder in (self._folder / "trials" / f"{ended.number:04}").glob("epoch-*"):
-            if best is None or folder != self._folder / best["checkpoint"]:
+        for folder in (self._folder / f"{ended.number:04}").glob("epoch-*"):
+            if best is None or folder.name != Path(best["checkpoint"]).name:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -216,8 +289,8 @@ class Deaths(Callback):
             self._searcher.fail(trial.trial_id, f"died: {reason}")
 
 
-def grid_points(space: Space, seed: int) -> list[dict[str, Any]]:
+def grid_jobs(space: Space, seed: int) -> list[Job]:
     """Return all points of a space's grid in a random order, so that a part of it is a fair sample of the whole."""
     points = space.grid()
     random.Random(seed).shuffle(points)
-    return points
+    return [Job(space.config(point), point) for point in points]

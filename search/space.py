@@ -3,9 +3,10 @@
 import difflib
 import itertools
 import math
+import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropou
 """The settings that tell one preset from another."""
 GRID_POINTS = 5
 """Values that a grid search takes of a range, a float's with a step excepted."""
+MOST_POINTS = 20_000
+"""Points of the largest space that is counted."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,29 @@ class Space:
     Attributes:
         domains: Optuna's distribution for each searched field of `Config`.
         base: the value of every field that is not searched.
+        conditions: for a field that is searched only where others have certain values, these fields and values;
+            elsewhere it keeps its value of `base`.
     """
 
     domains: Mapping[str, BaseDistribution]
     base: Config
+    conditions: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> float:
+        """How many different points there are: infinite where they are too many to come to an end."""
+        values = [_values(domain) for domain in self.domains.values()]
+        if any(some is None for some in values) or math.prod(len(some or ()) for some in values) > MOST_POINTS:
+            return math.inf
+        return len(self.points())
+
+    def searched(self, name: str, point: Mapping[str, Any]) -> bool:
+        """Whether a setting is searched where others have the values of a point."""
+        return all(_among(point[other], values) for other, values in self.conditions.get(name, {}).items())
+
+    def active(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a point without the settings that its other values rule out."""
+        return {name: point[name] for name in self.domains if self.searched(name, point)}
 
     def config(self, parameters: Mapping[str, Any]) -> Config:
         """Return the configuration of a point of the space."""
@@ -50,18 +72,44 @@ class Space:
         if any(getattr(self.base, name) != value for name, value in model.items() if name not in self.domains):
             return None
         config = replace(self.base, **model)
-        point = {name: getattr(config, name) for name in self.domains}
-        return point if all(_holds(domain, point[name]) for name, domain in self.domains.items()) else None
+        point = self.active({name: getattr(config, name) for name in self.domains})
+        # What a condition rules out keeps its value of the base, which may not be the preset's.
+        if self.config(point) != config:
+            return None
+        return point if all(_holds(self.domains[name], value) for name, value in point.items()) else None
 
     def grid(self) -> list[dict[str, Any]]:
         """Return every point of a grid search, long ranges cut into five values."""
-        values = [_grid_values(domain) for domain in self.domains.values()]
-        return [dict(zip(self.domains, point, strict=True)) for point in itertools.product(*values)]
+        return self._product([_grid_values(domain) for domain in self.domains.values()])
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return every point of a space of finite size."""
+        return self._product([_values(domain) or [] for domain in self.domains.values()])
+
+    def _product(self, values: list[list[Any]]) -> list[dict[str, Any]]:
+        points = (self.active(dict(zip(self.domains, point, strict=True))) for point in itertools.product(*values))
+        # Points that differ only in what their other values rule out are one.
+        return list({tuple(point.items()): point for point in points}.values())
+
+
+def _among(value: Any, values: tuple[Any, ...]) -> bool:
+    """Whether a value is one of others, 1 and True told apart."""
+    return any(isinstance(value, bool) == isinstance(other, bool) and value == other for other in values)
+
+
+def _values(domain: BaseDistribution) -> list[Any] | None:
+    """All values of a domain, None where they are too many to count."""
+    if isinstance(domain, CategoricalDistribution):
+        return list(domain.choices)
+    if isinstance(domain, IntDistribution):
+        return list(range(domain.low, domain.high + 1, domain.step))
+    assert isinstance(domain, FloatDistribution)
+    return None if domain.step is None else _grid_values(domain)
 
 
 def _holds(domain: BaseDistribution, value: Any) -> bool:
     if isinstance(domain, CategoricalDistribution):
-        return value in domain.choices
+        return _among(value, domain.choices)
     assert isinstance(domain, (FloatDistribution, IntDistribution))
     steps = (value - domain.low) / (domain.step or 1)
     return domain.low <= value <= domain.high and (domain.step is None or math.isclose(steps, round(steps)))
@@ -98,7 +146,8 @@ DEFAULT = {
 def read_space(path: Path, base: Config) -> Space:
     """Read a space from a TOML file.
 
-    A table a setting: `low` and `high`, with `log` or `step` if wanted; or `choices`; or a fixed `value`.
+    A table a setting: `low` and `high`, with `log` or `step` if wanted; or `choices`; or a fixed `value`. With
+    `where` it is searched only where other settings have certain values, and has its usual value elsewhere.
 
         [mse_weight]
         low = 1.0
@@ -109,21 +158,57 @@ def read_space(path: Path, base: Config) -> Space:
         choices = ["relu", "silu"]
 
         [merge_units]
-        value = 128
+        low = 64
+        high = 160
+        step = 32
+        where = { skip = true }
+
+        [positions]
+        value = 7
 
     Raises:
         UserError: the file cannot be read or is no space.
     """
     try:
-        record = tomllib.loads(path.read_text())
+        text = path.read_text()
+        record = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"space {str(path)!r}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"space {str(path)!r}: not TOML: {error}") from None
     try:
         return parse(record, base)
+    except SpaceError as error:
+        raise UserError(f"space {str(path)!r}, line {_line(text, error.setting, error.key)}: {error}") from None
     except UserError as error:
         raise UserError(f"space {str(path)!r}: {error}") from None
+
+
+class SpaceError(UserError):
+    """What is wrong with a space, and where: the setting, and the key of its table if it is one of them."""
+
+    def __init__(self, setting: str, reason: str, key: str | None = None):
+        super().__init__(reason)
+        self.setting, self.key = setting, key
+
+
+def _line(text: str, setting: str, key: str | None) -> int:
+    """The line of a key in a TOML text, or of its table where the key has no line of its own: tomllib does not tell."""
+
+    def named(name: str) -> str:
+        return rf"[\"']?{re.escape(name)}[\"']?"
+
+    table = re.compile(rf"\s*(\[\s*{named(setting)}\s*\]|{named(setting)}\s*[.=])")
+    found = 0
+    inside = False
+    for number, line in enumerate(text.splitlines(), 1):
+        if table.match(line):
+            found, inside = found or number, True
+        elif re.match(r"\s*\[", line):
+            inside = False
+        if inside and key and re.match(rf"\s*({named(setting)}\s*\.\s*)?{named(key)}\s*[.=]", line):
+            return number
+    return found or 1
 
 
 def parse(record: Mapping[str, Any], base: Config) -> Space:
@@ -139,19 +224,26 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
     names = [field.name for field in fields(Config)]
     domains: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
+    conditions: dict[str, Any] = {}
     for name, entry in record.items():
         if name == "batching":
-            raise UserError("batching: is chosen with --batching, for it brings its own rates and batch size")
+            raise SpaceError(name, "batching: is chosen with --batching, for it brings its own rates and batch size")
         if name not in names:
-            near = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
-            raise UserError(f"unknown setting {name!r}: {hint}")
+            raise SpaceError(name, f"unknown setting {name!r}: {_nearest(name, names)}")
         if not isinstance(entry, Mapping):
-            raise UserError(f"{name}: must be a table such as [{name}] with low and high, choices, or value")
+            raise SpaceError(name, f"{name}: must be a table such as [{name}] with low and high, choices, or value")
+        for key in entry:
+            if key not in KEYS:
+                raise SpaceError(name, f"{name}: unknown key {key!r}: {_nearest(key, KEYS)}", key)
         if set(entry) == {"value"}:
             fixed[name] = entry["value"]
         else:
-            domains[name] = _domain(name, entry)
+            domains[name] = _domain(name, {key: value for key, value in entry.items() if key != "where"})
+        if "where" in entry:
+            conditions[name] = entry["where"]
+    checked = {name: _condition(name, condition, domains, conditions) for name, condition in conditions.items()}
+    # Those that conditions look at come first, for their values decide about the others.
+    domains = {name: domains[name] for name in sorted(domains, key=lambda name: name in checked)}
     for name, values in [
         *((name, [value]) for name, value in fixed.items()),
         *((name, _ends(domain)) for name, domain in domains.items()),
@@ -160,43 +252,83 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
             try:
                 replace(base, **{name: value})
             except UserError as error:
-                raise UserError(str(error)) from None
+                key = next(key for key in ("value", "choices", "low") if key in record[name])
+                raise SpaceError(name, str(error), "high" if value == record[name].get("high") else key) from None
     if not domains:
         raise UserError("nothing to search: give at least one setting low and high, or choices")
-    return Space(domains, replace(base, **fixed))
+    return Space(domains, replace(base, **fixed), checked)
+
+
+KEYS = ("low", "high", "log", "step", "choices", "value", "where")
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def _condition(
+    name: str, condition: Any, domains: Mapping[str, BaseDistribution], conditions: Mapping[str, Any]
+) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(condition, Mapping) or not condition:
+        raise SpaceError(
+            name, f"{name}: where must say which values, as in {{ skip = true }}, got {condition!r}", "where"
+        )
+    if name not in domains:
+        raise SpaceError(name, f"{name}: where goes with low and high, or choices, not with a fixed value", "where")
+    checked: dict[str, tuple[Any, ...]] = {}
+    for other, wanted in condition.items():
+        if other not in domains:
+            hint = _nearest(other, [known for known in domains if known != name])
+            raise SpaceError(name, f"{name}: where names {other!r}, which is not searched: {hint}", "where")
+        if other == name or other in conditions:
+            raise SpaceError(name, f"{name}: where must name a setting that is always searched, got {other!r}", "where")
+        checked[other] = tuple(wanted) if isinstance(wanted, list) else (wanted,)
+        for value in checked[other]:
+            if not _possible(domains[other], value):
+                raise SpaceError(name, f"{name}: where wants {other} to be {value!r}, which it never is", "where")
+    return checked
 
 
 def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
     if set(entry) == {"choices"}:
         choices = entry["choices"]
         if not isinstance(choices, list) or not choices:
-            raise UserError(f"{name}: choices must be a list of at least one value, received {choices!r}")
+            raise SpaceError(
+                name, f"{name}: choices must be a list of at least one value, received {choices!r}", "choices"
+            )
         if not all(isinstance(choice, (str, bool, int, float)) for choice in choices):
-            raise UserError(f"{name}: choices must be words, numbers, true or false, received {choices!r}")
+            raise SpaceError(
+                name, f"{name}: choices must be words, numbers, true or false, received {choices!r}", "choices"
+            )
         if len({(type(choice), choice) for choice in choices}) < len(choices):
-            raise UserError(f"{name}: choices must differ, received {choices!r}")
+            raise SpaceError(name, f"{name}: choices must differ, received {choices!r}", "choices")
         return CategoricalDistribution(choices)
     if not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"}:
-        raise UserError(
-            f"{name}: give low and high (with log or step), choices, or value; received {', '.join(sorted(entry))}"
-        )
+        given = ", ".join(sorted(entry))
+        raise SpaceError(name, f"{name}: give low and high (with log or step), choices, or value; received {given}")
     low, high, log, step = entry["low"], entry["high"], entry.get("log", False), entry.get("step")
     numbers = [low, high] if step is None else [low, high, step]
     if any(isinstance(number, bool) or not isinstance(number, (int, float)) for number in numbers):
-        raise UserError(f"{name}: low, high and step must be numbers, received {dict(entry)!r}")
+        raise SpaceError(name, f"{name}: low, high and step must be numbers, received {dict(entry)!r}", "low")
     if not isinstance(log, bool):
-        raise UserError(f"{name}: log must be true or false, received {log!r}")
+        raise SpaceError(name, f"{name}: log must be true or false, received {log!r}", "log")
     if not low < high or not all(map(math.isfinite, numbers)):
-        raise UserError(f"{name}: low must be below high, received {low!r} and {high!r}")
+        raise SpaceError(name, f"{name}: low must be below high, received {low!r} and {high!r}", "low")
     whole = next(field.type for field in fields(Config) if field.name == name) is int
     if whole and any(number != int(number) for number in numbers):
-        raise UserError(f"{name}: takes whole numbers, received {dict(entry)!r}")
+        raise SpaceError(name, f"{name}: takes whole numbers, received {dict(entry)!r}", "low")
     try:
         if whole:
             return IntDistribution(int(low), int(high), log, int(step or 1))
         return FloatDistribution(float(low), float(high), log, None if step is None else float(step))
     except ValueError as error:
-        raise UserError(f"{name}: {error}") from None
+        raise SpaceError(name, f"{name}: {error}") from None
+
+
+def _possible(domain: BaseDistribution, value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (number or isinstance(domain, CategoricalDistribution)) and _holds(domain, value)
 
 
 def _ends(domain: BaseDistribution) -> list[Any]:

@@ -26,7 +26,7 @@ class Trial(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # `with_parameters` adds its own by keyword
-        self, config: dict[str, Any], split: Split, threads: int, run: str, objective: str
+        self, config: dict[str, Any], split: Split, threads: int, run: str, folder: str, objective: str
     ) -> None:
         """Prepare a worker, once, for its first trial.
 
@@ -35,13 +35,14 @@ class Trial(tune.Trainable):
             split: the photos, shared by all workers of a node.
             threads: that TensorFlow may use, 1 or more.
             run: folder of the run, absolute.
+            folder: in the run, for the checkpoints.
             objective: a key of `model.score.OBJECTIVES`.
         """
         take_devices(threads, ray.get_gpu_ids())
 
         from model.training import Trainer
 
-        self._run, self._objective = Path(run), objective
+        self._run, self._folder, self._objective = Path(run), folder, objective
         self._photos = split.summary
         self._trainer = Trainer(split.training, split.validation)
         self.reset_config(config)
@@ -85,7 +86,7 @@ class Trial(tune.Trainable):
     def _keep(self, figures: dict[str, Any]) -> str:
         from model.checkpoint import Checkpoint, save
 
-        folder = self._run / "trials" / f"{self._number:04}" / f"epoch-{figures['epoch']:03}"
+        folder = self._run / self._folder / f"{self._number:04}" / f"epoch-{figures['epoch']:03}"
         trainer = self._trainer
         origin = {"run": self._run.name, "trial": self._number, "objective": self._objective}
         mean_chroma = tuple(map(float, trainer.mean_chroma))

@@ -227,7 +227,14 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
     space: Space = parse({"mse_weight": {"choices": list(weights)}}, OURS)
     with tempfile.TemporaryDirectory() as storage:
         asked = Search(
-            "bench", Path(storage), space, len(weights), epochs, searcher="grid", scheduler="none", warm_start=()
+            "bench",
+            Path(storage),
+            space,
+            trials=len(weights),
+            epochs=epochs,
+            searcher="grid",
+            scheduler="none",
+            warm_start=(),
         )
         begun = time.perf_counter()
         run, _ = launch(asked, parts, Console(), source=Source(), quiet=True)

@@ -15,7 +15,7 @@ from results.trials import rows
 
 def test_the_best_is_the_best_complete_trial(searched):
     run = find_run("tiny", searched[0])
-    row, path = export.best(run)
+    row, (path, *_) = export.best(run)
     complete = [other for other in rows(run.study()) if other["state"] == "complete"]
     assert row == min(complete, key=lambda other: other["score"])
     checkpoint = read(path)
@@ -34,7 +34,7 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 
     copy = tmp_path / "elsewhere"
     shutil.copytree(searched[0] / "tiny", copy / "tiny")
-    row, path = export.best(Run(copy / "tiny"))
+    row, (path, *_) = export.best(Run(copy / "tiny"))
     export.export(path, tmp_path / "exported")
     shutil.rmtree(copy)
     checkpoint, colorizer = load(tmp_path / "exported")
@@ -46,7 +46,7 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 
 
 def test_an_export_overwrites_nothing(searched, tmp_path):
-    _, path = export.best(find_run("tiny", searched[0]))
+    _, (path, *_) = export.best(find_run("tiny", searched[0]))
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match="is not empty"):
         export.export(path, tmp_path)

@@ -7,7 +7,8 @@ import pytest
 from data_tools.errors import StorageError, UserError
 from data_tools.source import Source
 from model.config import PRESETS, batched
-from search.launch import Search, launch, slots
+from search.cluster import Cluster, slots
+from search.launch import Search, launch
 from search.space import DEFAULT, parse
 
 SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
@@ -17,13 +18,15 @@ SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
     ("asked", "message"),
     [
         ({"name": "../x"}, "a run's name has 1 to 100 letters"),
-        ({"objective": "loss"}, "objective must be one of chroma_mse, skill, chroma_ratio_error, received 'loss'"),
-        ({"searcher": "bayes"}, "searcher must be one of tpe, random, grid"),
-        ({"scheduler": "pbt"}, "scheduler must be one of asha, none"),
+        ({"objectives": ("loss",)}, "objective must be one of chroma_mse, skill, chroma_ratio_error, received 'loss'"),
+        ({"searcher": "bayes"}, "searcher must be one of tpe, random, grid, cmaes, nsga2"),
+        ({"scheduler": "pbt"}, "scheduler must be one of asha, hyperband, median, none"),
         ({"trials": 0}, "trials must be 1 or more, received 0"),
         ({"epochs": -1}, "epochs must be 1 or more, received -1"),
-        ({"cpus_per_trial": 0.0}, "cpus-per-trial must be above 0"),
-        ({"gpus_per_trial": float("nan")}, "gpus-per-trial must be 0 or more"),
+        ({"objectives": ("skill", "skill")}, "objective must name different figures, received 'skill, skill'"),
+        ({"objectives": ("chroma_mse", "chroma_ratio_error")}, "scheduler 'asha' ranks by one objective"),
+        ({"confirm": (3, 1)}, "confirm must be 1 or more finalists with 2 or more seeds each, received (3, 1)"),
+        ({"stop_when_flat": 0}, "stop-when-flat must be 1 or more, received 0"),
         ({"warm_start": ("model-9",)}, "warm-start must name presets (model-1, model-2"),
     ],
 )
@@ -31,6 +34,13 @@ def test_a_bad_request_is_refused_in_one_line(asked, message):
     with pytest.raises(UserError) as refused:
         Search(**{"name": "fine", "storage": Path("runs"), "space": SPACE, **asked})
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_trial_takes_some_cpu():
+    with pytest.raises(UserError, match="cpus-per-trial must be above 0, received 0"):
+        Cluster(cpus_per_trial=0)
+    with pytest.raises(UserError, match="gpus-per-trial must be 0 or more, received nan"):
+        Cluster(gpus_per_trial=float("nan"))
 
 
 @pytest.mark.parametrize(

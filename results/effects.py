@@ -1,0 +1,249 @@
+"""What each setting does to the score, with intervals; and how two models differ."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import TrialState
+
+from data_tools.errors import NoTrialError, UserError
+from model.config import PRESETS, Config
+from results.replicates import config_key, replicated, shown_estimate
+from results.run import Run
+from results.statistics import SURE, Estimate, difference, mean
+from results.trials import Row, shown
+
+PAIRS = 3
+"""Pairs of trials from which on they are used: fewer say too little."""
+BINS = 5
+"""Points of a number's curve at most."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a setting does.
+
+    Attributes:
+        setting: its name.
+        value: this value of it, or a range of values.
+        against: another value, which the score is compared with; None where `estimate` is the score itself.
+        estimate: of the score, or of the difference of two.
+        how: what the estimate rests on.
+    """
+
+    setting: str
+    value: str
+    against: str | None
+    estimate: Estimate
+    how: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A complete training: its searched values and score."""
+
+    point: Mapping[str, Any]
+    score: float
+
+
+def measured(run: Run) -> list[Measured]:
+    """Return all complete trials of a run, and their replicates."""
+    study = run.study()
+    names = study.user_attrs["parameters"]
+    found = []
+    again = replicated(run.replicates())
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state == TrialState.COMPLETE and trial.values:
+            point = {name: trial.params.get(name) for name in names}
+            group = again.get(config_key(trial.user_attrs["config"]))
+            found += [Measured(point, score) for score in (trial.values[0], *(group.scores if group else ()))]
+    return found
+
+
+def effects(trainings: Sequence[Measured], parameters: Sequence[str]) -> list[Effect]:
+    """Return what each searched setting does to the score.
+
+    For words and toggles the difference to the most frequent value: of pairs of configurations that agree in all other
+    settings where there are enough, or else of a linear model of all settings (ordinary least squares, with t
+    intervals): a plain mean would credit a value with whatever else the sampler tried it with. For numbers the mean
+    scores of ranges that hold about as many trainings each.
+    """
+    found = []
+    for name in parameters:
+        values = [training.point[name] for training in trainings if training.point[name] is not None]
+        if any(isinstance(value, (bool, str)) for value in values):
+            found += _category(trainings, name, values, parameters)
+        elif values:
+            found += _curve(trainings, name)
+    return found
+
+
+def _category(
+    trainings: Sequence[Measured], name: str, values: Sequence[Any], parameters: Sequence[str]
+) -> list[Effect]:
+    ordered = sorted(set(values), key=lambda value: (-values.count(value), str(value)))
+    usual = ordered[0]
+    model = _adjusted(trainings, name, usual, parameters)
+    found = []
+    for value in ordered[1:]:
+        pairs = _pairs(trainings, name, value, usual)
+        if len(pairs) >= PAIRS:
+            found.append(Effect(name, shown(value), shown(usual), mean(pairs), f"{len(pairs)} pairs"))
+        elif value in model:
+            found.append(
+                Effect(name, shown(value), shown(usual), model[value], f"{len(trainings)} trainings, adjusted")
+            )
+    return found
+
+
+def _pairs(trainings: Sequence[Measured], name: str, value: Any, usual: Any) -> list[float]:
+    """The differences between configurations that agree in all but one setting, means over their seeds."""
+    groups: dict[Any, dict[tuple, list[float]]] = {value: {}, usual: {}}
+    for training in trainings:
+        if training.point[name] in groups:
+            rest = tuple((other, training.point[other]) for other in training.point if other != name)
+            groups[training.point[name]].setdefault(rest, []).append(training.score)
+    return [
+        float(np.mean(scores) - np.mean(groups[usual][rest]))
+        for rest, scores in groups[value].items()
+        if rest in groups[usual]
+    ]
+
+
+def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: Sequence[str]) -> dict[Any, Estimate]:
+    """The difference of each value to the usual one, all other settings held still."""
+    from scipy import stats
+
+    columns: dict[tuple[str, Any], NDArray[np.float64]] = {("", None): np.ones(len(trainings))}
+    for other in parameters:
+        values = [training.point[other] for training in trainings]
+        if any(isinstance(value, (bool, str)) for value in values):
+            least = usual if other == name else max(set(values), key=values.count)
+            for value in set(values) - {least}:
+                columns[other, value] = np.array([float(one == value) for one in values])
+        else:
+            columns[other, None] = np.array([math.nan if one is None else float(one) for one in values])
+    design = np.nan_to_num(np.stack(list(columns.values()), axis=1))
+    scores = np.array([training.score for training in trainings])
+    freedom = len(trainings) - int(np.linalg.matrix_rank(design))
+    if freedom < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
+        return {}
+    weights, *_ = np.linalg.lstsq(design, scores, rcond=None)
+    noise = float(np.square(scores - design @ weights).sum()) / freedom
+    errors = np.sqrt(noise * np.diag(np.linalg.inv(design.T @ design)))
+    wide = float(stats.t.ppf((1 + SURE) / 2, freedom))
+    return {
+        value: Estimate(float(weight), float(weight - wide * error), float(weight + wide * error))
+        for (other, value), weight, error in zip(columns, weights, errors, strict=True)
+        if other == name
+    }
+
+
+def _curve(trainings: Sequence[Measured], name: str) -> list[Effect]:
+    ordered = sorted((one for one in trainings if one.point[name] is not None), key=lambda one: one.point[name])
+    parts = np.array_split(np.arange(len(ordered)), max(1, min(BINS, len(ordered) // 3)))
+    found = []
+    for part in parts:
+        low, high = ordered[part[0]].point[name], ordered[part[-1]].point[name]
+        words = shown(low) if low == high else f"{shown(low)} to {shown(high)}"
+        scores = [ordered[index].score for index in part]
+        found.append(Effect(name, words, None, mean(scores), f"{len(scores)} trainings"))
+    return found
+
+
+def effect_rows(found: Sequence[Effect]) -> list[Row]:
+    """Return effects as rows of a table, with a bar for each point of a curve."""
+    curves = {
+        name: [effect.estimate.value for effect in group if effect.against is None]
+        for name, group in itertools.groupby(found, key=lambda effect: effect.setting)
+    }
+    return [
+        {
+            "setting": effect.setting,
+            "value": effect.value,
+            "against": effect.against,
+            "score": effect.estimate.value if effect.against is None else None,
+            "difference": effect.estimate.value if effect.against is not None else None,
+            "low": effect.estimate.low,
+            "high": effect.estimate.high,
+            "sure": effect.estimate.sure if effect.against is not None and effect.estimate.low is not None else None,
+            "curve": _bar(effect.estimate.value, curves[effect.setting]) if effect.against is None else None,
+            "rests_on": effect.how,
+        }
+        for effect in found
+    ]
+
+
+def _bar(value: float, curve: Sequence[float]) -> str:
+    low, high = min(curve), max(curve)
+    return "▇" * (1 + round(11 * (value - low) / (high - low))) if high > low else "▇"
+
+
+def importances(study: optuna.Study) -> tuple[dict[str, float], int]:
+    """Return Optuna's importance of each setting, and on how many complete trials it rests; none below two."""
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    if len(complete) < 2:
+        return {}, len(complete)
+    target = (lambda trial: trial.values[0]) if len(study.directions) > 1 else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return optuna.importance.get_param_importances(study, target=target), len(complete)
+        except (RuntimeError, ValueError):
+            # All scores are one, or no setting is in all trials.
+            return {}, len(complete)
+
+
+def config_of(run: Run, name: str) -> Config:
+    """Return the configuration of a preset or, by its number, of a trial of a run.
+
+    A preset is trained as the run's trials are: only what the model is comes from the preset.
+
+    Raises:
+        UserError: it is neither.
+        NoTrialError: there is no trial of that number.
+    """
+    if name in PRESETS:
+        model = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropout")
+        return replace(Config.of(run.manifest["base"]), **{field: getattr(PRESETS[name], field) for field in model})
+    if not name.isdigit():
+        raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
+    for trial in run.study().get_trials(deepcopy=False):
+        if trial.number == int(name):
+            return Config.of(trial.user_attrs["config"])
+    raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `huetune trials {run.name}`")
+
+
+def comparison(run: Run, first: str, second: str) -> list[str]:
+    """Return how two presets or trials differ, in the log's words, and what that rests on.
+
+    Only replicates count: a trial of the search may have been chosen for its luck.
+
+    Raises:
+        NoTrialError: one of them was never trained again.
+    """
+    study = run.study()
+    objective = study.user_attrs["objective"]
+    again = replicated(run.replicates())
+    scores: list[tuple[float, ...]] = []
+    for name in (first, second):
+        group = again.get(config_key(asdict(config_of(run, name))))
+        if not group or not group.scores:
+            raise NoTrialError(f"run {run.name!r} has no replicates of {name!r}; train them with --seeds 3")
+        scores.append(group.scores)
+    gap = difference(*scores)
+    base = float(np.mean(scores[1]))
+    words = [f"trial {name}" if name.isdigit() else name for name in (first, second)]
+    sentence = f"{words[0]} against {words[1]}: {objective} {shown_estimate(gap, 100 / base, ' %')}"
+    judged = "really apart" if gap.sure else "not apart"
+    each = [
+        f"{name} {shown_estimate(mean(values))} over {len(values)} seeds"
+        for name, values in zip(words, scores, strict=True)
+    ]
+    return [f"{sentence}; {judged}", *each]

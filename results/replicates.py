@@ -1,0 +1,118 @@
+"""Replicates: configurations trained again from fresh seeds, so that a score has an error bar.
+
+A search's own scores are optimistic: its best is the best of many noisy numbers. What counts is what its configuration
+does when it is trained again.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from model.score import OBJECTIVES
+from results.statistics import Estimate, difference, mean
+
+FINALISTS = "finalists"
+"""User attribute of the study of replicates: the numbers of the trials that are candidates."""
+LEAST = 2
+"""Seeds without which there is no error bar."""
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """A configuration's replicates.
+
+    Attributes:
+        scores: of those that trained to their end, one a seed.
+        failed: how many diverged or died.
+        trials: all of them.
+    """
+
+    scores: tuple[float, ...]
+    failed: int
+    trials: tuple[FrozenTrial, ...]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The mean score; None where there is none."""
+        return mean(self.scores) if self.scores else None
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """Return what two equal configurations share."""
+    return json.dumps(dict(config), sort_keys=True)
+
+
+def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
+    """Return the replicates of each configuration, by `config_key`; empty without a study of replicates."""
+    groups: dict[str, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False) if study else ():
+        if "config" in trial.user_attrs:
+            groups.setdefault(config_key(trial.user_attrs["config"]), []).append(trial)
+    return {key: _gather(trials) for key, trials in groups.items()}
+
+
+def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
+    scores = tuple(trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
+    # Those that were interrupted say nothing of the configuration, and are trained again.
+    failed = sum(diverged(trial) for trial in trials)
+    return Replicated(scores, failed, tuple(trials))
+
+
+def diverged(trial: FrozenTrial) -> bool:
+    """Whether a trial failed by its own fault."""
+    return trial.state == TrialState.FAIL and not str(trial.user_attrs.get("error", "")).startswith("interrupted")
+
+
+def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, int]:
+    """Return the place of each confirmed finalist, 1 for the winner, by its trial's number.
+
+    A finalist counts once two of its seeds are trained; one of which a seed failed comes after all others.
+    """
+    if replicates is None:
+        return {}
+    found = replicated(replicates)
+    sign = 1 if OBJECTIVES[study.user_attrs["objective"]] == "minimize" else -1
+    ranks = {}
+    for trial in study.get_trials(deepcopy=False):
+        if trial.number in replicates.user_attrs.get(FINALISTS, ()):
+            group = found.get(config_key(trial.user_attrs["config"]))
+            if group and group.estimate and len(group.scores) >= LEAST:
+                ranks[trial.number] = group.failed > 0, sign * group.estimate.value
+    return {number: place for place, number in enumerate(sorted(ranks, key=lambda number: ranks[number]), 1)}
+
+
+def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
+    """Return who won, with what score, and whether that one is really apart from the second; None before that."""
+    order = sorted(places(study, replicates).items(), key=lambda place: place[1])
+    if not order:
+        return None
+    objective = study.user_attrs["objective"]
+    found = replicated(replicates)
+    groups = {
+        trial.number: found[config_key(trial.user_attrs["config"])]
+        for trial in study.get_trials(deepcopy=False)
+        if trial.number in dict(order)
+    }
+    first = order[0][0]
+    text = f"trial {first} is confirmed: {objective} {shown_estimate(mean(groups[first].scores))} over "
+    text += f"{len(groups[first].scores)} fresh seeds"
+    if groups[first].failed:
+        text += f", {groups[first].failed} more failed"
+    if len(order) == 1:
+        return f"{text}; it is the only finalist"
+    second = order[1][0]
+    gap = difference(groups[first].scores, groups[second].scores)
+    return f"{text}; {'really apart' if gap.sure else 'not apart'} from trial {second}, by {shown_estimate(gap)}"
+
+
+def shown_estimate(estimate: Estimate, scale: float = 1.0, unit: str = "") -> str:
+    """Return a value and its interval as people read them."""
+    signed = "+" if unit else ""
+    value = f"{estimate.value * scale:{signed}.3g}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return f"{value} (one seed, no interval)"
+    return f"{value} (95 %: {estimate.low * scale:{signed}.3g} to {estimate.high * scale:{signed}.3g}{unit})"

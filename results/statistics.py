@@ -1,0 +1,51 @@
+"""Means of few numbers, and how sure they are."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its 95 % interval; without one where a single number says nothing of the noise."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Return the mean of one or more numbers, with Student's t interval (Student, Biometrika 6, 1908)."""
+    center = float(np.mean(values))
+    if len(values) < 2:
+        return Estimate(center)
+    return _around(center, float(np.std(values, ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """Return the mean of the first less that of the second, with Welch's t interval (Welch, Biometrika 34, 1947)."""
+    center = float(np.mean(first) - np.mean(second))
+    if min(len(first), len(second)) < 2:
+        return Estimate(center)
+    shares = [float(np.var(values, ddof=1)) / len(values) for values in (first, second)]
+    if not sum(shares):
+        return Estimate(center, center, center)
+    freedom = sum(shares) ** 2 / sum(
+        share**2 / (len(values) - 1) for share, values in zip(shares, (first, second), strict=True)
+    )
+    return _around(center, math.sqrt(sum(shares)), freedom)
+
+
+def _around(center: float, error: float, freedom: float) -> Estimate:
+    half = float(stats.t.ppf((1 + SURE) / 2, freedom)) * error
+    return Estimate(center, center - half, center + half)
