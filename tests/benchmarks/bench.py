@@ -35,7 +35,7 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import peers
+from tests.benchmarks import peers, replay, table
 
 SLOTS = 2
 PEER = PRESETS["model-2"]
@@ -368,16 +368,20 @@ def main() -> None:
         "colorize": colorizing,
         "memory": memory,
         "linear": linear,
+        "replay": lambda parts, seeds: replay.replay(asked.replays),
+        "scale": lambda parts, seeds: replay.scale(),
         "curves": curves,
+        "table": lambda parts, seeds: table.record(),
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=", ".join(names))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--photos", type=Path, default=ROSES, help="real photos to train on besides the garden")
+    parser.add_argument("--replays", type=int, default=50, help="searches replayed on the recorded table")
     asked = parser.parse_args()
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)
     figures: dict[str, Any] = {}
-    for name in asked.names or [name for name in names if name != "curves"]:
+    for name in asked.names or [name for name in names if name not in ("curves", "table")]:
         sets = _sets(asked.photos, 400 if name == "curves" else 100) if name in ("training", "curves") else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()
