@@ -78,7 +78,7 @@ class Trainer:
             `train_mse`, `train_norm`, `train_kl`, `train_l2`, and the figures of `model.score.scores`.
 
         Raises:
-            DivergedError: a loss or a score is no finite number.
+            DivergedError: a loss, a weight or a score is no finite number.
         """
         begun = time.perf_counter()
         self._step.totals.assign(tf.zeros_like(self._step.totals))
@@ -94,6 +94,9 @@ class Trainer:
         self.epochs += 1
         figures = {f"train_{name}": float(value) for name, value in zip(loss.PARTS, totals, strict=True)}
         self._require_finite(figures)
+        if not self._step.finite:
+            # The last step's doing, or the encoder's: neither losses nor scores would show it.
+            raise DivergedError(f"diverged in epoch {self.epochs}: a weight is no finite number")
         self._step.show()
         figures |= scores(self.draw(), self.validation.chroma, self.mean_chroma)
         self._require_finite(figures)
@@ -174,6 +177,11 @@ class _Step:
         self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip)
         self._seed.assign(int(rng.integers(2**31)))
         self._mse_weight.assign(config.mse_weight)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(np.isfinite(weights.numpy()).all()) for weights in self._optimizer.weights)
 
     def show(self) -> None:
         """Put the weights into the model, where whoever colorizes or saves will look for them."""

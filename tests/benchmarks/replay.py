@@ -177,18 +177,19 @@ def run(
         trial, config, curve, scores = running[name]
         epoch, (seconds, score) = next(curve)
         scores.append(score)
-        result = {
+        result: dict[str, Any] = {
             "epoch": epoch,
             "training_iteration": epoch,
             "trial_id": name,
             "seconds": seconds,
             OBJECTIVE: score,
             "skill": 0.0,
-            "checkpoint": "",
             "host": "",
             "pid": 0,
             BEST: min(scores),
         }
+        if score == min(scores):
+            result["checkpoint"] = ""
         replay.trained(config, min(scores), epoch == EPOCHS)
         if epoch == EPOCHS:
             scheduler.on_trial_complete(controller, trial, result)

@@ -138,6 +138,21 @@ def test_a_diverging_run_says_so(trainer):
             trainer.epoch()
 
 
+def test_a_weight_that_no_loss_has_seen_yet_ends_the_run_too(trainer):
+    """Broken after the last step of an epoch, in a first kernel of the encoder, which no score goes through."""
+
+    def spoil(done: int, boxes: int) -> None:
+        if done == boxes:
+            weights = trainer._step._optimizer.weights[0]
+            weights.assign(np.concatenate([[np.inf], weights.numpy()[1:]]))
+
+    trainer.start(PHOTOS, 0)
+    with pytest.raises(DivergedError, match="diverged in epoch 1: a weight is no finite number"):
+        trainer.epoch(spoil)
+    trainer.start(PHOTOS, 0)
+    trainer.epoch()
+
+
 def test_validation_photos_never_teach(parts):
     """Other validation photos, the same weights."""
     ours, theirs = (Trainer(parts.training, held_out) for held_out in (parts.validation, parts.test))

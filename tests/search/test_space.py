@@ -37,9 +37,46 @@ def test_a_file_may_hold_every_kind_of_domain(tmp_path):
     )
 
 
+CONDITIONAL = {
+    "merge_units": {"low": 64, "high": 128, "step": 32, "where": {"skip": True}},
+    "skip": {"choices": [True, False]},
+    "activation": {"choices": ["relu", "silu"]},
+}
+
+
+def test_a_setting_may_be_searched_only_where_another_has_a_value():
+    space = parse(CONDITIONAL, BASE)
+    assert space.size == 2 * (3 + 1) == len(space.grid()) == len(space.points())
+    without = {"activation": "silu", "skip": False}
+    assert without in space.grid() and space.config(without).merge_units == BASE.merge_units
+    assert space.active({**without, "merge_units": 64}) == without
+    heavy = parse({**CONDITIONAL, "mse_weight": {"value": 4.0}}, BASE)
+    assert heavy.point("model-1") == {"activation": "silu", "skip": False} and heavy.point("model-2") is None
+    assert space.point("model-2") == {"activation": "silu", "skip": True, "merge_units": 96}
+
+
+def test_a_space_with_a_range_has_no_end():
+    assert parse(DEFAULT, BASE).size == float("inf")
+    assert parse({"skip": {"choices": [True, False]}}, BASE).size == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("# a space\n[mse_weight]\nlow = 1\nhihg = 2", "line 4: mse_weight: unknown key 'hihg': did you mean 'high'?"),
+        ("[skip]\nchoices = [true, false]\n\n[mse_weight]\nlow = 8\nhigh = 1", "line 5: mse_weight: low must be below"),
+        ("mse_weight.low = 1.0\nmse_weight.high = 'x'", "line 1: mse_weight: low, high and step must be numbers"),
+        ("[skip]\nchoices = [true, false]\n[droput]\nvalue = 0.1", "line 3: unknown setting 'droput'"),
+        (
+            "[skip]\nchoices = [true, false]\n[dropout]\nlow = 0\nhigh = 0.5\nwhere = {skpi = true}",
+            "line 6: dropout: where names 'skpi', which is not searched: did you mean 'skip'?",
+        ),
+        (
+            "[skip]\nchoices = [true, false]\n[dropout]\nlow = 0\nhigh = 0.5\nwhere = {skip = 'yes'}",
+            "line 6: dropout: where wants skip to be 'yes', which it never is",
+        ),
+        ("[dropout]\nlow = 0\nhigh = 0.5\nwhere = true", "line 4: dropout: where must say which values"),
+        ("[dropout]\nlow = 0\nhigh = 1.5", "line 3: dropout must be 0 up to but not including 1, received 1.5"),
         ("[mse_wieght]\nlow = 1\nhigh = 2", "unknown setting 'mse_wieght': did you mean 'mse_weight'?"),
         ("[mse_weight]\nlow = 1\nhigh = x\n", "not TOML: Invalid value (at line 3, column 8)"),
         ("[mse_weight]\nlow = 8.0\nhigh = 1.0", "mse_weight: low must be below high, received 8.0 and 1.0"),

@@ -1,0 +1,110 @@
+"""Replays run the real searcher and scheduler; what they show of budgets and states holds for a search."""
+
+import random
+import statistics
+
+import pytest
+from optuna.trial import TrialState
+
+from search.sampler import Sampler
+from search.searcher import Budget, StudySearcher
+from tests.benchmarks import replay
+from tests.benchmarks.table import EPOCHS, SEEDS, read_table
+
+
+@pytest.fixture(scope="module")
+def table():
+    return replay.Table.read()
+
+
+def _run(table, searcher, scheduler="asha", seed=0, **words):
+    return replay.run(table, searcher, replay._scheduler(scheduler), random.Random(seed), until_reached=False, **words)
+
+
+def _searcher(budget, clock=lambda: 0.0, grid=False):
+    import optuna
+
+    space = replay._space(grid)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    searcher = StudySearcher(
+        study,
+        replay.Path("/nonexistent"),
+        space=space,
+        sampler=Sampler(space, "tpe", ["minimize"], 0, budget.trials),
+        budget=budget,
+        epochs=EPOCHS,
+        seed=0,
+        objectives=["chroma_mse"],
+        clock=clock,
+    )
+    return searcher, study
+
+
+def test_the_table_is_whole_and_has_real_differences_and_real_noise(table):
+    assert len(table.truth) == 8 * 4 * 2 and len(read_table()) == 8 * 4 * 2 * SEEDS * EPOCHS
+    assert all(len(curve) == EPOCHS for curves in table.curves.values() for curve in curves)
+    spread = statistics.stdev(table.truth.values())
+    assert 0 < table.step < spread / 3 and 1 < len(table.near) < len(table.truth) / 4
+
+
+def test_each_trial_is_told_as_what_it_was_with_every_epoch(table):
+    searcher, study = _searcher(Budget(20))
+    done = _run(table, searcher)
+    states = {state: [trial for trial in study.trials if trial.state == state] for state in TrialState}
+    assert len(states[TrialState.COMPLETE]) + len(states[TrialState.PRUNED]) == len(study.trials) == 20
+    assert sum(len(trial.intermediate_values) for trial in study.trials) == done.epochs
+    assert states[TrialState.PRUNED]
+    for trial in states[TrialState.COMPLETE]:
+        assert trial.value == min(trial.intermediate_values.values()) and len(trial.intermediate_values) == EPOCHS
+    assert all(0 < len(trial.intermediate_values) < EPOCHS for trial in states[TrialState.PRUNED])
+
+
+def test_a_grid_of_choices_is_searched_once_and_the_search_says_so(table):
+    searcher, study = _searcher(Budget(1000), grid=True)
+    _run(table, searcher)
+    assert len(study.trials) == 64 == len({tuple(trial.params.values()) for trial in study.trials})
+    assert searcher.ended_by == "the space is exhausted: all its 64 configurations were tried"
+    assert searcher.trials == searcher.ended == 64
+
+
+def test_when_the_time_is_over_running_trials_come_to_their_end(table):
+    clock = [0.0]
+    searcher, study = _searcher(Budget(1000, seconds=60), clock=lambda: clock[0])
+    _run(table, searcher, clock=clock)
+    assert searcher.ended_by == f"its time was over after {len(study.trials)} trials"
+    assert 2 < len(study.trials) < 100 and clock[0] > 60
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+
+
+def test_a_search_ends_when_nothing_better_comes(table):
+    searcher, study = _searcher(Budget(1000, flat=7))
+    _run(table, searcher)
+    assert searcher.ended_by == "none of the last 7 trials was better than those before"
+    ended = sorted(study.trials, key=lambda trial: trial.datetime_complete)
+    scores = [min(trial.intermediate_values.values()) for trial in ended]
+    best = scores.index(min(scores))
+    # One was in flight when the seventh ended.
+    assert 7 <= len(scores) - 1 - best <= 8 and len(scores) < 200
+
+
+@pytest.mark.parametrize("scheduler", ["hyperband", "median"])
+def test_the_other_schedulers_stop_trials_too(table, scheduler):
+    searcher, study = _searcher(Budget(30))
+    _run(table, searcher, scheduler)
+    states = [trial.state for trial in study.trials]
+    assert len(states) == 30 and TrialState.PRUNED in states and TrialState.COMPLETE in states
+
+
+def test_the_default_is_well_ahead_of_chance_and_of_the_whole_grid(table):
+    def needed(name):
+        return statistics.fmean(replay.epochs_needed(table, name, seed) for seed in range(30))
+
+    ours, chance = needed("tpe + asha"), needed("random")
+    assert ours < 0.6 * chance and ours < 0.25 * replay.TRIALS * EPOCHS
+    assert needed(replay.DEFAULT) < ours
+
+
+def test_intervals_of_confirmed_winners_hold_the_truth(table):
+    confirmed = [replay.confirmation(table, seed) for seed in range(60)]
+    assert 0.88 <= statistics.fmean(one["covered"] for one in confirmed) <= 1
+    assert statistics.fmean(one["among_best"] for one in confirmed) > 0.9

@@ -1,0 +1,143 @@
+"""The sampler finds, repeats nothing, and knows when there is nothing left."""
+
+import math
+
+import numpy as np
+import pytest
+
+from data_tools.errors import UserError
+from model.config import PRESETS, batched
+from search.sampler import SAMPLERS, Sampler
+from search.space import parse
+
+BASE = batched(PRESETS["model-2"], "photos")
+TOGGLES = parse({"skip": {"choices": [True, False]}, "activation": {"choices": ["relu", "silu", "gelu"]}}, BASE)
+CONDITIONAL = parse(
+    {
+        "skip": {"choices": [True, False]},
+        "merge_units": {"low": 64, "high": 128, "step": 32, "where": {"skip": True}},
+    },
+    BASE,
+)
+NUMBERS = parse(
+    {"mse_weight": {"low": 0.1, "high": 10.0, "log": True}, "dropout": {"low": 0.0, "high": 0.6}},
+    BASE,
+)
+
+
+def _key(point):
+    return tuple(sorted(point.items()))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind != "cmaes"])
+@pytest.mark.parametrize("space", [TOGGLES, CONDITIONAL])
+def test_every_point_of_a_finite_space_comes_once(space, kind):
+    sampler = Sampler(space, kind, ["minimize"], 0, 12)
+    drawn = []
+    while not sampler.exhausted:
+        point = sampler.draw()
+        drawn.append(_key(point))
+        # One value wins by far: a sampler that was free to would ask for it again and again.
+        sampler.tell(point, [0.0 if point["skip"] else 1.0], {1: 0.0 if point["skip"] else 1.0})
+    assert sorted(drawn) == sorted(_key(point) for point in space.points())
+
+
+def test_a_point_that_somebody_chose_is_not_drawn_again():
+    sampler = Sampler(TOGGLES, "random", ["minimize"], 0, 12)
+    chosen = {"skip": True, "activation": "silu"}
+    sampler.add(chosen)
+    drawn = [_key(sampler.draw()) for _ in range(5)]
+    assert sampler.exhausted and _key(chosen) not in drawn
+
+
+def test_an_endless_space_with_a_finite_corner_is_never_exhausted():
+    """Without skip there is a single point; a sampler that has learnt to like it must still find others."""
+    space = parse(
+        {"skip": {"choices": [True, False]}, "dropout": {"low": 0.0, "high": 0.5, "where": {"skip": True}}}, BASE
+    )
+    sampler = Sampler(space, "tpe", ["minimize"], 0, 60)
+    points = []
+    for _ in range(60):
+        points.append(sampler.draw())
+        score = 1.0 if points[-1]["skip"] else 0.0
+        sampler.tell(points[-1], [score], {1: score})
+    assert len({_key(point) for point in points}) == 60 and not sampler.exhausted
+
+
+def _error(point):
+    return (math.log(point["mse_weight"]) - 1) ** 2 + 10 * (point["dropout"] - 0.3) ** 2
+
+
+@pytest.mark.parametrize("kind", ["tpe", "cmaes", "nsga2"])
+def test_what_a_sampler_learns_beats_chance(kind):
+    def late(kind):
+        sampler = Sampler(NUMBERS, kind, ["minimize"], 1, 120)
+        errors = []
+        for _ in range(120):
+            point = sampler.draw()
+            errors.append(_error(point))
+            sampler.tell(point, [errors[-1]], {1: errors[-1]})
+        return float(np.mean(errors[90:]))
+
+    # A genetic algorithm keeps trying far from what it knows: it is for fronts.
+    assert late(kind) < (0.85 if kind == "nsga2" else 0.6) * late("random")
+
+
+def test_pruned_trials_teach_and_failed_ones_do_not():
+    """Weights below 1 are pruned with bad scores, those above complete; or else they fail."""
+
+    def low_weights(epochs):
+        sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 60)
+        low = 0
+        for _ in range(60):
+            point = sampler.draw()
+            if point["mse_weight"] < 1:
+                low += 1
+                sampler.tell(point, None, epochs)
+            else:
+                sampler.tell(point, [_error(point)], {1: _error(point)})
+        return low
+
+    assert low_weights({1: 9.0}) < 15
+    assert low_weights({}) > low_weights({1: 9.0})
+
+
+def test_several_objectives_are_searched_together():
+    sampler = Sampler(NUMBERS, "nsga2", ["minimize", "maximize"], 0, 20)
+    for _ in range(20):
+        point = sampler.draw()
+        sampler.tell(point, [_error(point), point["dropout"]], {})
+
+
+@pytest.mark.parametrize(("space", "directions"), [(TOGGLES, ["minimize"]), (NUMBERS, ["minimize", "minimize"])])
+def test_cmaes_refuses_what_it_cannot_search(space, directions):
+    with pytest.raises(UserError, match="searcher cmaes needs one objective and at least two settings"):
+        Sampler(space, "cmaes", directions, 0, 12)
+
+
+def test_a_long_search_forgets_what_teaches_least(monkeypatch):
+    """The best and the newest stay, and those in flight."""
+    monkeypatch.setattr("search.sampler.MEMORY", 20)
+    sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 200)
+    flying = [sampler.draw() for _ in range(5)]
+    errors = []
+    for _ in range(90):
+        point = sampler.draw()
+        errors.append(_error(point))
+        sampler.tell(point, [errors[-1]], {1: errors[-1]})
+    kept = [trial.values[0] for trial in sampler._memory.get_trials() if trial.values]
+    assert len(kept) < 45 and min(errors) in kept and errors[-1] in kept
+    for point in flying:
+        sampler.tell(point, [1.0], {1: 1.0})
+
+
+def test_drawing_is_reproducible():
+    def draw():
+        sampler = Sampler(NUMBERS, "tpe", ["minimize"], 3, 20)
+        points = []
+        for _ in range(12):
+            points.append(sampler.draw())
+            sampler.tell(points[-1], [_error(points[-1])], {1: _error(points[-1])})
+        return points
+
+    assert draw() == draw()
