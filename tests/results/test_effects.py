@@ -1,0 +1,59 @@
+"""Effects that are known are found, and only these are sure."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from results.effects import Measured, effect_rows, effects
+
+
+def _score(point, rng):
+    return 0.05 + 0.01 * (not point["skip"]) + 0.02 * (point["activation"] == "relu") + rng.normal(0, 0.0005)
+
+
+def test_pairs_that_differ_in_one_setting_tell_its_effect(rng):
+    points = [
+        {"skip": skip, "activation": activation, "mse_weight": weight}
+        for skip, activation, weight in itertools.product((True, False), ("relu", "silu"), (1.0, 2.0, 4.0))
+    ]
+    trainings = [Measured(point, _score(point, rng)) for point in points]
+    found = {(effect.setting, effect.value): effect for effect in effects(trainings, list(points[0]))}
+    skip = found["skip", "yes" if ("skip", "yes") in found else "no"]
+    assert skip.how == "6 pairs" and skip.estimate.sure and abs(skip.estimate.value) == pytest.approx(0.01, abs=0.001)
+    activation = next(effect for (name, _), effect in found.items() if name == "activation")
+    assert abs(activation.estimate.value) == pytest.approx(0.02, abs=0.001)
+    assert len([name for name, _ in found if name == "mse_weight"]) == 4, "a curve of four ranges"
+
+
+def test_what_a_sampler_tried_together_is_told_apart(rng):
+    """No two trials agree in the weight, and relu was mostly tried without skip: a plain mean would blame skip."""
+    trainings = []
+    for number in range(40):
+        skip = bool(number % 2)
+        relu = bool(rng.random() < (0.2 if skip else 0.8))
+        point = {"skip": skip, "activation": "relu" if relu else "silu", "mse_weight": 1.0 + number / 10}
+        trainings.append(Measured(point, _score(point, rng)))
+    found = [effect for effect in effects(trainings, ["skip", "activation", "mse_weight"]) if effect.against]
+    by_name = {effect.setting: effect for effect in found}
+    assert all("adjusted" in effect.how for effect in found)
+    assert abs(by_name["skip"].estimate.value) == pytest.approx(0.01, abs=0.001)
+    plain = np.mean([one.score for one in trainings if not one.point["skip"]]) - np.mean(
+        [one.score for one in trainings if one.point["skip"]]
+    )
+    assert plain > 0.015
+
+
+def test_a_setting_that_does_nothing_is_not_sure(rng):
+    points = [{"skip": skip, "mse_weight": float(weight)} for skip in (True, False) for weight in range(1, 9)]
+    trainings = [Measured(point, 0.05 + rng.normal(0, 0.001)) for point in points]
+    [effect] = [effect for effect in effects(trainings, ["skip", "mse_weight"]) if effect.setting == "skip"]
+    assert effect.how == "8 pairs" and not effect.estimate.sure
+
+
+def test_a_curve_has_bars_as_long_as_its_scores():
+    trainings = [Measured({"mse_weight": float(weight)}, weight / 100) for weight in range(1, 16)]
+    rows = effect_rows(effects(trainings, ["mse_weight"]))
+    assert [row["value"] for row in rows] == ["1 to 3", "4 to 6", "7 to 9", "10 to 12", "13 to 15"]
+    assert [len(row["curve"]) for row in rows] == sorted(len(row["curve"]) for row in rows)
+    assert effect_rows(effects([], ["mse_weight"])) == []

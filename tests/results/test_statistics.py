@@ -1,0 +1,39 @@
+"""Intervals hold what they should as often as they say."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.statistics import difference, mean
+
+
+def test_a_mean_is_students():
+    values = [1.0, 2.0, 4.0]
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    estimate = mean(values)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((7 / 3, expected.low, expected.high))
+
+
+def test_a_difference_is_welchs():
+    first, second = [1.0, 2.0, 4.0], [2.0, 2.5, 2.6, 8.0]
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
+    gap = difference(first, second)
+    assert (gap.low, gap.high) == pytest.approx((expected.low, expected.high))
+    assert difference(first, first).value == 0 and not gap.sure and difference([1.0, 1.1], [9.0, 9.1]).sure
+
+
+def test_one_number_has_no_interval():
+    assert mean([1.0]).low is None and not mean([1.0]).sure
+    assert difference([1.0], [2.0, 3.0]).high is None
+
+
+def test_intervals_of_three_seeds_cover_in_95_of_100(rng):
+    covered = [abs(estimate.value) <= estimate.high - estimate.value for estimate in _estimates(rng)]
+    assert 0.93 < np.mean(covered) < 0.97
+
+
+def _estimates(rng):
+    for values in rng.normal(size=(3000, 3)):
+        estimate = mean(values)
+        assert estimate.high is not None
+        yield estimate

@@ -1,0 +1,173 @@
+"""A real search whose space comes to an end, its winner confirmed; and one with two objectives."""
+
+import json
+import shutil
+import sqlite3
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from results.effects import comparison, effects, importances, measured
+from results.export import best
+from results.replicates import FINALISTS, replicated, verdict
+from results.run import find_run
+from results.trials import run_rows, winner
+
+TOGGLES = """
+[skip]
+choices = [true, false]
+
+[merge_units]
+choices = [32, 96]
+where = { skip = true }
+"""
+
+
+@pytest.fixture(scope="module")
+def confirmed(huetune, tmp_path_factory):
+    """The storage of a search of three configurations, asked for twenty, whose two best were trained again."""
+    storage = tmp_path_factory.mktemp("storage")
+    (storage / "toggles.toml").write_text(TOGGLES)
+    done = huetune(
+        *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
+        *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
+    )
+    assert done.returncode == 0, done.stderr
+    return storage, done
+
+
+@pytest.fixture
+def run(confirmed):
+    return find_run("toggles", confirmed[0])
+
+
+def test_a_space_that_comes_to_an_end_ends_the_search_which_says_so(confirmed, run):
+    assert "the space is exhausted: all its 3 configurations were tried" in confirmed[1].stdout
+    trials = run.study().get_trials()
+    assert len(trials) == 3 == len({json.dumps(trial.user_attrs["config"]) for trial in trials})
+    assert {tuple(sorted(trial.params)) for trial in trials} == {("skip",), ("merge_units", "skip")}
+
+
+def test_finalists_are_trained_again_from_fresh_seeds_at_full_epochs(confirmed, run):
+    study = optuna.load_study(study_name="toggles/replicates", storage=f"sqlite:///{confirmed[0]}/toggles/study.db")
+    best_two = sorted(run.study().get_trials(), key=lambda trial: trial.value)[:2]
+    assert study.user_attrs[FINALISTS] == [trial.number for trial in best_two]
+    trials = study.get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert all(len(trial.intermediate_values) == 2 for trial in trials)
+    again = {(json.dumps(trial.user_attrs["config"]), trial.user_attrs["seed"]) for trial in trials}
+    searched = {trial.user_attrs["seed"] for trial in run.study().get_trials()}
+    assert len(again) == 4 and not searched & {seed for _, seed in again}
+    assert len({seed for _, seed in again}) == 2, "the same seeds for both, so that luck is shared"
+
+
+def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, run):
+    table = run_rows(run)
+    groups = replicated(run.replicates())
+    means = {row["trial"]: row["confirmed"] for row in table if row["place"]}
+    assert [row["place"] for row in table] == [1, 2, None]
+    assert means[table[0]["trial"]] == min(means.values()) and all(row["score"] for row in table)
+    assert table[0]["confirmed"] == pytest.approx(min(sum(group.scores) / 2 for group in groups.values()))
+    assert table[0]["plus_minus"] > 0 and table[0]["seeds"] == 2 and table[2]["confirmed"] is None
+    assert winner(table) == table[0]
+    line = verdict(run.study(), run.replicates())
+    assert line and line.startswith(f"trial {table[0]['trial']} is confirmed: chroma_mse")
+    assert f"apart from trial {table[1]['trial']}" in line and line in confirmed[1].stdout
+
+
+def test_the_best_model_is_the_winners_best_training(run):
+    row, paths = best(run)
+    assert row["place"] == 1 and len(paths) == 3
+    scores = [json.loads((path / "settings.json").read_text())["figures"]["chroma_mse"] for path in paths]
+    assert scores == sorted(scores) and row["score"] in scores
+
+
+def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed):
+    assert "1 photos that no trial has seen, colorized by the best" in confirmed[1].stdout
+    assert "the same photos, by all 3 trainings of that configuration: chroma_mse" in confirmed[1].stdout
+
+
+def test_confirming_again_trains_only_what_is_missing(confirmed, run, huetune):
+    before = [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
+    done = huetune("confirm", "toggles", "--storage", confirmed[0], "--top", 2, "--seeds", 2)
+    assert done.returncode == 0 and "started" not in done.stdout
+    assert [trial.user_attrs["seed"] for trial in run.replicates().get_trials()] == before
+
+
+def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(confirmed, run, huetune):
+    done = huetune("compare", "toggles", "model-2", "0", "--storage", confirmed[0], "--seeds", 2)
+    assert done.returncode == 0, done.stderr
+    assert "model-2 against trial 0: chroma_mse " in done.stdout and " % (95 %: " in done.stdout
+    assert comparison(run, "model-2", "0")[0] in done.stdout
+    same = comparison(run, "0", "0")[0]
+    assert "chroma_mse +0 %" in same and "not apart" in same
+    wrong = huetune("compare", "toggles", "model-9", "0", "--storage", confirmed[0])
+    assert wrong.returncode == 2 and "'model-9': neither a preset" in wrong.stderr
+
+
+def test_a_trial_is_trained_again_to_the_last_bit(confirmed, run, huetune):
+    done = huetune("rerun", "toggles", "1", "--storage", confirmed[0])
+    assert done.returncode == 0, done.stderr
+    assert "trial 1: the same to the last bit in all its 2 epochs" in done.stdout
+    assert huetune("rerun", "toggles", "99", "--storage", confirmed[0]).returncode == 5
+
+
+def test_a_trial_whose_record_was_changed_is_not_the_same(confirmed, huetune, tmp_path):
+    shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
+    study = optuna.load_study(study_name="toggles", storage=f"sqlite:///{tmp_path}/toggles/study.db")
+    trial = study.get_trials()[1]
+    figures = {**trial.user_attrs["epoch-2"], "chroma_mse": trial.user_attrs["epoch-2"]["chroma_mse"] * (1 + 1e-15)}
+    with sqlite3.connect(tmp_path / "toggles" / "study.db") as base:
+        base.execute(
+            "update trial_user_attributes set value_json = ? where trial_id = ? and key = 'epoch-2'",
+            (json.dumps(figures), trial._trial_id),
+        )
+    done = huetune("rerun", "toggles", "1", "--storage", tmp_path)
+    assert done.returncode == 1 and "chroma_mse was" in done.stdout and "1 of 2 epochs differ" in done.stdout
+
+
+def test_other_photos_are_not_taken_for_the_runs(confirmed, huetune, tmp_path):
+    shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
+    manifest = json.loads((tmp_path / "toggles" / "manifest.json").read_text())
+    manifest["photos"]["source"]["scenes"] = 11
+    (tmp_path / "toggles" / "manifest.json").write_text(json.dumps(manifest))
+    done = huetune("confirm", "toggles", "--storage", tmp_path)
+    assert done.returncode == 3 and "not the photos any more" in done.stderr
+
+
+def test_effects_of_a_run(confirmed, run, huetune):
+    trainings = measured(run)
+    assert len(trainings) >= 3 + 4
+    shares, count = importances(run.study())
+    assert count == 3 and set(shares) <= {"skip", "merge_units"}
+    done = huetune("effects", "toggles", "--storage", confirmed[0])
+    assert done.returncode == 0 and "from 3 complete trials" in done.stdout
+    assert effects(trainings, ["skip", "merge_units"])
+
+
+def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeypatch):
+    manifest = run.manifest
+    assert manifest["command"][1:3] == ["search", "--garden"] and manifest["versions"]["ray"]
+    assert set(manifest["code"]) == {"commit", "dirty"} and manifest["hardware"]["cores"] > 0
+    assert manifest["conditions"] == {"merge_units": {"skip": [True]}}
+    assert len(manifest["photos"]["fingerprint"]) == 64
+    assert "PATH" not in json.dumps(manifest)
+
+
+def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, tmp_path):
+    done = huetune(
+        *("search", "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4, "--epochs", 1),
+        *("--objective", "chroma_mse,chroma_ratio_error", "--searcher", "nsga2", "--warm-start", "none"),
+    )
+    assert done.returncode == 0, done.stderr
+    run = find_run("two", tmp_path)
+    study = run.study()
+    assert len(study.directions) == 2 and all(len(trial.values) == 2 for trial in study.get_trials())
+    front = {row["trial"] for row in run_rows(run) if row["front"]}
+    assert front == {trial.number for trial in study.best_trials} and front
+    asked = huetune("best", "two", "--storage", tmp_path)
+    assert asked.returncode == 2 and "which end? --by chroma_mse (trial" in asked.stderr
+    for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):
+        row, _ = best(run, objective)
+        assert row[objective] == min(trial.values[end] for trial in study.get_trials())
