@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from model.score import OBJECTIVES
+from model.score import OBJECTIVES, better
 from results.statistics import Estimate, difference, mean
 
 FINALISTS = "finalists"
@@ -102,6 +102,9 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
     text += f"{len(groups[first].scores)} fresh seeds"
     if groups[first].failed:
         text += f", {groups[first].failed} more failed"
+    zero = study.user_attrs["zero_line"][objective]
+    if not better(objective, mean(groups[first].scores).value, zero):
+        text += f", no better than one colour for everything ({zero:.3g})"
     if len(order) == 1:
         return f"{text}; it is the only finalist"
     second = order[1][0]

@@ -66,14 +66,12 @@ class Display:
         self._bar.update(self._task, total=searcher.trials, completed=searcher.ended + under_way, description=counted)
         if searcher.best:
             score, trial = searcher.best
-            self._best.plain = (
-                f"best so far: {searcher.objective} {shown(score)}, trial {trial.number}, {described(trial)}"
-            )
+            self._best.plain = f"best so far: {searcher.objective} {shown(score)}, {described(trial)}"
             self._best.style = "bold"
 
     def _line(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> str:
         seconds = time.monotonic() - self._begun
-        line = f"{seconds:7.1f} s  trial {trial.number:3} {event:8} {described(trial)}"
+        line = f"{seconds:7.1f} s  {event:8} {described(trial)}"
         if event == "started":
             return line
         figures = [f"epoch {searcher.progress[trial.number]}"]
@@ -81,15 +79,20 @@ class Display:
             figures.append(error)
         if searcher.best:
             score, best = searcher.best
-            figures.append(f"best {shown(score)}, trial {best.number}")
+            figures.append(f"best {shown(score)}, {named(best)}")
         return f"{line}  ({'; '.join(figures)})"
 
 
 def described(trial: optuna.Trial) -> str:
-    """Return what a trial is, in one short line: its parameters, or of a replicate its name and seed."""
+    """Return what a trial is, in one short line: its number and parameters, or of a replicate what is repeated."""
+    return named(trial) if "name" in trial.user_attrs else f"{named(trial)}, {settings(trial.params)}"
+
+
+def named(trial: optuna.Trial) -> str:
+    """Return a trial's number, or of a replicate what is repeated and from which seed."""
     if name := trial.user_attrs.get("name"):
         return f"{name} again, seed {trial.user_attrs['seed']}"
-    return settings(trial.params)
+    return f"trial {trial.number}"
 
 
 def settings(parameters: dict[str, Any]) -> str:

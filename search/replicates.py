@@ -29,6 +29,8 @@ def replicate_finalists(
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     if best:
         _open(run).set_user_attr(FINALISTS, best)
+        if not quiet:
+            console.print(f"again, from {seeds} fresh seeds each: trials {', '.join(map(str, best))}", highlight=False)
     finalists = {f"trial {number}": Config.of(trials[number].user_attrs["config"]) for number in best}
     return replicate(run, parts, cluster, finalists, seeds, console, quiet=quiet)
 
