@@ -71,7 +71,7 @@ class Display:
 
     def _line(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> str:
         seconds = time.monotonic() - self._begun
-        line = f"{seconds:7.1f} s  {event:8} {described(trial)}"
+        line = f"{seconds:7.1f} s  {named(trial):9} {event:8} {settings(trial.params)}".rstrip()
         if event == "started":
             return line
         figures = [f"epoch {searcher.progress[trial.number]}"]

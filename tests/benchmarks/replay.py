@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks replay [--replays 50]
 
-A replay is a search of the table's grid by two workers. What a trial reports, and how long an epoch takes, is looked
-up; who is asked next, who is told what and who is stopped is the real code. Nothing is trained, so that fifty searches
-with fifty seeds take seconds. The loss weight is a range on a log scale, as in a real search: the nearest recorded
-weight stands for it.
+A replay is a search of the table's grid by two workers or more. What a trial reports, and how long an epoch takes, is
+looked up; who is asked next, who is told what and who is stopped is the real code. Nothing is trained, so that fifty
+searches with fifty seeds take seconds. The loss weight is a range on a log scale, as in a real search: the nearest
+recorded weight stands for it.
 
 The truth of a configuration is the mean of its best epochs over the recorded seeds. A trial of the search is one of
 these seeds, drawn at random. Where more are needed than were recorded, as for confirmation, a score is the truth and
@@ -134,9 +134,10 @@ def run(
     rng: random.Random,
     *,
     until_reached: bool,
+    workers: int = WORKERS,
     clock: list[float] | None = None,
 ) -> Replay:
-    """Replay a search: what Tune does with a searcher and a scheduler, for as many workers, at once.
+    """Replay a search: what Tune does with a searcher and a scheduler, at once.
 
     Args:
         table: what trials report.
@@ -144,6 +145,7 @@ def run(
         scheduler: decides after each epoch.
         rng: draws the recorded seed of each trial.
         until_reached: end when the incumbent is near the best; or else when the searcher has no more trials.
+        workers: trials that run side by side.
         clock: holds the time.
     """
     replay = Replay(table)
@@ -167,7 +169,7 @@ def run(
         scheduler.on_trial_add(controller, trial)
         heapq.heappush(queue, (clock[0] + curve[0][0], name))
 
-    while len(running) < WORKERS:
+    while len(running) < workers:
         before = len(running)
         start()
         if len(running) == before:

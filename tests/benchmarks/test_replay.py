@@ -59,6 +59,17 @@ def test_each_trial_is_told_as_what_it_was_with_every_epoch(table):
     assert all(0 < len(trial.intermediate_values) < EPOCHS for trial in states[TrialState.PRUNED])
 
 
+def test_many_workers_are_all_busy_and_sooner_done(table):
+    """A thousand trials, so short that the replay takes seconds."""
+    clocks = {}
+    for workers in (2, 64):
+        searcher, study = _searcher(Budget(500))
+        clocks[workers] = [0.0]
+        _run(table, searcher, workers=workers, clock=clocks[workers])
+        assert len(study.trials) == 500 and searcher.ended == 500
+    assert clocks[64][0] < clocks[2][0] / 8
+
+
 def test_a_grid_of_choices_is_searched_once_and_the_search_says_so(table):
     searcher, study = _searcher(Budget(1000), grid=True)
     _run(table, searcher)
