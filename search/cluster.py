@@ -196,7 +196,10 @@ def _hyperband(epochs: int) -> TrialScheduler:
 
 
 def _median(epochs: int) -> TrialScheduler:
-    return MedianStoppingRule(time_attr="epoch", grace_period=_grace(epochs), min_samples_required=3)
+    # Tune would have trials pause until there are enough to compare; here a trial that waits would only hold its place.
+    return MedianStoppingRule(
+        time_attr="epoch", grace_period=_grace(epochs), min_samples_required=3, min_time_slice=epochs
+    )
 
 
 SCHEDULERS: dict[str, Callable[[int], TrialScheduler]] = {

@@ -155,6 +155,17 @@ def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeyp
     assert "PATH" not in json.dumps(manifest)
 
 
+def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
+    """A pause would need a worker's whole state on disk; Tune's rule asks for one where it lacks trials to compare."""
+    done = huetune(
+        *("search", "--garden", 6, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
+        *("--scheduler", "median", "--searcher", "random", "--confirm", "none", "--warm-start", "none"),
+    )
+    assert done.returncode == 0, done.stderr
+    states = [row["state"] for row in run_rows(find_run("median", tmp_path))]
+    assert "pruned" in states and set(states) == {"pruned", "complete"}
+
+
 def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, tmp_path):
     done = huetune(
         *("search", "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4, "--epochs", 1),
