@@ -379,9 +379,14 @@ def _photos_of(run: Any, quiet: bool) -> Any:
 
     Raises:
         PhotoError: they are others now.
+        StorageError: the run does not say which.
     """
     from data_tools.split import split
 
+    if run.manifest["schema"] < 2:
+        raise StorageError(
+            f"run {run.name!r} is of an older huetune, which did not record how to read its photos again"
+        )
     record = run.manifest["photos"]
     source = Source.of(record["source"])
     parts = split(read_photos(source, quiet=quiet), run.manifest["search"]["seed"])

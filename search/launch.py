@@ -27,7 +27,8 @@ from search.sampler import SAMPLERS, Sampler
 from search.searcher import Budget, Job, StudySearcher, grid_jobs
 from search.space import Space
 
-SCHEMA = 1
+SCHEMA = 2
+"""Of the manifest; 1 did not say how its photos are read again."""
 TRIALS = "trials"
 """Folder of a search's checkpoints in its run."""
 
@@ -145,7 +146,7 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
         with search.cluster.started():
             with display:
                 search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
-            finished = searcher.ended_by is not None and searcher.ended == searcher.trials
+            finished = searcher.ended == searcher.trials and not searcher.interrupted
             if finished and not quiet and searcher.ended < search.trials:
                 console.print(f"the search ended: {searcher.ended_by}", markup=False, highlight=False, soft_wrap=True)
             if finished and search.confirm:
