@@ -1,6 +1,7 @@
 """How huetune speaks to a terminal: plain lines, progress bars, and what all verbs' options share."""
 
 import importlib
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -60,6 +61,8 @@ def import_tensorflow() -> None:
         os.dup2(greetings.fileno(), 2)
         try:
             importlib.import_module("tensorflow")
+            # It takes one model after another for one that is traced too often.
+            logging.getLogger("tensorflow").setLevel(logging.ERROR)
         except BaseException:
             greetings.seek(0)
             os.write(terminal, greetings.read())

@@ -124,12 +124,16 @@ def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: 
     for other in parameters:
         values = [training.point[other] for training in trainings]
         if any(isinstance(value, (bool, str)) for value in values):
-            least = usual if other == name else max(set(values), key=values.count)
-            for value in set(values) - {least}:
+            known = [value for value in values if value is not None]
+            least = usual if other == name else max(set(known), key=known.count)
+            # Where a condition rules the setting out, it has no value of its own.
+            for value in set(values) - {least, None}:
                 columns[other, value] = np.array([float(one == value) for one in values])
         else:
-            columns[other, None] = np.array([math.nan if one is None else float(one) for one in values])
-    design = np.nan_to_num(np.stack(list(columns.values()), axis=1))
+            # Around its mean where it is searched, so that elsewhere it counts as that.
+            column = np.array([math.nan if one is None else float(one) for one in values])
+            columns[other, None] = np.nan_to_num(column - np.nanmean(column))
+    design = np.stack(list(columns.values()), axis=1)
     scores = np.array([training.score for training in trainings])
     freedom = len(trainings) - int(np.linalg.matrix_rank(design))
     if freedom < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
@@ -147,12 +151,18 @@ def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: 
 
 def _curve(trainings: Sequence[Measured], name: str) -> list[Effect]:
     ordered = sorted((one for one in trainings if one.point[name] is not None), key=lambda one: one.point[name])
-    parts = np.array_split(np.arange(len(ordered)), max(1, min(BINS, len(ordered) // 3)))
+    values = [training.point[name] for training in ordered]
+    count = len(set(values)) if len(set(values)) <= BINS else max(1, min(BINS, len(ordered) // 3))
+    # Equal shares, save that equal values stay together.
+    places = [values.index(value) * count // len(values) for value in values]
+    if len(set(values)) == count:
+        places = [sorted(set(values)).index(value) for value in values]
     found = []
-    for part in parts:
-        low, high = ordered[part[0]].point[name], ordered[part[-1]].point[name]
+    for place in dict.fromkeys(places):
+        part = [training for training, its in zip(ordered, places, strict=True) if its == place]
+        low, high = part[0].point[name], part[-1].point[name]
         words = shown(low) if low == high else f"{shown(low)} to {shown(high)}"
-        scores = [ordered[index].score for index in part]
+        scores = [training.score for training in part]
         found.append(Effect(name, words, None, mean(scores), f"{len(scores)} trainings"))
     return found
 
@@ -238,9 +248,10 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
             raise NoTrialError(f"run {run.name!r} has no replicates of {name!r}; train them with --seeds 3")
         scores.append(group.scores)
     gap = difference(*scores)
-    base = float(np.mean(scores[1]))
+    base = abs(float(np.mean(scores[1])))
     words = [f"trial {name}" if name.isdigit() else name for name in (first, second)]
-    sentence = f"{words[0]} against {words[1]}: {objective} {shown_estimate(gap, 100 / base, ' %')}"
+    shown_gap = shown_estimate(gap, 100 / base, " %") if base else shown_estimate(gap)
+    sentence = f"{words[0]} against {words[1]}: {objective} {shown_gap}"
     judged = "really apart" if gap.sure else "not apart"
     each = [
         f"{name} {shown_estimate(mean(values))} over {len(values)} seeds"

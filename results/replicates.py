@@ -27,7 +27,7 @@ class Replicated:
 
     Attributes:
         scores: of those that trained to their end, one a seed.
-        failed: how many diverged or died.
+        failed: how many diverged.
         trials: all of them.
     """
 
@@ -57,20 +57,21 @@ def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
 
 def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
     scores = tuple(trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
-    # Those that were interrupted say nothing of the configuration, and are trained again.
+    # Those that ended by no fault of theirs say nothing of the configuration, and are trained again.
     failed = sum(diverged(trial) for trial in trials)
     return Replicated(scores, failed, tuple(trials))
 
 
 def diverged(trial: FrozenTrial) -> bool:
-    """Whether a trial failed by its own fault."""
-    return trial.state == TrialState.FAIL and not str(trial.user_attrs.get("error", "")).startswith("interrupted")
+    """Whether a trial failed by its own fault, and not because a worker, the disk or the whole search did."""
+    return trial.state == TrialState.FAIL and str(trial.user_attrs.get("error", "")).startswith("diverged")
 
 
 def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, int]:
     """Return the place of each confirmed finalist, 1 for the winner, by its trial's number.
 
-    A finalist counts once two of its seeds are trained; one of which a seed failed comes after all others.
+    There are none before each finalist has two seeds, or one that diverged: an early first would only be the one that
+    was trained first. A finalist of which a seed diverged comes after all others, and without two good ones nowhere.
     """
     if replicates is None:
         return {}
@@ -80,7 +81,9 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
     for trial in study.get_trials(deepcopy=False):
         if trial.number in replicates.user_attrs.get(FINALISTS, ()):
             group = found.get(config_key(trial.user_attrs["config"]))
-            if group and group.estimate and len(group.scores) >= LEAST:
+            if not group or (len(group.scores) < LEAST and not group.failed):
+                return {}
+            if group.estimate and len(group.scores) >= LEAST:
                 ranks[trial.number] = group.failed > 0, sign * group.estimate.value
     return {number: place for place, number in enumerate(sorted(ranks, key=lambda number: ranks[number]), 1)}
 
@@ -101,12 +104,12 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
     text = f"trial {first} is confirmed: {objective} {shown_estimate(mean(groups[first].scores))} over "
     text += f"{len(groups[first].scores)} fresh seeds"
     if groups[first].failed:
-        text += f", {groups[first].failed} more failed"
+        text += f", {groups[first].failed} more diverged"
     zero = study.user_attrs["zero_line"][objective]
     if not better(objective, mean(groups[first].scores).value, zero):
         text += f", no better than one colour for everything ({zero:.3g})"
     if len(order) == 1:
-        return f"{text}; it is the only finalist"
+        return f"{text}; there is no other finalist that did not diverge"
     second = order[1][0]
     gap = difference(groups[first].scores, groups[second].scores)
     return f"{text}; {'really apart' if gap.sure else 'not apart'} from trial {second}, by {shown_estimate(gap)}"

@@ -198,7 +198,10 @@ def _hyperband(epochs: int) -> TrialScheduler:
 def _median(epochs: int) -> TrialScheduler:
     # Tune would have trials pause until there are enough to compare; here a trial that waits would only hold its place.
     return MedianStoppingRule(
-        time_attr="epoch", grace_period=_grace(epochs), min_samples_required=3, min_time_slice=epochs
+        time_attr="epoch",
+        grace_period=_grace(epochs),
+        min_samples_required=3,
+        min_time_slice=math.inf,  # type: ignore[arg-type]  # its first pause comes after an infinite time
     )
 
 

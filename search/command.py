@@ -70,7 +70,9 @@ class _Duration(click.ParamType):
         if not parts or not value:
             self.fail(f"{value!r} is no duration such as 90s, 30m or 1h30m", param, ctx)
         hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-        return float(hours * 3600 + minutes * 60 + seconds)
+        if not (total := float(hours * 3600 + minutes * 60 + seconds)):
+            self.fail(f"{value!r} leaves no time for any trial", param, ctx)
+        return total
 
 
 class _Confirm(click.ParamType):
@@ -354,7 +356,8 @@ def rerun(run: str, trial: int, storage: Path) -> int:
     from results.machine import differences
     from search.trial import take_devices
 
-    take_devices(_cluster_of(found, None).threads, ())
+    cluster = _cluster_of(found, None)
+    take_devices(cluster.threads, (0,) if cluster.gpus_per_trial else ())
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(Config.of(recorded.user_attrs["config"]), recorded.user_attrs["seed"])
     others = 0

@@ -154,7 +154,7 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
     finally:
         if not searcher.ended:
             _discard(run, _checked(search.study))
-    if not searcher.ended:
+    if not searcher.ended and not searcher.ended_by:
         # Tune swallows Ctrl-C; here it came before the first trial.
         raise KeyboardInterrupt
     return run, finished

@@ -28,7 +28,9 @@ def replicate_finalists(
     best = [row["trial"] for row in rows(study) if row["state"] == "complete"][:top]
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     if best:
-        _open(run).set_user_attr(FINALISTS, best)
+        replicates = _open(run)
+        # Those of an earlier confirmation stay candidates: they may have won it.
+        replicates.set_user_attr(FINALISTS, list(dict.fromkeys([*replicates.user_attrs.get(FINALISTS, ()), *best])))
         if not quiet:
             console.print(f"again, from {seeds} fresh seeds each: trials {', '.join(map(str, best))}", highlight=False)
     finalists = {f"trial {number}": Config.of(trials[number].user_attrs["config"]) for number in best}
@@ -59,6 +61,7 @@ def replicate(
     Returns:
         Whether all was trained: False after Ctrl-C.
     """
+    cluster.check()
     manifest = run.manifest
     study = _open(run)
     done = {
@@ -72,7 +75,9 @@ def replicate(
         for number in range(seeds)
         for name, config in configs.items()
     ]
-    jobs = [job for job in jobs if (_key(job.config), job.seed) not in done]
+    # Of two names for one configuration, a preset and its trial say, one is trained.
+    left = {(_key(job.config), job.seed): job for job in reversed(jobs)}
+    jobs = [job for job in jobs if (key := (_key(job.config), job.seed)) not in done and left[key] is job]
     if not jobs:
         return True
     display = Display(console, len(jobs), quiet, what="replicates")

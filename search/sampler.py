@@ -183,8 +183,8 @@ def _best_first(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> lis
 
     def rank(trial: FrozenTrial) -> tuple[float, float]:
         if trial.values:
-            return 0, sign * trial.values[0]
+            return -math.inf, sign * trial.values[0]
         epoch, value = max(trial.intermediate_values.items(), default=(0, 0.0))
-        return 1 - epoch, sign * value
+        return -epoch, sign * value
 
     return sorted(trials, key=rank)

@@ -111,7 +111,7 @@ class StudySearcher(Searcher):
         self._values: dict[int, list[float]] = {}
         self._folder, self._study, self._space, self._sampler = folder, study, space, sampler
         self._seed, self._budget, self._listener, self._clock = seed, budget, listener, clock
-        self._begun = clock()
+        self._begun: float | None = None
         self._asked = self._flat = 0
         self._record: float | None = None
 
@@ -127,7 +127,9 @@ class StudySearcher(Searcher):
     def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED
         self, trial_id: str
     ) -> dict[str, Any] | str:
-        """Return the next trial's number, seed, epochs and configuration."""
+        """Return the next trial's number, seed, epochs, configuration and, of a replicate, what it repeats."""
+        # Not before: Ray's own start is none of the budget's.
+        self._begun = self._clock() if self._begun is None else self._begun
         self.ended_by = self.ended_by or self._enough()
         if self.ended_by:
             self.trials = self._asked
@@ -145,13 +147,14 @@ class StudySearcher(Searcher):
         self._curves[trial.number] = {}
         self.states["running"] += 1
         self._listener(self, trial, "started")
-        return {"number": trial.number, "seed": seed, "epochs": self.epochs, "config": config}
+        repeats = job.attributes.get("name")
+        return {"number": trial.number, "seed": seed, "epochs": self.epochs, "config": config, "name": repeats}
 
     def _enough(self) -> str | None:
         budget = self._budget
         if self._asked >= budget.trials:
             return f"all {budget.trials} are asked for"
-        if budget.seconds is not None and self._clock() - self._begun >= budget.seconds:
+        if budget.seconds is not None and self._clock() - (self._begun or 0.0) >= budget.seconds:
             return f"its time was over after {self._asked} trials"
         if budget.flat is not None and self._flat >= budget.flat:
             return f"none of the last {self._flat} trials was better than those before"

@@ -93,8 +93,12 @@ class Space:
 
 
 def _among(value: Any, values: tuple[Any, ...]) -> bool:
-    """Whether a value is one of others, 1 and True told apart."""
-    return any(isinstance(value, bool) == isinstance(other, bool) and value == other for other in values)
+    """Whether a value is one of others, 1 and True told apart, and floats that differ by a rounding error not."""
+    return any(
+        isinstance(value, bool) == isinstance(other, bool)
+        and (value == other or (isinstance(value, float) and isinstance(other, float) and math.isclose(value, other)))
+        for other in values
+    )
 
 
 def _values(domain: BaseDistribution) -> list[Any] | None:
@@ -126,7 +130,7 @@ def _grid_values(domain: BaseDistribution) -> list[Any]:
     if domain.step is None:
         return _spaced(domain.low, domain.high, domain.log)
     count = math.floor((domain.high - domain.low) / domain.step + 1e-9) + 1
-    return [domain.low + index * domain.step for index in range(count)]
+    return [min(domain.low + index * domain.step, domain.high) for index in range(count)]
 
 
 def _spaced(low: float, high: float, log: bool) -> list[float]:
@@ -303,7 +307,10 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
             )
         if len({(type(choice), choice) for choice in choices}) < len(choices):
             raise SpaceError(name, f"{name}: choices must differ, received {choices!r}", "choices")
-        return CategoricalDistribution(choices)
+        decimal = next(field.type for field in fields(Config) if field.name == name) is float
+        floats = decimal and not any(isinstance(choice, (str, bool)) for choice in choices)
+        # 4 and 4.0 are one weight: a preset's and a file's must not be two points.
+        return CategoricalDistribution([float(choice) for choice in choices] if floats else choices)
     if not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"}:
         given = ", ".join(sorted(entry))
         raise SpaceError(name, f"{name}: give low and high (with log or step), choices, or value; received {given}")

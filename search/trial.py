@@ -52,6 +52,7 @@ class Trial(tune.Trainable):
         from model.config import Config
 
         self._number, self._seed, self._epochs = config["number"], config["seed"], config["epochs"]
+        self._name = config.get("name")
         # Reused workers would otherwise hand Python's and NumPy's global state from trial to trial.
         random.seed(self._seed)
         np.random.seed(self._seed % 2**32)
@@ -88,7 +89,8 @@ class Trial(tune.Trainable):
 
         folder = self._run / self._folder / f"{self._number:04}" / f"epoch-{figures['epoch']:03}"
         trainer = self._trainer
-        origin = {"run": self._run.name, "trial": self._number, "objective": self._objective}
+        number = {"replicate": self._number, "of": self._name} if self._name else {"trial": self._number}
+        origin = {"run": self._run.name, **number, "objective": self._objective}
         mean_chroma = tuple(map(float, trainer.mean_chroma))
         save(folder, Checkpoint(trainer.config, self._seed, figures, mean_chroma, self._photos, origin), trainer.vae)
         self._kept.append(folder)

@@ -23,7 +23,7 @@ def test_pairs_that_differ_in_one_setting_tell_its_effect(rng):
     assert skip.how == "6 pairs" and skip.estimate.sure and abs(skip.estimate.value) == pytest.approx(0.01, abs=0.001)
     activation = next(effect for (name, _), effect in found.items() if name == "activation")
     assert abs(activation.estimate.value) == pytest.approx(0.02, abs=0.001)
-    assert len([name for name, _ in found if name == "mse_weight"]) == 4, "a curve of four ranges"
+    assert len([name for name, _ in found if name == "mse_weight"]) == 3, "a point for each weight"
 
 
 def test_what_a_sampler_tried_together_is_told_apart(rng):
@@ -57,3 +57,19 @@ def test_a_curve_has_bars_as_long_as_its_scores():
     assert [row["value"] for row in rows] == ["1 to 3", "4 to 6", "7 to 9", "10 to 12", "13 to 15"]
     assert [len(row["curve"]) for row in rows] == sorted(len(row["curve"]) for row in rows)
     assert effect_rows(effects([], ["mse_weight"])) == []
+
+
+def test_a_setting_that_a_condition_rules_out_hides_no_effect(rng):
+    """Without skip there is no merge_units; the difference is that of skip at its usual size."""
+    trainings = []
+    for number in range(40):
+        skip = bool(number % 2)
+        point = {"skip": skip, "merge_units": 64 + 2 * number if skip else None}
+        trainings.append(Measured(point, _score({**point, "activation": "silu"}, rng)))
+    [effect] = [effect for effect in effects(trainings, ["skip", "merge_units"]) if effect.against]
+    assert effect.estimate.sure and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)
+
+
+def test_equal_numbers_stay_in_one_point_of_a_curve():
+    trainings = [Measured({"positions": 2 if number < 12 else 7}, 0.1) for number in range(20)]
+    assert [effect.value for effect in effects(trainings, ["positions"])] == ["2", "7"]

@@ -141,3 +141,16 @@ def test_drawing_is_reproducible():
         return points
 
     assert draw() == draw()
+
+
+def test_a_presets_number_is_the_files_number():
+    """4 in a file and the preset's 4.0 are one point."""
+    space = parse({"mse_weight": {"choices": [1, 4]}, "skip": {"choices": [True, False]}}, BASE)
+    sampler = Sampler(space, "random", ["minimize"], 0, 12)
+    preset = space.point("model-3")
+    assert preset == {"mse_weight": 4.0, "skip": True}
+    sampler.add(preset)
+    drawn = []
+    while not sampler.exhausted:
+        drawn.append(sampler.draw())
+    assert len(drawn) == 3 and preset not in drawn

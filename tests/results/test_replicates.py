@@ -1,0 +1,59 @@
+"""Who wins, of replicates that are there, missing, or failed."""
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from results.replicates import FINALISTS, places, verdict
+
+A, B = {"mse_weight": 1.0}, {"mse_weight": 2.0}
+
+
+@pytest.fixture
+def study():
+    """A search that found two good configurations."""
+    study = optuna.create_study()
+    study.set_user_attr("objective", "chroma_mse")
+    study.set_user_attr("zero_line", {"chroma_mse": 0.5})
+    for config, score in ((A, 0.1), (B, 0.2)):
+        trial = study.ask()
+        trial.set_user_attr("config", config)
+        study.tell(trial, score)
+    return study
+
+
+def _replicates(*trainings):
+    study = optuna.create_study()
+    study.set_user_attr(FINALISTS, [0, 1])
+    for config, score in trainings:
+        trial = study.ask()
+        trial.set_user_attr("config", config)
+        if isinstance(score, str):
+            trial.set_user_attr("error", score)
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            study.tell(trial, score)
+    return study
+
+
+def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
+    replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
+    assert places(study, replicates) == {1: 1, 0: 2}
+    line = verdict(study, replicates)
+    assert line and line.startswith("trial 1 is confirmed") and "really apart from trial 0" in line
+
+
+def test_nobody_wins_before_all_are_trained(study):
+    assert places(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) == {} == places(study, None)
+    assert verdict(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) is None
+
+
+def test_one_that_diverged_comes_last_and_one_that_the_disk_ended_is_still_to_be_trained(study):
+    good = [(A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21)]
+    assert places(study, _replicates(*good, (B, "diverged in epoch 1: train_loss is nan"))) == {0: 1, 1: 2}
+    assert places(study, _replicates(*good, (B, "the search ended: No space left on device"))) == {1: 1, 0: 2}
+
+
+def test_what_is_no_better_than_one_colour_is_said_to_be(study):
+    line = verdict(study, _replicates((A, 0.9), (A, 0.92), (B, 0.6), (B, 0.61)))
+    assert line and "no better than one colour for everything (0.5)" in line
