@@ -1,5 +1,15 @@
 """What a user can cause: one line that says what, which, why and the remedy, and the exit code that scripts see."""
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str = "known are") -> str:
+    """Return the remedy for an unknown word: the known one that it is most like, or else all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(known)}"
+
 
 class UserError(ValueError):
     """A wrong word on the command line or in a file: 2."""

@@ -1,12 +1,11 @@
 """The settings of one model and its training, and the presets that the seed's log names."""
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from data_tools.errors import UserError
+from data_tools.errors import UserError, nearest
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]
@@ -88,9 +87,7 @@ class Config:
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known settings are {', '.join(names)}"
-                raise UserError(f"unknown setting {name!r}: {hint}")
+                raise UserError(f"unknown setting {name!r}: {nearest(name, names, 'known settings are')}")
         return cls(**values)
 
 
@@ -122,6 +119,9 @@ PRESETS: dict[str, Config] = {
 }
 """The log's models by name, in the log's own way of training."""
 
+MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropout")
+"""The settings that tell one preset from another; how it is trained is not among them."""
+
 BATCHINGS: dict[Batching, dict[str, Any]] = {
     "boxes": {
         "dropout_of": "units",
@@ -148,6 +148,11 @@ The boxes of a photo are alike, so its steps are few for the work they cost, and
 for. They share their dropout in any case, so whole channels are dropped and their work is saved. Flips keep the few
 photos from being learnt by heart; clipping and decay keep one odd photo from spoiling the rest.
 """
+
+
+def like(config: Config, preset: str) -> Config:
+    """Return a configuration with a preset's model, trained as before."""
+    return replace(config, **{name: getattr(PRESETS[preset], name) for name in MODEL})
 
 
 def batched(config: Config, batching: Batching) -> Config:

@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, UserError
-from model.config import PRESETS, Config
+from model.config import PRESETS, Config, like
 from results.replicates import config_key, replicated, shown_estimate
 from results.run import Run
 from results.statistics import SURE, Estimate, difference, mean
-from results.trials import Row, shown
+from results.trials import Row, shown, trial_of
 
 PAIRS = 3
 """Pairs of trials from which on they are used: fewer say too little."""
@@ -152,11 +152,13 @@ def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: 
 def _curve(trainings: Sequence[Measured], name: str) -> list[Effect]:
     ordered = sorted((one for one in trainings if one.point[name] is not None), key=lambda one: one.point[name])
     values = [training.point[name] for training in ordered]
-    count = len(set(values)) if len(set(values)) <= BINS else max(1, min(BINS, len(ordered) // 3))
-    # Equal shares, save that equal values stay together.
-    places = [values.index(value) * count // len(values) for value in values]
-    if len(set(values)) == count:
-        places = [sorted(set(values)).index(value) for value in values]
+    different = sorted(set(values))
+    if len(different) <= BINS:
+        places = [different.index(value) for value in values]
+    else:
+        # Equal shares, save that equal values stay together.
+        count = max(1, min(BINS, len(ordered) // 3))
+        places = [values.index(value) * count // len(values) for value in values]
     found = []
     for place in dict.fromkeys(places):
         part = [training for training, its in zip(ordered, places, strict=True) if its == place]
@@ -220,13 +222,11 @@ def config_of(run: Run, name: str) -> Config:
         NoTrialError: there is no trial of that number.
     """
     if name in PRESETS:
-        model = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropout")
-        return replace(Config.of(run.manifest["base"]), **{field: getattr(PRESETS[name], field) for field in model})
+        return like(Config.of(run.manifest["base"]), name)
     if not name.isdigit():
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
-    for trial in run.study().get_trials(deepcopy=False):
-        if trial.number == int(name):
-            return Config.of(trial.user_attrs["config"])
+    if trial := trial_of(run.study(), int(name)):
+        return Config.of(trial.user_attrs["config"])
     raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `huetune trials {run.name}`")
 
 

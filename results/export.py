@@ -13,7 +13,7 @@ from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.replicates import config_key, replicated
 from results.run import STORAGE, Run, find_run
-from results.trials import Row, best_epoch, rows, winner
+from results.trials import Row, best_epoch, rows, trial_of, winner
 
 
 def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
@@ -40,7 +40,8 @@ def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
             f"run {run.name!r} has no complete trial among its {len(table)}; see them with `huetune trials {run.name}`"
         )
     objective = by or study.user_attrs["objective"]
-    trial = next(trial for trial in study.get_trials(deepcopy=False) if trial.number == row["trial"])
+    trial = trial_of(study, row["trial"])
+    assert trial
     group = replicated(replicates).get(config_key(trial.user_attrs["config"]))
     trainings = [trial, *(again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE)]
     epochs = [epoch for training in trainings if (epoch := best_epoch(training, study.user_attrs["objective"]))]
@@ -71,9 +72,9 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     Raises:
         NoTrialError: there is no such trial, or it has finished no epoch.
     """
-    for trial in study.get_trials(deepcopy=False):
-        if trial.number == number and (figures := best_epoch(trial, study.user_attrs["objective"])):
-            return run.folder / figures["checkpoint"]
+    trial = trial_of(study, number)
+    if trial and (figures := best_epoch(trial, study.user_attrs["objective"])):
+        return run.folder / figures["checkpoint"]
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import csv
-import difflib
 import io
 import json
 import operator
@@ -16,7 +15,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from data_tools.errors import UserError
+from data_tools.errors import UserError, nearest
 from model.score import OBJECTIVES, better
 from results.replicates import config_key, places, replicated
 from results.run import Run
@@ -47,6 +46,11 @@ def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
         if better(objective, figures[objective], best[objective] if best else None):
             best = figures
     return best
+
+
+def trial_of(study: optuna.Study, number: int) -> FrozenTrial | None:
+    """Return the trial of a number; None where there is none."""
+    return next((trial for trial in study.get_trials(deepcopy=False) if trial.number == number), None)
 
 
 def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
@@ -212,9 +216,7 @@ def choose(table: list[Row], columns: Sequence[str]) -> list[Row]:
 
 def _check_column(column: str, columns: Row) -> None:
     if column not in columns:
-        near = difflib.get_close_matches(column, list(columns), 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the columns are {', '.join(columns)}"
-        raise UserError(f"no column {column!r}: {hint}")
+        raise UserError(f"no column {column!r}: {nearest(column, columns, 'the columns are')}")
 
 
 def winner(table: list[Row]) -> Row | None:

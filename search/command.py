@@ -340,10 +340,10 @@ def rerun(run: str, trial: int, storage: Path) -> int:
     Example: huetune rerun roses 4
     """
     from results.run import find_run
-    from results.trials import epochs
+    from results.trials import epochs, trial_of
 
     found = find_run(run, storage)
-    recorded = next((one for one in found.study().get_trials(deepcopy=False) if one.number == trial), None)
+    recorded = trial_of(found.study(), trial)
     lines = epochs(recorded) if recorded else []
     if recorded is None or not lines:
         raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")

@@ -146,7 +146,7 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
         with search.cluster.started():
             with display:
                 search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
-            finished = searcher.ended == searcher.trials and not searcher.interrupted
+            finished = searcher.finished
             if finished and not quiet and searcher.ended < search.trials:
                 console.print(f"the search ended: {searcher.ended_by}", markup=False, highlight=False, soft_wrap=True)
             if finished and search.confirm:

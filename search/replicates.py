@@ -75,9 +75,7 @@ def replicate(
         for number in range(seeds)
         for name, config in configs.items()
     ]
-    # Of two names for one configuration, a preset and its trial say, one is trained.
-    left = {(_key(job.config), job.seed): job for job in reversed(jobs)}
-    jobs = [job for job in jobs if (key := (_key(job.config), job.seed)) not in done and left[key] is job]
+    jobs = [job for job in jobs if (config_key(asdict(job.config)), job.seed) not in done]
     if not jobs:
         return True
     display = Display(console, len(jobs), quiet, what="replicates")
@@ -92,14 +90,11 @@ def replicate(
         objectives=[manifest["search"]["objectives"][0]],
         listener=display,
     )
+    # Of two names for one configuration, a preset and its trial say, one is trained.
     searcher.enqueue(jobs)
     with cluster.started(), display:
         cluster.train(searcher, "none", parts, run.folder, REPLICATES)
-    return searcher.ended == len(jobs) and not searcher.interrupted
-
-
-def _key(config: Config) -> str:
-    return config_key(asdict(config))
+    return searcher.finished
 
 
 def _open(run: Run) -> optuna.Study:

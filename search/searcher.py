@@ -231,13 +231,17 @@ class StudySearcher(Searcher):
         """How many trials have ended, one way or another."""
         return sum(self.states.values()) - self.states["running"]
 
-    def fail_live(self, reason: str) -> int:
-        """End whatever still runs as failed, and return how many trials that were."""
+    @property
+    def finished(self) -> bool:
+        """Whether all that was to be trained came to its own end."""
+        return self.ended == self.trials and not self.interrupted
+
+    def fail_live(self, reason: str) -> None:
+        """End whatever still runs as failed."""
         live = list(self.live)
         self.interrupted = bool(live)
         for trial_id in live:
             self.fail(trial_id, reason)
-        return len(live)
 
     def _end(self, trial_id: str, state: TrialState) -> None:
         trial = self.live.pop(trial_id)

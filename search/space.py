@@ -1,11 +1,10 @@
 """What a search may vary: one mapping from the name of a setting to its domain."""
 
-import difflib
 import itertools
 import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from data_tools.errors import UserError
-from model.config import PRESETS, Config
+from data_tools.errors import UserError, nearest
+from model.config import Config, like
 
-MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropout")
-"""The settings that tell one preset from another."""
 GRID_POINTS = 5
 """Values that a grid search takes of a range, a float's with a step excepted."""
 MOST_POINTS = 20_000
@@ -68,12 +65,9 @@ class Space:
 
         Only what the model is must agree; how it is trained (batching, rates) stays the search's own.
         """
-        model = {name: getattr(PRESETS[preset], name) for name in MODEL}
-        if any(getattr(self.base, name) != value for name, value in model.items() if name not in self.domains):
-            return None
-        config = replace(self.base, **model)
+        config = like(self.base, preset)
         point = self.active({name: getattr(config, name) for name in self.domains})
-        # What a condition rules out keeps its value of the base, which may not be the preset's.
+        # What is not searched, or ruled out by a condition, keeps its value of the base, which may not be the preset's.
         if self.config(point) != config:
             return None
         return point if all(_holds(self.domains[name], value) for name, value in point.items()) else None
@@ -233,12 +227,12 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
         if name == "batching":
             raise SpaceError(name, "batching: is chosen with --batching, for it brings its own rates and batch size")
         if name not in names:
-            raise SpaceError(name, f"unknown setting {name!r}: {_nearest(name, names)}")
+            raise SpaceError(name, f"unknown setting {name!r}: {nearest(name, names)}")
         if not isinstance(entry, Mapping):
             raise SpaceError(name, f"{name}: must be a table such as [{name}] with low and high, choices, or value")
         for key in entry:
             if key not in KEYS:
-                raise SpaceError(name, f"{name}: unknown key {key!r}: {_nearest(key, KEYS)}", key)
+                raise SpaceError(name, f"{name}: unknown key {key!r}: {nearest(key, KEYS)}", key)
         if set(entry) == {"value"}:
             fixed[name] = entry["value"]
         else:
@@ -266,11 +260,6 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
 KEYS = ("low", "high", "log", "step", "choices", "value", "where")
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-
-
 def _condition(
     name: str, condition: Any, domains: Mapping[str, BaseDistribution], conditions: Mapping[str, Any]
 ) -> dict[str, tuple[Any, ...]]:
@@ -283,7 +272,7 @@ def _condition(
     checked: dict[str, tuple[Any, ...]] = {}
     for other, wanted in condition.items():
         if other not in domains:
-            hint = _nearest(other, [known for known in domains if known != name])
+            hint = nearest(other, [known for known in domains if known != name])
             raise SpaceError(name, f"{name}: where names {other!r}, which is not searched: {hint}", "where")
         if other == name or other in conditions:
             raise SpaceError(name, f"{name}: where must name a setting that is always searched, got {other!r}", "where")
@@ -295,6 +284,7 @@ def _condition(
 
 
 def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
+    kind = next(field.type for field in fields(Config) if field.name == name)
     if set(entry) == {"choices"}:
         choices = entry["choices"]
         if not isinstance(choices, list) or not choices:
@@ -307,8 +297,7 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
             )
         if len({(type(choice), choice) for choice in choices}) < len(choices):
             raise SpaceError(name, f"{name}: choices must differ, received {choices!r}", "choices")
-        decimal = next(field.type for field in fields(Config) if field.name == name) is float
-        floats = decimal and not any(isinstance(choice, (str, bool)) for choice in choices)
+        floats = kind is float and not any(isinstance(choice, (str, bool)) for choice in choices)
         # 4 and 4.0 are one weight: a preset's and a file's must not be two points.
         return CategoricalDistribution([float(choice) for choice in choices] if floats else choices)
     if not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"}:
@@ -322,7 +311,7 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
         raise SpaceError(name, f"{name}: log must be true or false, received {log!r}", "log")
     if not low < high or not all(map(math.isfinite, numbers)):
         raise SpaceError(name, f"{name}: low must be below high, received {low!r} and {high!r}", "low")
-    whole = next(field.type for field in fields(Config) if field.name == name) is int
+    whole = kind is int
     if whole and any(number != int(number) for number in numbers):
         raise SpaceError(name, f"{name}: takes whole numbers, received {dict(entry)!r}", "low")
     try:

@@ -270,7 +270,7 @@ class _OptunaAlone(Searcher):
         return self.live[trial_id].params
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self.live[trial_id].report(result[BEST], result["epoch"])
+        """Nothing: the pruner has reported it, to decide."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         assert result
