@@ -24,9 +24,13 @@ class PhotoError(UserError):
 
 
 class StorageError(UserError):
-    """A run, a study or a folder that is missing, taken or out of reach: 4."""
+    """A run, a study, a folder or a cluster that is missing, taken or out of reach: 4."""
 
     exit_code = 4
+
+
+class ClusterLostError(StorageError):
+    """Ray died under a search: 4."""
 
 
 class NoTrialError(UserError):
@@ -39,3 +43,16 @@ class CheckpointError(UserError):
     """A model on disk that is damaged, newer than this program, or not a model at all: 6."""
 
     exit_code = 6
+
+
+class Interrupted(KeyboardInterrupt):  # as the class that it is one of
+    """Ctrl-C or SIGTERM: 128 and the signal's number, as from a shell.
+
+    Args:
+        number: of the signal.
+        remedy: how to go on.
+    """
+
+    def __init__(self, number: int, remedy: str = ""):
+        super().__init__(f"interrupted{remedy and '; '}{remedy}")
+        self.number, self.exit_code = number, 128 + number

@@ -1,8 +1,17 @@
-"""Folders that are written to."""
+"""Folders that are written to: whole or not at all, and so that damage shows."""
 
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from data_tools.errors import StorageError
+from data_tools.errors import CheckpointError, StorageError
+
+SUMS = "SHA256SUMS"
+"""Written last. `sha256sum --check SHA256SUMS` in the folder says the same as `check_sums`."""
 
 
 def require_empty(folder: Path) -> None:
@@ -13,3 +22,89 @@ def require_empty(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{str(folder)!r}: is not empty; choose a new folder")
+
+
+@contextlib.contextmanager
+def sealed(folder: Path) -> Iterator[Path]:
+    """Yield a draft to fill; then it becomes the folder, with the sum of each of its files.
+
+    All is flushed to the disk before the draft is renamed: whoever finds the folder finds all of it, even after the
+    power failed.
+
+    Args:
+        folder: made here, its parents too; an older one there is replaced.
+
+    Raises:
+        OSError: the disk would not take it; nothing is left of the draft.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield draft
+        files = sorted(path for path in draft.iterdir() if path.name != SUMS)
+        (draft / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+        for path in (*files, draft / SUMS, draft):
+            flush(path)
+        draft.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    flush(folder.parent)
+
+
+def check_sums(folder: Path) -> None:
+    """Make sure that a folder is as it was sealed.
+
+    Raises:
+        CheckpointError: a file is missing, is another, or was never sealed.
+    """
+    try:
+        lines = (folder / SUMS).read_text().splitlines()
+        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+        files = {path.name for path in folder.iterdir()} - {SUMS}
+        if files != set(sums):
+            raise CheckpointError(f"{str(folder)!r}: holds other files than its {SUMS} says")
+        damaged = [name for name in sums if sum_of(folder / name) != sums[name]]
+    except FileNotFoundError:
+        raise CheckpointError(f"{str(folder)!r}: has no {SUMS}, so nobody knows whether it is whole") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(folder)!r}: cannot be read ({error})") from None
+    if damaged:
+        raise CheckpointError(f"{str(folder / damaged[0])!r}: damaged, its sha256 is not that of {SUMS}")
+
+
+def sum_of(path: Path) -> str:
+    """Return a file's sha256, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and flush it to the disk.
+
+    Raises:
+        OSError: the disk would not take it; what was there before is still there.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        draft.chmod(0o644)
+        flush(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Have the disk take a file, or the names in a folder, before anything else is done."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

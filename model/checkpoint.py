@@ -1,10 +1,7 @@
 """A trained model on disk: weights, and all that is needed to build it, judge it and trust it."""
 
 import json
-import os
 import platform
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_tools.errors import CheckpointError
+from data_tools.folder import check_sums, sealed
 from model.config import Config
 
 if TYPE_CHECKING:
@@ -23,7 +21,8 @@ if TYPE_CHECKING:
 
     from model.colorizer import Colorizer
 
-SCHEMA = 1
+SCHEMA = 2
+"""1 had no sums."""
 SETTINGS = "settings.json"
 WEIGHTS = "weights.npz"
 PARTS = ("huetune", "tensorflow", "keras", "numpy", "pillow")
@@ -60,8 +59,6 @@ def part_versions() -> dict[str, str]:
 def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
     """Write a checkpoint, whole or not at all.
 
-    It is written beside its place, flushed to the disk and only then renamed: whoever finds the folder can load it.
-
     Args:
         folder: made here, its parents too; an older checkpoint there is replaced.
         checkpoint: what goes beside the weights.
@@ -70,29 +67,9 @@ def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
     Raises:
         OSError: the disk would not take it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with sealed(folder) as draft:
         np.savez(draft / WEIGHTS, **{weight.path: weight.numpy() for weight in vae.trainable_weights})
         (draft / SETTINGS).write_text(json.dumps({"schema": SCHEMA, **asdict(checkpoint)}, indent=2) + "\n")
-        for path in (draft / WEIGHTS, draft / SETTINGS, draft):
-            _flush(path)
-        draft.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.rename(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -105,8 +82,10 @@ def read(folder: Path) -> Checkpoint:
     try:
         record = json.loads(path.read_text())
         schema = record.pop("schema")
-        if schema != SCHEMA:
+        if schema not in (1, SCHEMA):
             raise CheckpointError(f"{str(folder)!r}: schema {schema!r}, this huetune reads {SCHEMA}; use a newer one")
+        if schema > 1:
+            check_sums(folder)
         config = Config.of(record.pop("config"))
         mean_chroma = tuple(float(value) for value in record.pop("mean_chroma"))
         return Checkpoint(config=config, mean_chroma=mean_chroma, **record)

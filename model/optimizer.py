@@ -77,6 +77,11 @@ class Optimizer:
         self._clip.assign(clip)
         self.show()
 
+    @property
+    def state(self) -> list[tf.Variable]:
+        """All that a step changes."""
+        return [*self.weights, *self._means, self._square, self.steps]
+
     def unpack(self):
         """Return the weights as tensors, one a variable, and those of all convolutions' kernels end to end."""
         adams, muons = self._sizes

@@ -1,7 +1,8 @@
 """Training a model, epoch by epoch."""
 
+import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -103,6 +104,34 @@ class Trainer:
         seconds = {"train_seconds": trained - begun, "seconds": time.perf_counter() - begun}
         return {"epoch": self.epochs, "boxes": boxes, **seconds, **figures}
 
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """All that has changed since `start`, to go on from later: see `go_on`."""
+        order = json.dumps({"order": self._order.bit_generator.state, "epochs": self.epochs})
+        arrays = {f"optimizer-{place}": variable.numpy() for place, variable in enumerate(self._step.changing)}
+        return {**arrays, "counters": np.array(order)}
+
+    def go_on(self, config: Config, seed: int, state: Mapping[str, np.ndarray]) -> None:
+        """Take up a model where its training was left: what follows is the same to the last bit.
+
+        Args:
+            config: its settings.
+            seed: that it was started with.
+            state: as another trainer of the same photos had it.
+
+        Raises:
+            ValueError: it is the state of something else.
+        """
+        self.start(config, seed)
+        counters = json.loads(str(state["counters"]))
+        if len(state) != len(self._step.changing) + 1:
+            raise ValueError(f"a state of {len(state)} arrays, not of {len(self._step.changing) + 1}")
+        for place, variable in enumerate(self._step.changing):
+            variable.assign(state[f"optimizer-{place}"])
+        self._step.show()
+        self._order.bit_generator.state = counters["order"]
+        self.epochs = counters["epochs"]
+
     def draw(self) -> np.ndarray:
         """Return the model's chroma maps of the validation photos: float32 [n, samples, 14, 14, 2]."""
         return self._step.colorizer.draw(self.validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
@@ -177,6 +206,11 @@ class _Step:
         self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip)
         self._seed.assign(int(rng.integers(2**31)))
         self._mse_weight.assign(config.mse_weight)
+
+    @property
+    def changing(self) -> list[tf.Variable]:
+        """What a step changes; all else follows from the configuration and the seed."""
+        return self._optimizer.state
 
     @property
     def finite(self) -> bool:

@@ -2,12 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from data_tools.command import read_photos
 from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, stdout, words
-from data_tools.errors import StorageError
+from data_tools.errors import PhotoError, StorageError
 from data_tools.source import Source
 
 by_option = click.option("--by", help="Of several objectives, the one that decides.")
@@ -234,4 +235,69 @@ def effects(run: str, storage: Path, form: str) -> None:
         say(f"importance (Optuna's, from {count} complete trials; pruned ones do not count): {shares or 'not known'}")
 
 
-VERBS = (list_, trials, best, evaluate, colorize, presets, effects)
+@click.command()
+@click.argument("run")
+@storage_option
+@click.option("--quick", is_flag=True, help="Do not score the best model again.")
+def verify(run: str, storage: Path, quick: bool) -> int:
+    """Hold a run to all that a search promises: nothing lost, nothing twice, nothing damaged.
+
+    Example: huetune verify roses
+    """
+    from results.lock import holder
+    from results.run import find_run
+    from results.verification import violations
+
+    found = find_run(run, storage)
+    if by := holder(found.folder):
+        say(f"run {found.name!r} is in the hands of {by}: what runs is not judged")
+    validation = None if quick else photos_of(found, quiet=False).validation
+    if not quick:
+        import_tensorflow()
+    lines = list(violations(found, validation))
+    for line in lines:
+        say(line, "red")
+    ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
+    if lines:
+        say(f"run {found.name!r}: {len(lines)} violations")
+        return 1
+    say(f"run {found.name!r} is whole: {len(ended)} trials, each as it ended")
+    return 0
+
+
+def show_trials(run: Any, top: int = 10) -> None:
+    """Show the best trials of a run and who won."""
+    from results.replicates import verdict
+    from results.trials import fitted, run_rows, with_zero_line
+
+    study = run.study()
+    table = run_rows(run)
+    if table:
+        left = f", the best {top} of {len(table)}" if len(table) > top else ""
+        stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout))
+    if line := verdict(study, run.replicates()):
+        say(line)
+
+
+def photos_of(run: Any, quiet: bool) -> Any:
+    """The photos that a run was searched with, split as there.
+
+    Raises:
+        PhotoError: they are others now.
+        StorageError: the run does not say which.
+    """
+    from data_tools.split import split
+
+    if run.manifest["schema"] < 2:
+        raise StorageError(
+            f"run {run.name!r} is of an older huetune, which did not record how to read its photos again"
+        )
+    record = run.manifest["photos"]
+    source = Source.of(record["source"])
+    parts = split(read_photos(source, quiet=quiet), run.manifest["search"]["seed"])
+    if parts.fingerprint != record["fingerprint"]:
+        raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
+    return parts
+
+
+VERBS = (list_, trials, best, evaluate, colorize, presets, effects, verify)

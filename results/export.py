@@ -1,14 +1,13 @@
 """The best model of a run, and models that left their run."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError, UserError
-from data_tools.folder import require_empty
+from data_tools.folder import require_empty, sealed
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.replicates import config_key, replicated
@@ -89,15 +88,8 @@ def export(checkpoint: Path, folder: Path) -> None:
         StorageError: the folder holds something.
     """
     require_empty(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with sealed(folder) as draft:
         shutil.copytree(checkpoint, draft, dirs_exist_ok=True)
-        draft.chmod(0o755)
-        draft.replace(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = None) -> tuple[Path, Path]:

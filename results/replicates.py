@@ -47,12 +47,22 @@ def config_key(config: Mapping[str, Any]) -> str:
 
 
 def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
-    """Return the replicates of each configuration, by `config_key`; empty without a study of replicates."""
+    """Return the replicates of each configuration, by `config_key`; empty without a study of replicates.
+
+    Of an extended search only those with the most epochs: with others they cannot be compared.
+    """
+    trials = [trial for trial in study.get_trials(deepcopy=False) if "config" in trial.user_attrs] if study else []
+    most = max((target(trial) for trial in trials), default=0)
     groups: dict[str, list[FrozenTrial]] = {}
-    for trial in study.get_trials(deepcopy=False) if study else ():
-        if "config" in trial.user_attrs:
+    for trial in trials:
+        if target(trial) == most:
             groups.setdefault(config_key(trial.user_attrs["config"]), []).append(trial)
     return {key: _gather(trials) for key, trials in groups.items()}
+
+
+def target(trial: FrozenTrial) -> int:
+    """Return the epochs that a trial was to train; where an older huetune did not record them, those that it did."""
+    return trial.user_attrs.get("target") or trial.last_step or 0
 
 
 def _gather(trials: Sequence[FrozenTrial]) -> Replicated:

@@ -1,7 +1,9 @@
 """A run: the folder that one search writes, and the study in it."""
 
+import contextlib
 import json
 import re
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,13 @@ import optuna
 from sqlalchemy.engine import URL, make_url
 
 from data_tools.errors import StorageError, UserError
+from results.lock import holder
 
 STORAGE = Path("runs")
 STUDY = "study.db"
 MANIFEST = "manifest.json"
+TRIALS = "trials"
+"""Folder of a search's checkpoints in its run."""
 REPLICATES = "replicates"
 """Folder of the replicates' checkpoints in a run."""
 
@@ -89,6 +94,7 @@ class Run:
             path = Path(url.database or "")
             if not path.is_file():
                 raise StorageError(f"{str(path)!r}: the run has no study; was its search ever started?")
+            _roll_back(path)
             url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
         try:
             return optuna.load_study(study_name=name, storage=open_storage(url))
@@ -99,6 +105,19 @@ class Run:
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise StorageError(f"{where}: the study cannot be opened ({reason})") from None
+
+
+def _roll_back(path: Path) -> None:
+    """Undo what a process that died had half written: who only reads may not."""
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists() and holder(path.parent) is None:
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+
+
+def copy_of(path: Path) -> Path:
+    """Return where the second generation of a run's study is, as of the last trial that ended."""
+    return path.with_name(f"{path.stem}-copy{path.suffix}")
 
 
 def sqlite_url(path: Path) -> URL:

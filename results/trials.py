@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import hashlib
 import io
 import json
 import operator
@@ -27,16 +28,37 @@ STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
+    TrialState.WAITING: "waiting",
 }
 FIGURES = ("train_loss", "chroma_mse", "skill", "chroma_ratio")
 EPOCH = "epoch-"
 """Begins the name of the user attribute that holds the figures of one epoch."""
+DIGEST = "digest"
+"""User attribute of an ended trial: its `digest` when it ended."""
 
 
 def epochs(trial: FrozenTrial) -> list[dict[str, Any]]:
     """Return a trial's figures, an entry an epoch, in order."""
     recorded = [value for name, value in trial.user_attrs.items() if name.startswith(EPOCH)]
     return sorted(recorded, key=lambda figures: figures["epoch"])
+
+
+def curve(trial: FrozenTrial, objective: str) -> dict[int, float]:
+    """Return the best value so far after each epoch of a trial."""
+    best: float | None = None
+    values = {}
+    for figures in epochs(trial):
+        if best is None or better(objective, figures[objective], best):
+            best = figures[objective]
+        values[figures["epoch"]] = best
+    return values
+
+
+def digest(trial: FrozenTrial) -> str:
+    """Return a sha256 over all that was measured of a trial and set for it, so that no change goes unseen."""
+    attributes = {name: value for name, value in trial.user_attrs.items() if name != DIGEST}
+    content = [trial.number, trial.params, attributes, sorted(trial.intermediate_values.items())]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
@@ -46,6 +68,20 @@ def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
         if better(objective, figures[objective], best[objective] if best else None):
             best = figures
     return best
+
+
+def asked(study: optuna.Study) -> dict[str, Any]:
+    """Return what a study is to hold in the end: `trials`, their `epochs`, and those to be trained `further`."""
+    attributes = study.user_attrs
+    return attributes.get("asked") or {"trials": None, "epochs": attributes["epochs"], "further": []}
+
+
+def ended(study: optuna.Study) -> str | None:
+    """Return why a search asked for no more trials; None where it did not come so far, or was extended since."""
+    record, wanted = study.user_attrs.get("ended"), asked(study)
+    if record and all(record[name] == wanted[name] for name in ("trials", "epochs")):
+        return record["by"]
+    return None
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial | None:
@@ -78,9 +114,6 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else None
     table = []
     for trial in study.get_trials(deepcopy=False):
-        if trial.state not in STATES:
-            # Waiting: for a moment, between being enqueued and being asked for.
-            continue
         best = best_epoch(trial, objective) or {}
         trained = epochs(trial)
         attributes = trial.user_attrs

@@ -5,7 +5,10 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Callable, Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +21,26 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # Tune's newer output prints a table for each failed trial, however quiet it is told to be.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Signals are search.interruption's.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# How far ahead Tune asks; the searcher itself knows how many may run.
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from data_tools.errors import UserError
+from data_tools.errors import ClusterLostError, UserError
 from data_tools.split import Split
-from search.searcher import Deaths, StudySearcher
+from search import interruption
+from search.events import Events, Left
+from search.schedulers import SCHEDULERS
+from search.searcher import StudySearcher
 from search.trial import BEST, Trial
+
+BEAT = 2.0
+"""Seconds between two looks at whether Ray is still there."""
+MISSES = {"head": 10, "node": 3}
+"""Looks in a row that find nobody, after which it counts as gone. A head may be started again in its place."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,7 @@ class Cluster:
         cpus_per_trial: of Ray, above 0; also TensorFlow's threads, rounded down, at least 1.
         gpus_per_trial: of Ray, 0 or more; 0.5 lets two trials share one.
         address: of a running Ray cluster; None starts Ray on this machine, unless RAY_ADDRESS names one.
+        trial_timeout: seconds that an epoch may take before its worker counts as hung and is replaced; None for ever.
 
     Raises:
         UserError: a value outside of these, or an address where nobody listens.
@@ -45,6 +60,7 @@ class Cluster:
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     address: str | None = None
+    trial_timeout: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.cpus_per_trial < math.inf:
@@ -77,13 +93,19 @@ class Cluster:
             yield
             return
         _start_ray(self.address)
+        interruption.install()
         try:
             yield
-        finally:
+        except ClusterLostError:
+            # Nobody is there to say goodbye to, and Ray would wait for an answer.
+            raise
+        except BaseException:
             ray.shutdown()
+            raise
+        ray.shutdown()
 
     def train(self, searcher: StudySearcher, scheduler: str, parts: Split, run: Path, folder: str) -> None:
-        """Train what a searcher asks for until it asks no more, or to Ctrl-C; in the context of `started`.
+        """Train what a searcher asks for until it asks no more; in the context of `started`.
 
         Args:
             searcher: is told all that becomes of it.
@@ -94,56 +116,123 @@ class Cluster:
 
         Raises:
             UserError: Ray has no room for a trial.
+            Interrupted: Ctrl-C or SIGTERM.
+            StorageError: what must be written cannot be.
+            ClusterLostError: Ray is gone.
         """
         resources = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
-        at_once = slots(self.cpus_per_trial, self.gpus_per_trial, ray.cluster_resources())
+        searcher.slots = _Room(self)
         # Through the object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
-            Trial, split=parts, threads=self.threads, run=str(run), folder=folder, objective=searcher.objective
+            Trial,
+            split=parts,
+            threads=self.threads,
+            run=str(run),
+            folder=folder,
+            objective=searcher.objective,
+            timeout=self.trial_timeout,
         )
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, resources),
-            tune_config=tune.TuneConfig(
-                metric=BEST,
-                mode=searcher.mode,
-                search_alg=searcher,
-                scheduler=SCHEDULERS[scheduler](searcher.epochs),
-                num_samples=-1,
-                # It also bounds how many configurations are drawn ahead, before their forerunners taught the sampler.
-                max_concurrent_trials=at_once,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: f"{trial.config['number']:04}",
-            ),
-            run_config=tune.RunConfig(
-                name=f"tune-{folder}",
-                storage_path=str(run),
-                verbose=0,
-                callbacks=[Deaths(searcher)],
-                # Trials keep their best epoch themselves; Tune would keep the last.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )
+        stops = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        reason = "interrupted"
-        try:
-            tuner.fit()
-        except Exception as error:
-            reason = f"the search ended: {error}"
-            raise
-        finally:
-            searcher.fail_live(reason)
+        # The study is what a search goes on from. What Tune writes down is of no use to anyone.
+        with tempfile.TemporaryDirectory(prefix="huetune-tune-") as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(trainable, resources),
+                tune_config=tune.TuneConfig(
+                    metric=BEST,
+                    mode=searcher.mode,
+                    search_alg=searcher,
+                    scheduler=stops,
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: f"{trial.config['number']:04}",
+                ),
+                run_config=tune.RunConfig(
+                    name=folder,
+                    storage_path=scratch,
+                    verbose=0,
+                    # A dead worker's trial goes on with another, as often as it gets on: see Events.
+                    failure_config=tune.FailureConfig(max_failures=-1),
+                    callbacks=[Events(searcher, stops, self.trial_timeout)],
+                    # Trials keep their best epoch themselves; Tune would keep the last.
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            )
+            try:
+                with _heart(searcher), interruption.told(lambda signal: setattr(searcher, "stopping", signal)):
+                    tuner.fit()
+            except Left:
+                pass
+            finally:
+                searcher.leave()
+        if searcher.stopping:
+            raise searcher.stopping
+
+
+class _Room:
+    """How many trials there is room for: a cluster grows and shrinks."""
+
+    def __init__(self, cluster: Cluster):
+        self._cluster, self._looked = cluster, time.monotonic()
+        self._slots = slots(cluster.cpus_per_trial, cluster.gpus_per_trial, ray.cluster_resources())
+
+    def __call__(self) -> int:
+        if time.monotonic() - self._looked > BEAT:
+            self._looked = time.monotonic()
+            # With no room at all, those that run have lost theirs: they wait for it, and no others are begun.
+            with contextlib.suppress(UserError):
+                self._slots = slots(self._cluster.cpus_per_trial, self._cluster.gpus_per_trial, ray.cluster_resources())
+        return self._slots
+
+
+@contextlib.contextmanager
+def _heart(searcher: StudySearcher) -> Iterator[None]:
+    """Notice when Ray dies: after a minute of silence it would end this process without a word."""
+    own = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == own)
+    addresses = {
+        "head": ray.get_runtime_context().gcs_address,
+        "node": f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}",
+    }
+    over = threading.Event()
+
+    def beat() -> None:
+        missed = dict.fromkeys(addresses, 0)
+        while not over.wait(BEAT):
+            for part, address in addresses.items():
+                missed[part] = 0 if reachable(address) is None else missed[part] + 1
+                if missed[part] >= MISSES[part] and not searcher.stopping:
+                    searcher.stopping = ClusterLostError(f"Ray's {part} at {address} does not answer any more")
+                    if not over.wait(10 * BEAT):
+                        # Tune waits for it, too. All is on disk but that the running trials wait.
+                        os.write(2, f"huetune: {searcher.stopping}\n".encode())
+                        os._exit(ClusterLostError.exit_code)
+                    return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _check_reachable(address: str) -> None:
     """Say at once what Ray would say only after minutes of trying: nobody listens at an address."""
-    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if reason := reachable(address.rpartition("://")[2]):
+        raise UserError(f"--address {address!r}: cannot be reached ({reason}); is a Ray head running there?")
+
+
+def reachable(address: str, patience: float = 10.0) -> str | None:
+    """Return why nobody answers at host:port; None where somebody does, or where it is no such address."""
+    host, _, port = address.rpartition(":")
     if not port.isdigit():
-        return
+        return None
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
     except OSError as error:
-        reason = error.strerror or "no answer within 10 s"
-        raise UserError(f"--address {address!r}: cannot be reached ({reason}); is a Ray head running there?") from None
+        return error.strerror or f"no answer within {patience:g} s"
+    return None
 
 
 def _start_ray(address: str | None) -> None:
@@ -174,40 +263,3 @@ def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, flo
             f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}"
         )
     return count
-
-
-def _grace(epochs: int) -> int:
-    # In its first epoch a model mostly shrinks its kernels. Among the good structures of the recorded table the order
-    # after one epoch has a rank correlation of 0.49 with the truth, and of 0.91 after two.
-    return max(1, epochs // 4)
-
-
-def _asha(epochs: int) -> TrialScheduler:
-    return ASHAScheduler(time_attr="epoch", max_t=epochs, grace_period=_grace(epochs), reduction_factor=3)
-
-
-def _hyperband(epochs: int) -> TrialScheduler:
-    # Hyperband's brackets, each with a grace three times as long as the one before, without its pauses: a trial that
-    # waits for its bracket to fill would hold a place that another could train in.
-    brackets = max(1, round(math.log(epochs / _grace(epochs), 3)) + 1)
-    return ASHAScheduler(
-        time_attr="epoch", max_t=epochs, grace_period=_grace(epochs), reduction_factor=3, brackets=brackets
-    )
-
-
-def _median(epochs: int) -> TrialScheduler:
-    # Tune would have trials pause until there are enough to compare; here a trial that waits would only hold its place.
-    return MedianStoppingRule(
-        time_attr="epoch",
-        grace_period=_grace(epochs),
-        min_samples_required=3,
-        min_time_slice=math.inf,  # type: ignore[arg-type]  # its first pause comes after an infinite time
-    )
-
-
-SCHEDULERS: dict[str, Callable[[int], TrialScheduler]] = {
-    "asha": _asha,
-    "hyperband": _hyperband,
-    "median": _median,
-    "none": lambda epochs: FIFOScheduler(),
-}

@@ -16,17 +16,20 @@ import click
 
 from data_tools.command import data, photo_options, read_photos
 from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, shared, stderr, stdout, words
-from data_tools.errors import NoTrialError, PhotoError, StorageError, UserError
+from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError
 from data_tools.source import Source
 from model.command import train
 from results import command as results
-from results.command import storage_option
+from results.command import photos_of, show_trials, storage_option
+from search import confirmation, interruption
+from search.confirmation import address_option, quiet_option
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def main() -> None:
     """Run the command, and end with the exit code that says what happened."""
+    interruption.install()
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
@@ -34,6 +37,13 @@ def main() -> None:
         code = error.exit_code
     except UserError as error:
         say(f"huetune: {error}", "red", stderr)
+        code = error.exit_code
+        if isinstance(error, ClusterLostError):
+            # At exit Ray would wait for an answer.
+            stdout.file.flush()
+            os._exit(code)
+    except Interrupted as error:
+        say(f"huetune: {error}", console=stderr)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("huetune: interrupted", console=stderr)
@@ -54,10 +64,8 @@ def cli() -> None:
     """Find the VAE that colorizes your photos best, and how sure that is."""
 
 
-for read_verb in results.VERBS:
-    cli.add_command(read_verb)
-cli.add_command(train)
-cli.add_command(data)
+for verb in (*results.VERBS, train, data, *confirmation.VERBS):
+    cli.add_command(verb)
 
 
 class _Duration(click.ParamType):
@@ -88,13 +96,16 @@ class _Confirm(click.ParamType):
 
 DURATION, CONFIRM = _Duration(), _Confirm()
 
-address_option = click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]")
 cluster_options = shared(
     click.option("--cpus-per-trial", type=float, default=1.0, show_default=True),
     click.option("--gpus-per-trial", type=float, default=0.0, show_default=True),
+    click.option(
+        "--trial-timeout",
+        type=DURATION,
+        help="Replace a worker that needs longer for an epoch, as in 10m.",
+    ),
     address_option,
 )
-quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 
 
 @cli.command()
@@ -152,6 +163,7 @@ def search(
     confirm: tuple[int, int] | str | None,
     cpus_per_trial: float,
     gpus_per_trial: float,
+    trial_timeout: float | None,
     address: str | None,
     **asked: Any,
 ) -> int:
@@ -181,7 +193,7 @@ def search(
     wanted = Search(
         name=name,
         space=chosen,
-        cluster=Cluster(cpus_per_trial, gpus_per_trial, address),
+        cluster=Cluster(cpus_per_trial, gpus_per_trial, address, trial_timeout),
         warm_start=presets,
         trials=trials,
         objectives=objectives,
@@ -197,17 +209,79 @@ def search(
     if not quiet:
         counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
         say(f"{len(read)} photos from {source}: {counts}")
-    run, finished = launch(wanted, parts, stdout, source=source, quiet=quiet)
+    return _finish(launch(wanted, parts, stdout, source=source, quiet=quiet), parts.test, truth, quiet)
 
+
+@cli.command()
+@click.argument("run")
+@storage_option
+@address_option
+@quiet_option
+def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
+    """Go on with a search from wherever it was left, however it ended.
+
+    What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
+    """
+    from results.run import find_run
+    from search import launch
+
+    found = find_run(run, storage)
+    search = launch.recalled(found, address)
+    parts = photos_of(found, quiet)
+    truth = Source.of(found.manifest["photos"]["source"]).colours(parts.test, partial(bar, quiet=quiet))
+    if launch.resume(found, search, parts, stdout, quiet=quiet) or not (found.folder / "evaluation").is_dir():
+        return _finish(found, parts.test, truth, quiet)
+    say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
+    return 0
+
+
+@cli.command()
+@click.argument("run")
+@storage_option
+@click.option("--trials", type=click.IntRange(0), default=0, help="How many more.")
+@click.option("--epochs", type=click.IntRange(1), help="Of a complete trial from now on.")
+@click.option("--time-budget", type=DURATION, help="Start no more trials after so much more time.")
+@address_option
+@quiet_option
+def extend(
+    run: str,
+    storage: Path,
+    trials: int,
+    epochs: int | None,
+    time_budget: float | None,
+    address: str | None,
+    quiet: bool,
+) -> int:
+    """Go on with a search that ended: more trials, more epochs, or both.
+
+    Example: huetune extend roses --trials 20 --epochs 10
+    """
+    from results.run import find_run
+    from search import launch
+
+    found = find_run(run, storage)
+    search = launch.recalled(found, address)
+    if not trials and (epochs is None or epochs == search.epochs):
+        raise UserError("extend: by what? say --trials, --epochs or both")
+    if epochs is not None and epochs < search.epochs:
+        raise UserError(f"epochs must be {search.epochs} or more, which this search had, received {epochs!r}")
+    parts = photos_of(found, quiet)
+    truth = Source.of(found.manifest["photos"]["source"]).colours(parts.test, partial(bar, quiet=quiet))
+    launch.extend(found, search, parts, stdout, trials, epochs or search.epochs, time_budget, quiet=quiet)
+    return _finish(found, parts.test, truth, quiet)
+
+
+def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:
+    """What a search ends with: the test photos, the table, and what to do next."""
     from results.trials import run_rows, winner
 
     won = winner(run_rows(run))
-    if won and len(parts.test) and finished:
-        _colorize_test_photos(run, parts.test, truth, quiet)
+    if won and len(photos):
+        _colorize_test_photos(run, photos, truth, quiet)
     if not quiet:
-        _show_trials(run)
+        show_trials(run)
         _show_next(run, bool(won))
-    return 130 if not finished else 0 if won else NoTrialError.exit_code
+    return 0 if won else NoTrialError.exit_code
 
 
 def _colorize_test_photos(run: Any, photos: Any, truth: Any, quiet: bool) -> None:
@@ -234,19 +308,6 @@ def _colorize_test_photos(run: Any, photos: Any, truth: Any, quiet: bool) -> Non
             say(f"{whose}: {objective} {shown_estimate(again)}")
 
 
-def _show_trials(run: Any, top: int = 10) -> None:
-    from results.replicates import verdict
-    from results.trials import fitted, run_rows, with_zero_line
-
-    study = run.study()
-    table = run_rows(run)
-    if table:
-        left = f", the best {top} of {len(table)}" if len(table) > top else ""
-        stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout))
-    if line := verdict(study, run.replicates()):
-        say(line)
-
-
 def _show_next(run: Any, won: bool) -> None:
     command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
     folder = os.path.relpath(run.folder)
@@ -265,140 +326,3 @@ def _show_next(run: Any, won: bool) -> None:
         "colorize {} PHOTO --out DIR",
     ):
         say(f"  {command} {verb.format(folder)}")
-
-
-@cli.command()
-@click.argument("run")
-@storage_option
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Finalists.")
-@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Fresh seeds of each.")
-@address_option
-@quiet_option
-def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, quiet: bool) -> int:
-    """Train the best trials of a run again from fresh seeds, and say who wins.
-
-    What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
-    """
-    from results.replicates import verdict
-    from results.run import find_run
-
-    found = find_run(run, storage)
-    study = found.study()
-    if len(study.directions) > 1:
-        raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
-    if not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)):
-        raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
-    parts = _photos_of(found, quiet)
-
-    from search.replicates import replicate_finalists
-
-    finished = replicate_finalists(found, parts, _cluster_of(found, address), top, seeds, stdout, quiet=quiet)
-    if not quiet:
-        _show_trials(found)
-    elif line := verdict(study, found.replicates()):
-        say(line)
-    return 0 if finished else 130
-
-
-@cli.command()
-@click.argument("run")
-@click.argument("first")
-@click.argument("second")
-@storage_option
-@click.option("--seeds", type=click.IntRange(0), default=3, show_default=True, help="Fresh seeds of each.")
-@address_option
-@quiet_option
-def compare(run: str, first: str, second: str, storage: Path, seeds: int, address: str | None, quiet: bool) -> int:
-    """Say how two presets or trials of a run differ, in per cent with an interval.
-
-    Example: huetune compare roses model-3 model-2
-    """
-    from results.effects import comparison, config_of
-    from results.run import find_run
-
-    found = find_run(run, storage)
-    configs = {name: config_of(found, name) for name in (first, second)}
-    if seeds:
-        parts = _photos_of(found, quiet)
-
-        from search.replicates import replicate
-
-        if not replicate(found, parts, _cluster_of(found, address), configs, seeds, stdout, quiet=quiet):
-            return 130
-    for line in comparison(found, first, second):
-        say(line)
-    return 0
-
-
-@cli.command()
-@click.argument("run")
-@click.argument("trial", type=int)
-@storage_option
-def rerun(run: str, trial: int, storage: Path) -> int:
-    """Train a trial of a run again, and say whether its numbers are the same to the last bit on this machine.
-
-    Example: huetune rerun roses 4
-    """
-    from results.run import find_run
-    from results.trials import epochs, trial_of
-
-    found = find_run(run, storage)
-    recorded = trial_of(found.study(), trial)
-    lines = epochs(recorded) if recorded else []
-    if recorded is None or not lines:
-        raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")
-    parts = _photos_of(found, quiet=False)
-    import_tensorflow()
-
-    from model.command import epoch_line
-    from model.config import Config
-    from model.training import Trainer
-    from results.machine import differences
-    from search.trial import take_devices
-
-    cluster = _cluster_of(found, None)
-    take_devices(cluster.threads, (0,) if cluster.gpus_per_trial else ())
-    trainer = Trainer(parts.training, parts.validation)
-    trainer.start(Config.of(recorded.user_attrs["config"]), recorded.user_attrs["seed"])
-    others = 0
-    for line in lines:
-        figures = trainer.epoch()
-        say(epoch_line(figures, len(lines)))
-        apart = [name for name in figures if name in line and "seconds" not in name and figures[name] != line[name]]
-        for name in apart:
-            say(f"  {name} was {line[name]!r}, is {figures[name]!r}", "yellow")
-        others += bool(apart)
-    if not others:
-        say(f"trial {trial}: the same to the last bit in all its {len(lines)} epochs")
-        return 0
-    say(f"trial {trial}: {others} of {len(lines)} epochs differ", "red")
-    for difference in differences(found.manifest):
-        say(f"  {difference}")
-    return 1
-
-
-def _photos_of(run: Any, quiet: bool) -> Any:
-    """The photos that a run was searched with, split as there.
-
-    Raises:
-        PhotoError: they are others now.
-        StorageError: the run does not say which.
-    """
-    from data_tools.split import split
-
-    if run.manifest["schema"] < 2:
-        raise StorageError(
-            f"run {run.name!r} is of an older huetune, which did not record how to read its photos again"
-        )
-    record = run.manifest["photos"]
-    source = Source.of(record["source"])
-    parts = split(read_photos(source, quiet=quiet), run.manifest["search"]["seed"])
-    if parts.fingerprint != record["fingerprint"]:
-        raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
-    return parts
-
-
-def _cluster_of(run: Any, address: str | None) -> Any:
-    from search.cluster import Cluster
-
-    return Cluster(**{**run.manifest["cluster"], "address": address})

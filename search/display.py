@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
@@ -75,6 +76,10 @@ class Display:
         if event == "started":
             return line
         figures = [f"epoch {searcher.progress[trial.number]}"]
+        if event == "died":
+            return f"{line}  ({trial.user_attrs['deaths'][-1]}; another worker goes on from epoch {figures[0][6:]})"
+        if event == "warning":
+            return f"{line}  ({trial.user_attrs['notes'][-1]})"
         if error := trial.user_attrs.get("error"):
             figures.append(error)
         if searcher.best:
@@ -83,12 +88,12 @@ class Display:
         return f"{line}  ({'; '.join(figures)})"
 
 
-def described(trial: optuna.Trial) -> str:
+def described(trial: optuna.Trial | FrozenTrial) -> str:
     """Return what a trial is, in one short line: its number and parameters, or of a replicate what is repeated."""
     return named(trial) if "name" in trial.user_attrs else f"{named(trial)}, {settings(trial.params)}"
 
 
-def named(trial: optuna.Trial) -> str:
+def named(trial: optuna.Trial | FrozenTrial) -> str:
     """Return a trial's number, or of a replicate what is repeated and from which seed."""
     if name := trial.user_attrs.get("name"):
         return f"{name} again, seed {trial.user_attrs['seed']}"

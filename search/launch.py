@@ -1,36 +1,45 @@
 """The launch: everything becomes a search."""
 
+import contextlib
 import datetime
 import json
+import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass, field, fields
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
-from optuna.distributions import distribution_to_json
+from optuna.distributions import distribution_to_json, json_to_distribution
 from rich.console import Console
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from data_tools.errors import StorageError, UserError
+from data_tools.errors import Interrupted, StorageError, UserError
+from data_tools.folder import replace as replace_file
 from data_tools.source import Source
 from data_tools.split import Split
-from model.config import PRESETS
+from model.config import PRESETS, Config
 from model.score import OBJECTIVES, zero_line
+from results.lock import LOCK, held, holder
 from results.machine import code, hardware, versions
-from results.run import MANIFEST, STUDY, Run, check_name, open_storage, sqlite_url
-from search.cluster import SCHEDULERS, Cluster
+from results.run import MANIFEST, STUDY, TRIALS, Run, check_name, copy_of, open_storage, sqlite_url
+from results.trials import asked, ended, rows
+from results.verification import damage
+from search.cluster import Cluster
 from search.display import Display
-from search.replicates import replicate_finalists
+from search.record import Record
+from search.replicates import missing_finalists, replicate_finalists
 from search.sampler import SAMPLERS, Sampler
+from search.schedulers import SCHEDULERS
 from search.searcher import Budget, Job, StudySearcher, grid_jobs
 from search.space import Space
 
 SCHEMA = 2
 """Of the manifest; 1 did not say how its photos are read again."""
-TRIALS = "trials"
-"""Folder of a search's checkpoints in its run."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,8 @@ class Search:
             raise UserError(f"confirm must be 1 or more finalists with 2 or more seeds each, received {self.confirm!r}")
 
 
-def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> tuple[Run, bool]:
-    """Run a search to its end, or to Ctrl-C, and train its finalists again.
+def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:
+    """Run a search to its end, and train its finalists again.
 
     Args:
         search: what is asked.
@@ -112,83 +121,270 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
         source: where the photos are from, so that they can be read again.
         quiet: show nothing.
 
-    Returns:
-        The run, and whether all its trials ended: False after Ctrl-C.
-
     Raises:
         UserError: Ray cannot be started or reached, or has no room for a trial; the sampler cannot search such a space.
-        StorageError: the name is taken, or the study cannot be opened.
+        StorageError: the name is taken, or what must be written cannot be. If a trial had begun, `resume` goes on.
+        Interrupted: Ctrl-C or SIGTERM; likewise.
     """
     search.cluster.check()
+    # What it cannot search is said before anything is made.
+    _sampler(search)
+    with _created(search, parts, source) as (run, study):
+        _run(run, study, search, parts, console, quiet)
+    return run
+
+
+def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: bool = False) -> bool:
+    """Go on with a search from wherever it was left, and train its finalists again.
+
+    Args:
+        run: of the search.
+        search: what was asked, as `recalled` returns it.
+        parts: its photos.
+        console: where progress is shown.
+        quiet: show nothing.
+
+    Returns:
+        Whether anything was left to do.
+
+    Raises:
+        UserError, StorageError, Interrupted: see `launch`.
+    """
+    search.cluster.check()
+    with held(run.folder):
+        study = _opened(run, console)
+        if ended(study) and not (search.confirm and missing_finalists(run, *search.confirm)):
+            return False
+        _run(run, study, search, parts, console, quiet)
+    return True
+
+
+def extend(
+    run: Run,
+    search: Search,
+    parts: Split,
+    console: Console,
+    trials: int,
+    epochs: int,
+    time_budget: float | None,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Go on with a search that ended, with more trials, more epochs or both.
+
+    With more epochs, complete trials are trained further, the best ones first: each as a new trial that begins where
+    the old one ended, which stays as it was.
+
+    Args:
+        run: of the search.
+        search: what was asked, as `recalled` returns it.
+        parts: its photos.
+        console: where progress is shown.
+        trials: how many more, 0 or more.
+        epochs: of a complete trial, at least as many as before.
+        time_budget: seconds of searching after which no more are started; None for as long as it takes.
+        quiet: show nothing.
+
+    Raises:
+        UserError, StorageError, Interrupted: see `launch`.
+    """
+    search.cluster.check()
+    with held(run.folder):
+        study = _opened(run, console)
+        further = _further(study, epochs)
+        # A search that came to its end before its trials were used up is extended from there.
+        begun = len(study.get_trials(deepcopy=False)) if ended(study) else search.trials
+        spent = study.user_attrs.get("seconds", 0.0)
+        search = replace(
+            search,
+            trials=begun + trials + len(further),
+            epochs=epochs,
+            time_budget=None if time_budget is None else spent + time_budget,
+            stop_when_flat=None,
+        )
+        # From here on it is a search with such a budget that was left, and `resume` would go on with it.
+        study.set_user_attr("asked", {**_asked(search), "further": [*asked(study)["further"], *further]})
+        _run(run, study, search, parts, console, quiet)
+
+
+def recalled(run: Run, address: str | None = None) -> Search:
+    """Return what was asked of a run's search, as it stands now.
+
+    Args:
+        run: of the search.
+        address: of the Ray cluster to go on with; None for this machine or RAY_ADDRESS.
+
+    Raises:
+        StorageError: the run does not say.
+    """
+    manifest, study = run.manifest, run.study()
+    if manifest["schema"] < 2:
+        raise StorageError(f"run {run.name!r} is of an older huetune, which did not record how to go on with it")
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in manifest["search"].items()
+    }
+    space = Space(
+        {name: json_to_distribution(json.dumps(domain)) for name, domain in manifest["space"].items()},
+        Config.of(manifest["base"]),
+        {
+            name: {other: tuple(values) for other, values in where.items()}
+            for name, where in manifest["conditions"].items()
+        },
+    )
+    options |= {name: value for name, value in asked(study).items() if name in options}
+    options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
+    return Search(**options, cluster=Cluster(**{**manifest["cluster"], "address": address}))
+
+
+def _asked(search: Search) -> dict[str, Any]:
+    """What an extension may change."""
+    return {name: getattr(search, name) for name in ("trials", "epochs", "time_budget", "stop_when_flat")}
+
+
+def _sampler(search: Search, drawn: int = 0) -> Sampler:
     directions = [OBJECTIVES[objective] for objective in search.objectives]
-    sampler = Sampler(search.space, search.searcher, directions, search.seed, search.trials)
-    run, study = _create(search, parts, source)
+    # After an interruption it must not draw its first drafts again.
+    return Sampler(search.space, search.searcher, directions, search.seed + drawn, search.trials)
+
+
+def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: Console, quiet: bool) -> None:
+    """Search for what is missing; in `held`."""
+    before = len(study.get_trials(deepcopy=False))
     display = Display(console, search.trials, quiet)
     searcher = StudySearcher(
-        study,
+        Record(study, run),
         run.folder / TRIALS,
         space=search.space,
-        sampler=None if search.searcher == "grid" else sampler,
+        sampler=None if search.searcher == "grid" else _sampler(search, before),
         budget=Budget(search.trials, search.time_budget, search.stop_when_flat),
         epochs=search.epochs,
         seed=search.seed,
         objectives=search.objectives,
         listener=display,
     )
-    for preset in search.warm_start:
-        if (point := search.space.point(preset)) is not None:
-            searcher.enqueue([Job(search.space.config(point), point, attributes={"preset": preset})])
-        elif not quiet:
-            console.print(f"not tried first: {preset}, it is outside of the space", highlight=False)
-    if search.searcher == "grid":
-        searcher.enqueue(grid_jobs(search.space, search.seed))
+    searcher.enqueue(_jobs(study, search, console, quiet or before > 0))
     try:
         with search.cluster.started():
             with display:
                 search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
-            finished = searcher.finished
-            if finished and not quiet and searcher.ended < search.trials:
+            if not quiet and searcher.ended < search.trials:
                 console.print(f"the search ended: {searcher.ended_by}", markup=False, highlight=False, soft_wrap=True)
-            if finished and search.confirm:
-                finished = replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
-    finally:
-        if not searcher.ended:
-            _discard(run, _checked(search.study))
-    if not searcher.ended and not searcher.ended_by:
-        # Tune swallows Ctrl-C; here it came before the first trial.
-        raise KeyboardInterrupt
-    return run, finished
+            if search.confirm:
+                replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
+    except Interrupted as error:
+        raise Interrupted(error.number, _remedy(run, study)) from None
+    except StorageError as error:
+        raise type(error)(f"{error}; {_remedy(run, study)}") from None
 
 
-def _create(search: Search, parts: Split, source: Source) -> tuple[Run, optuna.Study]:
+def _remedy(run: Run, study: optuna.Study) -> str:
+    return f"nothing that ended is lost, go on with: huetune resume {os.path.relpath(run.folder)}"
+
+
+def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) -> list[Job]:
+    """What is tried before the sampler is asked."""
+    continued = {trial.user_attrs.get("continues") for trial in study.get_trials(deepcopy=False)}
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    jobs = [
+        Job(
+            Config.of(trials[number].user_attrs["config"]),
+            trials[number].params,
+            trials[number].user_attrs["seed"],
+            {"continues": number},
+        )
+        for number in asked(study)["further"]
+        if number not in continued
+    ]
+    for preset in search.warm_start:
+        if (point := search.space.point(preset)) is not None:
+            jobs.append(Job(search.space.config(point), point, attributes={"preset": preset}))
+        elif not quiet:
+            console.print(f"not tried first: {preset}, it is outside of the space", highlight=False)
+    return jobs + (grid_jobs(search.space, search.seed) if search.searcher == "grid" else [])
+
+
+def _further(study: optuna.Study, epochs: int) -> list[int]:
+    """The complete trials that have fewer epochs and were not trained further yet, the best ones first."""
+    trials = study.get_trials(deepcopy=False)
+    continued = {trial.user_attrs.get("continues") for trial in trials}
+    order = [row["trial"] for row in rows(study) if row["state"] == "complete" and row["epochs"] < epochs]
+    return [number for number in order if number not in continued]
+
+
+@contextlib.contextmanager
+def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run, optuna.Study]]:
+    """Make a run and hold it; one in which no trial begins leaves nothing behind."""
     folder = (search.storage / search.name).absolute()
-    if folder.exists():
-        raise StorageError(f"{str(folder)!r}: exists already; choose another --name")
     url = _checked(search.study)
-    where = url or sqlite_url(folder / STUDY)
+    _reclaim(folder)
     try:
         folder.mkdir(parents=True)
+    except FileExistsError:
+        by = holder(folder)
+        raise StorageError(
+            f"{str(folder)!r}: exists already{f', in the hands of {by}' if by else ''}; choose another --name"
+        ) from None
     except OSError as error:
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
     run = Run(folder)
+    with held(folder):
+        try:
+            study = _new_study(search, url or sqlite_url(folder / STUDY))
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        try:
+            _describe(run, study, search, parts, source, url)
+            yield run, study
+        finally:
+            if not study.get_trials(deepcopy=False):
+                _discard(run, url)
+
+
+def _reclaim(folder: Path) -> None:
+    """Take away what is left of a run whose search died before it was described: the manifest is written last."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, STUDY, f"{STUDY}-journal"}:
+        with held(folder):
+            if not (folder / MANIFEST).exists():
+                shutil.rmtree(folder)
+
+
+def _new_study(search: Search, url: URL) -> optuna.Study:
     try:
-        study = optuna.create_study(
+        return optuna.create_study(
             study_name=search.name,
-            storage=open_storage(where),
+            storage=open_storage(url),
             # What draws is a sampler of its own: see search.sampler.
             sampler=optuna.samplers.RandomSampler(),
             directions=[OBJECTIVES[objective] for objective in search.objectives],
         )
     except Exception as error:
-        shutil.rmtree(folder)
         reason = str(error).splitlines()[0]
-        raise StorageError(f"{where.render_as_string()!r}: the study cannot be made ({reason})") from None
-    try:
-        _describe(run, study, search, parts, source, url)
-    except BaseException:
-        _discard(run, url)
-        raise
-    return run, study
+        raise StorageError(f"{url.render_as_string()!r}: the study cannot be made ({reason})") from None
+
+
+def _opened(run: Run, console: Console) -> optuna.Study:
+    """Open the study of a run that is held, to write it; a damaged one gives way to its copy, loudly.
+
+    Raises:
+        StorageError: it cannot be opened, or is damaged as its copy is.
+    """
+    path = run.folder / STUDY
+    if run.manifest["study"] is None and (problem := damage(path)):
+        copy = copy_of(path)
+        if also := damage(copy):
+            raise StorageError(f"{str(path)!r}: {problem}; and its copy {copy.name!r}: {also}; take both from a backup")
+        if path.exists():
+            path.rename(path.with_name(f"{STUDY}.damaged-{time.time_ns()}"))
+        replace_file(path, copy.read_bytes())
+        console.print(
+            f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    run.study()
+    return optuna.load_study(
+        study_name=run.study_name, storage=open_storage(run.database), sampler=optuna.samplers.RandomSampler()
+    )
 
 
 def _discard(run: Run, url: URL | None) -> None:
@@ -206,6 +402,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "objectives": search.objectives,
         "parameters": list(search.space.domains),
         "epochs": search.epochs,
+        "asked": {**_asked(search), "further": []},
         "zero_line": zero_line(parts.validation.chroma, mean_chroma),
     }
     for name, value in attributes.items():
@@ -228,7 +425,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "code": code(),
         "hardware": hardware(),
     }
-    (run.folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    replace_file(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
 
 
 def _checked(study: str | None) -> URL | None:

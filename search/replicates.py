@@ -1,19 +1,21 @@
 """Finalists, presets and trials, trained again from fresh seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from data_tools.split import Split
 from model.config import Config
 from model.score import OBJECTIVES
-from results.replicates import FINALISTS, config_key, diverged
+from results.replicates import FINALISTS, config_key, diverged, target
 from results.run import REPLICATES, Run, open_storage
-from results.trials import rows
+from results.trials import asked, rows
 from search.cluster import Cluster
 from search.display import Display
+from search.record import Record
 from search.searcher import Budget, Job, StudySearcher
 
 FRESH = 1_000_000
@@ -22,19 +24,34 @@ FRESH = 1_000_000
 
 def replicate_finalists(
     run: Run, parts: Split, cluster: Cluster, top: int, seeds: int, console: Console, *, quiet: bool = False
-) -> bool:
+) -> None:
     """Train the best complete trials of a search again, as `replicate` does."""
+    finalists = _finalists(run, top)
+    if finalists:
+        replicates = _open(run)
+        # Those of an earlier confirmation stay candidates: they may have won it.
+        candidates = dict.fromkeys([*replicates.user_attrs.get(FINALISTS, ()), *finalists])
+        replicates.set_user_attr(FINALISTS, list(candidates))
+        if not quiet:
+            numbers = ", ".join(map(str, finalists))
+            console.print(f"again, from {seeds} fresh seeds each: trials {numbers}", highlight=False)
+    configs = {f"trial {number}": config for number, config in finalists.items()}
+    replicate(run, parts, cluster, configs, seeds, console, quiet=quiet)
+
+
+def missing_finalists(run: Run, top: int, seeds: int) -> bool:
+    """Whether `replicate_finalists` would have something to train."""
+    replicates = run.replicates()
+    trials = replicates.get_trials(deepcopy=False) if replicates else []
+    configs = {f"trial {number}": config for number, config in _finalists(run, top).items()}
+    return bool(_missing(run, trials, configs, seeds)) or not all(trial.state.is_finished() for trial in trials)
+
+
+def _finalists(run: Run, top: int) -> dict[int, Config]:
     study = run.study()
     best = [row["trial"] for row in rows(study) if row["state"] == "complete"][:top]
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    if best:
-        replicates = _open(run)
-        # Those of an earlier confirmation stay candidates: they may have won it.
-        replicates.set_user_attr(FINALISTS, list(dict.fromkeys([*replicates.user_attrs.get(FINALISTS, ()), *best])))
-        if not quiet:
-            console.print(f"again, from {seeds} fresh seeds each: trials {', '.join(map(str, best))}", highlight=False)
-    finalists = {f"trial {number}": Config.of(trials[number].user_attrs["config"]) for number in best}
-    return replicate(run, parts, cluster, finalists, seeds, console, quiet=quiet)
+    return {number: Config.of(trials[number].user_attrs["config"]) for number in best}
 
 
 def replicate(
@@ -46,11 +63,11 @@ def replicate(
     console: Console,
     *,
     quiet: bool = False,
-) -> bool:
+) -> None:
     """Train configurations at a search's full epochs from fresh seeds, the same ones for all; what is there stays.
 
     Args:
-        run: of the search.
+        run: of the search, held.
         parts: its photos.
         cluster: where to train.
         configs: by what they are called.
@@ -58,43 +75,50 @@ def replicate(
         console: where progress is shown.
         quiet: show nothing.
 
-    Returns:
-        Whether all was trained: False after Ctrl-C.
+    Raises:
+        UserError, StorageError, Interrupted: see `Cluster.train`.
     """
     cluster.check()
-    manifest = run.manifest
     study = _open(run)
-    done = {
-        (config_key(trial.user_attrs["config"]), trial.user_attrs["seed"])
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state == optuna.trial.TrialState.COMPLETE or diverged(trial)
-    }
-    # A seed of all, then the next: after Ctrl-C all have about as many.
-    jobs = [
-        Job(config, seed=manifest["search"]["seed"] + FRESH + number, attributes={"name": name})
-        for number in range(seeds)
-        for name, config in configs.items()
-    ]
-    jobs = [job for job in jobs if (config_key(asdict(job.config)), job.seed) not in done]
-    if not jobs:
-        return True
-    display = Display(console, len(jobs), quiet, what="replicates")
+    trials = study.get_trials(deepcopy=False)
+    missing = _missing(run, trials, configs, seeds)
+    if not missing and all(trial.state.is_finished() for trial in trials):
+        return
+    total = len(trials) + len(missing)
+    display = Display(console, total, quiet, what="replicates")
     searcher = StudySearcher(
-        study,
+        Record(study, run),
         run.folder / REPLICATES,
         space=None,
         sampler=None,
-        budget=Budget(len(jobs)),
-        epochs=manifest["search"]["epochs"],
+        budget=Budget(total),
+        epochs=asked(run.study())["epochs"],
         seed=0,
-        objectives=[manifest["search"]["objectives"][0]],
+        objectives=[run.manifest["search"]["objectives"][0]],
         listener=display,
     )
-    # Of two names for one configuration, a preset and its trial say, one is trained.
-    searcher.enqueue(jobs)
+    searcher.enqueue(missing)
     with cluster.started(), display:
         cluster.train(searcher, "none", parts, run.folder, REPLICATES)
-    return searcher.finished
+
+
+def _missing(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str, Config], seeds: int) -> list[Job]:
+    """What was not trained yet, a seed of all, then the next: after Ctrl-C all have about as many."""
+    epochs = asked(run.study())["epochs"]
+    # Those that were left are gone on with in any case; those that ended by no fault of theirs are trained again.
+    there = {
+        (config_key(trial.user_attrs["config"]), trial.user_attrs["seed"])
+        for trial in trials
+        if target(trial) >= epochs
+        and (not trial.state.is_finished() or trial.state == TrialState.COMPLETE or diverged(trial))
+    }
+    first = run.manifest["search"]["seed"] + FRESH
+    # Of two names for one configuration, a preset and its trial say, the first is trained.
+    jobs: dict[tuple[str, int], Job] = {}
+    for seed in range(first, first + seeds):
+        for name, config in configs.items():
+            jobs.setdefault((config_key(asdict(config)), seed), Job(config, seed=seed, attributes={"name": name}))
+    return [job for key, job in jobs.items() if key not in there]
 
 
 def _open(run: Run) -> optuna.Study:

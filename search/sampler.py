@@ -120,7 +120,8 @@ class Sampler:
             epochs: the best value so far of the first objective, by epoch: by these pruned trials are compared. Empty
                 for a trial that failed, from which nothing is learnt.
         """
-        trial = self._drawn.pop(_key(point))
+        # A point comes again where a trial that has ended is trained further.
+        trial = self._drawn.pop(_key(point), None) or self._again(point)
         if len(self._directions) == 1:
             for epoch, value in epochs.items():
                 trial.report(value, epoch)
@@ -142,11 +143,19 @@ class Sampler:
             self._drawn[key] = memory.ask(trial.distributions)
         return memory
 
-    def _ask(self) -> Point | None:
+    def _again(self, point: Mapping[str, Any]) -> optuna.Trial:
+        self._memory.enqueue_trial(dict(point))
+        return self._suggested()
+
+    def _suggested(self) -> optuna.Trial:
         trial = self._memory.ask()
         for name, domain in self._space.domains.items():
             if self._space.searched(name, trial.params):
                 _suggest(trial, name, domain)
+        return trial
+
+    def _ask(self) -> Point | None:
+        trial = self._suggested()
         point = trial.params
         if _key(point) in self._known:
             self._memory.tell(trial, state=TrialState.FAIL)

@@ -5,10 +5,12 @@ for ever, and forgets the last epoch's value; a sampler that learns from such a 
 it. Here each epoch is reported as it comes, and a trial ends as what it was: complete, pruned or failed.
 """
 
+import contextlib
+import datetime
 import random
 import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,12 +18,15 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune import Callback
 from ray.tune.search import Searcher
 
+from data_tools.errors import StorageError
+from model import snapshot
 from model.config import Config
 from model.score import OBJECTIVES, better
-from results.trials import EPOCH, STATES, best_epoch
+from results.replicates import config_key
+from results.trials import STATES, best_epoch, curve, epochs
+from search.record import Record
 from search.sampler import Point, Sampler
 from search.space import Space
 from search.trial import BEST
@@ -35,7 +40,7 @@ class Job:
         config: what is trained.
         point: its place in the space, if it is one of a search.
         seed: that it trains from; None for the next of the search.
-        attributes: what else the study is to know of it.
+        attributes: what else the study is to know of it; `continues` is the number of a trial that it takes further.
     """
 
     config: Config
@@ -49,8 +54,8 @@ class Budget:
     """When a search asks for no more trials; those that run then come to their own end.
 
     Args:
-        trials: in all, 1 or more.
-        seconds: from its begin; None for as long as it takes.
+        trials: in all, those that the study has already among them, 1 or more.
+        seconds: of searching, what came before an interruption counted in; None for as long as it takes.
         flat: so many ended trials in a row without a better one; None for however many.
     """
 
@@ -65,8 +70,11 @@ Listener = Callable[["StudySearcher", optuna.Trial, str], None]
 class StudySearcher(Searcher):
     """Asks for trainings and tells the study everything that becomes of them.
 
+    It begins with what the study holds already: ended trials have taught the sampler and count; those that were left
+    before their end are gone on with first.
+
     Args:
-        study: open for writing; only this process writes it.
+        record: of the study.
         folder: in the run, where the trainings keep their checkpoints.
         space: what is searched; None where only enqueued jobs are done.
         sampler: is asked once no job waits.
@@ -74,17 +82,21 @@ class StudySearcher(Searcher):
         epochs: of a complete trial.
         seed: trial k trains from seed + k, unless its job has its own.
         objectives: keys of `model.score.OBJECTIVES`; by the first a trial's best epoch is chosen.
-        listener: told of each event: the searcher, the trial, and "started", "epoch" or how it ended.
+        listener: told of each event: the searcher, the trial, and what happened: "started", "goes on", "epoch", "died",
+            "warning", or how it ended.
         clock: seconds, since whenever.
 
     Attributes:
         ended_by: in words, why no more trials are asked for; None while they are.
-        interrupted: whether trainings were still running at the end.
+        stopping: why all is to be left as it is, now: what is raised once it was left so.
+        slots: how many may run at once; None for however many Tune asks for.
+        ended_curves: of trials that ended before: the best score so far after each epoch.
+        resumed: Tune's names of trials that go on and have not begun to yet.
     """
 
     def __init__(
         self,
-        study: optuna.Study,
+        record: Record,
         folder: Path,
         *,
         space: Space | None,
@@ -101,60 +113,121 @@ class StudySearcher(Searcher):
         self.trials, self.epochs = budget.trials, epochs
         self.states: Counter[str] = Counter()
         self.waiting: list[Job] = []
+        self.left: deque[FrozenTrial] = deque()
         self.live: dict[str, optuna.Trial] = {}
         self.progress: dict[int, int] = {}
         self.ended_by: str | None = None
-        self.interrupted = False
-        self._scores: dict[int, tuple[float, optuna.Trial]] = {}
+        self.stopping: BaseException | None = None
+        self.slots: Callable[[], int] | None = None
+        self.ended_curves: list[dict[int, float]] = []
+        self.resumed: set[str] = set()
+        self._scores: dict[int, tuple[float, optuna.Trial | FrozenTrial]] = {}
         # Of running trials: the best score by epoch, and the values of the best epoch's weights.
         self._curves: dict[int, dict[int, float]] = {}
         self._values: dict[int, list[float]] = {}
-        self._folder, self._study, self._space, self._sampler = folder, study, space, sampler
+        # When each live trial was last heard of.
+        self._heard: dict[str, float] = {}
+        self._folder, self._record, self._space, self._sampler = folder, record, space, sampler
         self._seed, self._budget, self._listener, self._clock = seed, budget, listener, clock
         self._begun: float | None = None
+        self._spent = record.study.user_attrs.get("seconds", 0.0)
         self._asked = self._flat = 0
-        self._record: float | None = None
+        self._best_yet: float | None = None
+        self._known: set[str] = set()
+        self._learn(record.study.get_trials(deepcopy=False))
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take in what the study holds."""
+        for trial in sorted(trials, key=lambda trial: trial.datetime_complete or datetime.datetime.max):
+            self._asked += 1
+            self._known.add(config_key(trial.user_attrs["config"]))
+            if self._sampler:
+                self._sampler.add(trial.params)
+            if trial.state.is_finished():
+                past = {} if trial.state == TrialState.FAIL else curve(trial, self.objective)
+                self.ended_curves.append(past)
+                self._close(trial, past, trial.values if trial.state == TrialState.COMPLETE else None)
+            else:
+                self.left.append(trial)
+                past = curve(trial, self.objective)
+            if past:
+                self._scores[trial.number] = list(past.values())[-1], trial
 
     def enqueue(self, jobs: Iterable[Job]) -> None:
         """Have jobs done, in this order, before the sampler is asked; of equal ones only the first.
 
+        One without a seed of its own is left out where the study has such a trial already.
+
         They wait here, not in the study: what is never started leaves no trace there.
         """
         for job in jobs:
+            again = job.seed is not None or "continues" in job.attributes
+            if not again and config_key(asdict(job.config)) in self._known:
+                continue
             if all((job.config, job.seed) != (waiting.config, waiting.seed) for waiting in self.waiting):
                 self.waiting.append(job)
 
-    def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED
+    def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED and None
         self, trial_id: str
-    ) -> dict[str, Any] | str:
-        """Return the next trial's number, seed, epochs, configuration and, of a replicate, what it repeats."""
+    ) -> dict[str, Any] | str | None:
+        """Return the next trial's number, seed, epochs, configuration, what it repeats and what it goes on from."""
         # Not before: Ray's own start is none of the budget's.
         self._begun = self._clock() if self._begun is None else self._begun
-        self.ended_by = self.ended_by or self._enough()
-        if self.ended_by:
-            self.trials = self._asked
-            return Searcher.FINISHED
+        if self.stopping or (self.slots and len(self.live) >= self.slots()):
+            return None
+        try:
+            if self.left:
+                return self._go_on(trial_id, self.left.popleft())
+            self.ended_by = self.ended_by or self._enough()
+            if self.ended_by:
+                self.trials = self._asked
+                return Searcher.FINISHED
+            return self._begin(trial_id, self._next())
+        except StorageError as error:
+            self.stopping = error
+            return None
+
+    def _begin(self, trial_id: str, job: Job) -> dict[str, Any]:
+        attributes = {
+            **job.attributes,
+            "ray_trial": trial_id,
+            # The study numbers its trials as they come, and only this process adds any.
+            "seed": self._seed + self._asked if job.seed is None else job.seed,
+            "config": asdict(job.config),
+            "target": self.epochs,
+        }
         self._asked += 1
-        job = self._next()
-        self._study.enqueue_trial(job.point, user_attrs=dict(job.attributes))
-        trial = self._study.ask({name: self._space.domains[name] for name in job.point} if self._space else None)
-        config = asdict(job.config)
-        seed = self._seed + trial.number if job.seed is None else job.seed
-        for name, value in {"ray_trial": trial_id, "seed": seed, "config": config}.items():
-            trial.set_user_attr(name, value)
+        trial = self._record.begin(job.point, self._space.domains if self._space else {}, attributes)
+        return self._start(trial_id, trial, [], "started")
+
+    def _go_on(self, trial_id: str, left: FrozenTrial) -> dict[str, Any]:
+        self.resumed.add(trial_id)
+        return self._start(trial_id, self._record.take_up(left), epochs(left), "goes on")
+
+    def _start(self, trial_id: str, trial: optuna.Trial, past: list[dict[str, Any]], event: str) -> dict[str, Any]:
         self.live[trial_id] = trial
-        self.progress[trial.number] = 0
+        self.progress[trial.number] = len(past)
         self._curves[trial.number] = {}
+        for figures in past:
+            self._take(trial, figures)
+        self._heard[trial_id] = self._clock()
         self.states["running"] += 1
-        self._listener(self, trial, "started")
-        repeats = job.attributes.get("name")
-        return {"number": trial.number, "seed": seed, "epochs": self.epochs, "config": config, "name": repeats}
+        self._listener(self, trial, event)
+        attributes = trial.user_attrs
+        return {
+            "number": trial.number,
+            "seed": attributes["seed"],
+            "epochs": attributes.get("target", self.epochs),
+            "config": attributes["config"],
+            "name": attributes.get("name"),
+            "continues": attributes.get("continues"),
+        }
 
     def _enough(self) -> str | None:
         budget = self._budget
         if self._asked >= budget.trials:
             return f"all {budget.trials} are asked for"
-        if budget.seconds is not None and self._clock() - (self._begun or 0.0) >= budget.seconds:
+        if budget.seconds is not None and self.seconds >= budget.seconds:
             return f"its time was over after {self._asked} trials"
         if budget.flat is not None and self._flat >= budget.flat:
             return f"none of the last {self._flat} trials was better than those before"
@@ -172,55 +245,107 @@ class StudySearcher(Searcher):
             self._sampler.add(job.point)
         return job
 
+    @property
+    def seconds(self) -> float:
+        """That were searched so far, also before an interruption."""
+        return self._spent + (0.0 if self._begun is None else self._clock() - self._begun)
+
+    def past(self, trial_id: str) -> dict[int, float]:
+        """Return the best score so far after each epoch that a running trial has behind it."""
+        return dict(self._curves[self.live[trial_id].number])
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch."""
+        """Record an epoch, and those before it that a dying worker could no longer tell of."""
         trial = self.live[trial_id]
-        if "error" in result or result["epoch"] <= self.progress[trial.number]:
+        if self.stopping or "error" in result or "storage" in result:
             return
+        self._heard[trial_id] = self._clock()
+        try:
+            for note in result.get("notes", ()):
+                self._record.note(trial, "notes", [*trial.user_attrs.get("notes", ()), note])
+                self._listener(self, trial, "warning")
+            for figures in (*result.get("missed", ()), result):
+                if figures["epoch"] > self.progress[trial.number]:
+                    self._epoch(trial, figures, result)
+        except StorageError as error:
+            self.stopping = error
+
+    def _epoch(self, trial: optuna.Trial, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
         kept = ("epoch", "boxes", "seconds", "checkpoint", "chroma_mse", "skill", "chroma_ratio", "chroma_ratio_error")
         figures = {name: result[name] for name in result if name in kept or name.startswith("train_")}
         if not self.progress[trial.number]:
-            trial.set_user_attr("host", result["host"])
-            trial.set_user_attr("pid", result["pid"])
-        if len(self._objectives) == 1:
-            # Of several objectives Optuna takes no epochs; they are in the attribute either way.
-            trial.report(result[self.objective], result["epoch"])
-        trial.set_user_attr(f"{EPOCH}{result['epoch']}", figures)
-        if "checkpoint" in result:
-            self._values[trial.number] = [result[objective] for objective in self._objectives]
-        self.progress[trial.number] = result["epoch"]
-        self._curves[trial.number][result["epoch"]] = result[BEST]
-        self._scores[trial.number] = result[BEST], trial
+            self._record.note(trial, "host", origin["host"])
+            self._record.note(trial, "pid", origin["pid"])
+        # Of several objectives Optuna takes no epochs; they are in the attribute either way.
+        value = figures[self.objective] if len(self._objectives) == 1 else None
+        self._record.epoch(trial, figures, value)
+        self.progress[trial.number] = figures["epoch"]
+        self._take(trial, figures)
         self._listener(self, trial, "epoch")
+
+    def _take(self, trial: optuna.Trial, figures: Mapping[str, Any]) -> None:
+        """Know an epoch that the study holds."""
+        past = self._curves[trial.number]
+        best = list(past.values())[-1] if past else None
+        if better(self.objective, figures[self.objective], best):
+            best = figures[self.objective]
+            self._values[trial.number] = [figures[objective] for objective in self._objectives]
+        assert best is not None
+        past[figures["epoch"]] = best
+        self._scores[trial.number] = best, trial
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """End a trial as what it was. One that died is left to `fail`, which knows the reason."""
-        if error or trial_id not in self.live:
+        if error or trial_id not in self.live or self.stopping:
             return
         if result is None:
             self.fail(trial_id, "stopped before its first epoch")
+        elif "storage" in result:
+            # Not the trial's fault, and what cannot be written for one cannot be for the next: all wait.
+            self.stopping = StorageError(result["storage"])
         elif "error" in result:
             self.fail(trial_id, result["error"])
         else:
             # The result on which Tune stops a trial comes here alone, not to on_trial_result.
             self.on_trial_result(trial_id, result)
-            if result["epoch"] >= self.epochs:
-                self._end(trial_id, TrialState.COMPLETE)
-            else:
-                self._end(trial_id, TrialState.PRUNED)
+            target = self.live[trial_id].user_attrs.get("target", self.epochs)
+            self._end(trial_id, TrialState.COMPLETE if result["epoch"] >= target else TrialState.PRUNED)
+
+    def lost(self, trial_id: str, reason: str, timeout: float | None = None) -> None:
+        """Take note that the worker of a trial died, and that another goes on with it."""
+        trial = self.live[trial_id]
+        deaths = [*trial.user_attrs.get("deaths", ()), self._why(trial_id, reason, timeout)]
+        try:
+            self._record.note(trial, "deaths", deaths)
+            self._listener(self, trial, "died")
+        except StorageError as error:
+            self.stopping = error
+        self._heard[trial_id] = self._clock()
+
+    def _why(self, trial_id: str, reason: str, timeout: float | None) -> str:
+        silent = self._clock() - self._heard[trial_id]
+        return f"hung: no epoch within {timeout:g} s" if timeout and silent >= timeout else f"died: {reason}"
 
     def fail(self, trial_id: str, reason: str) -> None:
         """End a trial as failed."""
         trial = self.live[trial_id]
-        trial.set_user_attr("error", reason)
+        try:
+            self._record.note(trial, "error", reason)
+        except StorageError as error:
+            self.stopping = error
+            return
         self._scores.pop(trial.number, None)
         self._curves[trial.number] = {}
         self._end(trial_id, TrialState.FAIL)
 
+    def dead(self, trial_id: str, reason: str, timeout: float | None = None) -> None:
+        """End a trial as failed whose workers died one after another."""
+        self.fail(trial_id, self._why(trial_id, reason, timeout))
+
     @property
-    def best(self) -> tuple[float, optuna.Trial] | None:
+    def best(self) -> tuple[float, optuna.Trial | FrozenTrial] | None:
         """The best score so far and its trial, failed ones left aside."""
-        best: tuple[float, optuna.Trial] | None = None
+        best: tuple[float, optuna.Trial | FrozenTrial] | None = None
         for scored in self._scores.values():
             if better(self.objective, scored[0], best[0] if best else None):
                 best = scored
@@ -234,37 +359,55 @@ class StudySearcher(Searcher):
     @property
     def finished(self) -> bool:
         """Whether all that was to be trained came to its own end."""
-        return self.ended == self.trials and not self.interrupted
+        return self.ended_by is not None and not (self.live or self.left or self.stopping)
 
-    def fail_live(self, reason: str) -> None:
-        """End whatever still runs as failed."""
-        live = list(self.live)
-        self.interrupted = bool(live)
-        for trial_id in live:
-            self.fail(trial_id, reason)
+    def leave(self) -> None:
+        """Have whatever still runs wait to be gone on with."""
+        for trial in self.live.values():
+            # What cannot be written now is found out by whoever resumes.
+            with contextlib.suppress(StorageError):
+                self._record.put_back(trial)
+        with contextlib.suppress(StorageError):
+            self._record.set("seconds", self.seconds)
+            if self.finished:
+                ended = {"by": self.ended_by, "trials": self._budget.trials, "epochs": self.epochs}
+                self._record.set("ended", ended)
 
     def _end(self, trial_id: str, state: TrialState) -> None:
-        trial = self.live.pop(trial_id)
+        trial = self.live[trial_id]
         values = self._values.pop(trial.number, None) if state == TrialState.COMPLETE else None
-        curve = self._curves.pop(trial.number)
-        ended = self._study.tell(trial, values, state)
-        if self._sampler:
-            self._sampler.tell(trial.params, values, curve)
-        self._flat += 1
-        for score in curve.values():
-            if better(self.objective, score, self._record):
-                self._record, self._flat = score, 0
+        try:
+            ended = self._record.end(trial, state, values)
+            self._record.set("seconds", self.seconds)
+        except StorageError as error:
+            self.stopping = error
+            return
+        del self.live[trial_id]
         self.states["running"] -= 1
-        self.states[STATES[state]] += 1
+        self._close(ended, self._curves.pop(trial.number), values)
         self._tidy(ended)
         self._listener(self, trial, STATES[state])
 
+    def _close(self, ended: FrozenTrial, past: Mapping[int, float], values: Sequence[float] | None) -> None:
+        """Count an ended trial and learn from it."""
+        if self._sampler:
+            self._sampler.tell(ended.params, values, past)
+        self._flat += 1
+        for score in past.values():
+            if better(self.objective, score, self._best_yet):
+                self._best_yet, self._flat = score, 0
+        self.states[STATES[ended.state]] += 1
+
     def _tidy(self, ended: FrozenTrial) -> None:
-        """Remove a trial's earlier checkpoints, now that the study surely names the best."""
+        """Keep of a trial's folder its best epoch, which the study surely names, and where a complete one ended."""
+        folder = self._folder / f"{ended.number:04}"
         best = best_epoch(ended, self.objective)
-        for folder in (self._folder / f"{ended.number:04}").glob("epoch-*"):
-            if best is None or folder.name != Path(best["checkpoint"]).name:
-                shutil.rmtree(folder, ignore_errors=True)
+        kept = [self._folder.parent / best["checkpoint"]] if best else []
+        if ended.state == TrialState.COMPLETE:
+            kept += snapshot.newest(folder)[:1]
+        for path in folder.glob("*"):
+            if path not in kept:
+                shutil.rmtree(path, ignore_errors=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles the searcher beside its own state, to restore what we never restore."""
@@ -276,24 +419,6 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing: see `save`."""
-
-
-class Deaths(Callback):
-    """Tells the searcher why a trial died; Tune itself only says that it did."""
-
-    def __init__(self, searcher: StudySearcher):
-        self._searcher = searcher
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as with the searcher."""
-        return {}
-
-    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Fail the trial with the last line of its error."""
-        lines = Path(trial.error_file).read_text().splitlines() if trial.error_file else []
-        reason = next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
-        if trial.trial_id in self._searcher.live:
-            self._searcher.fail(trial.trial_id, f"died: {reason}")
 
 
 def grid_jobs(space: Space, seed: int) -> list[Job]:

@@ -1,19 +1,26 @@
 """One trial: a configuration, trained on a worker that later trials reuse."""
 
+import contextlib
+import faulthandler
 import math
 import os
 import random
 import shutil
 import socket
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 from ray import tune
 
+from data_tools.errors import CheckpointError
 from data_tools.split import Split
+
+if TYPE_CHECKING:
+    from model.config import Config
 
 BEST = "score"
 """The key of a trial's best value so far, by which it is scheduled and ranked."""
@@ -26,7 +33,14 @@ class Trial(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # `with_parameters` adds its own by keyword
-        self, config: dict[str, Any], split: Split, threads: int, run: str, folder: str, objective: str
+        self,
+        config: dict[str, Any],
+        split: Split,
+        threads: int,
+        run: str,
+        folder: str,
+        objective: str,
+        timeout: float | None,
     ) -> None:
         """Prepare a worker, once, for its first trial.
 
@@ -37,28 +51,40 @@ class Trial(tune.Trainable):
             run: folder of the run, absolute.
             folder: in the run, for the checkpoints.
             objective: a key of `model.score.OBJECTIVES`.
+            timeout: seconds that an epoch may take; None for as long as it takes.
         """
-        take_devices(threads, ray.get_gpu_ids())
+        self._timeout = timeout
+        with self._watched():
+            take_devices(threads, ray.get_gpu_ids())
 
-        from model.training import Trainer
+            from model.training import Trainer
 
-        self._run, self._folder, self._objective = Path(run), folder, objective
-        self._photos = split.summary
-        self._trainer = Trainer(split.training, split.validation)
+            self._run, self._folder, self._objective = Path(run), Path(run, folder), objective
+            self._photos = split.summary
+            self._trainer = Trainer(split.training, split.validation)
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
-        """Begin another trial on this worker; True tells Tune that this is possible."""
+        """Begin another trial on this worker, or go on with one that was left; True tells Tune that it can be done."""
         from model.config import Config
 
         self._number, self._seed, self._epochs = config["number"], config["seed"], config["epochs"]
         self._name = config.get("name")
+        # A worker that was cut off may still write when another has taken its place: each has names of its own.
+        self._mark = uuid.uuid4().hex[:6]
         # Reused workers would otherwise hand Python's and NumPy's global state from trial to trial.
         random.seed(self._seed)
         np.random.seed(self._seed % 2**32)
-        self._trainer.start(Config.of(config["config"]), self._seed)
-        self._best: float | None = None
-        self._kept: list[Path] = []
+        self._log: list[dict[str, Any]] = []
+        self._notes: list[str] = []
+        wanted = Config.of(config["config"])
+        with self._watched():
+            if not self._go_on(wanted, config.get("continues")):
+                self._trainer.start(wanted, self._seed)
+        # What a worker before this one told of it, or could not tell any more.
+        self._untold = list(self._log)
+        named = [self._run / figures["checkpoint"] for figures in self._log if "checkpoint" in figures]
+        self._kept = [path for path in named if path.parent == self._own]
         return True
 
     def step(self) -> dict[str, Any]:
@@ -66,28 +92,80 @@ class Trial(tune.Trainable):
         from model.training import DivergedError
 
         try:
-            figures: dict[str, Any] = self._trainer.epoch()
+            with self._watched():
+                if len(self._log) < self._epochs:
+                    self._train()
         except DivergedError as error:
             # Reported, not raised: an exception would cost the worker, though nothing is wrong with it.
             # NaN is what Tune's schedulers pass over; they insist on some score.
             return {"error": str(error), "done": True, BEST: math.nan, "epoch": self._trainer.epochs}
-        from model.score import better
-
-        if better(self._objective, figures[self._objective], self._best):
-            self._best = figures[self._objective]
-            figures["checkpoint"] = self._keep(figures)
+        except OSError as error:
+            reason = f"{str(error.filename or self._own)!r}: cannot be written ({error.strerror or error})"
+            return {"storage": reason, "done": True, BEST: math.nan, "epoch": self._trainer.epochs}
+        missed, self._untold = self._untold, []
+        notes, self._notes = self._notes, []
         return {
-            **figures,
+            **self._log[-1],
+            "missed": missed,
+            "notes": notes,
             BEST: self._best,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "done": figures["epoch"] >= self._epochs,
+            "done": len(self._log) >= self._epochs,
         }
+
+    @property
+    def _own(self) -> Path:
+        return self._folder / f"{self._number:04}"
+
+    @property
+    def _best(self) -> float | None:
+        from model.score import better
+
+        best: float | None = None
+        for figures in self._log:
+            if better(self._objective, figures[self._objective], best):
+                best = figures[self._objective]
+        return best
+
+    def _go_on(self, wanted: "Config", continues: int | None) -> bool:
+        """Take up the newest snapshot that is whole: this trial's, or that of the trial which it continues."""
+        from model import snapshot
+
+        others = [] if continues is None else snapshot.newest(self._folder / f"{continues:04}")
+        for path in (*snapshot.newest(self._own), *others):
+            try:
+                found = snapshot.load(path)
+                if (found.config, found.seed) != (wanted, self._seed):
+                    raise CheckpointError(f"{str(path)!r}: is of another configuration or seed")
+                self._trainer.go_on(wanted, self._seed, found.state)
+            except (CheckpointError, ValueError, KeyError) as error:
+                self._notes.append(f"left aside {error}")
+                continue
+            self._log = list(map(dict, found.epochs))
+            return True
+        return False
+
+    def _train(self) -> None:
+        from model import snapshot
+        from model.score import better
+
+        figures: dict[str, Any] = self._trainer.epoch()
+        trainer = self._trainer
+        if better(self._objective, figures[self._objective], self._best):
+            figures["checkpoint"] = self._keep(figures)
+        log = [*self._log, figures]
+        path = self._own / f"after-{len(log):03}-{self._mark}"
+        snapshot.save(path, snapshot.Snapshot(trainer.config, self._seed, log, trainer.state))
+        self._log = log
+        # The one before stays: should this one be damaged, there is one to fall back on.
+        for old in snapshot.newest(self._own)[2:]:
+            shutil.rmtree(old, ignore_errors=True)
 
     def _keep(self, figures: dict[str, Any]) -> str:
         from model.checkpoint import Checkpoint, save
 
-        folder = self._run / self._folder / f"{self._number:04}" / f"epoch-{figures['epoch']:03}"
+        folder = self._own / f"epoch-{figures['epoch']:03}-{self._mark}"
         trainer = self._trainer
         number = {"replicate": self._number, "of": self._name} if self._name else {"trial": self._number}
         origin = {"run": self._run.name, **number, "objective": self._objective}
@@ -98,6 +176,16 @@ class Trial(tune.Trainable):
         while len(self._kept) > 2:
             shutil.rmtree(self._kept.pop(0), ignore_errors=True)
         return str(folder.relative_to(self._run))
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process if it gets stuck, wherever that is: Python's own threads might be stuck with it."""
+        if self._timeout:
+            faulthandler.dump_traceback_later(self._timeout, exit=True)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def take_devices(threads: int, gpus: Sequence[int | str]) -> None:

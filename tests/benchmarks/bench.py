@@ -237,7 +237,7 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
             warm_start=(),
         )
         begun = time.perf_counter()
-        run, _ = launch(asked, parts, Console(), source=Source(), quiet=True)
+        run = launch(asked, parts, Console(), source=Source(), quiet=True)
         seconds = time.perf_counter() - begun
         workers: dict[int, list[Any]] = {}
         for trial in run.study().trials:

@@ -33,8 +33,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from model.config import PRESETS, batched
 from results.statistics import mean
-from search.cluster import SCHEDULERS
+from search.record import Record
 from search.sampler import Sampler
+from search.schedulers import SCHEDULERS
 from search.searcher import Budget, Job, StudySearcher, grid_jobs
 from search.space import Space, parse
 from search.trial import BEST
@@ -220,7 +221,7 @@ def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) 
     """Return our searcher, with the study in memory: what a database costs says nothing of what it finds."""
     space = _space(kind == "grid")
     searcher = StudySearcher(
-        optuna.create_study(sampler=optuna.samplers.RandomSampler(), direction="minimize"),
+        Record(optuna.create_study(sampler=optuna.samplers.RandomSampler(), direction="minimize")),
         Path("/nonexistent"),
         space=space,
         sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], seed, trials),

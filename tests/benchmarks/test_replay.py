@@ -6,6 +6,7 @@ import statistics
 import pytest
 from optuna.trial import TrialState
 
+from search.record import Record
 from search.sampler import Sampler
 from search.searcher import Budget, StudySearcher
 from tests.benchmarks import replay
@@ -27,7 +28,7 @@ def _searcher(budget, clock=lambda: 0.0, grid=False):
     space = replay._space(grid)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
     searcher = StudySearcher(
-        study,
+        Record(study),
         replay.Path("/nonexistent"),
         space=space,
         sampler=Sampler(space, "tpe", ["minimize"], 0, budget.trials),

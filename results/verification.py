@@ -1,0 +1,187 @@
+"""Whether a run is whole: all that a search promises, looked up in what it left."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from data_tools.errors import CheckpointError, StorageError
+from data_tools.folder import check_sums
+from data_tools.photos import PhotoSet
+from results.lock import LOCK, holder
+from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, sqlite_url
+from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs
+
+TOLERANCE = 1e-6
+"""Between a score and the same score again, on whatever machine."""
+
+
+def damage(path: Path) -> str | None:
+    """Return what is wrong with a study's file; None where it is whole, and each ended trial is as it ended."""
+    if not path.is_file():
+        return "is not there"
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if answer != "ok":
+            return f"damaged ({answer.splitlines()[-1]})"
+        storage = open_storage(sqlite_url(path))
+        for study in optuna.get_all_study_names(storage):
+            for trial in optuna.load_study(study_name=study, storage=storage).get_trials(deepcopy=False):
+                if altered(trial):
+                    return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
+    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, KeyError) as error:
+        return f"damaged ({str(error).splitlines()[0]})"
+    return None
+
+
+def altered(trial: FrozenTrial) -> bool:
+    """Whether an ended trial is another than when it ended; one of an older huetune has no digest to tell by."""
+    recorded = trial.user_attrs.get(DIGEST)
+    return trial.state.is_finished() and recorded is not None and recorded != digest(trial)
+
+
+def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
+    """Yield a line for each promise that a run does not keep; while its search runs, of what has ended.
+
+    Args:
+        run: of a search.
+        validation: its photos that rank; with them the best model is scored again.
+
+    Raises:
+        StorageError: there is no study.
+    """
+    if run.manifest["study"] is None and (problem := damage(run.folder / STUDY)):
+        yield f"{str(run.folder / STUDY)!r}: {problem}"
+        return
+    study, replicates = run.study(), run.replicates()
+    searching = holder(run.folder) is not None
+    for part, folder in ((study, TRIALS), (replicates, REPLICATES)):
+        if part:
+            yield from _trials(run, part, folder, searching)
+    yield from _budget(study, searching)
+    yield from _copy(run)
+    yield from _strays(run, searching)
+    yield from _best(run, validation)
+
+
+def _trials(run: Run, study: optuna.Study, folder: str, searching: bool) -> Iterator[str]:
+    objective = study.user_attrs.get("objective") or run.study().user_attrs["objective"]
+    trials = study.get_trials(deepcopy=False)
+    if [trial.number for trial in trials] != list(range(len(trials))):
+        yield f"{folder}: the numbers are not 0 to {len(trials) - 1}, each once"
+    for trial in trials:
+        name = f"{folder} {trial.number}"
+        done = [figures["epoch"] for figures in epochs(trial)]
+        if done != list(range(1, len(done) + 1)):
+            yield f"{name}: has epochs {done}"
+        if altered(trial):
+            yield f"{name}: is not as it ended"
+        if not trial.state.is_finished():
+            if not searching:
+                yield f"{name}: did not end, and nobody trains it; go on with: huetune resume {run.name}"
+            continue
+        if trial.state == TrialState.COMPLETE:
+            if len(done) != trial.user_attrs.get("target", len(done)):
+                yield f"{name}: complete after {len(done)} of {trial.user_attrs['target']} epochs"
+            best = best_epoch(trial, objective)
+            if best and trial.values[0] != best[objective]:
+                yield f"{name}: its value {trial.values[0]!r} is not that of its best epoch, {best[objective]!r}"
+        if best := best_epoch(trial, objective):
+            try:
+                check_sums(run.folder / best["checkpoint"])
+            except CheckpointError as error:
+                yield f"{name}: {error}"
+
+
+def _budget(study: optuna.Study, searching: bool) -> Iterator[str]:
+    trials, why, budget = study.get_trials(deepcopy=False), ended(study), asked(study)["trials"]
+    if budget is None:
+        return
+    if len(trials) > budget:
+        yield f"{len(trials)} trials, more than the {budget} that were asked for"
+    if not searching and not why:
+        yield f"the search did not come to its end: {len(trials)} of {budget} trials were begun"
+    if why and why.startswith("all ") and len(trials) != budget:
+        yield f"{len(trials)} trials, not the {budget} that were asked for"
+
+
+def _copy(run: Run) -> Iterator[str]:
+    """Nothing that the copy has may be missing in the study, or be another there."""
+    copy = copy_of(run.folder / STUDY)
+    if run.manifest["study"] is not None or not copy.is_file():
+        return
+    if problem := damage(copy):
+        yield f"{str(copy)!r}: {problem}"
+        return
+    storage = open_storage(sqlite_url(copy))
+    for name, part in ((run.study_name, run.study()), (run.replicates_name, run.replicates())):
+        if part is None:
+            continue
+        with contextlib.suppress(KeyError):
+            before = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+            now = {trial.number: trial for trial in part.get_trials(deepcopy=False)}
+            for trial in before:
+                later = now.get(trial.number)
+                if trial.state.is_finished() and (
+                    later is None or later.state != trial.state or digest(later) != digest(trial)
+                ):
+                    yield f"trial {trial.number} of {name!r} had ended, and is missing or another now"
+
+
+def _strays(run: Run, searching: bool) -> Iterator[str]:
+    """Nothing half-written, and nothing of trials that there never were."""
+    known = {run.folder / name for name in (TRIALS, REPLICATES)}
+    for folder in known:
+        study = run.study() if folder.name == TRIALS else run.replicates()
+        trials = {f"{trial.number:04}": trial for trial in study.get_trials(deepcopy=False)} if study else {}
+        for path in folder.glob("*"):
+            trial = trials.get(path.name)
+            if trial is None:
+                yield f"{str(path)!r}: belongs to no trial"
+                continue
+            named = {Path(figures.get("checkpoint", "")).name for figures in epochs(trial)}
+            for inner in path.iterdir():
+                if inner.name.startswith(".") and not searching:
+                    yield f"{str(inner)!r}: half-written"
+                elif trial.state.is_finished() and not inner.name.startswith("after-") and inner.name not in named:
+                    yield f"{str(inner)!r}: nothing names it"
+    if not searching:
+        for path in run.folder.glob(".*"):
+            yield f"{str(path)!r}: half-written"
+    for name in (MANIFEST, LOCK):
+        if not (run.folder / name).is_file():
+            yield f"{str(run.folder / name)!r}: is not there"
+
+
+def _best(run: Run, validation: PhotoSet | None) -> Iterator[str]:
+    from model.checkpoint import load, read
+    from results.export import best
+    from results.trials import run_rows, winner
+
+    objectives = run.manifest["search"]["objectives"]
+    if winner(run_rows(run)) is None:
+        return
+    try:
+        _, paths = best(run, objectives[0])
+        for path in paths:
+            read(path)
+        if validation is None:
+            return
+        from model.score import scores
+        from model.training import VALIDATION_SAMPLES, VALIDATION_SEED
+
+        checkpoint, colorizer = load(paths[0])
+    except (CheckpointError, StorageError) as error:
+        yield f"the best model: {error}"
+        return
+    drawn = colorizer.draw(validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
+    again = scores(drawn, validation.chroma, np.array(checkpoint.mean_chroma))
+    for name in objectives:
+        if abs(again[name] - checkpoint.figures[name]) > TOLERANCE:
+            yield f"the best model: {name} was {checkpoint.figures[name]!r}, is {again[name]!r} now"

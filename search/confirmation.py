@@ -1,0 +1,134 @@
+"""The verbs that train again what a search has trained: to confirm, to compare, to see it come out the same."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data_tools.console import import_tensorflow, say, stdout
+from data_tools.errors import NoTrialError, UserError
+from results.command import photos_of, show_trials, storage_option
+
+address_option = click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]")
+quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+
+
+@click.command()
+@click.argument("run")
+@storage_option
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Finalists.")
+@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Fresh seeds of each.")
+@address_option
+@quiet_option
+def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, quiet: bool) -> None:
+    """Train the best trials of a run again from fresh seeds, and say who wins.
+
+    What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
+    """
+    from results.lock import held
+    from results.replicates import verdict
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    study = found.study()
+    if len(study.directions) > 1:
+        raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
+    if not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)):
+        raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
+    parts = photos_of(found, quiet)
+
+    from search.replicates import replicate_finalists
+
+    with held(found.folder):
+        replicate_finalists(found, parts, cluster_of(found, address), top, seeds, stdout, quiet=quiet)
+    if not quiet:
+        show_trials(found)
+    elif line := verdict(study, found.replicates()):
+        say(line)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("first")
+@click.argument("second")
+@storage_option
+@click.option("--seeds", type=click.IntRange(0), default=3, show_default=True, help="Fresh seeds of each.")
+@address_option
+@quiet_option
+def compare(run: str, first: str, second: str, storage: Path, seeds: int, address: str | None, quiet: bool) -> None:
+    """Say how two presets or trials of a run differ, in per cent with an interval.
+
+    Example: huetune compare roses model-3 model-2
+    """
+    from results.effects import comparison, config_of
+    from results.lock import held
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    configs = {name: config_of(found, name) for name in (first, second)}
+    if seeds:
+        parts = photos_of(found, quiet)
+
+        from search.replicates import replicate
+
+        with held(found.folder):
+            replicate(found, parts, cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
+    for line in comparison(found, first, second):
+        say(line)
+
+
+@click.command()
+@click.argument("run")
+@click.argument("trial", type=int)
+@storage_option
+def rerun(run: str, trial: int, storage: Path) -> int:
+    """Train a trial of a run again, and say whether its numbers are the same to the last bit on this machine.
+
+    Example: huetune rerun roses 4
+    """
+    from results.run import find_run
+    from results.trials import epochs, trial_of
+
+    found = find_run(run, storage)
+    recorded = trial_of(found.study(), trial)
+    lines = epochs(recorded) if recorded else []
+    if recorded is None or not lines:
+        raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")
+    parts = photos_of(found, quiet=False)
+    import_tensorflow()
+
+    from model.command import epoch_line
+    from model.config import Config
+    from model.training import Trainer
+    from results.machine import differences
+    from search.trial import take_devices
+
+    cluster = cluster_of(found, None)
+    take_devices(cluster.threads, (0,) if cluster.gpus_per_trial else ())
+    trainer = Trainer(parts.training, parts.validation)
+    trainer.start(Config.of(recorded.user_attrs["config"]), recorded.user_attrs["seed"])
+    others = 0
+    for line in lines:
+        figures = trainer.epoch()
+        say(epoch_line(figures, len(lines)))
+        apart = [name for name in figures if name in line and "seconds" not in name and figures[name] != line[name]]
+        for name in apart:
+            say(f"  {name} was {line[name]!r}, is {figures[name]!r}", "yellow")
+        others += bool(apart)
+    if not others:
+        say(f"trial {trial}: the same to the last bit in all its {len(lines)} epochs")
+        return 0
+    say(f"trial {trial}: {others} of {len(lines)} epochs differ", "red")
+    for difference in differences(found.manifest):
+        say(f"  {difference}")
+    return 1
+
+
+def cluster_of(run: Any, address: str | None) -> Any:
+    """Return where a run's search ran, at another address."""
+    from search.cluster import Cluster
+
+    return Cluster(**{**run.manifest["cluster"], "address": address})
+
+
+VERBS = (confirm, compare, rerun)

@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM: the first leaves a search cleanly, the second at once."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from data_tools.errors import Interrupted
+
+_listener: Callable[[Interrupted], None] | None = None
+_asked = False
+
+
+def install() -> None:
+    """Take both signals; again after `ray.init`, which takes SIGTERM for itself. Only in a main thread."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+
+
+@contextlib.contextmanager
+def told(listener: Callable[[Interrupted], None]) -> Iterator[None]:
+    """Have a listener told of the first signal, where an exception in the middle of things would do harm."""
+    global _listener
+    _listener = listener
+    try:
+        yield
+    finally:
+        _listener = None
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    global _asked
+    if _asked:
+        # All is on disk but that the running trials wait; Ray's processes end with this one.
+        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+        os.write(2, f"{cursor}huetune: left at once; `huetune resume` goes on\n".encode())
+        os._exit(128 + number)
+    _asked = True
+    interrupted = Interrupted(number)
+    if _listener is None:
+        raise interrupted
+    _listener(interrupted)

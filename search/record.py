@@ -1,0 +1,124 @@
+"""The study as the one process that searches writes it: nothing that was written is lost or done twice."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from data_tools.errors import StorageError
+from data_tools.folder import flush
+from results.run import STUDY, Run, copy_of
+from results.trials import DIGEST, EPOCH, digest
+
+
+class Record:
+    """Writes a study.
+
+    Args:
+        study: open for writing, by this process alone.
+        run: that it is the study of; None for one in memory.
+    """
+
+    def __init__(self, study: optuna.Study, run: Run | None = None):
+        self.study = study
+        self._run = run
+        # Optuna's own `ask` would draw values and could only be told of ours afterwards, in steps: a process that dies
+        # between them leaves half a trial. Its storage takes a whole trial at once, as `Study.add_trial` does.
+        self._storage, self._id = study._storage, study._study_id
+
+    def begin(
+        self, point: Mapping[str, Any], domains: Mapping[str, BaseDistribution], attributes: Mapping[str, Any]
+    ) -> optuna.Trial:
+        """Record a new running trial, with all that it is, in one step."""
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(point),
+            distributions={name: domains[name] for name in point},
+            user_attrs=dict(attributes),
+        )
+        with self._guarded():
+            return optuna.Trial(self.study, self._storage.create_new_trial(self._id, template))
+
+    def take_up(self, trial: FrozenTrial) -> optuna.Trial:
+        """Have a trial run again that was left before its end."""
+        with self._guarded():
+            if trial.state == TrialState.WAITING:
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+            return optuna.Trial(self.study, trial._trial_id)
+
+    def put_back(self, trial: optuna.Trial) -> None:
+        """Have a running trial wait to be gone on with."""
+        with self._guarded():
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def epoch(self, trial: optuna.Trial, figures: Mapping[str, Any], value: float | None) -> None:
+        """Record an epoch.
+
+        Args:
+            trial: it runs.
+            figures: of the epoch.
+            value: for Optuna, which takes none where there are several objectives.
+        """
+        with self._guarded():
+            if value is not None:
+                trial.report(value, figures["epoch"])
+            trial.set_user_attr(f"{EPOCH}{figures['epoch']}", dict(figures))
+
+    def note(self, trial: optuna.Trial, name: str, value: Any) -> None:
+        """Record something else of a running trial."""
+        with self._guarded():
+            trial.set_user_attr(name, value)
+
+    def end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
+        """End a trial, for good."""
+        with self._guarded():
+            ended = self._storage.get_trial(trial._trial_id)
+            trial.set_user_attr(DIGEST, digest(ended))
+            ended = self.study.tell(trial, values, state)
+            self._copy()
+            return ended
+
+    def set(self, name: str, value: Any) -> None:
+        """Record something of the whole study."""
+        with self._guarded():
+            self.study.set_user_attr(name, value)
+
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Say in one line what a database says in many.
+
+        Raises:
+            StorageError: the study does not take it.
+        """
+        try:
+            yield
+        except (optuna.exceptions.StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
+
+    def _copy(self) -> None:
+        """Keep a second generation of a study that is a file, with all that has ended."""
+        if self._run and self._run.manifest["study"] is None:
+            copy_study(self._run.folder / STUDY)
+
+
+def copy_study(path: Path) -> None:
+    """Copy a SQLite study beside it, whole or not at all.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+        OSError: the disk does not take the copy.
+    """
+    draft, copy = path.with_name(f".{path.name}.draft"), copy_of(path)
+    draft.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
+        source.backup(target)
+    flush(draft)
+    draft.replace(copy)
+    flush(path.parent)
