@@ -87,7 +87,7 @@ class Cluster:
         """Ray, for as long as the context is open; one that is open already is used and left so.
 
         Raises:
-            UserError: Ray cannot be started or reached.
+            ClusterLostError: Ray does not start, or does not answer.
         """
         if ray.is_initialized():
             yield
@@ -243,9 +243,9 @@ def _start_ray(address: str | None) -> None:
         else:
             # Without an address, Ray would join whatever cluster runs on this machine.
             ray.init(address="local", include_dashboard=False, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"Ray cannot be reached at {address or 'this machine'!r} ({reason})") from None
+    except Exception as error:  # whatever part of it died on the way, in its own words
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ClusterLostError(f"Ray did not start at {address or 'this machine'!r} ({reason})") from None
 
 
 def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:
