@@ -65,4 +65,4 @@ def load(folder: Path) -> Snapshot:
 
 def newest(folder: Path) -> list[Path]:
     """Return the snapshots of a trial's folder, that after the most epochs first."""
-    return sorted(folder.glob(NAME), key=lambda path: (path.name.split("-")[1], path.stat().st_mtime_ns), reverse=True)
+    return sorted(folder.glob(NAME), key=lambda path: (int(path.name.split("-")[1]), path.name), reverse=True)

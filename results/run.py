@@ -116,7 +116,7 @@ def _roll_back(path: Path) -> None:
 
 
 def copy_of(path: Path) -> Path:
-    """Return where the second generation of a run's study is, as of the last trial that ended."""
+    """Return where the second generation of a run's study is, as of the last trial that began or ended."""
     return path.with_name(f"{path.stem}-copy{path.suffix}")
 
 

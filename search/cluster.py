@@ -28,6 +28,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 import ray
 from ray import tune
+from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
 from data_tools.errors import ClusterLostError, UserError
 from data_tools.split import Split
@@ -151,8 +152,6 @@ class Cluster:
                     name=folder,
                     storage_path=scratch,
                     verbose=0,
-                    # A dead worker's trial goes on with another, as often as it gets on: see Events.
-                    failure_config=tune.FailureConfig(max_failures=-1),
                     callbacks=[Events(searcher, stops, self.trial_timeout)],
                     # Trials keep their best epoch themselves; Tune would keep the last.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -243,6 +242,8 @@ def _start_ray(address: str | None) -> None:
         else:
             # Without an address, Ray would join whatever cluster runs on this machine.
             ray.init(address="local", include_dashboard=False, **quiet)
+        # It prints every death of a worker. So do we, a line each.
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except Exception as error:  # whatever part of it died on the way, in its own words
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ClusterLostError(f"Ray did not start at {address or 'this machine'!r} ({reason})") from None

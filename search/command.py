@@ -42,12 +42,11 @@ def main() -> None:
             # At exit Ray would wait for an answer.
             stdout.file.flush()
             os._exit(code)
-    except Interrupted as error:
-        say(f"huetune: {error}", console=stderr)
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        say("huetune: interrupted", console=stderr)
-        code = 130
+    except (click.Abort, KeyboardInterrupt) as error:
+        # Click makes an Abort of every KeyboardInterrupt.
+        signal = next((some for some in (error, error.__cause__) if isinstance(some, Interrupted)), None)
+        say(f"huetune: {signal or 'interrupted'}", console=stderr)
+        code = signal.exit_code if signal else 130
     except BrokenPipeError:
         # `huetune trials | head`: the reader has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -222,15 +221,19 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
     """
+    from results.lock import held
     from results.run import find_run
     from search import launch
 
     found = find_run(run, storage)
-    search = launch.recalled(found, address)
-    parts = photos_of(found, quiet)
-    truth = Source.of(found.manifest["photos"]["source"]).colours(parts.test, partial(bar, quiet=quiet))
-    if launch.resume(found, search, parts, stdout, quiet=quiet) or not (found.folder / "evaluation").is_dir():
-        return _finish(found, parts.test, truth, quiet)
+    with held(found.folder):
+        launch.repair(found, stdout)
+        search = launch.recalled(found, address)
+        parts, truth = _photos_again(found, quiet)
+        # The sheet is the last thing that a search makes.
+        shown = not len(parts.test) or (found.folder / "evaluation" / "contact-sheet.png").is_file()
+        if launch.resume(found, search, parts, stdout, quiet=quiet) or not shown:
+            return _finish(found, parts.test, truth, quiet)
     say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
     return 0
 
@@ -256,19 +259,28 @@ def extend(
 
     Example: huetune extend roses --trials 20 --epochs 10
     """
+    from results.lock import held
     from results.run import find_run
     from search import launch
 
     found = find_run(run, storage)
-    search = launch.recalled(found, address)
-    if not trials and (epochs is None or epochs == search.epochs):
-        raise UserError("extend: by what? say --trials, --epochs or both")
-    if epochs is not None and epochs < search.epochs:
-        raise UserError(f"epochs must be {search.epochs} or more, which this search had, received {epochs!r}")
-    parts = photos_of(found, quiet)
-    truth = Source.of(found.manifest["photos"]["source"]).colours(parts.test, partial(bar, quiet=quiet))
-    launch.extend(found, search, parts, stdout, trials, epochs or search.epochs, time_budget, quiet=quiet)
-    return _finish(found, parts.test, truth, quiet)
+    with held(found.folder):
+        launch.repair(found, stdout)
+        search = launch.recalled(found, address)
+        if not trials and (epochs is None or epochs == search.epochs):
+            raise UserError("extend: by what? say --trials, --epochs or both")
+        if epochs is not None and epochs < search.epochs:
+            raise UserError(f"epochs must be {search.epochs} or more, which this search had, received {epochs!r}")
+        parts, truth = _photos_again(found, quiet)
+        launch.extend(found, search, parts, stdout, trials, epochs or search.epochs, time_budget, quiet=quiet)
+        return _finish(found, parts.test, truth, quiet)
+
+
+def _photos_again(run: Any, quiet: bool) -> tuple[Any, Any]:
+    """A run's photos, split as then, and the colours of those that are kept for the end."""
+    parts = photos_of(run, quiet)
+    source = Source.of(run.manifest["photos"]["source"])
+    return parts, source.colours(parts.test, partial(bar, quiet=quiet))
 
 
 def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:

@@ -77,7 +77,7 @@ class Display:
             return line
         figures = [f"epoch {searcher.progress[trial.number]}"]
         if event == "died":
-            return f"{line}  ({trial.user_attrs['deaths'][-1]}; another worker goes on from epoch {figures[0][6:]})"
+            return f"{line}  ({figures[0]}; {trial.user_attrs['deaths'][-1]})"
         if event == "warning":
             return f"{line}  ({trial.user_attrs['notes'][-1]})"
         if error := trial.user_attrs.get("error"):

@@ -1,6 +1,6 @@
 """What Tune tells of its trials, taken to those whom it concerns."""
 
-from collections import Counter
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,6 @@ from ray.tune.schedulers import TrialScheduler
 
 from search.schedulers import remind, teach
 from search.searcher import StudySearcher
-
-LIVES = 3
-"""Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""
 
 
 class Left(BaseException):  # as with KeyboardInterrupt: no error, and nobody on the way may catch it
@@ -29,7 +26,6 @@ class Events(Callback):
 
     def __init__(self, searcher: StudySearcher, scheduler: TrialScheduler, timeout: float | None):
         self._searcher, self._scheduler, self._timeout = searcher, scheduler, timeout
-        self._deaths: Counter[str] = Counter()
         self._taught = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -45,22 +41,11 @@ class Events(Callback):
             self._searcher.resumed.discard(trial.trial_id)
             remind(self._scheduler, trial, self._searcher.past(trial.trial_id))
 
-    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        """Forget earlier deaths: the trial gets on."""
-        self._deaths[trial.trial_id] = 0
-        trial.max_failures = -1
-
-    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Say that a worker died and another takes over."""
-        self._deaths[trial.trial_id] += 1
-        if self._deaths[trial.trial_id] >= LIVES - 1:
-            trial.max_failures = 0
-        self._searcher.lost(trial.trial_id, _reason(trial), self._timeout)
-
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Fail a trial on which one worker after another died."""
+        """Have another worker go on with a trial whose worker died."""
+        # Tune could do so itself, but takes the two errors of a worker that dies between two trials for two deaths.
         if trial.trial_id in self._searcher.live:
-            self._searcher.dead(trial.trial_id, _reason(trial), self._timeout)
+            self._searcher.lost(trial.trial_id, _reason(trial), self._timeout)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Leave, if the searcher wants to."""
@@ -71,4 +56,5 @@ class Events(Callback):
 def _reason(trial: Any) -> str:
     """The last line of a trial's error; Tune itself only says that there was one."""
     lines = Path(trial.error_file).read_text().splitlines() if trial.error_file else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
+    reason = next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
+    return textwrap.shorten(reason, 200, placeholder=" ...")

@@ -138,7 +138,7 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
     """Go on with a search from wherever it was left, and train its finalists again.
 
     Args:
-        run: of the search.
+        run: of the search, held and whole.
         search: what was asked, as `recalled` returns it.
         parts: its photos.
         console: where progress is shown.
@@ -151,11 +151,10 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
         UserError, StorageError, Interrupted: see `launch`.
     """
     search.cluster.check()
-    with held(run.folder):
-        study = _opened(run, console)
-        if ended(study) and not (search.confirm and missing_finalists(run, *search.confirm)):
-            return False
-        _run(run, study, search, parts, console, quiet)
+    study = _opened(run)
+    if ended(study) and not (search.confirm and missing_finalists(run, *search.confirm)):
+        return False
+    _run(run, study, search, parts, console, quiet)
     return True
 
 
@@ -176,7 +175,7 @@ def extend(
     the old one ended, which stays as it was.
 
     Args:
-        run: of the search.
+        run: of the search, held and whole.
         search: what was asked, as `recalled` returns it.
         parts: its photos.
         console: where progress is shown.
@@ -189,22 +188,40 @@ def extend(
         UserError, StorageError, Interrupted: see `launch`.
     """
     search.cluster.check()
-    with held(run.folder):
-        study = _opened(run, console)
-        further = _further(study, epochs)
-        # A search that came to its end before its trials were used up is extended from there.
-        begun = len(study.get_trials(deepcopy=False)) if ended(study) else search.trials
-        spent = study.user_attrs.get("seconds", 0.0)
-        search = replace(
-            search,
-            trials=begun + trials + len(further),
-            epochs=epochs,
-            time_budget=None if time_budget is None else spent + time_budget,
-            stop_when_flat=None,
-        )
-        # From here on it is a search with such a budget that was left, and `resume` would go on with it.
-        study.set_user_attr("asked", {**_asked(search), "further": [*asked(study)["further"], *further]})
-        _run(run, study, search, parts, console, quiet)
+    study = _opened(run)
+    further = _further(study, epochs)
+    # A search that came to its end before its trials were used up is extended from there.
+    begun = len(study.get_trials(deepcopy=False)) if ended(study) else search.trials
+    spent = study.user_attrs.get("seconds", 0.0)
+    search = replace(
+        search,
+        trials=begun + trials + len(further),
+        epochs=epochs,
+        time_budget=None if time_budget is None else spent + time_budget,
+        stop_when_flat=None,
+    )
+    # From here on it is a search with such a budget that was left, and `resume` would go on with it.
+    study.set_user_attr("asked", {**_asked(search), "further": [*asked(study)["further"], *further]})
+    _run(run, study, search, parts, console, quiet)
+
+
+def repair(run: Run, console: Console) -> None:
+    """Have a damaged study of a run that is held give way to its copy, loudly.
+
+    Raises:
+        StorageError: the copy is damaged, too.
+    """
+    path = run.folder / STUDY
+    if run.manifest["study"] is not None or not (problem := damage(path)):
+        return
+    copy = copy_of(path)
+    if also := damage(copy):
+        raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
+    if path.exists():
+        path.rename(path.with_name(f"{STUDY}.damaged-{time.time_ns()}"))
+    replace_file(path, copy.read_bytes())
+    line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
+    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def recalled(run: Run, address: str | None = None) -> Search:
@@ -363,25 +380,8 @@ def _new_study(search: Search, url: URL) -> optuna.Study:
         raise StorageError(f"{url.render_as_string()!r}: the study cannot be made ({reason})") from None
 
 
-def _opened(run: Run, console: Console) -> optuna.Study:
-    """Open the study of a run that is held, to write it; a damaged one gives way to its copy, loudly.
-
-    Raises:
-        StorageError: it cannot be opened, or is damaged as its copy is.
-    """
-    path = run.folder / STUDY
-    if run.manifest["study"] is None and (problem := damage(path)):
-        copy = copy_of(path)
-        if also := damage(copy):
-            raise StorageError(f"{str(path)!r}: {problem}; and its copy {copy.name!r}: {also}; take both from a backup")
-        if path.exists():
-            path.rename(path.with_name(f"{STUDY}.damaged-{time.time_ns()}"))
-        replace_file(path, copy.read_bytes())
-        console.print(
-            f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    run.study()
+def _opened(run: Run) -> optuna.Study:
+    """Open the study of a run that is held, to write it."""
     return optuna.load_study(
         study_name=run.study_name, storage=open_storage(run.database), sampler=optuna.samplers.RandomSampler()
     )

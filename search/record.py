@@ -43,7 +43,9 @@ class Record:
             user_attrs=dict(attributes),
         )
         with self._guarded():
-            return optuna.Trial(self.study, self._storage.create_new_trial(self._id, template))
+            trial = optuna.Trial(self.study, self._storage.create_new_trial(self._id, template))
+            self._copy()
+            return trial
 
     def take_up(self, trial: FrozenTrial) -> optuna.Trial:
         """Have a trial run again that was left before its end."""
@@ -52,10 +54,11 @@ class Record:
                 self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
             return optuna.Trial(self.study, trial._trial_id)
 
-    def put_back(self, trial: optuna.Trial) -> None:
+    def put_back(self, trial: optuna.Trial) -> FrozenTrial:
         """Have a running trial wait to be gone on with."""
         with self._guarded():
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            return self._storage.get_trial(trial._trial_id)
 
     def epoch(self, trial: optuna.Trial, figures: Mapping[str, Any], value: float | None) -> None:
         """Record an epoch.
@@ -103,7 +106,7 @@ class Record:
             raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
 
     def _copy(self) -> None:
-        """Keep a second generation of a study that is a file, with all that has ended."""
+        """Keep a second generation of a study that is a file: with all that has ended, and all that has begun."""
         if self._run and self._run.manifest["study"] is None:
             copy_study(self._run.folder / STUDY)
 

@@ -64,6 +64,9 @@ class Budget:
     flat: int | None = None
 
 
+LIVES = 3
+"""Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""
+
 Listener = Callable[["StudySearcher", optuna.Trial, str], None]
 
 
@@ -127,6 +130,7 @@ class StudySearcher(Searcher):
         self._values: dict[int, list[float]] = {}
         # When each live trial was last heard of.
         self._heard: dict[str, float] = {}
+        self._deaths: Counter[int] = Counter()
         self._folder, self._record, self._space, self._sampler = folder, record, space, sampler
         self._seed, self._budget, self._listener, self._clock = seed, budget, listener, clock
         self._begun: float | None = None
@@ -181,7 +185,8 @@ class StudySearcher(Searcher):
             self.ended_by = self.ended_by or self._enough()
             if self.ended_by:
                 self.trials = self._asked
-                return Searcher.FINISHED
+                # Of those that run a worker may still die: then another trial of Tune's goes on with it.
+                return None if self.live else Searcher.FINISHED
             return self._begin(trial_id, self._next())
         except StorageError as error:
             self.stopping = error
@@ -266,6 +271,7 @@ class StudySearcher(Searcher):
                 self._listener(self, trial, "warning")
             for figures in (*result.get("missed", ()), result):
                 if figures["epoch"] > self.progress[trial.number]:
+                    self._deaths[trial.number] = 0
                     self._epoch(trial, figures, result)
         except StorageError as error:
             self.stopping = error
@@ -312,19 +318,31 @@ class StudySearcher(Searcher):
             self._end(trial_id, TrialState.COMPLETE if result["epoch"] >= target else TrialState.PRUNED)
 
     def lost(self, trial_id: str, reason: str, timeout: float | None = None) -> None:
-        """Take note that the worker of a trial died, and that another goes on with it."""
+        """Have another worker go on with a trial whose worker died; if that happens to it again and again, fail it.
+
+        Args:
+            trial_id: Tune's.
+            reason: of the death, as far as it is known.
+            timeout: seconds after which a silent worker was ended as hung.
+        """
         trial = self.live[trial_id]
-        deaths = [*trial.user_attrs.get("deaths", ()), self._why(trial_id, reason, timeout)]
+        if timeout and self._clock() - self._heard[trial_id] >= timeout:
+            reason = f"hung: no epoch within {timeout:g} s"
+        else:
+            reason = f"died: {reason}"
+        self._deaths[trial.number] += 1
+        if self._deaths[trial.number] >= LIVES:
+            self.fail(trial_id, reason)
+            return
         try:
-            self._record.note(trial, "deaths", deaths)
-            self._listener(self, trial, "died")
+            self._record.note(trial, "deaths", [*trial.user_attrs.get("deaths", ()), reason])
+            self.left.append(self._record.put_back(trial))
         except StorageError as error:
             self.stopping = error
-        self._heard[trial_id] = self._clock()
-
-    def _why(self, trial_id: str, reason: str, timeout: float | None) -> str:
-        silent = self._clock() - self._heard[trial_id]
-        return f"hung: no epoch within {timeout:g} s" if timeout and silent >= timeout else f"died: {reason}"
+            return
+        del self.live[trial_id]
+        self.states["running"] -= 1
+        self._listener(self, trial, "died")
 
     def fail(self, trial_id: str, reason: str) -> None:
         """End a trial as failed."""
@@ -337,10 +355,6 @@ class StudySearcher(Searcher):
         self._scores.pop(trial.number, None)
         self._curves[trial.number] = {}
         self._end(trial_id, TrialState.FAIL)
-
-    def dead(self, trial_id: str, reason: str, timeout: float | None = None) -> None:
-        """End a trial as failed whose workers died one after another."""
-        self.fail(trial_id, self._why(trial_id, reason, timeout))
 
     @property
     def best(self) -> tuple[float, optuna.Trial | FrozenTrial] | None:

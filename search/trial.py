@@ -140,6 +140,7 @@ class Trial(tune.Trainable):
                     raise CheckpointError(f"{str(path)!r}: is of another configuration or seed")
                 self._trainer.go_on(wanted, self._seed, found.state)
             except (CheckpointError, ValueError, KeyError) as error:
+                # Loudly: what was trained after it is trained again.
                 self._notes.append(f"left aside {error}")
                 continue
             self._log = list(map(dict, found.epochs))

@@ -24,6 +24,11 @@ from results.trials import digest
 HUETUNE = str(Path(sys.executable).with_name("huetune"))
 NAME = "chaos"
 EPOCHS = 4
+QUICK = (
+    *("--garden", "4", "--space", str(Path(__file__).with_name("space.toml"))),
+    *("--warm-start", "none", "--confirm", "none"),
+)
+"""Options of the smallest search that is one: three scenes to learn from, one to rank by, none for the end."""
 VICTIMS = {"driver": 4, "worker": 4, "raylet": 1, "head": 1}
 """What is killed, and how often in ten times."""
 PROCESSES = {"worker": "ray::ResourceTrainable", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server"}
@@ -92,9 +97,9 @@ class Chaos:
     def _start(self) -> None:
         """Begin, or go on; a search that died before it was described leaves its name free."""
         described = (self._storage / NAME / "manifest.json").exists()
-        words = ["--garden", 8, "--epochs", EPOCHS, "--trials", self._trials, "--confirm", "none", "--name", NAME]
+        words = [*QUICK, "--epochs", EPOCHS, "--trials", self._trials, "--name", NAME]
         command = [HUETUNE, "resume", NAME] if described else [HUETUNE, "search", *map(str, words)]
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the driver
         self._driver = psutil.Popen(
             [*command, "--storage", str(self._storage)], stdout=self._said, stderr=subprocess.STDOUT
         )

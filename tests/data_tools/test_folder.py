@@ -1,0 +1,68 @@
+"""A folder is there whole or not at all, and damage shows."""
+
+import subprocess
+
+import pytest
+
+from data_tools.errors import CheckpointError
+from data_tools.folder import SUMS, check_sums, replace, sealed
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with sealed(tmp_path / "made" / "folder") as draft:
+        (draft / "one").write_bytes(b"1" * 1000)
+        (draft / "two").write_text("2")
+    return tmp_path / "made" / "folder"
+
+
+def test_a_sealed_folder_is_whole_for_us_and_for_coreutils(folder):
+    check_sums(folder)
+    checked = subprocess.run(["sha256sum", "--check", SUMS], cwd=folder, capture_output=True, text=True, check=True)
+    assert checked.stdout.splitlines() == ["one: OK", "two: OK"]
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: _flip(folder / "one"), "one': damaged"),
+        (lambda folder: (folder / "one").write_bytes(b"1" * 999), "one': damaged"),
+        (lambda folder: (folder / "two").unlink(), "holds other files than"),
+        (lambda folder: (folder / "more").write_text("3"), "holds other files than"),
+        (lambda folder: (folder / SUMS).unlink(), "has no SHA256SUMS"),
+        (lambda folder: (folder / SUMS).write_bytes(b"\xff\xfe"), "cannot be read"),
+    ],
+    ids=["flipped", "cut", "missing", "one more", "no sums", "no text"],
+)
+def test_damage_shows_in_one_line(folder, damage, message):
+    damage(folder)
+    with pytest.raises(CheckpointError) as refused:
+        check_sums(folder)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_what_fails_on_the_way_leaves_the_old_folder_and_no_draft(folder):
+    with pytest.raises(RuntimeError), sealed(folder) as draft:
+        (draft / "one").write_text("new")
+        raise RuntimeError
+    check_sums(folder)
+    assert (folder / "one").read_bytes() == b"1" * 1000
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    replace(path, b"old")
+    replace(path, b"new")
+    assert path.read_bytes() == b"new"
+    monkeypatch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space left"):
+        replace(path, b"newest")
+    assert path.read_bytes() == b"new" and [found.name for found in tmp_path.iterdir()] == ["file"]

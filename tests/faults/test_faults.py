@@ -1,0 +1,344 @@
+"""Faults of the system around a search, each injected for real: nothing is lost, and one line says how to go on."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from results.run import STUDY, Run, copy_of
+from tests.faults.chaos import HUETUNE, QUICK
+
+NAME = "run"
+
+
+class Program:
+    """The command in the background, with all that it began."""
+
+    def __init__(self, storage, *words, before=(), **environment):
+        self.storage = storage
+        command = [*before, HUETUNE, *map(str, words), "--storage", str(storage)]
+        self.process = psutil.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def wait_for(self, condition, seconds=120):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.process.stdout.read()
+            if (self.storage / NAME / "manifest.json").exists() and condition(trials(self.storage)):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(f"not within {seconds} s")
+
+    def end(self, seconds=200):
+        """Return the exit code and all that was said, once nothing of it is left."""
+        family = self.process.children(recursive=True) if self.process.is_running() else []
+        said, _ = self.process.communicate(timeout=seconds)
+        _, alive = psutil.wait_procs(family, timeout=15)
+        assert not [process for process in alive if "Agent" not in " ".join(process.cmdline())]
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def start():
+    """Start the command in the background; nothing of it is left after the test."""
+    started = []
+
+    def program(storage, *words, **environment):
+        started.append(Program(storage, *words, **environment))
+        return started[-1]
+
+    yield program
+    for one in started:
+        family = one.process.children(recursive=True) if one.process.is_running() else []
+        for process in (one.process, *family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        one.process.wait()
+
+
+def search(trials=3, epochs=3, *words):
+    return (
+        *("search", *QUICK, "--name", NAME, "--trials", trials, "--epochs", epochs),
+        *("--scheduler", "none", *words),
+    )
+
+
+def trials(storage):
+    return Run(storage / NAME).study().get_trials(deepcopy=False)
+
+
+def epochs(count):
+    """Whether so many epochs are done in all."""
+    return lambda trials: sum(len(trial.intermediate_values) for trial in trials) >= count
+
+
+def states(storage):
+    return {trial.state for trial in trials(storage)}
+
+
+def verified(storage):
+    done = subprocess.run([HUETUNE, "verify", NAME, "--storage", str(storage)], capture_output=True, text=True)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_whole(storage):
+    fine, said = verified(storage)
+    assert fine, said
+
+
+def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
+    """Ctrl-C once, SIGTERM, Ctrl-C twice; each time within its seconds, with its code and the command to go on."""
+    for words, numbers, code, most in (
+        (search(), [signal.SIGINT], 130, 15),
+        (("resume", NAME), [signal.SIGTERM], 143, 15),
+        (("resume", NAME), [signal.SIGINT, signal.SIGINT], 130, 3),
+    ):
+        program = start(tmp_path, *words)
+        before = 0 if words[0] == "search" else sum(len(trial.intermediate_values) for trial in trials(tmp_path))
+        program.wait_for(epochs(before + 1))
+        for number in numbers:
+            begun = time.monotonic()
+            program.process.send_signal(number)
+            time.sleep(0.3)
+        found, said = program.end(30)
+        assert found == code and time.monotonic() - begun < most, said
+        assert f"huetune resume {os.path.relpath(tmp_path / NAME)}" in said or "`huetune resume` goes on" in said
+        if len(numbers) == 1:
+            assert TrialState.WAITING in states(tmp_path) and TrialState.RUNNING not in states(tmp_path)
+            assert not verified(tmp_path)[0]
+    done = {trial.number: len(trial.intermediate_values) for trial in trials(tmp_path)}
+    code, said = start(tmp_path, "resume", NAME).end()
+    assert code == 0, said
+    gone_on = [re.search(rf"trial {number} +goes on .*\(epoch (\d)", said) for number in done if done[number] < 3]
+    assert gone_on and all(found for found in gone_on)
+    assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 3
+    assert_whole(tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own, to fill and to make read-only."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", place], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root can mount a disk")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+BOUND = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.getuid() == 0 else ()
+"""What makes root obey the permissions of files, as others do."""
+
+
+def _set_writable(storage, writable):
+    folders = [storage, *(path for path in storage.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o755 if writable else 0o555)
+
+
+def test_a_disk_that_takes_nothing_more_stops_the_search_and_loses_nothing(start, disk):
+    """Read-only in the middle and from the start, then full, then as it should be."""
+    program = start(disk, *search(), before=BOUND)
+    program.wait_for(epochs(1))
+    _set_writable(disk, False)
+    code, said = program.end()
+    assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
+    assert "Permission denied" in said or "readonly database" in said or "unable to open database" in said
+    code, said = start(disk, "search", *QUICK, "--name", "other", before=BOUND).end()
+    assert code == 4 and "cannot be made (Permission denied)" in said, said
+    _set_writable(disk, True)
+
+    program = start(disk, "resume", NAME)
+    subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=1M"], check=False, capture_output=True)
+    code, said = program.end()
+    assert code == 4 and ("No space left" in said or "disk is full" in said) and "huetune resume" in said, said
+    assert "Traceback" not in said
+    (disk / "ballast").unlink()
+
+    code, said = start(disk, "resume", NAME).end()
+    assert code == 0, said
+    assert len(trials(disk)) == 3 and states(disk) == {TrialState.COMPLETE}
+    assert_whole(disk)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The storage of a search that was killed when two trials had ended and two ran, each with two snapshots."""
+    storage = tmp_path_factory.mktemp("killed")
+    program = Program(storage, *search(4, 12))
+    program.wait_for(lambda trials: len(trials) == 4 and min(len(trial.intermediate_values) for trial in trials) >= 2)
+    program.process.kill()
+    program.end()
+    return storage
+
+
+@pytest.fixture
+def left(killed, tmp_path):
+    """A copy of it."""
+    shutil.copytree(killed, tmp_path / "left")
+    return tmp_path / "left"
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 8
+    path.write_bytes(content)
+
+
+def test_damaged_files_give_way_to_the_generation_before_and_it_is_said(start, left):
+    """The study cut short, one trial's newest snapshot flipped, both of another cut."""
+    before = {trial.number: trial for trial in trials(left)}
+    study = left / NAME / STUDY
+    study.write_bytes(study.read_bytes()[:30_000])
+    newest = {number: sorted((left / NAME / "trials" / f"{number:04}").glob("after-*")) for number in (2, 3)}
+    assert [len(snapshots) for snapshots in newest.values()] == [2, 2]
+    _flip(newest[2][-1] / "state.npz")
+    for snapshot in newest[3]:
+        (snapshot / "state.npz").write_bytes((snapshot / "state.npz").read_bytes()[:1000])
+    code, said = start(left, "resume", NAME).end()
+    assert code == 0, said
+    assert "damaged" in said and "taken from its copy" in said and list((left / NAME).glob(f"{STUDY}.damaged-*"))
+    assert len(re.findall(r"trial 2 +warning .*left aside .*after-", said)) == 1
+    assert len(re.findall(r"trial 3 +warning .*left aside .*after-", said)) == 2
+    after = {trial.number: trial for trial in trials(left)}
+    assert sorted(after) == [0, 1, 2, 3] and states(left) == {TrialState.COMPLETE}
+    for number in (0, 1):
+        assert after[number].intermediate_values == before[number].intermediate_values
+    # What is trained again comes out the same, so that nobody can tell.
+    for number in (2, 3):
+        known = before[number].intermediate_values
+        assert {epoch: after[number].intermediate_values[epoch] for epoch in known} == known
+    assert_whole(left)
+
+
+def test_a_study_without_a_good_copy_is_not_touched(start, left):
+    _flip(left / NAME / STUDY)
+    for path in (left / NAME / STUDY, copy_of(left / NAME / STUDY)):
+        path.write_bytes(path.read_bytes()[:20_000])
+    before = (left / NAME / STUDY).read_bytes()
+    code, said = start(left, "resume", NAME).end()
+    assert code == 4 and "take both from a backup" in said and "Traceback" not in said, said
+    assert (left / NAME / STUDY).read_bytes() == before
+
+
+def test_an_altered_trial_is_noticed_and_taken_from_the_copy(start, left):
+    with sqlite3.connect(left / NAME / STUDY) as connection:
+        connection.execute("UPDATE trial_intermediate_values SET intermediate_value = 0.001 WHERE trial_id = 1")
+    assert "trial 0 of 'run' is not as it ended" in verified(left)[1]
+    code, said = start(left, "resume", NAME).end()
+    assert code == 0 and "trial 0 of 'run' is not as it ended" in said and "taken from its copy" in said, said
+    assert_whole(left)
+
+
+def test_a_trial_that_hangs_is_tried_again_and_then_fails_alone(start, left):
+    """Its files are on a disk that does not answer: whoever opens one waits for ever."""
+    for snapshot in (left / NAME / "trials" / "0002").glob("after-*"):
+        (snapshot / "SHA256SUMS").unlink()
+        os.mkfifo(snapshot / "SHA256SUMS")
+    manifest = left / NAME / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"trial_timeout": null', '"trial_timeout": 20.0'))
+    code, said = start(left, "resume", NAME).end(400)
+    assert code == 0, said
+    after = trials(left)
+    assert [trial.number for trial in after if trial.state == TrialState.FAIL] == [2]
+    assert after[2].user_attrs["error"] == "hung: no epoch within 20 s", said
+    assert after[2].user_attrs["deaths"] == ["hung: no epoch within 20 s"] * 2
+    assert after[3].state == TrialState.COMPLETE
+    assert_whole(left)
+
+
+def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
+    """Ray kills every worker, as it does when a machine has no memory left."""
+    program = start(tmp_path, *search(1, 1), RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="100")
+    code, said = program.end(300)
+    assert code == 5, said
+    (trial,) = trials(tmp_path)
+    assert trial.state == TrialState.FAIL and "memory" in trial.user_attrs["error"]
+    assert_whole(tmp_path)
+
+
+def test_of_two_searches_of_one_name_one_wins_and_is_named(start, tmp_path):
+    both = [start(tmp_path, *search()) for _ in range(2)]
+    while all(program.process.poll() is None for program in both):
+        time.sleep(0.1)
+    loser = next(program for program in both if program.process.poll() is not None)
+    winner = next(program for program in both if program is not loser)
+    code, said = loser.end()
+    assert code == 4 and f"in the hands of process {winner.process.pid} of " in said, said
+    winner.wait_for(epochs(1))
+    code, said = start(tmp_path, "resume", NAME).end()
+    assert code == 4 and f"in the hands of process {winner.process.pid} of " in said, said
+    code, said = winner.end()
+    assert code == 0, said
+    assert_whole(tmp_path)
+
+
+SHIM = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+#include <sys/time.h>
+#include <unistd.h>
+#include <stdlib.h>
+
+static long back(void) { const char *mark = getenv("CLOCK_BACK"); return mark && !access(mark, F_OK) ? 7200 : 0; }
+
+/* Only for the driver: what a shim says of the time, the kernel that others wait for does not know. */
+__attribute__((constructor)) static void alone(void) { unsetenv("LD_PRELOAD"); }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    if (clock == CLOCK_REALTIME) now->tv_sec -= back();
+    return result;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec precise;
+    clock_gettime(CLOCK_REALTIME, &precise);
+    now->tv_sec = precise.tv_sec;
+    now->tv_usec = precise.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *where) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (where) *where = now.tv_sec;
+    return now.tv_sec;
+}
+"""
+
+
+def test_a_clock_set_back_two_hours_changes_nothing(start, tmp_path):
+    if not shutil.which("gcc"):
+        pytest.skip("the clock is set by a small C library, and there is no gcc")
+    (tmp_path / "shim.c").write_text(SHIM)
+    shim, mark = tmp_path / "shim.so", tmp_path / "back"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, tmp_path / "shim.c", "-ldl"], check=True)
+    words = search(4, 2, "--time-budget", "30m")
+    program = start(tmp_path, *words, LD_PRELOAD=str(shim), CLOCK_BACK=str(mark))
+    program.wait_for(epochs(1))
+    mark.touch()
+    code, said = program.end()
+    assert code == 0, said
+    spans = [(trial.datetime_complete - trial.datetime_start).total_seconds() for trial in trials(tmp_path)]
+    assert min(spans) < -3600, "the clock was not set back"
+    assert len(spans) == 4 and states(tmp_path) == {TrialState.COMPLETE}
+    assert_whole(tmp_path)
