@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install search test lint bench lock clean
+.PHONY: help install search test lint bench chaos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ lint: install ## Lint, format and types
 
 bench: install ## Measure against plain Keras under plain Ray Tune; writes bench.json
 	$(BIN)/python -m tests.benchmarks
+
+chaos: install ## Kill a search N times and count what was lost (30 seconds and more a kill)
+	$(BIN)/python -m tests.faults.chaos $(or $(N),10)
 
 lock: install ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \

@@ -4,7 +4,7 @@ import json
 import platform
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -51,9 +51,9 @@ class Checkpoint:
     versions: Mapping[str, str] = field(default_factory=lambda: part_versions())
 
 
-def part_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a model's numbers depend on."""
-    return {"python": platform.python_version(), **{part: version(part) for part in PARTS}}
+def part_versions(parts: Iterable[str] = PARTS) -> dict[str, str]:
+    """Return the versions of Python and of packages, those that a model's numbers depend on unless told otherwise."""
+    return {"python": platform.python_version(), **{part: version(part) for part in parts}}
 
 
 def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:

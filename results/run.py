@@ -95,7 +95,7 @@ class Run:
             if not path.is_file():
                 raise StorageError(f"{str(path)!r}: the run has no study; was its search ever started?")
             _roll_back(path)
-            url = url.set(database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
+            url = read_only(path)
         try:
             return optuna.load_study(study_name=name, storage=open_storage(url))
         except KeyError:
@@ -123,6 +123,11 @@ def copy_of(path: Path) -> Path:
 def sqlite_url(path: Path) -> URL:
     """Return the URL of a SQLite file, whatever signs are in its path."""
     return URL.create("sqlite", database=str(path.absolute()))
+
+
+def read_only(path: Path) -> URL:
+    """Return the URL of a SQLite file through which nothing in it can be changed, nor one be made."""
+    return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
 def open_storage(location: URL) -> optuna.storages.BaseStorage:

@@ -14,7 +14,7 @@ from data_tools.errors import CheckpointError, StorageError
 from data_tools.folder import check_sums
 from data_tools.photos import PhotoSet
 from results.lock import LOCK, holder
-from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, sqlite_url
+from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
 from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs
 
 TOLERANCE = 1e-6
@@ -30,8 +30,11 @@ def damage(path: Path) -> str | None:
             (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             return f"damaged ({answer.splitlines()[-1]})"
-        storage = open_storage(sqlite_url(path))
-        for study in optuna.get_all_study_names(storage):
+        storage = open_storage(read_only(path))
+        names = optuna.get_all_study_names(storage)
+        if not names:
+            return "damaged (it has no study)"
+        for study in names:
             for trial in optuna.load_study(study_name=study, storage=storage).get_trials(deepcopy=False):
                 if altered(trial):
                     return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
@@ -119,7 +122,7 @@ def _copy(run: Run) -> Iterator[str]:
     if problem := damage(copy):
         yield f"{str(copy)!r}: {problem}"
         return
-    storage = open_storage(sqlite_url(copy))
+    storage = open_storage(read_only(copy))
     for name, part in ((run.study_name, run.study()), (run.replicates_name, run.replicates())):
         if part is None:
             continue

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import socket
 import tempfile
 import threading
 import time
@@ -30,9 +29,15 @@ import ray
 from ray import tune
 from ray._private.ray_logging import global_worker_stdstream_dispatcher
 
+import data_tools
+import model
+import results
+import search
 from data_tools.errors import ClusterLostError, UserError
 from data_tools.split import Split
-from search import interruption
+from model.checkpoint import part_versions
+from search import address, interruption
+from search.address import reachable
 from search.events import Events, Left
 from search.schedulers import SCHEDULERS
 from search.searcher import StudySearcher
@@ -75,13 +80,13 @@ class Cluster:
         return max(1, int(self.cpus_per_trial))
 
     def check(self) -> None:
-        """Say at once what Ray would say only after minutes of trying.
+        """Say at once what Ray would say only after minutes of trying, or never.
 
         Raises:
-            UserError: nobody listens at the address.
+            UserError: nobody listens at the address, or whoever can reach it may run what they like there.
         """
-        if address := self.address or os.environ.get("RAY_ADDRESS"):
-            _check_reachable(address)
+        if found := address.given(self.address):
+            address.check(found)
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
@@ -132,6 +137,7 @@ class Cluster:
             folder=folder,
             objective=searcher.objective,
             timeout=self.trial_timeout,
+            versions=part_versions(),
         )
         stops = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -198,10 +204,10 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
     def beat() -> None:
         missed = dict.fromkeys(addresses, 0)
         while not over.wait(BEAT):
-            for part, address in addresses.items():
-                missed[part] = 0 if reachable(address) is None else missed[part] + 1
+            for part, place in addresses.items():
+                missed[part] = 0 if reachable(place) is None else missed[part] + 1
                 if missed[part] >= MISSES[part] and not searcher.stopping:
-                    searcher.stopping = ClusterLostError(f"Ray's {part} at {address} does not answer any more")
+                    searcher.stopping = ClusterLostError(f"Ray's {part} at {place} does not answer any more")
                     if not over.wait(10 * BEAT):
                         # Tune waits for it, too. All is on disk but that the running trials wait.
                         os.write(2, f"huetune: {searcher.stopping}\n".encode())
@@ -216,29 +222,13 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
         over.set()
 
 
-def _check_reachable(address: str) -> None:
-    """Say at once what Ray would say only after minutes of trying: nobody listens at an address."""
-    if reason := reachable(address.rpartition("://")[2]):
-        raise UserError(f"--address {address!r}: cannot be reached ({reason}); is a Ray head running there?")
-
-
-def reachable(address: str, patience: float = 10.0) -> str | None:
-    """Return why nobody answers at host:port; None where somebody does, or where it is no such address."""
-    host, _, port = address.rpartition(":")
-    if not port.isdigit():
-        return None
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
-    except OSError as error:
-        return error.strerror or f"no answer within {patience:g} s"
-    return None
-
-
-def _start_ray(address: str | None) -> None:
+def _start_ray(asked: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if address or os.environ.get("RAY_ADDRESS"):
-            ray.init(address=address, **quiet)
+        if found := address.given(asked):
+            # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
+            ours = [str(Path(module.__file__ or "").parent) for module in (data_tools, model, results, search)]
+            ray.init(address=found, runtime_env={"py_modules": ours, "excludes": ["__pycache__"]}, **quiet)
         else:
             # Without an address, Ray would join whatever cluster runs on this machine.
             ray.init(address="local", include_dashboard=False, **quiet)
@@ -246,7 +236,7 @@ def _start_ray(address: str | None) -> None:
         global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except Exception as error:  # whatever part of it died on the way, in its own words
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ClusterLostError(f"Ray did not start at {address or 'this machine'!r} ({reason})") from None
+        raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({reason})") from None
 
 
 def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:

@@ -290,7 +290,9 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
                 replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
     except Interrupted as error:
         raise Interrupted(error.number, _remedy(run, study)) from None
-    except StorageError as error:
+    except UserError as error:
+        if not study.get_trials(deepcopy=False):
+            raise
         raise type(error)(f"{error}; {_remedy(run, study)}") from None
 
 

@@ -74,6 +74,6 @@ def remind(scheduler: TrialScheduler, trial: Any, curve: Mapping[int, float]) ->
     """Tell a scheduler of the epochs that a trial has behind it; what it thinks of them was decided then."""
     for epoch, score in curve.items():
         scheduler.on_trial_result(None, trial, {"epoch": epoch, BEST: score})  # type: ignore[arg-type]
-    if isinstance(scheduler, MedianStoppingRule):
-        # It may find now that it should have stopped the trial, and insists on never seeing it again.
-        scheduler._stopped_trials.discard(trial)
+        if isinstance(scheduler, MedianStoppingRule):
+            # It may find now that it should have stopped the trial, and insists on never seeing it again.
+            scheduler._stopped_trials.discard(trial)

@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from data_tools.errors import StorageError
+from data_tools.errors import StorageError, UserError
 from model import snapshot
 from model.config import Config
 from model.score import OBJECTIVES, better
@@ -262,7 +262,7 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch, and those before it that a dying worker could no longer tell of."""
         trial = self.live[trial_id]
-        if self.stopping or "error" in result or "storage" in result:
+        if self.stopping or any(name in result for name in ("error", "storage", "refused")):
             return
         self._heard[trial_id] = self._clock()
         try:
@@ -309,6 +309,8 @@ class StudySearcher(Searcher):
         elif "storage" in result:
             # Not the trial's fault, and what cannot be written for one cannot be for the next: all wait.
             self.stopping = StorageError(result["storage"])
+        elif "refused" in result:
+            self.stopping = UserError(result["refused"])
         elif "error" in result:
             self.fail(trial_id, result["error"])
         else:

@@ -18,6 +18,7 @@ from ray import tune
 
 from data_tools.errors import CheckpointError
 from data_tools.split import Split
+from model.checkpoint import part_versions
 
 if TYPE_CHECKING:
     from model.config import Config
@@ -41,6 +42,7 @@ class Trial(tune.Trainable):
         folder: str,
         objective: str,
         timeout: float | None,
+        versions: dict[str, str],
     ) -> None:
         """Prepare a worker, once, for its first trial.
 
@@ -52,8 +54,12 @@ class Trial(tune.Trainable):
             folder: in the run, for the checkpoints.
             objective: a key of `model.score.OBJECTIVES`.
             timeout: seconds that an epoch may take; None for as long as it takes.
+            versions: of Python and the packages where the search was launched.
         """
-        self._timeout = timeout
+        self._timeout, self._versions = timeout, versions
+        self._refusal = _refusal(versions)
+        if self._refusal:
+            return
         with self._watched():
             take_devices(threads, ray.get_gpu_ids())
 
@@ -66,6 +72,8 @@ class Trial(tune.Trainable):
 
     def reset_config(self, config: dict[str, Any]) -> bool:
         """Begin another trial on this worker, or go on with one that was left; True tells Tune that it can be done."""
+        if self._refusal:
+            return True
         from model.config import Config
 
         self._number, self._seed, self._epochs = config["number"], config["seed"], config["epochs"]
@@ -89,6 +97,8 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train an epoch and score it; where it is the best so far, keep its weights before saying so."""
+        if self._refusal:
+            return {"refused": self._refusal, "done": True, BEST: math.nan, "epoch": 0}
         from model.training import DivergedError
 
         try:
@@ -171,7 +181,8 @@ class Trial(tune.Trainable):
         number = {"replicate": self._number, "of": self._name} if self._name else {"trial": self._number}
         origin = {"run": self._run.name, **number, "objective": self._objective}
         mean_chroma = tuple(map(float, trainer.mean_chroma))
-        save(folder, Checkpoint(trainer.config, self._seed, figures, mean_chroma, self._photos, origin), trainer.vae)
+        checkpoint = Checkpoint(trainer.config, self._seed, figures, mean_chroma, self._photos, origin, self._versions)
+        save(folder, checkpoint, trainer.vae)
         self._kept.append(folder)
         # The one before stays until the study surely names this one.
         while len(self._kept) > 2:
@@ -187,6 +198,16 @@ class Trial(tune.Trainable):
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+def _refusal(versions: dict[str, str]) -> str | None:
+    """Why a worker must not train: with other packages its numbers are others."""
+    # Our own code comes with the search.
+    here = part_versions({part for part in versions if part not in ("python", "huetune")})
+    apart = [f"{part} {here[part]}, not {versions[part]}" for part in here if here[part] != versions[part]]
+    if apart:
+        return f"the worker on {socket.gethostname()!r} has {', '.join(apart)}: install the same there, best the lock"
+    return None
 
 
 def take_devices(threads: int, gpus: Sequence[int | str]) -> None:

@@ -16,6 +16,7 @@ from data_tools.source import Source
 from results.export import checkpoint
 from results.run import find_run
 from results.trials import rows
+from tests.faults.chaos import QUICK
 
 
 def _study(storage, name):
@@ -102,7 +103,7 @@ def search(executable, tmp_path):
     started = []
 
     def start(*words):
-        command = [executable, "search", "--storage", str(tmp_path), "--name", "live", "--warm-start", "none", *words]
+        command = [executable, "search", *QUICK, "--storage", str(tmp_path), "--name", "live", *words]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         started.append(process)
         return process
@@ -146,7 +147,7 @@ def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tm
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(search, huetune, tmp_path):
-    process = search("--garden", "8", "--trials", "4", "--epochs", "3", "--scheduler", "none")
+    process = search("--trials", "4", "--epochs", "3", "--scheduler", "none")
     _wait_for(lambda: _epochs(tmp_path, 1))
     # The table can be read while the search runs.
     table = json.loads(huetune("trials", "live", "--storage", tmp_path, "--format", "json").stdout)

@@ -1,0 +1,147 @@
+"""A Ray cluster of several machines on one: each node in a network namespace of its own, with its own address."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sysconfig
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BRIDGE = "hue-br"
+PORT = 6399
+
+
+class Nodes:
+    """Nodes that are added one by one; the first is the head.
+
+    Args:
+        folder: for the token and for the nodes' own Python.
+    """
+
+    def __init__(self, folder: Path):
+        self._python = _bare(folder / "python")
+        token = folder / "token"
+        token.write_text("0123456789abcdef" * 4)
+        token.chmod(0o600)
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        self._nodes: list[subprocess.Popen] = []
+
+    @property
+    def address(self) -> str:
+        """Of the head."""
+        return f"{_ip(0)}:{PORT}"
+
+    def add(self, cpus: int = 1) -> None:
+        """Start a node and wait until it is there."""
+        number = len(self._nodes)
+        _wire(number)
+        words = (
+            ["--head", f"--port={PORT}", "--include-dashboard=false"] if not number else [f"--address={self.address}"]
+        )
+        command = [
+            self._python,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            *words,
+            f"--node-ip-address={_ip(number)}",
+            f"--num-cpus={cpus}",
+            "--block",
+        ]
+        # What a node logs goes nowhere; its processes are one group, to be killed as one.
+        self._nodes.append(
+            subprocess.Popen(
+                ["ip", "netns", "exec", _name(number), *command],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **self.environment, "RAY_USAGE_STATS_ENABLED": "0"},
+                start_new_session=True,
+            )
+        )
+
+    def inside(self, number: int, *command: str) -> list[str]:
+        """Return a command as it is typed on a node."""
+        return ["ip", "netns", "exec", _name(number), *command]
+
+    def pretend(self, package: str, version: str) -> None:
+        """Have the nodes' Python take a package for another version."""
+        (packages,) = Path(self._python).parents[1].glob("lib/*/site-packages")
+        (packages / f"{package}-{version}.dist-info").mkdir()
+        about = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
+        (packages / f"{package}-{version}.dist-info" / "METADATA").write_text(about)
+
+    def kill(self, number: int) -> None:
+        """Kill a node at once, as when its power fails."""
+        pids = subprocess.run(["ip", "netns", "pids", _name(number)], capture_output=True, text=True).stdout.split()
+        for pid in map(int, pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._nodes[number].wait()
+
+    def cut(self, number: int, off: bool = True) -> None:
+        """Take a node's cable out, or put it back."""
+        _ip_command("link", "set", f"hue-v{number}", "down" if off else "up")
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        for number in range(len(self._nodes)):
+            self.kill(number)
+            _ip_command("netns", "del", _name(number))
+        _ip_command("link", "del", BRIDGE)
+
+
+@contextlib.contextmanager
+def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
+    """A cluster of nodes with one CPU each; skips the test where namespaces cannot be had."""
+    if os.getuid() or subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], capture_output=True).returncode:
+        pytest.skip("only root can make network namespaces")
+    _ip_command("addr", "add", "10.77.0.254/24", "dev", BRIDGE)
+    _ip_command("link", "set", BRIDGE, "up")
+    nodes = Nodes(folder)
+    if not token:
+        nodes.environment = {"RAY_AUTH_MODE": "disabled"}
+    try:
+        for _ in range(count):
+            nodes.add()
+            time.sleep(3 if len(nodes._nodes) == 1 else 0)
+        yield nodes
+    finally:
+        nodes.end()
+
+
+def _bare(folder: Path) -> str:
+    """Make an environment with all packages that huetune needs, and without huetune."""
+    venv.create(folder)
+    (packages,) = folder.glob("lib/*/site-packages")
+    (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return str(folder / "bin" / "python")
+
+
+def _wire(number: int) -> None:
+    name = _name(number)
+    _ip_command("netns", "add", name)
+    _ip_command("link", "add", f"hue-v{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
+    _ip_command("link", "set", f"hue-v{number}", "master", BRIDGE, "up")
+    for words in (
+        ("addr", "add", f"{_ip(number)}/24", "dev", "eth0"),
+        ("link", "set", "eth0", "up"),
+        ("link", "set", "lo", "up"),
+    ):
+        _ip_command("-n", name, *words)
+
+
+def _ip_command(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def _name(number: int) -> str:
+    return f"hue-n{number}"
+
+
+def _ip(number: int) -> str:
+    return f"10.77.0.{number + 1}"

@@ -1,0 +1,76 @@
+"""The command in the background, and what it leaves, for tests that do it harm."""
+
+import os
+import subprocess
+import time
+
+import psutil
+
+from results.run import Run
+from tests.faults.chaos import HUETUNE, QUICK
+
+NAME = "run"
+
+
+class Program:
+    """The command in the background, with all that it began."""
+
+    def __init__(self, storage, *words, before=(), **environment):
+        self.storage = storage
+        command = [*before, HUETUNE, *map(str, words), "--storage", str(storage)]
+        self.process = psutil.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **environment},
+        )
+
+    def wait_for(self, condition, seconds=120):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.process.stdout.read()
+            if (self.storage / NAME / "manifest.json").exists() and condition(trials(self.storage)):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(f"not within {seconds} s")
+
+    def end(self, seconds=200):
+        """Return the exit code and all that was said, once nothing of it is left."""
+        family = self.process.children(recursive=True) if self.process.is_running() else []
+        said, _ = self.process.communicate(timeout=seconds)
+        _, alive = psutil.wait_procs(family, timeout=15)
+        assert not [process for process in alive if "Agent" not in " ".join(process.cmdline())]
+        return self.process.returncode, said
+
+
+def search(trials=3, epochs=3, *words):
+    return (
+        *("search", *QUICK, "--name", NAME, "--trials", trials, "--epochs", epochs),
+        *("--scheduler", "none", *words),
+    )
+
+
+def trials(storage):
+    return Run(storage / NAME).study().get_trials(deepcopy=False)
+
+
+def epochs(count):
+    """Whether so many epochs are done in all."""
+    return lambda trials: sum(len(trial.intermediate_values) for trial in trials) >= count
+
+
+def states(storage):
+    return {trial.state for trial in trials(storage)}
+
+
+def verified(storage):
+    # The best model is scored again in test_chaos.
+    words = [HUETUNE, "verify", NAME, "--quick", "--storage", str(storage)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_whole(storage):
+    fine, said = verified(storage)
+    assert fine, said

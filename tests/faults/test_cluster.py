@@ -1,0 +1,74 @@
+"""Real clusters: nodes with their own addresses, a Python without huetune, and a token."""
+
+import os
+import subprocess
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from tests.faults.chaos import HUETUNE, QUICK
+from tests.faults.nodes import cluster
+from tests.faults.program import NAME, assert_whole, epochs, search, states, trials
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    with cluster(tmp_path, 2) as found:
+        yield found
+
+
+def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, tmp_path):
+    """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
+    program = start(tmp_path, *search(4, 12), "--address", nodes.address, **nodes.environment)
+    program.wait_for(lambda trials: len(trials) == 2 and min(len(trial.intermediate_values) for trial in trials) >= 1)
+    nodes.kill(1)
+    nodes.add()
+    code, said = program.end(300)
+    assert code == 0, said
+    after = trials(tmp_path)
+    assert states(tmp_path) == {TrialState.COMPLETE} and len(after) == 4
+    assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " goes on " in said
+    assert len({trial.user_attrs["pid"] for trial in after}) > 1
+    assert_whole(tmp_path)
+
+
+def _search(nodes, storage, **environment):
+    words = [HUETUNE, "search", *QUICK, "--name", NAME, "--storage", storage, "--address", nodes.address]
+    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+
+
+def test_a_worker_with_other_packages_is_refused_and_named(nodes, tmp_path):
+    nodes.pretend("numpy", "9.9")
+    done = _search(nodes, tmp_path, **nodes.environment)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "has numpy 9.9, not " in done.stderr and "huetune resume" in done.stderr
+
+
+def test_nobody_gets_in_without_a_token_and_nobody_is_sent_to_an_open_door(nodes, tmp_path):
+    done = _search(nodes, tmp_path, RAY_AUTH_MODE="disabled")
+    assert done.returncode == 2 and "that cluster asks for a token" in done.stderr
+    assert not (tmp_path / NAME).exists()
+
+
+def test_a_cluster_that_asks_for_no_token_is_refused_unless_only_this_machine_reaches_it(tmp_path):
+    with cluster(tmp_path, 1, token=False) as nodes:
+        done = _search(nodes, tmp_path)
+        assert done.returncode == 2 and "asks for no token" in done.stderr and "get-auth-token" in done.stderr
+        assert not (tmp_path / NAME).exists()
+
+
+@pytest.mark.parametrize("seconds", [10])
+def test_what_a_node_says_after_it_was_cut_off_is_not_taken(start, nodes, tmp_path, seconds):
+    """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""
+    program = start(tmp_path, *search(2, 40), "--address", nodes.address, **nodes.environment)
+    program.wait_for(epochs(4))
+    nodes.cut(1)
+    with pytest.raises(psutil.TimeoutExpired):
+        program.process.wait(seconds)
+    nodes.cut(1, off=False)
+    code, said = program.end(300)
+    assert code == 0, said
+    assert states(tmp_path) == {TrialState.COMPLETE}
+    assert [list(trial.intermediate_values) for trial in trials(tmp_path)] == [list(range(1, 41))] * 2
+    assert_whole(tmp_path)

@@ -1,0 +1,105 @@
+"""Each promise that a run can break is noticed when it is broken."""
+
+import contextlib
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from results.run import STUDY, Run, copy_of
+from results.verification import damage, violations
+
+
+@pytest.fixture
+def run(searched, tmp_path):
+    shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
+    return Run(tmp_path / "tiny")
+
+
+def _sql(path, *statements):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def _both(run, *statements):
+    for path in (run.folder / STUDY, copy_of(run.folder / STUDY)):
+        _sql(path, *statements)
+
+
+def _flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _checkpoint(run):
+    return next(iter(sorted(run.folder.glob("trials/*/epoch-*/weights.npz"))))
+
+
+def test_a_whole_run_breaks_no_promise(run):
+    assert list(violations(run)) == []
+
+
+NO_DIGESTS = "DELETE FROM trial_user_attributes WHERE key = 'digest'"
+NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials)"
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda run: _flip(_checkpoint(run)), "weights.npz': damaged"),
+        (lambda run: shutil.rmtree(_checkpoint(run).parent), "has no SHA256SUMS"),
+        (lambda run: (run.folder / "trials" / "0099").mkdir(), "0099': belongs to no trial"),
+        (lambda run: (run.folder / "trials" / "0000" / ".epoch-002-x").mkdir(), "half-written"),
+        (lambda run: (run.folder / ".study.db.draft").touch(), "half-written"),
+        (lambda run: (run.folder / "trials" / "0000" / "epoch-077-x").mkdir(), "nothing names it"),
+        (lambda run: _sql(run.folder / STUDY, "UPDATE trial_values SET value = value + 1"), "is not that of its best"),
+        (
+            lambda run: _sql(run.folder / STUDY, "UPDATE trial_intermediate_values SET intermediate_value = 0"),
+            "is not as it ended",
+        ),
+        (
+            lambda run: _sql(run.folder / STUDY, NO_LAST),
+            "is missing or another now",
+        ),
+        (
+            lambda run: _both(run, NO_LAST),
+            "5 trials, not the 6 that were asked for",
+        ),
+        (lambda run: _both(run, "UPDATE trials SET number = 77 WHERE trial_id = 6", NO_DIGESTS), "each once"),
+        (
+            lambda run: _both(run, "UPDATE trials SET state = 'RUNNING' WHERE trial_id = 1"),
+            "did not end, and nobody trains it; go on with: huetune resume tiny",
+        ),
+        (
+            lambda run: _both(run, "DELETE FROM study_user_attributes WHERE key = 'ended'"),
+            "the search did not come to its end: 6 of 6",
+        ),
+        (lambda run: (run.folder / STUDY).write_bytes(b"no study"), "damaged (file is not a database)"),
+        (lambda run: copy_of(run.folder / STUDY).write_bytes(b"no copy"), "damaged (file is not a database)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_harm_is_noticed(run, harm, message):
+    harm(run)
+    assert any(message in line for line in violations(run)), list(violations(run))
+
+
+def test_the_best_model_must_score_as_it_did(run, parts):
+    """Here it is asked to rank other photos than those of its search."""
+    (line,) = list(violations(run, parts.validation))
+    assert line.startswith("the best model: chroma_mse was 0.")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 100, 5000, 40_000])
+def test_a_study_cut_short_is_damaged(run, keep):
+    path: Path = run.folder / STUDY
+    assert damage(path) is None
+    path.write_bytes(path.read_bytes()[:keep])
+    assert str(damage(path)).startswith("damaged (")
+
+
+def test_a_study_that_is_not_there_is_said(tmp_path):
+    assert damage(tmp_path / STUDY) == "is not there"
