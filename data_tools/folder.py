@@ -70,6 +70,8 @@ def check_sums(folder: Path) -> None:
         damaged = [name for name in sums if sum_of(folder / name) != sums[name]]
     except FileNotFoundError:
         raise CheckpointError(f"{str(folder)!r}: has no {SUMS}, so nobody knows whether it is whole") from None
+    except CheckpointError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(folder)!r}: cannot be read ({error})") from None
     if damaged:

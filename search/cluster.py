@@ -27,7 +27,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 import ray
 from ray import tune
-from ray._private.ray_logging import global_worker_stdstream_dispatcher
+from ray._private import worker as ray_worker
 
 import data_tools
 import model
@@ -224,6 +224,8 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
 
 def _start_ray(asked: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
+    ray_worker.print_to_stdstream = lambda *data, **options: None
     try:
         if found := address.given(asked):
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
@@ -232,8 +234,6 @@ def _start_ray(asked: str | None) -> None:
         else:
             # Without an address, Ray would join whatever cluster runs on this machine.
             ray.init(address="local", include_dashboard=False, **quiet)
-        # It prints every death of a worker. So do we, a line each.
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
     except Exception as error:  # whatever part of it died on the way, in its own words
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({reason})") from None

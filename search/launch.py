@@ -291,7 +291,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     except Interrupted as error:
         raise Interrupted(error.number, _remedy(run, study)) from None
     except UserError as error:
-        if not study.get_trials(deepcopy=False):
+        if not searcher.progress:
             raise
         raise type(error)(f"{error}; {_remedy(run, study)}") from None
 
@@ -356,8 +356,10 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
             _describe(run, study, search, parts, source, url)
             yield run, study
         finally:
-            if not study.get_trials(deepcopy=False):
-                _discard(run, url)
+            # Where nobody can say, there may be some.
+            with contextlib.suppress(optuna.exceptions.StorageInternalError):
+                if not study.get_trials(deepcopy=False):
+                    _discard(run, url)
 
 
 def _reclaim(folder: Path) -> None:

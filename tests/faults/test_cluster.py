@@ -20,14 +20,14 @@ def nodes(tmp_path):
 
 def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, tmp_path):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
-    program = start(tmp_path, *search(4, 12), "--address", nodes.address, **nodes.environment)
-    program.wait_for(lambda trials: len(trials) == 2 and min(len(trial.intermediate_values) for trial in trials) >= 1)
+    program = start(tmp_path, *search(3, 40), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
+    program.wait_for(lambda trials: len(trials) >= 2 and all(trial.intermediate_values for trial in trials[:2]))
     nodes.kill(1)
     nodes.add()
     code, said = program.end(300)
     assert code == 0, said
     after = trials(tmp_path)
-    assert states(tmp_path) == {TrialState.COMPLETE} and len(after) == 4
+    assert states(tmp_path) == {TrialState.COMPLETE} and len(after) == 3
     assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " goes on " in said
     assert len({trial.user_attrs["pid"] for trial in after}) > 1
     assert_whole(tmp_path)
@@ -35,7 +35,9 @@ def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, tmp_path):
 
 def _search(nodes, storage, **environment):
     words = [HUETUNE, "search", *QUICK, "--name", NAME, "--storage", storage, "--address", nodes.address]
-    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120)
+    return subprocess.run(
+        nodes.inside(0, *words), capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+    )
 
 
 def test_a_worker_with_other_packages_is_refused_and_named(nodes, tmp_path):
@@ -61,7 +63,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_unless_only_this_machine_re
 @pytest.mark.parametrize("seconds", [10])
 def test_what_a_node_says_after_it_was_cut_off_is_not_taken(start, nodes, tmp_path, seconds):
     """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""
-    program = start(tmp_path, *search(2, 40), "--address", nodes.address, **nodes.environment)
+    program = start(tmp_path, *search(2, 40), "--address", "auto", before=nodes.inside(0), **nodes.environment)
     program.wait_for(epochs(4))
     nodes.cut(1)
     with pytest.raises(psutil.TimeoutExpired):

@@ -7,6 +7,7 @@ import pytest
 
 from data_tools.contexts import contexts, positions
 from data_tools.errors import CheckpointError
+from data_tools.folder import SUMS, sealed
 from model.checkpoint import SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from model.colorizer import CHUNK, Colorizer
 from model.config import PRESETS
@@ -40,7 +41,7 @@ def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
 def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
     folder, checkpoint = saved
     save(folder, checkpoint, network.vae)
-    assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS}
+    assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS, SUMS}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
@@ -54,8 +55,27 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(saved, network, monkeypatch
 
 
 def _rewrite(folder, **changes):
-    path = folder / SETTINGS
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    """As somebody would who knows of the sums."""
+    settings, weights = json.loads((folder / SETTINGS).read_text()), (folder / WEIGHTS).read_bytes()
+    with sealed(folder) as draft:
+        (draft / SETTINGS).write_text(json.dumps({**settings, **changes}))
+        (draft / WEIGHTS).write_bytes(weights)
+
+
+def _first_schema(folder, cut):
+    """A checkpoint of the first huetune, which had no sums."""
+    _rewrite(folder, schema=1)
+    (folder / SUMS).unlink()
+    weights = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).unlink()
+    if cut is not None:
+        (folder / WEIGHTS).write_bytes(weights[:cut])
+
+
+def test_a_checkpoint_of_the_first_schema_still_opens(saved):
+    folder, checkpoint = saved
+    _first_schema(folder, cut=10**9)
+    assert load(folder)[0] == checkpoint
 
 
 @pytest.mark.parametrize(
@@ -64,9 +84,11 @@ def _rewrite(folder, **changes):
         (lambda folder: (folder / SETTINGS).unlink(), "not a checkpoint or export"),
         (lambda folder: (folder / SETTINGS).write_text("{"), "damaged"),
         (lambda folder: (folder / SETTINGS).write_text("[]"), "damaged"),
-        (lambda folder: _rewrite(folder, schema=2), "schema 2, this huetune reads 1"),
+        (lambda folder: _rewrite(folder, schema=3), "schema 3, this huetune reads 2"),
         (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
-        (lambda folder: (folder / WEIGHTS).unlink(), "is not there"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "holds other files than its SHA256SUMS says"),
+        (lambda folder: _first_schema(folder, cut=None), "is not there"),
+        (lambda folder: _first_schema(folder, cut=5000), "damaged"),
         (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000]), "damaged"),
         (lambda folder: _rewrite(folder, config={"skip": True}), "holds the weights of another model"),
     ],
@@ -77,6 +99,8 @@ def _rewrite(folder, **changes):
         "newer schema",
         "bad config",
         "no weights",
+        "no weights, first schema",
+        "cut weights, first schema",
         "cut weights",
         "other model",
     ],
