@@ -110,7 +110,15 @@ class Cluster:
             raise
         ray.shutdown()
 
-    def train(self, searcher: StudySearcher, scheduler: str, parts: Split, run: Path, folder: str) -> None:
+    def train(
+        self,
+        searcher: StudySearcher,
+        scheduler: str,
+        parts: Split,
+        run: Path,
+        folder: str,
+        trial: type[Trial] = Trial,
+    ) -> None:
         """Train what a searcher asks for until it asks no more; in the context of `started`.
 
         Args:
@@ -119,6 +127,7 @@ class Cluster:
             parts: the photos.
             run: folder of the run.
             folder: in it, for checkpoints.
+            trial: what trains; another one measures what is around it.
 
         Raises:
             UserError: Ray has no room for a trial.
@@ -130,7 +139,7 @@ class Cluster:
         searcher.slots = _Room(self)
         # Through the object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
-            Trial,
+            trial,
             split=parts,
             threads=self.threads,
             run=str(run),

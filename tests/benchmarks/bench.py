@@ -35,7 +35,7 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import peers, replay, table
+from tests.benchmarks import bookkeeping, peers, replay, table
 
 SLOTS = 2
 PEER = PRESETS["model-2"]
@@ -370,6 +370,7 @@ def main() -> None:
         "linear": linear,
         "replay": lambda parts, seeds: replay.replay(asked.replays),
         "scale": lambda parts, seeds: replay.scale(),
+        "bookkeeping": lambda parts, seeds: bookkeeping.bookkeeping(parts),
         "curves": curves,
         "table": lambda parts, seeds: table.record(),
     }

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from data_tools.errors import StorageError
-from results.lock import held, holder
+from results.lock import LOCK, held, holder
 
 HOLD = """
 import sys, time
@@ -44,20 +44,25 @@ def test_a_killed_holder_leaves_nothing_to_clean_up(tmp_path, other):
     assert holder(tmp_path) is None
 
 
+ASK = """
+import fcntl, sys, time
+with open(sys.argv[1]) as file:
+    fcntl.flock(file, fcntl.LOCK_SH)
+    print("asks", flush=True)
+    time.sleep(0.4)
+"""
+
+
 def test_who_asks_does_not_keep_out_who_searches(tmp_path):
+    """Whoever asks for the holder holds the lock for a moment; here it is a long one."""
     with held(tmp_path):
         pass
-    asking = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from pathlib import Path; from results.lock import holder\n"
-         "while True: holder(Path(sys.argv[1]))", str(tmp_path)]
-    )  # fmt: skip
-    try:
-        for _ in range(20):
-            with held(tmp_path):
-                pass
-    finally:
-        asking.kill()
-        asking.wait()
+    with subprocess.Popen(
+        [sys.executable, "-c", ASK, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True
+    ) as asking:
+        assert asking.stdout and asking.stdout.readline() == "asks\n"
+        with held(tmp_path):
+            pass
 
 
 def test_nobody_holds_what_was_never_searched(tmp_path):

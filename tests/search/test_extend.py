@@ -1,0 +1,63 @@
+"""A search that ended goes on: more trials, more epochs, and what was there stays as it was."""
+
+import shutil
+
+import pytest
+from optuna.trial import TrialState
+
+from results.run import Run
+from results.trials import digest
+
+
+@pytest.fixture
+def run(searched, tmp_path):
+    shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
+    return Run(tmp_path / "tiny")
+
+
+def _trials(run):
+    return run.study().get_trials(deepcopy=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "extend: by what? say --trials, --epochs or both"),
+        (("--epochs", 3), "extend: by what?"),
+        (("--epochs", 2), "epochs must be 3 or more, which this search had, received 2"),
+    ],
+)
+def test_bad_words_change_nothing(words, message, run, huetune):
+    before = run.study().user_attrs
+    done = huetune("extend", "tiny", "--storage", run.folder.parent, *words)
+    assert done.returncode == 2 and message in done.stderr
+    assert run.study().user_attrs == before
+
+
+def test_complete_trials_train_further_as_trials_of_their_own(run, huetune):
+    before = {trial.number: digest(trial) for trial in _trials(run)}
+    complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
+    done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5)
+    assert done.returncode == 0, done.stderr
+    after = {trial.number: trial for trial in _trials(run)}
+    assert {number: digest(after[number]) for number in before} == before
+    further = [after[number] for number in after if number not in before]
+    assert {trial.user_attrs["continues"] for trial in further} == complete and len(further) == len(complete) == 2
+    for trial in further:
+        old = after[trial.user_attrs["continues"]]
+        assert trial.params == old.params and trial.user_attrs["seed"] == old.user_attrs["seed"]
+        assert {epoch: trial.intermediate_values[epoch] for epoch in (1, 2, 3)} == old.intermediate_values
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and max(trial.intermediate_values) > 3
+    assert huetune("verify", "tiny", "--storage", run.folder.parent).returncode == 0
+
+    done = huetune("resume", "tiny", "--storage", run.folder.parent)
+    assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout
+    assert {number: digest(trial) for number, trial in after.items()} == {t.number: digest(t) for t in _trials(run)}
+
+
+def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, huetune):
+    manifest = run.folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema": 2', '"schema": 1'))
+    done = huetune("resume", "tiny", "--storage", run.folder.parent)
+    assert done.returncode == 4 and "is of an older huetune" in done.stderr
+    assert huetune("trials", "tiny", "--storage", run.folder.parent).returncode == 0

@@ -1,0 +1,171 @@
+"""A searcher that takes over a study knows all that the one before it knew, and owes exactly the rest."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from data_tools.errors import StorageError
+from model.config import PRESETS, batched
+from search.record import Record
+from search.sampler import Sampler
+from search.searcher import LIVES, Budget, StudySearcher, grid_jobs
+from search.space import parse
+from search.trial import BEST
+
+EPOCHS = 3
+SPACE = parse(
+    {"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}}, batched(PRESETS["model-2"], "photos")
+)
+TOGGLES = parse({"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, SPACE.base)
+
+
+def _study():
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler())
+
+
+def _searcher(study, trials=6, space=SPACE, kind="tpe", clock=lambda: 0.0, **budget):
+    searcher = StudySearcher(
+        Record(study),
+        Path("/nonexistent"),
+        space=space,
+        sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], len(study.trials), trials),
+        budget=Budget(trials, **budget),
+        epochs=EPOCHS,
+        seed=100,
+        objectives=["chroma_mse"],
+        clock=clock,
+    )
+    if kind == "grid":
+        searcher.enqueue(grid_jobs(space, 0))
+    return searcher
+
+
+def _figures(epoch, score):
+    figures = {"epoch": epoch, "seconds": 1.0, "chroma_mse": score, "checkpoint": f"trials/0000/epoch-{epoch:03}"}
+    return {**figures, BEST: score, "host": "here", "pid": 1}
+
+
+def _train(searcher, name, epochs=EPOCHS, score=0.5):
+    """Ask for a trial, train it so far, and end it if that was all."""
+    asked = searcher.suggest(name)
+    for epoch in range(searcher.progress[asked["number"]] + 1, epochs + 1):
+        result = _figures(epoch, score - 0.1 * epoch)
+        if epoch == EPOCHS:
+            searcher.on_trial_complete(name, {**result, "done": True})
+        else:
+            searcher.on_trial_result(name, result)
+    return asked
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["after leaving", "after a kill"])
+def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
+    study = _study()
+    before = _searcher(study)
+    ended = _train(before, "a", score=0.9)
+    left = [_train(before, "b", epochs=2), _train(before, "c", epochs=0)]
+    if clean:
+        before.leave()
+        assert [trial.state for trial in study.trials[1:]] == [TrialState.WAITING] * 2
+    after = _searcher(study)
+    assert after.best and after.best[0] == pytest.approx(0.3) and after.ended == 1
+    assert after.ended_curves == [{1: pytest.approx(0.8), 2: pytest.approx(0.7), 3: pytest.approx(0.6)}]
+    again = [_train(after, name) for name in ("d", "e")]
+    assert [{**asked} for asked in again] == left and after.resumed == {"d", "e"}
+    assert list(study.trials[1].intermediate_values) == [1, 2, 3]
+    others = [_train(after, name) for name in ("f", "g", "h")]
+    assert after.suggest("i") == "FINISHED" and after.finished and after.trials == 6
+    assert [asked["number"] for asked in (ended, *again, *others)] == list(range(6))
+    assert [asked["seed"] for asked in (ended, *again, *others)] == list(range(100, 106))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert len({tuple(trial.params.items()) for trial in study.trials}) == 6
+    assert _searcher(study).suggest("j") == "FINISHED"
+
+
+@pytest.mark.parametrize("kind", ["tpe", "grid"])
+def test_a_space_that_came_to_its_end_before_still_has(kind):
+    study = _study()
+    before = _searcher(study, 99, TOGGLES, kind)
+    for name in "ab":
+        _train(before, name)
+    after = _searcher(study, 99, TOGGLES, kind)
+    for name in "cd":
+        _train(after, name)
+    assert after.suggest("e") == "FINISHED" and "the space is exhausted: all its 4" in str(after.ended_by)
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 4
+
+
+def test_time_and_flatness_count_from_the_first_start():
+    study, now = _study(), [0.0]
+    before = _searcher(study, 99, clock=lambda: now[0], seconds=100.0, flat=3)
+    _train(before, "a", score=0.5)
+    now[0] = 60.0
+    for name in "bc":
+        _train(before, name, score=0.9)
+    before.leave()
+    late = _searcher(study, 99, clock=lambda: now[0], seconds=100.0)
+    assert isinstance(late.suggest("d"), dict)
+    now[0] = 101.0
+    assert late.suggest("e") is None and "its time was over" in str(late.ended_by)
+    flat = _searcher(_copied(study, 3), 99, flat=3)
+    _train(flat, "f", score=0.9)
+    assert flat.suggest("g") == "FINISHED" and "none of the last 3 trials was better" in str(flat.ended_by)
+
+
+def _copied(study, count):
+    other = _study()
+    other.add_trials(study.trials[:count])
+    return other
+
+
+def test_epochs_that_a_dying_worker_could_not_tell_of_are_told_by_the_next():
+    study = _study()
+    searcher = _searcher(study)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", _figures(1, 0.5))
+    missed = [_figures(epoch, 0.4) for epoch in (1, 2)]
+    searcher.on_trial_complete("a", {**_figures(3, 0.3), "missed": missed})
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.4, 3: 0.3}
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
+def test_a_late_word_of_an_old_worker_is_not_taken():
+    study = _study()
+    searcher = _searcher(study)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", _figures(1, 0.5))
+    searcher.on_trial_result("a", _figures(2, 0.4))
+    searcher.on_trial_result("a", _figures(2, 0.1))
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.4}
+    assert study.trials[0].user_attrs["epoch-2"]["chroma_mse"] == 0.4 and searcher.best[0] == 0.4
+
+
+def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
+    study = _study()
+    searcher = _searcher(study, 1)
+    for life in range(2 * LIVES - 1):
+        asked = searcher.suggest(f"life-{life}")
+        assert isinstance(asked, dict) and asked["number"] == 0
+        if life == LIVES - 2:
+            searcher.on_trial_result(f"life-{life}", _figures(1, 0.5))
+        assert searcher.suggest("another") is None, "the search must not end while a trial may have to go on"
+        searcher.lost(f"life-{life}", "no power")
+        if study.trials[0].state == TrialState.FAIL:
+            break
+    assert life == 2 * LIVES - 3 and study.trials[0].user_attrs["error"] == "died: no power"
+    assert searcher.suggest("z") == "FINISHED"
+
+
+def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monkeypatch):
+    study = _study()
+    searcher = _searcher(study)
+    searcher.suggest("a")
+    broken = optuna.exceptions.StorageInternalError("disk is full")
+    monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
+    searcher.on_trial_result("a", _figures(1, 0.5))
+    assert isinstance(searcher.stopping, StorageError) and "disk is full" in str(searcher.stopping)
+    assert searcher.suggest("b") is None
+    searcher.leave()
+    monkeypatch.undo()
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
