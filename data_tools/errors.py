@@ -11,6 +11,11 @@ def nearest(word: str, known: Iterable[str], otherwise: str = "known are") -> st
     return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(known)}"
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class UserError(ValueError):
     """A wrong word on the command line or in a file: 2."""
 

@@ -14,7 +14,7 @@ from data_tools.folder import check_sums, sealed
 from model.config import Config
 
 STATE, LOG = "state.npz", "log.json"
-NAME = "after-*"
+NAMES = "after-*"
 """Of the folders of snapshots in the folder of a trial."""
 
 
@@ -65,4 +65,4 @@ def load(folder: Path) -> Snapshot:
 
 def newest(folder: Path) -> list[Path]:
     """Return the snapshots of a trial's folder, that after the most epochs first."""
-    return sorted(folder.glob(NAME), key=lambda path: (int(path.name.split("-")[1]), path.name), reverse=True)
+    return sorted(folder.glob(NAMES), key=lambda path: (int(path.name.split("-")[1]), path.name), reverse=True)

@@ -257,10 +257,10 @@ def verify(run: str, storage: Path, quick: bool) -> int:
     lines = list(violations(found, validation))
     for line in lines:
         say(line, "red")
-    ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
     if lines:
         say(f"run {found.name!r}: {len(lines)} violations")
         return 1
+    ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
     say(f"run {found.name!r} is whole: {len(ended)} trials, each as it ended")
     return 0
 

@@ -19,6 +19,7 @@ from data_tools.photos import PhotoSet, read_photo, resize
 from model.checkpoint import load
 from model.score import scores
 from results.contact_sheet import contact_sheet
+from results.run import CONTACT_SHEET
 
 METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
 SHEET = 60
@@ -97,7 +98,10 @@ def evaluate(
         f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
         for name, row in zip(names, rows, strict=True)
     ]
-    contact_sheet(pictures, headings, [labels[index] for index in shown]).save(out / "contact-sheet.png")
+    # The last thing, whole or not at all: who finds it finds the rest.
+    sheet = contact_sheet(pictures, headings, [labels[index] for index in shown])
+    sheet.save(out / f".{CONTACT_SHEET}", "png")
+    (out / f".{CONTACT_SHEET}").replace(out / CONTACT_SHEET)
     return report
 
 

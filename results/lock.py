@@ -30,21 +30,36 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         StorageError: another process holds it.
     """
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _locked(folder / LOCK)
     try:
-        end = time.monotonic() + PATIENCE
-        while not _taken(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > end:
-                raise StorageError(
-                    f"run {folder.name!r} is in the hands of {_words(descriptor)}; wait for it, or end that process"
-                )
-            time.sleep(0.05)
         about = {"pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "since": time.strftime("%F %T")}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(about).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(path: Path) -> int:
+    """Open and lock a file that is still there under its name: another process may have taken the run away."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if _taken(descriptor, fcntl.LOCK_EX):
+                with contextlib.suppress(FileNotFoundError):
+                    if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                        return descriptor
+            elif time.monotonic() > end:
+                by = _words(descriptor)
+                raise StorageError(
+                    f"run {path.parent.name!r} is in the hands of {by}; wait for it, or end that process"
+                )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        time.sleep(0.05)
 
 
 def holder(folder: Path) -> str | None:

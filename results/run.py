@@ -20,6 +20,8 @@ STUDY = "study.db"
 MANIFEST = "manifest.json"
 TRIALS = "trials"
 """Folder of a search's checkpoints in its run."""
+CONTACT_SHEET = "contact-sheet.png"
+"""The last thing that an evaluation writes."""
 REPLICATES = "replicates"
 """Folder of the replicates' checkpoints in a run."""
 

@@ -54,10 +54,19 @@ def curve(trial: FrozenTrial, objective: str) -> dict[int, float]:
     return values
 
 
-def digest(trial: FrozenTrial) -> str:
-    """Return a sha256 over all that was measured of a trial and set for it, so that no change goes unseen."""
+def digest(trial: FrozenTrial, state: TrialState | None = None, values: Sequence[float] | None = None) -> str:
+    """Return a sha256 over all that was measured of a trial and set for it, so that no change goes unseen.
+
+    Args:
+        trial: running or ended.
+        state: that it is about to end in; None for one that has ended.
+        values: that it is about to end with.
+    """
+    state, values = (trial.state, trial.values) if state is None else (state, values)
+    # Of a trial that is not complete Optuna takes the last epoch's value.
+    last = [state.name, values if state == TrialState.COMPLETE else None]
     attributes = {name: value for name, value in trial.user_attrs.items() if name != DIGEST}
-    content = [trial.number, trial.params, attributes, sorted(trial.intermediate_values.items())]
+    content = [trial.number, trial.params, attributes, sorted(trial.intermediate_values.items()), *last]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

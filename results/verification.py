@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from data_tools.errors import CheckpointError, StorageError
+from data_tools.errors import CheckpointError, StorageError, in_a_line
 from data_tools.folder import check_sums
 from data_tools.photos import PhotoSet
+from model import snapshot
 from results.lock import LOCK, holder
+from results.replicates import target
 from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
 from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs
 
@@ -22,11 +23,15 @@ TOLERANCE = 1e-6
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with a study's file; None where it is whole, and each ended trial is as it ended."""
+    """Return what is wrong with a study's file; None where it is whole, and each ended trial is as it ended.
+
+    Raises:
+        StorageError: nobody can say now: it is locked, may not be read, or is of another Optuna.
+    """
     if not path.is_file():
         return "is not there"
     try:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             return f"damaged ({answer.splitlines()[-1]})"
@@ -38,8 +43,11 @@ def damage(path: Path) -> str | None:
             for trial in optuna.load_study(study_name=study, storage=storage).get_trials(deepcopy=False):
                 if altered(trial):
                     return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
-    except (sqlite3.Error, SQLAlchemyError, optuna.exceptions.OptunaError, ValueError, KeyError) as error:
-        return f"damaged ({str(error).splitlines()[0]})"
+    except Exception as error:  # a flipped bit makes SQLite, SQLAlchemy and Optuna raise nearly anything
+        reason = in_a_line(error)
+        if any(word in reason for word in ("locked", "unable to open", "version")):
+            raise StorageError(f"{str(path)!r}: cannot be read now ({reason})") from None
+        return f"damaged ({reason})"
     return None
 
 
@@ -68,7 +76,7 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
         if part:
             yield from _trials(run, part, folder, searching)
     yield from _budget(study, searching)
-    yield from _copy(run)
+    yield from lost(run)
     yield from _strays(run, searching)
     yield from _best(run, validation)
 
@@ -90,8 +98,8 @@ def _trials(run: Run, study: optuna.Study, folder: str, searching: bool) -> Iter
                 yield f"{name}: did not end, and nobody trains it; go on with: huetune resume {run.name}"
             continue
         if trial.state == TrialState.COMPLETE:
-            if len(done) != trial.user_attrs.get("target", len(done)):
-                yield f"{name}: complete after {len(done)} of {trial.user_attrs['target']} epochs"
+            if len(done) != target(trial):
+                yield f"{name}: complete after {len(done)} of {target(trial)} epochs"
             best = best_epoch(trial, objective)
             if best and trial.values[0] != best[objective]:
                 yield f"{name}: its value {trial.values[0]!r} is not that of its best epoch, {best[objective]!r}"
@@ -114,8 +122,8 @@ def _budget(study: optuna.Study, searching: bool) -> Iterator[str]:
         yield f"{len(trials)} trials, not the {budget} that were asked for"
 
 
-def _copy(run: Run) -> Iterator[str]:
-    """Nothing that the copy has may be missing in the study, or be another there."""
+def lost(run: Run) -> Iterator[str]:
+    """Yield a line for each ended trial that the copy of a study has, and that is missing in it or another there."""
     copy = copy_of(run.folder / STUDY)
     if run.manifest["study"] is not None or not copy.is_file():
         return
@@ -152,7 +160,7 @@ def _strays(run: Run, searching: bool) -> Iterator[str]:
             for inner in path.iterdir():
                 if inner.name.startswith(".") and not searching:
                     yield f"{str(inner)!r}: half-written"
-                elif trial.state.is_finished() and not inner.name.startswith("after-") and inner.name not in named:
+                elif trial.state.is_finished() and not inner.match(snapshot.NAMES) and inner.name not in named:
                     yield f"{str(inner)!r}: nothing names it"
     if not searching:
         for path in run.folder.glob(".*"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray.util import get_node_ip_address
 
 from data_tools.errors import UserError
 
@@ -38,7 +39,7 @@ def check(address: str) -> None:
     Raises:
         UserError: nobody listens there, or a cluster that others can reach asks for no token.
     """
-    if reason := reachable(address):
+    if reason := unreachable(address):
         raise UserError(f"--address {address!r}: cannot be reached ({reason}); is a Ray head running there?")
     _check_guarded(address)
 
@@ -52,6 +53,7 @@ try:
 except AuthenticationError:
     sys.exit(9)
 """
+GUARDED = 9
 
 
 def _check_guarded(address: str) -> None:
@@ -61,16 +63,19 @@ def _check_guarded(address: str) -> None:
         found = {ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(host.strip("[]"), int(port))}
     except (OSError, ValueError) as error:
         raise UserError(f"--address {address!r}: is no HOST:PORT ({error})") from None
-    if all(ip.is_loopback for ip in found):
+    # By its loopback address a cluster is reached that others reach by another.
+    if all(ip.is_loopback for ip in found) and unreachable(f"{get_node_ip_address()}:{port}", 2.0):
         return
     # In a process of its own: Ray reads once whether there is a token.
-    knock = subprocess.run(
-        [sys.executable, "-c", _KNOCK, address],
-        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
-        capture_output=True,
-        check=False,
-    )
-    if knock.returncode == 0:
+    told = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", _KNOCK, address]
+    try:
+        answer = subprocess.run(command, env=told, capture_output=True, check=False, timeout=60).returncode
+    except subprocess.TimeoutExpired:
+        answer = -1
+    if answer not in (0, GUARDED):
+        raise UserError(f"--address {address!r}: does not say whether it asks for a token; is it a Ray head?")
+    if answer == 0:
         raise UserError(
             f"--address {address!r}: that cluster asks for no token, so anyone who reaches it can run code there; make "
             f"one with `ray get-auth-token --generate`, copy ~/.ray/auth_token to all nodes and start them with "
@@ -83,7 +88,7 @@ def _check_guarded(address: str) -> None:
         )
 
 
-def reachable(address: str, patience: float = 10.0) -> str | None:
+def unreachable(address: str, patience: float = 10.0) -> str | None:
     """Return why nobody answers at host:port; None where somebody does, or where it is no such address."""
     host, _, port = address.rpartition(":")
     if not port.isdigit():

@@ -33,11 +33,11 @@ import data_tools
 import model
 import results
 import search
-from data_tools.errors import ClusterLostError, UserError
+from data_tools.errors import ClusterLostError, UserError, in_a_line
 from data_tools.split import Split
 from model.checkpoint import part_versions
 from search import address, interruption
-from search.address import reachable
+from search.address import unreachable
 from search.events import Events, Left
 from search.schedulers import SCHEDULERS
 from search.searcher import StudySearcher
@@ -60,7 +60,7 @@ class Cluster:
         trial_timeout: seconds that an epoch may take before its worker counts as hung and is replaced; None for ever.
 
     Raises:
-        UserError: a value outside of these, or an address where nobody listens.
+        UserError: a value outside of these.
     """
 
     cpus_per_trial: float = 1.0
@@ -177,6 +177,9 @@ class Cluster:
                     tuner.fit()
             except Left:
                 pass
+            except Exception:
+                if not searcher.stopping:
+                    raise
             finally:
                 searcher.leave()
         if searcher.stopping:
@@ -214,13 +217,14 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
         missed = dict.fromkeys(addresses, 0)
         while not over.wait(BEAT):
             for part, place in addresses.items():
-                missed[part] = 0 if reachable(place) is None else missed[part] + 1
-                if missed[part] >= MISSES[part] and not searcher.stopping:
-                    searcher.stopping = ClusterLostError(f"Ray's {part} at {place} does not answer any more")
+                missed[part] = missed[part] + 1 if unreachable(place, BEAT) else 0
+                if missed[part] >= MISSES[part]:
+                    gone = ClusterLostError(f"Ray's {part} at {place} does not answer any more")
+                    searcher.stopping = searcher.stopping or gone
                     if not over.wait(10 * BEAT):
                         # Tune waits for it, too. All is on disk but that the running trials wait.
-                        os.write(2, f"huetune: {searcher.stopping}\n".encode())
-                        os._exit(ClusterLostError.exit_code)
+                        os.write(2, f"huetune: {gone}; `huetune resume` goes on\n".encode())
+                        os._exit(getattr(searcher.stopping, "exit_code", gone.exit_code))
                     return
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -244,8 +248,7 @@ def _start_ray(asked: str | None) -> None:
             # Without an address, Ray would join whatever cluster runs on this machine.
             ray.init(address="local", include_dashboard=False, **quiet)
     except Exception as error:  # whatever part of it died on the way, in its own words
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({reason})") from None
+        raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({in_a_line(error)})") from None
 
 
 def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:

@@ -16,7 +16,7 @@ import click
 
 from data_tools.command import data, photo_options, read_photos
 from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, shared, stderr, stdout, words
-from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError
+from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError, in_a_line
 from data_tools.source import Source
 from model.command import train
 from results import command as results
@@ -53,6 +53,12 @@ def main() -> None:
         code = 0
     except OSError as error:
         say(f"huetune: {error.filename!r}: {error.strerror}" if error.filename else f"huetune: {error}", "red", stderr)
+        code = StorageError.exit_code
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
+            raise
+        # A database that goes away where nothing was to be lost.
+        say(f"huetune: the study cannot be used ({in_a_line(error.__cause__ or error)})", "red", stderr)
         code = StorageError.exit_code
     sys.exit(code or 0)
 
@@ -222,7 +228,7 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
     """
     from results.lock import held
-    from results.run import find_run
+    from results.run import CONTACT_SHEET, find_run
     from search import launch
 
     found = find_run(run, storage)
@@ -231,7 +237,7 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
         search = launch.recalled(found, address)
         parts, truth = _photos_again(found, quiet)
         # The sheet is the last thing that a search makes.
-        shown = not len(parts.test) or (found.folder / "evaluation" / "contact-sheet.png").is_file()
+        shown = not len(parts.test) or (found.folder / "evaluation" / CONTACT_SHEET).is_file()
         if launch.resume(found, search, parts, stdout, quiet=quiet) or not shown:
             return _finish(found, parts.test, truth, quiet)
     say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
@@ -326,7 +332,9 @@ def _show_next(run: Any, won: bool) -> None:
     if not won:
         say(f"\nNo trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
         return
-    sheet = run.folder / "evaluation" / "contact-sheet.png"
+    from results.run import CONTACT_SHEET
+
+    sheet = run.folder / "evaluation" / CONTACT_SHEET
     if sheet.is_file():
         say(f"\nLook at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
     say(f"\nEverything is in {folder}. Next:")

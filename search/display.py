@@ -50,7 +50,14 @@ class Display:
             self._live.stop()
 
     def __call__(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> None:
-        """Show one event."""
+        """Show one event; where nobody reads any more, search on."""
+        try:
+            self._show(searcher, trial, event)
+        except (OSError, SystemExit):
+            # A full disk under the log, or `huetune search | head`: rich ends the process for that.
+            self._quiet, self._live = True, None
+
+    def _show(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> None:
         if self._quiet:
             return
         if self._live:

@@ -16,6 +16,8 @@ _asked = False
 
 def install() -> None:
     """Take both signals; again after `ray.init`, which takes SIGTERM for itself. Only in a main thread."""
+    global _asked
+    _asked = False
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -26,13 +27,13 @@ from model.config import PRESETS, Config
 from model.score import OBJECTIVES, zero_line
 from results.lock import LOCK, held, holder
 from results.machine import code, hardware, versions
-from results.run import MANIFEST, STUDY, TRIALS, Run, check_name, copy_of, open_storage, sqlite_url
+from results.run import CONTACT_SHEET, MANIFEST, STUDY, TRIALS, Run, check_name, copy_of, open_storage, sqlite_url
 from results.trials import asked, ended, rows
-from results.verification import damage
+from results.verification import damage, lost
 from search.cluster import Cluster
 from search.display import Display
 from search.record import Record
-from search.replicates import missing_finalists, replicate_finalists
+from search.replicates import missing_finalists, replicate, replicate_finalists
 from search.sampler import SAMPLERS, Sampler
 from search.schedulers import SCHEDULERS
 from search.searcher import Budget, Job, StudySearcher, grid_jobs
@@ -56,7 +57,7 @@ class Search:
         objectives: different keys of `model.score.OBJECTIVES`. The first one chooses a trial's best epoch; with several
             of them there is no early stopping and no confirmation, for both rank by one.
         searcher: a key of `search.sampler.SAMPLERS`.
-        scheduler: a key of `search.cluster.SCHEDULERS`.
+        scheduler: a key of `search.schedulers.SCHEDULERS`.
         seed: of the split, the sampler and, with its number added, of each trial.
         warm_start: presets that are tried first.
         study: URL of the study's database; None for SQLite in the run's folder.
@@ -152,7 +153,7 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
     """
     search.cluster.check()
     study = _opened(run)
-    if ended(study) and not (search.confirm and missing_finalists(run, *search.confirm)):
+    if ended(study) and not missing_finalists(run, *(search.confirm or (0, 0))):
         return False
     _run(run, study, search, parts, console, quiet)
     return True
@@ -189,9 +190,11 @@ def extend(
     """
     search.cluster.check()
     study = _opened(run)
+    if not ended(study):
+        raise UserError(f"run {run.name!r} has not come to its end; first: huetune resume {run.name}")
     further = _further(study, epochs)
-    # A search that came to its end before its trials were used up is extended from there.
-    begun = len(study.get_trials(deepcopy=False)) if ended(study) else search.trials
+    # It may have ended before its trials were used up.
+    begun = len(study.get_trials(deepcopy=False))
     spent = study.user_attrs.get("seconds", 0.0)
     search = replace(
         search,
@@ -200,6 +203,8 @@ def extend(
         time_budget=None if time_budget is None else spent + time_budget,
         stop_when_flat=None,
     )
+    # What shows the best of before is not to be taken for the best of then.
+    (run.folder / "evaluation" / CONTACT_SHEET).unlink(missing_ok=True)
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
     study.set_user_attr("asked", {**_asked(search), "further": [*asked(study)["further"], *further]})
     _run(run, study, search, parts, console, quiet)
@@ -212,13 +217,20 @@ def repair(run: Run, console: Console) -> None:
         StorageError: the copy is damaged, too.
     """
     path = run.folder / STUDY
-    if run.manifest["study"] is not None or not (problem := damage(path)):
+    for draft in (*run.folder.glob(f".{STUDY}*"), *run.folder.glob(f".{MANIFEST}*")):
+        draft.unlink()
+    if run.manifest["study"] is not None:
+        return
+    if not (problem := damage(path) or next(lost(run), None)):
         return
     copy = copy_of(path)
     if also := damage(copy):
         raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
-    if path.exists():
-        path.rename(path.with_name(f"{STUDY}.damaged-{time.time_ns()}"))
+    mark = f"damaged-{time.time_ns()}"
+    for part in (path, path.with_name(f"{STUDY}-journal")):
+        # A journal that stayed would be applied to the copy.
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.{mark}"))
     replace_file(path, copy.read_bytes())
     line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
     console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -288,16 +300,18 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
                 console.print(f"the search ended: {searcher.ended_by}", markup=False, highlight=False, soft_wrap=True)
             if search.confirm:
                 replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
-    except Interrupted as error:
-        raise Interrupted(error.number, _remedy(run, study)) from None
-    except UserError as error:
-        if not searcher.progress:
-            raise
-        raise type(error)(f"{error}; {_remedy(run, study)}") from None
-
-
-def _remedy(run: Run, study: optuna.Study) -> str:
-    return f"nothing that ended is lost, go on with: huetune resume {os.path.relpath(run.folder)}"
+            elif missing_finalists(run, 0, 0):
+                # What `confirm` or `compare` left before its end.
+                replicate(run, parts, search.cluster, {}, 0, console, quiet=quiet)
+    except (Interrupted, UserError) as error:
+        if not before and not searcher.progress:
+            raise  # `launch` takes the run away again
+        address = f" --address {search.cluster.address}" if search.cluster.address else ""
+        command = f"huetune resume {shlex.quote(os.path.relpath(run.folder))}{address}"
+        remedy = f"nothing that ended is lost, go on with: {command}"
+        if isinstance(error, Interrupted):
+            raise Interrupted(error.number, remedy) from None
+        raise type(error)(f"{error}; {remedy}") from None
 
 
 def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) -> list[Job]:
@@ -324,10 +338,9 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
 
 def _further(study: optuna.Study, epochs: int) -> list[int]:
     """The complete trials that have fewer epochs and were not trained further yet, the best ones first."""
-    trials = study.get_trials(deepcopy=False)
-    continued = {trial.user_attrs.get("continues") for trial in trials}
+    known = set(asked(study)["further"])
     order = [row["trial"] for row in rows(study) if row["state"] == "complete" and row["epochs"] < epochs]
-    return [number for number in order if number not in continued]
+    return [number for number in order if number not in known]
 
 
 @contextlib.contextmanager
@@ -364,7 +377,8 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
 
 def _reclaim(folder: Path) -> None:
     """Take away what is left of a run whose search died before it was described: the manifest is written last."""
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, STUDY, f"{STUDY}-journal"}:
+    ours = (LOCK, STUDY, f".{MANIFEST}")
+    if folder.is_dir() and all(path.name.startswith(ours) for path in folder.iterdir()):
         with held(folder):
             if not (folder / MANIFEST).exists():
                 shutil.rmtree(folder)

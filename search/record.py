@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_tools.errors import StorageError
+from data_tools.errors import StorageError, in_a_line
 from data_tools.folder import flush
 from results.run import STUDY, Run, copy_of
 from results.trials import DIGEST, EPOCH, digest
@@ -27,7 +27,8 @@ class Record:
 
     def __init__(self, study: optuna.Study, run: Run | None = None):
         self.study = study
-        self._run = run
+        # A copy is kept of a study that is a file of the run.
+        self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
         # Optuna's own `ask` would draw values and could only be told of ours afterwards, in steps: a process that dies
         # between them leaves half a trial. Its storage takes a whole trial at once, as `Study.add_trial` does.
         self._storage, self._id = study._storage, study._study_id
@@ -60,6 +61,12 @@ class Record:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             return self._storage.get_trial(trial._trial_id)
 
+    def put_all_back(self) -> None:
+        """Have all running trials wait, those too that an earlier session left running and this one did not reach."""
+        with self._guarded():
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
     def epoch(self, trial: optuna.Trial, figures: Mapping[str, Any], value: float | None) -> None:
         """Record an epoch.
 
@@ -82,7 +89,7 @@ class Record:
         """End a trial, for good."""
         with self._guarded():
             ended = self._storage.get_trial(trial._trial_id)
-            trial.set_user_attr(DIGEST, digest(ended))
+            trial.set_user_attr(DIGEST, digest(ended, state, values))
             ended = self.study.tell(trial, values, state)
             self._copy()
             return ended
@@ -101,14 +108,14 @@ class Record:
         """
         try:
             yield
-        except (optuna.exceptions.StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+        except (optuna.exceptions.OptunaError, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = in_a_line(error.__cause__ or error)
             raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
 
     def _copy(self) -> None:
         """Keep a second generation of a study that is a file: with all that has ended, and all that has begun."""
-        if self._run and self._run.manifest["study"] is None:
-            copy_study(self._run.folder / STUDY)
+        if self._file:
+            copy_study(self._file)
 
 
 def copy_study(path: Path) -> None:
@@ -119,9 +126,13 @@ def copy_study(path: Path) -> None:
         OSError: the disk does not take the copy.
     """
     draft, copy = path.with_name(f".{path.name}.draft"), copy_of(path)
-    draft.unlink(missing_ok=True)
-    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
-        source.backup(target)
-    flush(draft)
-    draft.replace(copy)
+    try:
+        draft.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
+            source.backup(target)
+        flush(draft)
+        draft.replace(copy)
+    finally:
+        for left in path.parent.glob(f"{draft.name}*"):
+            left.unlink(missing_ok=True)
     flush(path.parent)

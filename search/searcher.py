@@ -177,7 +177,10 @@ class StudySearcher(Searcher):
         """Return the next trial's number, seed, epochs, configuration, what it repeats and what it goes on from."""
         # Not before: Ray's own start is none of the budget's.
         self._begun = self._clock() if self._begun is None else self._begun
-        if self.stopping or (self.slots and len(self.live) >= self.slots()):
+        if self.stopping:
+            # With nothing running Tune would go on asking for ten minutes.
+            return None if self.live else Searcher.FINISHED
+        if self.slots and len(self.live) >= self.slots():
             return None
         try:
             if self.left:
@@ -190,7 +193,7 @@ class StudySearcher(Searcher):
             return self._begin(trial_id, self._next())
         except StorageError as error:
             self.stopping = error
-            return None
+            return None if self.live else Searcher.FINISHED
 
     def _begin(self, trial_id: str, job: Job) -> dict[str, Any]:
         attributes = {
@@ -316,6 +319,9 @@ class StudySearcher(Searcher):
         else:
             # The result on which Tune stops a trial comes here alone, not to on_trial_result.
             self.on_trial_result(trial_id, result)
+            if self.stopping:
+                # Its last epoch may not be written: it has not ended.
+                return
             target = self.live[trial_id].user_attrs.get("target", self.epochs)
             self._end(trial_id, TrialState.COMPLETE if result["epoch"] >= target else TrialState.PRUNED)
 
@@ -379,11 +385,9 @@ class StudySearcher(Searcher):
 
     def leave(self) -> None:
         """Have whatever still runs wait to be gone on with."""
-        for trial in self.live.values():
-            # What cannot be written now is found out by whoever resumes.
-            with contextlib.suppress(StorageError):
-                self._record.put_back(trial)
+        # What cannot be written now is found out by whoever resumes.
         with contextlib.suppress(StorageError):
+            self._record.put_all_back()
             self._record.set("seconds", self.seconds)
             if self.finished:
                 ended = {"by": self.ended_by, "trials": self._budget.trials, "epochs": self.epochs}

@@ -55,7 +55,7 @@ NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials
         (lambda run: (run.folder / "trials" / "0000" / ".epoch-002-x").mkdir(), "half-written"),
         (lambda run: (run.folder / ".study.db.draft").touch(), "half-written"),
         (lambda run: (run.folder / "trials" / "0000" / "epoch-077-x").mkdir(), "nothing names it"),
-        (lambda run: _sql(run.folder / STUDY, "UPDATE trial_values SET value = value + 1"), "is not that of its best"),
+        (lambda run: _both(run, "UPDATE trial_values SET value = value + 1", NO_DIGESTS), "is not that of its best"),
         (
             lambda run: _sql(run.folder / STUDY, "UPDATE trial_intermediate_values SET intermediate_value = 0"),
             "is not as it ended",
@@ -77,6 +77,8 @@ NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials
             lambda run: _both(run, "DELETE FROM study_user_attributes WHERE key = 'ended'"),
             "the search did not come to its end: 6 of 6",
         ),
+        (lambda run: _sql(run.folder / STUDY, "UPDATE trial_values SET value = value + 1"), "is not as it ended"),
+        (lambda run: _sql(run.folder / STUDY, "UPDATE trials SET state = 'NONSENSE'"), "damaged ("),
         (lambda run: (run.folder / STUDY).write_bytes(b"no study"), "damaged (file is not a database)"),
         (lambda run: copy_of(run.folder / STUDY).write_bytes(b"no copy"), "damaged (file is not a database)"),
     ],

@@ -169,3 +169,32 @@ def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monke
     searcher.leave()
     monkeypatch.undo()
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypatch):
+    study = _study()
+    searcher = _searcher(study)
+    _train(searcher, "a", epochs=2)
+    broken = optuna.exceptions.StorageInternalError("disk is full")
+    monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
+    searcher.on_trial_complete("a", _figures(3, 0.1))
+    monkeypatch.undo()
+    searcher.leave()
+    assert study.trials[0].state == TrialState.WAITING and "epoch-3" not in study.trials[0].user_attrs
+
+
+def test_whoever_leaves_leaves_no_trial_running_that_was_not_reached():
+    """Three were running when the first session was killed; the second had taken up one when it was asked to leave."""
+    study = _study()
+    before = _searcher(study)
+    for name in "abc":
+        before.suggest(name)
+    after = _searcher(study)
+    after.suggest("d")
+    after.stopping = StorageError("leave")
+    assert after.suggest("e") is None
+    after.leave()
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING] * 3
+    idle = _searcher(study)
+    idle.stopping = StorageError("leave")
+    assert idle.suggest("f") == "FINISHED", "with nothing running, Tune would ask for ten minutes"
