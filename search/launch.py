@@ -260,7 +260,9 @@ def recalled(run: Run, address: str | None = None) -> Search:
             for name, where in manifest["conditions"].items()
         },
     )
-    options |= {name: value for name, value in asked(study).items() if name in options}
+    # An older huetune did not record how many trials: then it is as in the manifest.
+    now = {name: value for name, value in asked(study).items() if name in options}
+    options |= now if now["trials"] else {"epochs": now["epochs"]}
     options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
     return Search(**options, cluster=Cluster(**{**manifest["cluster"], "address": address}))
 
@@ -294,10 +296,12 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     searcher.enqueue(_jobs(study, search, console, quiet or before > 0))
     try:
         with search.cluster.started():
-            with display:
-                search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
-            if not quiet and searcher.ended < search.trials:
-                console.print(f"the search ended: {searcher.ended_by}", markup=False, highlight=False, soft_wrap=True)
+            if not ended(study):
+                with display:
+                    search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
+                if not quiet and searcher.ended < search.trials:
+                    line = f"the search ended: {searcher.ended_by}"
+                    console.print(line, markup=False, highlight=False, soft_wrap=True)
             if search.confirm:
                 replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
             elif missing_finalists(run, 0, 0):

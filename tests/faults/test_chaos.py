@@ -4,7 +4,7 @@ from tests.faults.chaos import Chaos
 
 
 def test_ten_kills_lose_nothing(tmp_path):
-    chaos = Chaos(tmp_path, trials=40, seed=3)
+    chaos = Chaos(tmp_path, trials=24, seed=3)
     chaos.run(10, pause=(1.5, 6.0))
     assert not chaos.violations, "\n".join(chaos.violations)
     assert sum(chaos.kills.values()) == 10 and len(chaos.kills) > 1

@@ -1,11 +1,14 @@
-"""A search that ended goes on: more trials, more epochs, and what was there stays as it was."""
+"""A search that ended, or nearly, goes on: and what was there stays as it was."""
 
+import contextlib
+import json
 import shutil
+import sqlite3
 
 import pytest
 from optuna.trial import TrialState
 
-from results.run import Run
+from results.run import STUDY, Run
 from results.trials import digest
 
 
@@ -42,7 +45,7 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune):
     after = {trial.number: trial for trial in _trials(run)}
     assert {number: digest(after[number]) for number in before} == before
     further = [after[number] for number in after if number not in before]
-    assert {trial.user_attrs["continues"] for trial in further} == complete and len(further) == len(complete) == 2
+    assert {trial.user_attrs["continues"] for trial in further} == complete and len(further) == len(complete) > 0
     for trial in further:
         old = after[trial.user_attrs["continues"]]
         assert trial.params == old.params and trial.user_attrs["seed"] == old.user_attrs["seed"]
@@ -61,3 +64,18 @@ def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, huetune):
     done = huetune("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 4 and "is of an older huetune" in done.stderr
     assert huetune("trials", "tiny", "--storage", run.folder.parent).returncode == 0
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["unconfirmed", "and nothing says that it had ended"])
+def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, huetune):
+    before = {trial.number: digest(trial) for trial in _trials(run)}
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    manifest["search"]["confirm"] = [1, 2]
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    if not known:
+        with contextlib.closing(sqlite3.connect(run.folder / STUDY)) as connection, connection:
+            connection.execute("DELETE FROM study_user_attributes WHERE key = 'ended'")
+    done = huetune("resume", "tiny", "--storage", run.folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert "is confirmed" in done.stdout and {t.number: digest(t) for t in _trials(run)} == before
+    assert huetune("verify", "tiny", "--quick", "--storage", run.folder.parent).returncode == 0
