@@ -12,7 +12,7 @@ from urllib.parse import quote
 import optuna
 from sqlalchemy.engine import URL, make_url
 
-from data_tools.errors import StorageError, UserError
+from data_tools.errors import StorageError, UserError, in_a_line
 from results.lock import holder
 
 STORAGE = Path("runs")
@@ -105,8 +105,7 @@ class Run:
                 raise
             raise StorageError(f"{where}: has no study {name!r}") from None
         except Exception as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise StorageError(f"{where}: the study cannot be opened ({reason})") from None
+            raise StorageError(f"{where}: the study cannot be opened ({in_a_line(error)})") from None
 
 
 def _roll_back(path: Path) -> None:

@@ -76,6 +76,9 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
         if part:
             yield from _trials(run, part, folder, searching)
     yield from _budget(study, searching)
+    copy = copy_of(run.folder / STUDY)
+    if run.manifest["study"] is None and copy.is_file() and (problem := damage(copy)):
+        yield f"{str(copy)!r}: {problem}"
     yield from lost(run)
     yield from _strays(run, searching)
     yield from _best(run, validation)
@@ -123,12 +126,12 @@ def _budget(study: optuna.Study, searching: bool) -> Iterator[str]:
 
 
 def lost(run: Run) -> Iterator[str]:
-    """Yield a line for each ended trial that the copy of a study has, and that is missing in it or another there."""
+    """Yield a line for each ended trial that the copy of a study has, and that is missing in it or another there.
+
+    None where there is no copy, or one that cannot be trusted.
+    """
     copy = copy_of(run.folder / STUDY)
-    if run.manifest["study"] is not None or not copy.is_file():
-        return
-    if problem := damage(copy):
-        yield f"{str(copy)!r}: {problem}"
+    if run.manifest["study"] is not None or damage(copy):
         return
     storage = open_storage(read_only(copy))
     for name, part in ((run.study_name, run.study()), (run.replicates_name, run.replicates())):

@@ -19,7 +19,7 @@ from rich.console import Console
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from data_tools.errors import Interrupted, StorageError, UserError
+from data_tools.errors import Interrupted, StorageError, UserError, in_a_line
 from data_tools.folder import replace as replace_file
 from data_tools.source import Source
 from data_tools.split import Split
@@ -320,8 +320,8 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
 
 def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) -> list[Job]:
     """What is tried before the sampler is asked."""
-    continued = {trial.user_attrs.get("continues") for trial in study.get_trials(deepcopy=False)}
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    continued = {trial.user_attrs.get("continues") for trial in trials.values()}
     jobs = [
         Job(
             Config.of(trials[number].user_attrs["config"]),
@@ -398,8 +398,7 @@ def _new_study(search: Search, url: URL) -> optuna.Study:
             directions=[OBJECTIVES[objective] for objective in search.objectives],
         )
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise StorageError(f"{url.render_as_string()!r}: the study cannot be made ({reason})") from None
+        raise StorageError(f"{url.render_as_string()!r}: the study cannot be made ({in_a_line(error)})") from None
 
 
 def _opened(run: Run) -> optuna.Study:

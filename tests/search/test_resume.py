@@ -7,9 +7,11 @@ import sqlite3
 
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
-from results.run import STUDY, Run
+from results.run import STUDY, Run, copy_of
 from results.trials import digest
+from search.launch import repair
 
 
 @pytest.fixture
@@ -64,6 +66,13 @@ def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, huetune):
     done = huetune("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 4 and "is of an older huetune" in done.stderr
     assert huetune("trials", "tiny", "--storage", run.folder.parent).returncode == 0
+
+
+def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
+    before = (run.folder / STUDY).read_bytes()
+    copy_of(run.folder / STUDY).write_bytes(b"no copy")
+    repair(run, Console())
+    assert (run.folder / STUDY).read_bytes() == before and capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["unconfirmed", "and nothing says that it had ended"])
