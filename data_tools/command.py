@@ -5,13 +5,13 @@ from pathlib import Path
 
 import click
 
-from data_tools.console import FOLDER, bar, say, seed_option, shared, stderr, words
+from data_tools.console import FOLDER, PLACE, bar, say, seed_option, shared, stderr, words
 from data_tools.errors import PhotoError
 from data_tools.photos import PhotoSet
 from data_tools.source import GARDEN, Source
 
 photo_options = shared(
-    click.option("--photos", type=FOLDER, help="Folder of photos, searched through its subfolders."),
+    click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
     click.option(
         "--garden", type=click.IntRange(2), help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]"
     ),

@@ -6,12 +6,27 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import track
 
+from data_tools.mirror import path_of
+
 FOLDER = click.Path(path_type=Path)
+
+
+class _Place(click.ParamType):
+    """A folder, or a place in a bucket, which is the folder of its mirror from here on."""
+
+    name = "folder or s3://..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return path_of(value)
+
+
+PLACE = _Place()
 
 
 def _console(stderr: bool = False) -> Console:

@@ -1,5 +1,6 @@
 """Where photos come from: a folder or the built-in garden, so that the same ones can be read again."""
 
+import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from data_tools import garden
 from data_tools.cache import default_folder
-from data_tools.errors import UserError
+from data_tools.errors import PhotoError, UserError
+from data_tools.mirror import bucket_of, path_of, place_of, pull
 from data_tools.photos import PhotoSet, find_photos, load, prepare, read_squares
 
 GARDEN = 48
@@ -50,17 +52,21 @@ class Source:
             raise UserError("--classes: goes with --photos")
 
     def __str__(self) -> str:
-        return str(self.folder) if self.folder else "the built-in garden"
+        return place_of(self.folder) if self.folder else "the built-in garden"
 
     @property
     def record(self) -> dict[str, Any]:
         """What a manifest keeps; the folder is absolute, for whoever reads the photos again may stand elsewhere."""
-        return {**asdict(self), "classes": list(self.classes), "folder": self.folder and str(self.folder.absolute())}
+        return {
+            **asdict(self),
+            "classes": list(self.classes),
+            "folder": self.folder and place_of(self.folder.absolute()),
+        }
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Source":
         """Return the source that a manifest describes."""
-        folder = Path(record["folder"]) if record["folder"] else None
+        folder = path_of(record["folder"]) if record["folder"] else None
         return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"])
 
     def read(self, bar: Bar = _no_bar) -> tuple[PhotoSet, list[str]]:
@@ -72,8 +78,19 @@ class Source:
         if not self.folder:
             pictures, names = self._scenes()
             return prepare(pictures, names), []
+        self._fetch(bar)
         paths = find_photos(self.folder, self.classes)[: self.limit]
         return load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
+
+    def _fetch(self, bar: Bar) -> None:
+        """Have the photos on this machine, if they are in a bucket."""
+        assert self.folder
+        if bucket := bucket_of(self.folder):
+            bucket.reach()
+            for name in [glob.escape(name) for name in self.classes] or ["*"]:
+                pull(self.folder, name, progress=lambda files: bar("fetching photos", len(files))(files))
+            if not self.folder.is_dir():
+                raise PhotoError(f"{str(self)!r}: there is nothing")
 
     def colours(self, photos: PhotoSet, bar: Bar = _no_bar) -> NDArray[np.uint8]:
         """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""

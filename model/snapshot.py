@@ -65,4 +65,9 @@ def load(folder: Path) -> Snapshot:
 
 def newest(folder: Path) -> list[Path]:
     """Return the snapshots of a trial's folder, that after the most epochs first."""
-    return sorted(folder.glob(NAMES), key=lambda path: (int(path.name.split("-")[1]), path.name), reverse=True)
+    return sorted(folder.glob(NAMES), key=order, reverse=True)
+
+
+def order(path: Path) -> tuple[int, str]:
+    """Return how far a snapshot is, to sort by."""
+    return int(path.name.split("-")[1]), path.name

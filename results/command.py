@@ -7,12 +7,15 @@ from typing import Any
 import click
 
 from data_tools.command import read_photos
-from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, stdout, words
+from data_tools.console import FOLDER, PLACE, bar, import_tensorflow, say, seed_option, stdout, words
 from data_tools.errors import PhotoError, StorageError
+from data_tools.mirror import place_of, pull
 from data_tools.source import Source
 
 by_option = click.option("--by", help="Of several objectives, the one that decides.")
-storage_option = click.option("--storage", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
+storage_option = click.option(
+    "--storage", type=PLACE, default=Path("runs"), show_default=True, help="Folder of runs, or s3://bucket/folder."
+)
 
 
 @click.command("list")
@@ -24,7 +27,7 @@ def list_(storage: Path) -> None:
 
     runs = list_runs(storage)
     if not runs:
-        say(f"no runs in {str(storage)!r}; start one with `huetune search`")
+        say(f"no runs in {place_of(storage)!r}; start one with `huetune search`")
     for run in runs:
         try:
             table = run_rows(run)
@@ -83,7 +86,7 @@ def trials(
 @click.command()
 @click.argument("run")
 @storage_option
-@click.option("--export", "folder", type=FOLDER, help="Copy the model to this new folder.")
+@click.option("--export", "folder", type=PLACE, help="Copy the model to this new folder.")
 @by_option
 def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     """Show the winner of a run, confirmed if it was, and export its model.
@@ -112,19 +115,19 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
         say(line)
     if folder:
         export.export(path, folder)
-        say(f"{'exported to':14} {folder}")
+        say(f"{'exported to':14} {place_of(folder)}")
 
 
 @click.command()
 @click.argument("run_or_export")
 @storage_option
-@click.option("--photos", type=FOLDER, required=True, help="Folder of test photos.")
+@click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
 @click.option("--classes", help="Only these subfolders, as in rose,tulip.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
 @seed_option
 @by_option
-@click.option("--out", type=FOLDER, help="Folder for figures and pictures.  [default: evaluation, in the run]")
+@click.option("--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluation, in the run]")
 def evaluate(
     run_or_export: str,
     storage: Path,
@@ -245,12 +248,15 @@ def verify(run: str, storage: Path, quick: bool) -> int:
     Example: huetune verify roses
     """
     from results.lock import holder
-    from results.run import find_run
+    from results.run import REPLICATES, TRIALS, find_run
     from results.verification import violations
 
     found = find_run(run, storage)
     if by := holder(found.folder):
         say(f"run {found.name!r} is in the hands of {by}: what runs is not judged")
+    for name in (TRIALS, REPLICATES):
+        # What lies here of a run in a bucket says nothing of what lies there.
+        pull(found.folder / name, anew=not quick, exact=not by)
     validation = None if quick else photos_of(found, quiet=False).validation
     if not quick:
         import_tensorflow()

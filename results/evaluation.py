@@ -15,6 +15,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
 from data_tools.errors import StorageError
+from data_tools.mirror import push
 from data_tools.photos import PhotoSet, read_photo, resize
 from model.checkpoint import load
 from model.score import scores
@@ -102,6 +103,7 @@ def evaluate(
     sheet = contact_sheet(pictures, headings, [labels[index] for index in shown])
     sheet.save(out / f".{CONTACT_SHEET}", "png")
     (out / f".{CONTACT_SHEET}").replace(out / CONTACT_SHEET)
+    push(out, last=CONTACT_SHEET)
     return report
 
 

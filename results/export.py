@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError, UserError
 from data_tools.folder import require_empty, sealed
+from data_tools.mirror import path_of, pull, push
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.replicates import config_key, replicated
@@ -45,7 +46,7 @@ def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
     trainings = [trial, *(again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE)]
     epochs = [epoch for training in trainings if (epoch := best_epoch(training, study.user_attrs["objective"]))]
     epochs.sort(key=lambda epoch: epoch[objective], reverse=OBJECTIVES[objective] == "maximize")
-    return row, [run.folder / epoch["checkpoint"] for epoch in epochs]
+    return row, [run.path(epoch["checkpoint"]) for epoch in epochs]
 
 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
@@ -73,7 +74,7 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     """
     trial = trial_of(study, number)
     if trial and (figures := best_epoch(trial, study.user_attrs["objective"])):
-        return run.folder / figures["checkpoint"]
+        return run.path(figures["checkpoint"])
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 
 
@@ -87,9 +88,11 @@ def export(checkpoint: Path, folder: Path) -> None:
     Raises:
         StorageError: the folder holds something.
     """
+    pull(folder)
     require_empty(folder)
     with sealed(folder) as draft:
         shutil.copytree(checkpoint, draft, dirs_exist_ok=True)
+    push(folder)
 
 
 def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = None) -> tuple[Path, Path]:
@@ -104,8 +107,10 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
         StorageError: it is neither.
         NoTrialError: the run has no complete trial.
     """
-    folder = Path(run_or_export)
+    folder = path_of(run_or_export)
+    pull(folder / SETTINGS)
     if (folder / SETTINGS).is_file():
+        pull(folder)
         return folder, folder.with_name(f"{folder.resolve().name}-evaluation")
     try:
         run = find_run(run_or_export, storage)

@@ -9,8 +9,11 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from data_tools.errors import StorageError
+from data_tools.mirror import bucket_of
+from results import lease
 
 LOCK = "lock"
 PATIENCE = 1.0
@@ -19,10 +22,10 @@ PATIENCE = 1.0
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a run, so that no other process writes it.
+    """Hold a run, so that no other process writes it, on no other machine either.
 
-    The system lets go of it when the process ends, however that ends: nothing stale is ever left. On NFS the lock holds
-    for all machines from version 4 on.
+    The system lets go of the lock when the process ends, however that ends: nothing stale is ever left. On NFS it holds
+    for all machines from version 4 on; a run in a bucket is leased there, too.
 
     Args:
         folder: of the run.
@@ -32,10 +35,15 @@ def held(folder: Path) -> Iterator[None]:
     """
     descriptor = _locked(folder / LOCK)
     try:
-        about = {"pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "since": time.strftime("%F %T")}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(about).encode(), 0)
-        yield
+        bucket = bucket_of(folder)
+        since = time.strftime("%F %T")
+        about = {"pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "since": since, "lease": lease.OWN}
+        # Who held the lock here before has ended, whatever the bucket says.
+        ended = _about(descriptor).get("lease")
+        with lease.leased(bucket, about, ended) if bucket else contextlib.nullcontext():
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            yield
     finally:
         os.close(descriptor)
 
@@ -51,7 +59,7 @@ def _locked(path: Path) -> int:
                     if os.fstat(descriptor).st_ino == path.stat().st_ino:
                         return descriptor
             elif time.monotonic() > end:
-                by = _words(descriptor)
+                by = lease.words(_about(descriptor))
                 raise StorageError(
                     f"run {path.parent.name!r} is in the hands of {by}; wait for it, or end that process"
                 )
@@ -64,12 +72,18 @@ def _locked(path: Path) -> int:
 
 def holder(folder: Path) -> str | None:
     """Return in words who holds a run; None where nobody does."""
+    bucket = bucket_of(folder)
+    return holder_here(folder) or (lease.holder(bucket) if bucket else None)
+
+
+def holder_here(folder: Path) -> str | None:
+    """Return in words which process of this machine, or of one that shares the folder, holds a run."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        return None if _taken(descriptor, fcntl.LOCK_SH) else _words(descriptor)
+        return None if _taken(descriptor, fcntl.LOCK_SH) else lease.words(_about(descriptor))
     finally:
         os.close(descriptor)
 
@@ -82,12 +96,12 @@ def _taken(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _words(descriptor: int) -> str:
+def _about(descriptor: int) -> dict[str, Any]:
     try:
         about = json.loads(os.pread(descriptor, 1000, 0))
-        return f"process {about['pid']} of {about['user']} on {about['host']}, since {about['since']}"
-    except (ValueError, KeyError):
-        return "another process"
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _user() -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ from urllib.parse import quote
 import optuna
 from sqlalchemy.engine import URL, make_url
 
+from data_tools.bucket import SCHEME
 from data_tools.errors import StorageError, UserError, in_a_line
-from results.lock import holder
+from data_tools.folder import replace
+from data_tools.mirror import bucket_of, path_of, place_of, pull
+from results.lock import holder_here
 
 STORAGE = Path("runs")
 STUDY = "study.db"
@@ -24,6 +28,8 @@ CONTACT_SHEET = "contact-sheet.png"
 """The last thing that an evaluation writes."""
 REPLICATES = "replicates"
 """Folder of the replicates' checkpoints in a run."""
+PULLED = "study-tag"
+"""In the mirror of a run in a bucket: which of the copies there its study goes back to."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class Run:
     """The folder of a search.
 
     Args:
-        folder: absolute, so that a worker in another folder finds it too.
+        folder: absolute, so that a worker in another folder finds it too; of a run in a bucket, its mirror.
     """
 
     folder: Path
@@ -40,6 +46,21 @@ class Run:
     def name(self) -> str:
         """The folder's name."""
         return self.folder.name
+
+    @property
+    def place(self) -> str:
+        """What it is called on a command line: the folder, or the bucket's URI."""
+        place = place_of(self.folder)
+        return place if place.startswith(SCHEME) else os.path.relpath(place)
+
+    def path(self, name: str) -> Path:
+        """Return a file or folder in it, as it is in the run's bucket if it has one; it need not be there.
+
+        Raises:
+            StorageError: the bucket does not give it.
+        """
+        pull(self.folder / name)
+        return self.folder / name
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -111,7 +132,7 @@ class Run:
 def _roll_back(path: Path) -> None:
     """Undo what a process that died had half written: who only reads may not."""
     journal = path.with_name(f"{path.name}-journal")
-    if journal.exists() and holder(path.parent) is None:
+    if journal.exists() and holder_here(path.parent) is None:
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
 
@@ -161,20 +182,48 @@ def check_name(name: str) -> str:
 
 
 def find_run(run: str, storage: Path = STORAGE) -> Run:
-    """Return a run by its name in the storage or by the path of its folder.
+    """Return a run by its name in the storage, by the path of its folder, or by its URI.
 
     Raises:
-        StorageError: there is none.
+        StorageError: there is none, or the bucket that it is in cannot be reached.
     """
-    for folder in (storage / run, Path(run)):
+    for folder in (path_of(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
+        _pull(folder)
         if (folder / MANIFEST).is_file():
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"
-    raise StorageError(f"no run {run!r} in {str(storage)!r}: {hint}")
+    raise StorageError(f"no run {run!r} in {place_of(storage)!r}: {hint}")
 
 
 def list_runs(storage: Path = STORAGE) -> list[Run]:
-    """Return all runs of a storage, the newest last."""
+    """Return all runs of a storage, the newest last.
+
+    Raises:
+        StorageError: the bucket that it is cannot be reached.
+    """
+    if bucket := bucket_of(storage):
+        bucket.reach()
+        for name in bucket.names():
+            _pull(storage / name)
     manifests = sorted(storage.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
     return [Run(path.parent.resolve()) for path in manifests]
+
+
+def _pull(folder: Path) -> None:
+    """Have the mirror of a run show what its bucket has, unless this machine is the one that searches."""
+    bucket = bucket_of(folder)
+    if not bucket or holder_here(folder):
+        return
+    bucket.reach()
+    pull(folder / MANIFEST)
+    study, copy, pulled = folder / STUDY, copy_of(folder / STUDY), folder / PULLED
+    tag = (bucket / copy.name).tag()
+    if tag is None or (pulled.is_file() and pulled.read_text() == tag):
+        # As this mirror left it: the study here is as new, or newer by what was not copied yet.
+        return
+    content = (bucket / copy.name).read()
+    replace(copy, content)
+    study.with_name(f"{STUDY}-journal").unlink(missing_ok=True)
+    replace(study, content)
+    replace(pulled, tag.encode())

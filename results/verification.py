@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from data_tools.errors import CheckpointError, StorageError, in_a_line
 from data_tools.folder import check_sums
+from data_tools.mirror import bucket_of
 from data_tools.photos import PhotoSet
 from model import snapshot
 from results.lock import LOCK, holder
@@ -168,7 +169,8 @@ def _strays(run: Run, searching: bool) -> Iterator[str]:
     if not searching:
         for path in run.folder.glob(".*"):
             yield f"{str(path)!r}: half-written"
-    for name in (MANIFEST, LOCK):
+    # Of a run in a bucket only the machine that searches has a lock; there it has a lease.
+    for name in (MANIFEST,) if bucket_of(run.folder) else (MANIFEST, LOCK):
         if not (run.folder / name).is_file():
             yield f"{str(run.folder / name)!r}: is not there"
 

@@ -34,6 +34,7 @@ import model
 import results
 import search
 from data_tools.errors import ClusterLostError, UserError, in_a_line
+from data_tools.mirror import place_of
 from data_tools.split import Split
 from model.checkpoint import part_versions
 from search import address, interruption
@@ -142,7 +143,7 @@ class Cluster:
             trial,
             split=parts,
             threads=self.threads,
-            run=str(run),
+            run=place_of(run),
             folder=folder,
             objective=searcher.objective,
             timeout=self.trial_timeout,

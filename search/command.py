@@ -6,6 +6,7 @@ Each verb imports what it needs when it is called: TensorFlow and Ray take secon
 import datetime
 import os
 import re
+import shlex
 import shutil
 import sys
 from functools import partial
@@ -237,7 +238,7 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
         search = launch.recalled(found, address)
         parts, truth = _photos_again(found, quiet)
         # The sheet is the last thing that a search makes.
-        shown = not len(parts.test) or (found.folder / "evaluation" / CONTACT_SHEET).is_file()
+        shown = not len(parts.test) or found.path(f"evaluation/{CONTACT_SHEET}").is_file()
         if launch.resume(found, search, parts, stdout, quiet=quiet) or not shown:
             return _finish(found, parts.test, truth, quiet)
     say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
@@ -328,7 +329,7 @@ def _colorize_test_photos(run: Any, photos: Any, truth: Any, quiet: bool) -> Non
 
 def _show_next(run: Any, won: bool) -> None:
     command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
-    folder = os.path.relpath(run.folder)
+    folder = shlex.quote(run.place)
     if not won:
         say(f"\nNo trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
         return

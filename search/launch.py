@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -21,18 +20,30 @@ from sqlalchemy.exc import ArgumentError
 
 from data_tools.errors import Interrupted, StorageError, UserError, in_a_line
 from data_tools.folder import replace as replace_file
+from data_tools.mirror import bucket_of, listed, place_of, pull, push, remove
 from data_tools.source import Source
 from data_tools.split import Split
 from model.config import PRESETS, Config
 from model.score import OBJECTIVES, zero_line
 from results.lock import LOCK, held, holder
 from results.machine import code, hardware, versions
-from results.run import CONTACT_SHEET, MANIFEST, STUDY, TRIALS, Run, check_name, copy_of, open_storage, sqlite_url
+from results.run import (
+    CONTACT_SHEET,
+    MANIFEST,
+    REPLICATES,
+    STUDY,
+    TRIALS,
+    Run,
+    check_name,
+    copy_of,
+    open_storage,
+    sqlite_url,
+)
 from results.trials import asked, ended, rows
 from results.verification import damage, lost
 from search.cluster import Cluster
 from search.display import Display
-from search.record import Record
+from search.record import Record, copy_study, push_copy, tidy
 from search.replicates import missing_finalists, replicate, replicate_finalists
 from search.sampler import SAMPLERS, Sampler
 from search.schedulers import SCHEDULERS
@@ -204,18 +215,27 @@ def extend(
         stop_when_flat=None,
     )
     # What shows the best of before is not to be taken for the best of then.
-    (run.folder / "evaluation" / CONTACT_SHEET).unlink(missing_ok=True)
+    remove(run.folder / "evaluation" / CONTACT_SHEET)
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
     study.set_user_attr("asked", {**_asked(search), "further": [*asked(study)["further"], *further]})
     _run(run, study, search, parts, console, quiet)
 
 
 def repair(run: Run, console: Console) -> None:
-    """Have a damaged study of a run that is held give way to its copy, loudly.
+    """Have a run that is held be whole: a damaged study gives way to its copy, loudly; what nothing names goes.
 
     Raises:
         StorageError: the copy is damaged, too.
     """
+    _repair_study(run, console)
+    objective = run.manifest["search"]["objectives"][0]
+    for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
+        if study:
+            ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+            tidy(run.folder / folder, ended, objective)
+
+
+def _repair_study(run: Run, console: Console) -> None:
     path = run.folder / STUDY
     for draft in (*run.folder.glob(f".{STUDY}*"), *run.folder.glob(f".{MANIFEST}*")):
         draft.unlink()
@@ -224,6 +244,8 @@ def repair(run: Run, console: Console) -> None:
     if not (problem := damage(path) or next(lost(run), None)):
         return
     copy = copy_of(path)
+    if damage(copy):
+        pull(copy, anew=True)
     if also := damage(copy):
         raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
     mark = f"damaged-{time.time_ns()}"
@@ -311,7 +333,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
         if not before and not searcher.progress:
             raise  # `launch` takes the run away again
         address = f" --address {search.cluster.address}" if search.cluster.address else ""
-        command = f"huetune resume {shlex.quote(os.path.relpath(run.folder))}{address}"
+        command = f"huetune resume {shlex.quote(run.place)}{address}"
         remedy = f"nothing that ended is lost, go on with: {command}"
         if isinstance(error, Interrupted):
             raise Interrupted(error.number, remedy) from None
@@ -352,6 +374,11 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
     """Make a run and hold it; one in which no trial begins leaves nothing behind."""
     folder = (search.storage / search.name).absolute()
     url = _checked(search.study)
+    bucket = bucket_of(folder)
+    if bucket:
+        bucket.reach()
+        if listed(folder, MANIFEST):
+            raise StorageError(f"{str(bucket)!r}: exists already; choose another --name")
     _reclaim(folder)
     try:
         folder.mkdir(parents=True)
@@ -364,6 +391,8 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
     run = Run(folder)
     with held(folder):
+        if listed(folder, MANIFEST):
+            raise StorageError(f"{place_of(folder)!r}: exists since a moment; choose another --name")
         try:
             study = _new_study(search, url or sqlite_url(folder / STUDY))
         except BaseException:
@@ -380,11 +409,14 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
 
 
 def _reclaim(folder: Path) -> None:
-    """Take away what is left of a run whose search died before it was described: the manifest is written last."""
-    ours = (LOCK, STUDY, f".{MANIFEST}")
+    """Take away what is left of a run whose search died before it was described: the manifest is written last.
+
+    So is the mirror of a run that is not in the bucket any more.
+    """
+    ours = ("",) if bucket_of(folder) else (LOCK, STUDY, f".{MANIFEST}")
     if folder.is_dir() and all(path.name.startswith(ours) for path in folder.iterdir()):
         with held(folder):
-            if not (folder / MANIFEST).exists():
+            if not listed(folder, MANIFEST):
                 shutil.rmtree(folder)
 
 
@@ -412,7 +444,7 @@ def _discard(run: Run, url: URL | None) -> None:
     """Take back a run of which nothing came: its name is free again."""
     if url:
         optuna.delete_study(study_name=run.name, storage=open_storage(url))
-    shutil.rmtree(run.folder, ignore_errors=True)
+    remove(run.folder)
 
 
 def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: Source, url: URL | None) -> None:
@@ -434,7 +466,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "schema": SCHEMA,
         "command": sys.argv,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "search": {**options, "storage": str(search.storage)},
+        "search": {**options, "storage": place_of(search.storage)},
         "cluster": asdict(search.cluster),
         "directions": {objective: OBJECTIVES[objective] for objective in search.objectives},
         "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},
@@ -446,7 +478,11 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "code": code(),
         "hardware": hardware(),
     }
+    if url is None:
+        copy_study(run.folder / STUDY)
+        push_copy(run.folder / STUDY)
     replace_file(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    push(run.folder / MANIFEST)
 
 
 def _checked(study: str | None) -> URL | None:

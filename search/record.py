@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from data_tools.errors import StorageError, in_a_line
-from data_tools.folder import flush
-from results.run import STUDY, Run, copy_of
-from results.trials import DIGEST, EPOCH, digest
+from data_tools.folder import flush, replace
+from data_tools.mirror import bucket_of, listed, remove
+from model import snapshot
+from results import lease
+from results.run import PULLED, STUDY, Run, copy_of
+from results.trials import DIGEST, EPOCH, best_epoch, digest
 
 
 class Record:
@@ -29,6 +32,7 @@ class Record:
         self.study = study
         # A copy is kept of a study that is a file of the run.
         self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
+        self._bucket = bucket_of(run.folder) if run else None
         # Optuna's own `ask` would draw values and could only be told of ours afterwards, in steps: a process that dies
         # between them leaves half a trial. Its storage takes a whole trial at once, as `Study.add_trial` does.
         self._storage, self._id = study._storage, study._study_id
@@ -114,8 +118,11 @@ class Record:
 
     def _copy(self) -> None:
         """Keep a second generation of a study that is a file: with all that has ended, and all that has begun."""
+        if self._bucket:
+            lease.check(self._bucket)
         if self._file:
             copy_study(self._file)
+            push_copy(self._file)
 
 
 def copy_study(path: Path) -> None:
@@ -136,3 +143,48 @@ def copy_study(path: Path) -> None:
         for left in path.parent.glob(f"{draft.name}*"):
             left.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def push_copy(path: Path) -> None:
+    """Put the copy of a study into the bucket that its run is in, if it is in one.
+
+    Args:
+        path: of the study, whose run is held.
+
+    Raises:
+        StorageError: the store does not take it.
+    """
+    if bucket := bucket_of(path.parent):
+        place = bucket / copy_of(path).name
+        place.write(copy_of(path).read_bytes())
+        # From now on the study here goes back to this copy: it is as new, or newer.
+        replace(path.with_name(PULLED), (place.tag() or "").encode())
+
+
+def tidy(folder: Path, trials: Iterable[FrozenTrial], objective: str) -> None:
+    """Keep of ended trials their best epochs, which the study surely names, and where complete ones ended.
+
+    Args:
+        folder: of the trials' folders.
+        trials: that ended.
+        objective: by which an epoch is the best.
+
+    Raises:
+        StorageError: the bucket that they are in does not do it.
+    """
+    ended = {f"{trial.number:04}": trial for trial in trials}
+    if len(ended) == 1:
+        (name,) = ended
+        found = {name: listed(folder / name, "*")}
+    else:
+        found = {}
+        for path in listed(folder, "*/*"):
+            found.setdefault(path.parent.name, []).append(path)
+    for name in found.keys() & ended.keys():
+        best = best_epoch(ended[name], objective)
+        kept = {folder.parent / best["checkpoint"]} if best else set()
+        if ended[name].state == TrialState.COMPLETE:
+            kept |= set(sorted((path for path in found[name] if path.match(snapshot.NAMES)), key=snapshot.order)[-1:])
+        for path in found[name]:
+            if path not in kept:
+                remove(path)

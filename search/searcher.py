@@ -8,7 +8,6 @@ it. Here each epoch is reported as it comes, and a trial ends as what it was: co
 import contextlib
 import datetime
 import random
-import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +20,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from data_tools.errors import StorageError, UserError
-from model import snapshot
 from model.config import Config
 from model.score import OBJECTIVES, better
 from results.replicates import config_key
-from results.trials import STATES, best_epoch, curve, epochs
-from search.record import Record
+from results.trials import STATES, curve, epochs
+from search.record import Record, tidy
 from search.sampler import Point, Sampler
 from search.space import Space
 from search.trial import BEST
@@ -405,7 +403,9 @@ class StudySearcher(Searcher):
         del self.live[trial_id]
         self.states["running"] -= 1
         self._close(ended, self._curves.pop(trial.number), values)
-        self._tidy(ended)
+        # What cannot be taken away now is when the search goes on.
+        with contextlib.suppress(StorageError):
+            tidy(self._folder, [ended], self.objective)
         self._listener(self, trial, STATES[state])
 
     def _close(self, ended: FrozenTrial, past: Mapping[int, float], values: Sequence[float] | None) -> None:
@@ -417,17 +417,6 @@ class StudySearcher(Searcher):
             if better(self.objective, score, self._best_yet):
                 self._best_yet, self._flat = score, 0
         self.states[STATES[ended.state]] += 1
-
-    def _tidy(self, ended: FrozenTrial) -> None:
-        """Keep of a trial's folder its best epoch, which the study surely names, and where a complete one ended."""
-        folder = self._folder / f"{ended.number:04}"
-        best = best_epoch(ended, self.objective)
-        kept = [self._folder.parent / best["checkpoint"]] if best else []
-        if ended.state == TrialState.COMPLETE:
-            kept += snapshot.newest(folder)[:1]
-        for path in folder.glob("*"):
-            if path not in kept:
-                shutil.rmtree(path, ignore_errors=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles the searcher beside its own state, to restore what we never restore."""

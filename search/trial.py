@@ -16,7 +16,8 @@ import numpy as np
 import ray
 from ray import tune
 
-from data_tools.errors import CheckpointError
+from data_tools.errors import CheckpointError, StorageError
+from data_tools.mirror import bucket_of, path_of, pull, push, remove
 from data_tools.split import Split
 from model.checkpoint import part_versions
 
@@ -50,7 +51,7 @@ class Trial(tune.Trainable):
             config: of the first trial, as `StudySearcher.suggest` returns it.
             split: the photos, shared by all workers of a node.
             threads: that TensorFlow may use, 1 or more.
-            run: folder of the run, absolute.
+            run: folder of the run, absolute, or its URI.
             folder: in the run, for the checkpoints.
             objective: a key of `model.score.OBJECTIVES`.
             timeout: seconds that an epoch may take; None for as long as it takes.
@@ -65,7 +66,8 @@ class Trial(tune.Trainable):
 
             from model.training import Trainer
 
-            self._run, self._folder, self._objective = Path(run), Path(run, folder), objective
+            self._run, self._objective = path_of(run), objective
+            self._folder = self._run / folder
             self._photos = split.summary
             self._trainer = Trainer(split.training, split.validation)
         self.reset_config(config)
@@ -76,6 +78,7 @@ class Trial(tune.Trainable):
             return True
         from model.config import Config
 
+        self._clear()
         self._number, self._seed, self._epochs = config["number"], config["seed"], config["epochs"]
         self._name = config.get("name")
         # A worker that was cut off may still write when another has taken its place: each has names of its own.
@@ -86,9 +89,14 @@ class Trial(tune.Trainable):
         self._log: list[dict[str, Any]] = []
         self._notes: list[str] = []
         wanted = Config.of(config["config"])
+        self._unreachable: StorageError | None = None
         with self._watched():
-            if not self._go_on(wanted, config.get("continues")):
-                self._trainer.start(wanted, self._seed)
+            try:
+                if not self._go_on(wanted, config.get("continues")):
+                    self._trainer.start(wanted, self._seed)
+            except StorageError as error:
+                # No fault of the trial's: as for an epoch that cannot be written, `step` says so.
+                self._unreachable = error
         # What a worker before this one told of it, or could not tell any more.
         self._untold = list(self._log)
         named = [self._run / figures["checkpoint"] for figures in self._log if "checkpoint" in figures]
@@ -102,6 +110,8 @@ class Trial(tune.Trainable):
         from model.training import DivergedError
 
         try:
+            if self._unreachable:
+                raise self._unreachable
             with self._watched():
                 if len(self._log) < self._epochs:
                     self._train()
@@ -111,7 +121,9 @@ class Trial(tune.Trainable):
             return {"error": str(error), "done": True, BEST: math.nan, "epoch": self._trainer.epochs}
         except OSError as error:
             reason = f"{str(error.filename or self._own)!r}: cannot be written ({error.strerror or error})"
-            return {"storage": reason, "done": True, BEST: math.nan, "epoch": self._trainer.epochs}
+            return {"storage": reason, "done": True, BEST: math.nan, "epoch": 0}
+        except StorageError as error:
+            return {"storage": str(error), "done": True, BEST: math.nan, "epoch": 0}
         missed, self._untold = self._untold, []
         notes, self._notes = self._notes, []
         return {
@@ -142,8 +154,10 @@ class Trial(tune.Trainable):
         """Take up the newest snapshot that is whole: this trial's, or that of the trial which it continues."""
         from model import snapshot
 
-        others = [] if continues is None else snapshot.newest(self._folder / f"{continues:04}")
-        for path in (*snapshot.newest(self._own), *others):
+        folders = [self._own] if continues is None else [self._own, self._folder / f"{continues:04}"]
+        for folder in folders:
+            pull(folder, snapshot.NAMES)
+        for path in (path for folder in folders for path in snapshot.newest(folder)):
             try:
                 found = snapshot.load(path)
                 if (found.config, found.seed) != (wanted, self._seed):
@@ -168,10 +182,11 @@ class Trial(tune.Trainable):
         log = [*self._log, figures]
         path = self._own / f"after-{len(log):03}-{self._mark}"
         snapshot.save(path, snapshot.Snapshot(trainer.config, self._seed, log, trainer.state))
+        push(path)
         self._log = log
         # The one before stays: should this one be damaged, there is one to fall back on.
         for old in snapshot.newest(self._own)[2:]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
 
     def _keep(self, figures: dict[str, Any]) -> str:
         from model.checkpoint import Checkpoint, save
@@ -183,11 +198,17 @@ class Trial(tune.Trainable):
         mean_chroma = tuple(map(float, trainer.mean_chroma))
         checkpoint = Checkpoint(trainer.config, self._seed, figures, mean_chroma, self._photos, origin, self._versions)
         save(folder, checkpoint, trainer.vae)
+        push(folder)
         self._kept.append(folder)
         # The one before stays until the study surely names this one.
         while len(self._kept) > 2:
-            shutil.rmtree(self._kept.pop(0), ignore_errors=True)
+            remove(self._kept.pop(0))
         return str(folder.relative_to(self._run))
+
+    def _clear(self) -> None:
+        """Have nothing of the trial before stay on this machine that is in a bucket."""
+        if hasattr(self, "_number") and bucket_of(self._run):
+            shutil.rmtree(self._own, ignore_errors=True)
 
     @contextlib.contextmanager
     def _watched(self) -> Iterator[None]:

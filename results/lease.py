@@ -1,0 +1,125 @@
+"""Who searches in a bucket: it knows no locks, so whoever holds a run says again and again that it does."""
+
+import contextlib
+import json
+import random
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from data_tools.bucket import Bucket
+from data_tools.errors import StorageError
+
+FOLDER = "leases"
+"""In a run: an object for each process that holds it or asks to."""
+OWN = uuid.uuid4().hex
+"""This process's."""
+BEAT = 10.0
+"""Seconds between two signs of life."""
+SURE = 30.0
+"""Seconds after its last sign of life that a process counts on its lease."""
+DEAD = 60.0
+"""Seconds after its last sign of life, by the store's clock, that others count a process as dead: more than `SURE`, for
+a sign may be under way for a while."""
+TRIES = 4
+"""Of two that ask in one moment both give way, and ask again."""
+
+_renewed: dict[Bucket, float] = {}
+"""When this process last gave a sign of life, by its own clock, for each run that it holds."""
+
+
+@contextlib.contextmanager
+def leased(run: Bucket, about: Mapping[str, Any], dead: str | None = None) -> Iterator[None]:
+    """Hold a run in a bucket, so that no other process writes it.
+
+    Args:
+        run: its place.
+        about: who this process is: `host`, `pid`, `user` and `since`.
+        dead: a lease whose process is known to have ended.
+
+    Raises:
+        StorageError: another process holds it, or the store cannot be written.
+    """
+    if dead:
+        (run / FOLDER / dead).remove()
+    for attempt in range(TRIES):
+        _renew(run, {**about, "asks": True})
+        # Each writes before it looks: of two that want the run, at least one sees the other.
+        other = _other(run)
+        if other is None:
+            break
+        (run / FOLDER / OWN).remove()
+        if not other.get("asks") or attempt == TRIES - 1:
+            raise StorageError(
+                f"run {run.name!r} is in the hands of {words(other)}; wait for it, or end that process, which counts "
+                f"as dead {DEAD:g} s later"
+            )
+        time.sleep(random.uniform(0, attempt + 1))
+    over = threading.Event()
+    thread = threading.Thread(target=_beat, args=(run, about, over), daemon=True)
+    thread.start()
+    try:
+        _renew(run, about)
+        yield
+    finally:
+        over.set()
+        thread.join()
+        # What cannot be taken away now is dead in a minute.
+        with contextlib.suppress(StorageError):
+            (run / FOLDER / OWN).remove()
+
+
+def check(run: Bucket) -> None:
+    """Make sure that this process still holds a run.
+
+    Raises:
+        StorageError: it could give no sign of life for too long, and another may hold it.
+    """
+    if time.monotonic() - _renewed[run] > SURE:
+        raise StorageError(f"{str(run)!r}: was out of reach for {SURE:g} s, and another may have taken it over")
+
+
+def holder(run: Bucket) -> str | None:
+    """Return in words which other process holds a run in a bucket; None where none does.
+
+    Raises:
+        StorageError: the store does not say.
+    """
+    other = _other(run)
+    return other and words(other)
+
+
+def words(about: Mapping[str, Any]) -> str:
+    """Return in words who a process is."""
+    try:
+        return f"process {about['pid']} of {about['user']} on {about['host']}, since {about['since']}"
+    except KeyError:
+        return "another process"
+
+
+def _other(run: Bucket) -> dict[str, Any] | None:
+    leases = (run / FOLDER).objects()
+    # Whoever has a lease has just written it: that is what time the store has. Who only looks has its own clock.
+    now = leases[OWN].time if OWN in leases else time.time_ns()
+    for key in set(leases) - {OWN}:
+        if (now - leases[key].time) / 1e9 < DEAD:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return json.loads((run / FOLDER / key).read())
+        elif OWN in leases:
+            (run / FOLDER / key).remove()
+    return None
+
+
+def _renew(run: Bucket, about: Mapping[str, Any]) -> None:
+    began = time.monotonic()
+    (run / FOLDER / OWN).write(json.dumps(about).encode())
+    _renewed[run] = began
+
+
+def _beat(run: Bucket, about: Mapping[str, Any], over: threading.Event) -> None:
+    # Once it is not sure any more, another may hold the run: then it is silent, and `check` says why.
+    while not over.wait(BEAT) and time.monotonic() - _renewed[run] < SURE:
+        with contextlib.suppress(StorageError):
+            _renew(run, about)
