@@ -17,6 +17,8 @@ SCHEME = "s3://"
 QUERY = ("endpoint_override", "scheme", "region")
 PATIENCE = 30.0
 """Seconds for which a store that refuses, hangs or breaks off is asked again."""
+SILENCE = 5.0
+"""Seconds without a byte after which a store hangs."""
 
 T = TypeVar("T")
 
@@ -237,8 +239,7 @@ def _store(bucket: str, endpoint: str | None, scheme: str | None, region: str | 
         scheme=scheme or "https",
         region=region or "us-east-1",
         connect_timeout=2,
-        # Without a byte, not in all.
-        request_timeout=5,
+        request_timeout=SILENCE,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         allow_delayed_open=True,
     )

@@ -88,7 +88,7 @@ def holder(run: Bucket) -> str | None:
         StorageError: the store does not say.
     """
     other = _other(run)
-    return other and words(other)
+    return words(other) if other else None
 
 
 def words(about: Mapping[str, Any]) -> str:

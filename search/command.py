@@ -18,6 +18,7 @@ import click
 from data_tools.command import data, photo_options, read_photos
 from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, shared, stderr, stdout, words
 from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError, in_a_line
+from data_tools.mirror import bucket_of
 from data_tools.source import Source
 from model.command import train
 from results import command as results
@@ -181,6 +182,8 @@ def search(
     from model.config import PRESETS, batched
     from search.space import DEFAULT, parse, read_space
 
+    if bucket := bucket_of(asked["storage"]):
+        bucket.reach()
     base = batched(PRESETS["model-2"], batching)
     chosen = read_space(space, base) if space else parse(DEFAULT, base)
     presets = words("model-1,model-2,model-3" if warm_start is None else warm_start)

@@ -49,7 +49,7 @@ class Record:
         )
         with self._guarded():
             trial = optuna.Trial(self.study, self._storage.create_new_trial(self._id, template))
-            self._copy()
+            self.copy()
             return trial
 
     def take_up(self, trial: FrozenTrial) -> optuna.Trial:
@@ -95,7 +95,7 @@ class Record:
             ended = self._storage.get_trial(trial._trial_id)
             trial.set_user_attr(DIGEST, digest(ended, state, values))
             ended = self.study.tell(trial, values, state)
-            self._copy()
+            self.copy()
             return ended
 
     def set(self, name: str, value: Any) -> None:
@@ -116,8 +116,14 @@ class Record:
             reason = in_a_line(error.__cause__ or error)
             raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
 
-    def _copy(self) -> None:
-        """Keep a second generation of a study that is a file: with all that has ended, and all that has begun."""
+    def copy(self) -> None:
+        """Keep a second generation of a study that is a file: with all that has ended, and all that has begun.
+
+        Raises:
+            StorageError: the bucket that it goes to does not take it, or another process may hold the run by now.
+            sqlite3.Error: it cannot be read.
+            OSError: the disk does not take it.
+        """
         if self._bucket:
             lease.check(self._bucket)
         if self._file:

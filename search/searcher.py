@@ -8,6 +8,7 @@ it. Here each epoch is reported as it comes, and a trial ends as what it was: co
 import contextlib
 import datetime
 import random
+import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -384,12 +385,13 @@ class StudySearcher(Searcher):
     def leave(self) -> None:
         """Have whatever still runs wait to be gone on with."""
         # What cannot be written now is found out by whoever resumes.
-        with contextlib.suppress(StorageError):
+        with contextlib.suppress(StorageError, sqlite3.Error, OSError):
             self._record.put_all_back()
             self._record.set("seconds", self.seconds)
             if self.finished:
                 ended = {"by": self.ended_by, "trials": self._budget.trials, "epochs": self.epochs}
                 self._record.set("ended", ended)
+            self._record.copy()
 
     def _end(self, trial_id: str, state: TrialState) -> None:
         trial = self.live[trial_id]

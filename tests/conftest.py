@@ -12,9 +12,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
+from data_tools import bucket
 from data_tools.garden import garden
 from data_tools.photos import PhotoSet, find_photos, load, prepare
 from data_tools.split import Split, split
+from tests.store import ENVIRONMENT, Network, Store
 
 SHARED = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -100,6 +102,36 @@ def searched(huetune, tmp_path_factory) -> tuple[Path, subprocess.CompletedProce
     done = huetune("search", *itertools.chain(*options.items()))
     assert done.returncode == 0, done.stderr
     return storage, done
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory) -> Iterator[Store]:
+    """A store with a bucket `hue`."""
+    started = Store(tmp_path_factory.mktemp("store") / "log")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        started.make_bucket("hue")
+        yield started
+    started.process.kill()
+    started.process.wait()
+
+
+@pytest.fixture
+def network(store, monkeypatch) -> Iterator[Network]:
+    """A way to the store that can be broken; patience with it is short."""
+    monkeypatch.setattr(bucket, "PATIENCE", 1.5)
+    monkeypatch.setattr(bucket, "SILENCE", 1.0)
+    between = Network(store.port)
+    yield between
+    between.close()
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path, monkeypatch) -> Path:
+    """No test writes the mirrors of whoever runs it: each is a machine of its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
 @pytest.fixture(scope="session")

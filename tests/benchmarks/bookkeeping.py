@@ -7,8 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
 
 from data_tools.split import Split
 from model.config import PRESETS, batched
@@ -69,14 +73,75 @@ def bookkeeping(parts: Split) -> dict[str, float]:
         # From the first end on: before it Ray starts its processes.
         ends = sorted(trial.datetime_complete for trial in study.trials if trial.datetime_complete)
         warm = (ends[-1] - ends[SLOTS - 1]).total_seconds()
-    ray.shutdown()
     ideal = (TRIALS - SLOTS) * SECONDS / SLOTS
+    peer = _plain()
+    store = _object_store()
+    ray.shutdown()
     return {
         "over the ideal": warm / ideal - 1,
         "seconds": seconds,
+        "seconds of plain Ray Tune": peer,
+        "times as fast": peer / seconds,
+        **store,
         "warm seconds": warm,
         "ideal seconds": ideal,
         "writes a second": _writes(),
+    }
+
+
+class _Plain(tune.Trainable):
+    """The same trial as one would write it for Ray Tune alone."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._weight = config["mse_weight"]
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        self.setup(config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(SECONDS)
+        return {"score": abs(math.log(self._weight)), "done": True}
+
+
+def _plain() -> float:
+    """Seconds of the same trials with Ray Tune's own searcher, scheduler and records, its workers reused too."""
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(_Plain, {"CPU": 1}),
+            param_space={"mse_weight": tune.uniform(1.0, 8.0)},
+            tune_config=tune.TuneConfig(
+                metric="score",
+                mode="min",
+                search_alg=OptunaSearch(),
+                scheduler=ASHAScheduler(),
+                num_samples=TRIALS,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        )
+        begun = time.perf_counter()
+        assert len(tuner.fit()) == TRIALS
+        return time.perf_counter() - begun
+
+
+def _object_store(photos: int = 20_000) -> dict[str, float]:
+    """How photos travel: once into the store, then every worker of a node reads them there."""
+    grey = np.zeros((photos, 112, 112), np.uint8)
+    begun = time.perf_counter()
+    reference = ray.put(grey)
+    put = time.perf_counter() - begun
+
+    @ray.remote
+    def get(value: np.ndarray) -> int:
+        return int(value[-1].sum())
+
+    ray.get(get.remote(reference))
+    begun = time.perf_counter()
+    ray.get(get.remote(reference))
+    return {
+        "photos a second into the object store": photos / put,
+        "seconds for a worker to see them": time.perf_counter() - begun,
     }
 
 

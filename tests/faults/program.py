@@ -26,7 +26,7 @@ class Program:
             env={**os.environ, **environment},
         )
 
-    def wait_for(self, condition, seconds=120):
+    def wait_for(self, condition, seconds=300):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.stdout.read()

@@ -1,0 +1,140 @@
+"""A search in a bucket, whose network breaks and whose machine is lost."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from optuna.trial import TrialState
+
+from data_tools.garden import garden
+from data_tools.mirror import path_of, push
+from results.run import find_run
+from tests.faults.chaos import HUETUNE
+from tests.faults.program import NAME, Program, epochs, search
+from tests.store import Network
+
+IMPATIENT = "from results import lease; lease.DEAD = 1.0; from search.command import main; main()"
+"""The command, for which a process is dead that was silent for a second."""
+
+
+@pytest.fixture
+def between(store):
+    """A way to the store that can be broken, with the patience of the program itself."""
+    network = Network(store.port)
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def place(store, between, tmp_path):
+    """A storage of this test's own in a bucket, and photos beside it, all through the network that can be broken."""
+    from PIL import Image
+
+    photos = path_of(store.uri(f"hue/{tmp_path.name}/photos", between.port))
+    photos.mkdir(parents=True)
+    for number, scene in enumerate(garden(4)):
+        Image.fromarray(scene).save(photos / f"{number}.png")
+    push(photos)
+    return store.uri(f"hue/{tmp_path.name}/runs", between.port)
+
+
+def on(machine, *words, program=(HUETUNE,)):
+    """Call the command on a machine that has a state of its own."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(machine)}
+    return subprocess.run([*program, *map(str, words)], capture_output=True, text=True, env=environment, timeout=500)
+
+
+def kill(process):
+    """With all that it began, as when a machine loses its power."""
+    for one in (*process.children(recursive=True), process) if process.is_running() else ():
+        one.kill()
+    process.wait()
+
+
+def searching(place, machine, trials=2, depth=3):
+    """A search in the background, of photos in the bucket."""
+    words = [*search(trials, depth)]
+    words[words.index("--garden") : words.index("--garden") + 2] = ["--photos", place.replace("/runs?", "/photos?")]
+    program = Program(path_of(place), *words, "--storage", place, XDG_STATE_HOME=str(machine))
+    return program
+
+
+@pytest.fixture
+def begun(place, state_folder):
+    programs = []
+
+    def begin(trials=2, depth=3):
+        programs.append(searching(place, state_folder, trials, depth))
+        return programs[-1]
+
+    yield begin
+    for program in programs:
+        kill(program.process)
+
+
+def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, begun, tmp_path):
+    begun = begun()
+    begun.wait_for(epochs(1))
+    between.become("refuses")
+    with pytest.raises(TimeoutError):
+        begun.wait_for(lambda trials: False, seconds=3)
+    between.become("fine")
+    begun.wait_for(epochs(2))
+    kill(begun.process)
+
+    another = tmp_path / "another"
+    refused = on(another, "resume", NAME, "--storage", place)
+    assert refused.returncode == 4 and f"process {begun.process.pid}" in refused.stderr, refused.stderr
+    resumed = on(another, "resume", NAME, "--storage", place, program=(sys.executable, "-c", IMPATIENT))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "goes on" in resumed.stdout
+
+    third = tmp_path / "third"
+    verified = on(third, "verify", NAME, "--storage", place)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    run = place.replace("/runs?", f"/runs/{NAME}?")
+    export = place.replace("/runs?", "/models/best?")
+    photos = place.replace("/runs?", "/photos?")
+    for words in (["trials", run], ["best", run, "--export", export], ["evaluate", export, "--photos", photos]):
+        done = on(third, *words)
+        assert done.returncode == 0, done.stderr
+    assert on(third, "best", run, "--export", export).returncode == 4
+    assert on(third, "list", "--storage", place).stdout.startswith(f"{NAME} ")
+    # The machine that was lost comes back: what it had is older than what the others made.
+    again = find_run(run)
+    assert {trial.state for trial in again.study().get_trials(deepcopy=False)} == {TrialState.COMPLETE}
+    finished = on(os.environ["XDG_STATE_HOME"], "resume", run)
+    assert finished.returncode == 0 and "nothing was changed" in finished.stdout
+
+
+def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between, begun, state_folder):
+    begun = begun()
+    begun.wait_for(epochs(1))
+    between.become("forbids")
+    code, said = begun.end()
+    assert code == 4 and "the store forbids it" in said and "huetune resume" in said, said
+    assert "Traceback" not in said
+    between.become("fine")
+    resumed = on(state_folder, "resume", NAME, "--storage", place)
+    assert resumed.returncode == 0, resumed.stderr
+    verified = on(state_folder, "verify", NAME, "--storage", place)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [("refuses", "cannot be reached"), ("forbids", "the store forbids it"), ("hangs", "cannot be reached")],
+)
+def test_a_store_out_of_reach_is_said_before_anything(place, between, state, why, state_folder):
+    between.become(state)
+    done = on(state_folder, "search", "--garden", 4, "--name", NAME, "--storage", place)
+    assert done.returncode == 4 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (path_of(place) / NAME).exists()
+
+
+def test_a_name_that_is_taken_in_the_bucket(place, begun, tmp_path):
+    begun = begun()
+    begun.wait_for(lambda trials: trials)
+    done = on(tmp_path / "another", *search(), "--storage", place)
+    assert done.returncode == 4 and "exists already; choose another --name" in done.stderr, done.stderr

@@ -1,0 +1,90 @@
+"""Of all machines that want a run in a bucket, one has it."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from data_tools.bucket import Bucket
+from data_tools.errors import StorageError
+from results import lease
+
+ABOUT = {"host": "here", "pid": 1, "user": "me", "since": "now"}
+HOLD = """
+import sys, time
+from data_tools.bucket import Bucket
+from results import lease
+about = {"host": "elsewhere", "pid": 7, "user": "she", "since": "then"}
+lease.BEAT = 0.5
+with lease.leased(Bucket.of(sys.argv[1]), about):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def run(store, tmp_path) -> Bucket:
+    return Bucket.of(store.uri(f"hue/{tmp_path.name}"))
+
+
+@pytest.fixture
+def other(run):
+    """Another process that holds the run."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_one_holds_and_the_other_names_it(run, other):
+    words = "in the hands of process 7 of she on elsewhere, since then"
+    with pytest.raises(StorageError, match=words), lease.leased(run, ABOUT):
+        pass
+    assert lease.holder(run) == "process 7 of she on elsewhere, since then"
+    assert len((run / lease.FOLDER).objects()) == 1, "who was refused leaves nothing"
+
+
+def test_who_died_is_followed(run, other, monkeypatch):
+    monkeypatch.setattr(lease, "DEAD", 2.0)
+    other.kill()
+    with pytest.raises(StorageError, match="in the hands of"), lease.leased(run, ABOUT):
+        pass
+    time.sleep(3.5)
+    with lease.leased(run, ABOUT):
+        assert list((run / lease.FOLDER).objects()) == [lease.OWN]
+
+
+def test_who_is_known_to_have_died_is_followed_at_once(run, other):
+    other.kill()
+    (dead,) = (run / lease.FOLDER).objects()
+    with lease.leased(run, ABOUT, dead):
+        pass
+
+
+def test_who_leaves_frees_it(run):
+    with lease.leased(run, ABOUT):
+        assert lease.holder(run) is None, "oneself is no other"
+    assert (run / lease.FOLDER).objects() == {}
+    with lease.leased(run, ABOUT):
+        pass
+
+
+def test_who_was_cut_off_does_not_count_on_it(store, network, tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "BEAT", 0.2)
+    monkeypatch.setattr(lease, "SURE", 1.5)
+    run = Bucket.of(store.uri(f"hue/{tmp_path.name}", network.port))
+    with lease.leased(run, ABOUT):
+        time.sleep(2)
+        lease.check(run)
+        network.become("hangs")
+        time.sleep(2)
+        with pytest.raises(StorageError, match="another may have taken it over"):
+            lease.check(run)
+        network.become("fine")
+        time.sleep(1)
+        with pytest.raises(StorageError, match="another may have taken it over"):
+            lease.check(run)
