@@ -1,22 +1,36 @@
-"""What tests share: small sets of real photos and garden scenes, and one real search."""
+"""What tests share: small sets of real photos and garden scenes, one real search, and ways to call the command."""
 
+import contextlib
+import io
 import itertools
 import os
+import pickle
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from data_tools import bucket
 from data_tools.garden import garden
 from data_tools.photos import PhotoSet, find_photos, load, prepare
 from data_tools.split import Split, split
 from tests.store import ENVIRONMENT, Network, Store
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that pytest's workers are busy to the end: they take each other's last ones."""
+    folders = ["faults", "search", "results", "model"]
+    items.sort(key=lambda item: next((place for place, name in enumerate(folders) if name in item.path.parts), 9))
+
 
 SHARED = Path(__file__).parents[2] / "shared" / "photos"
 
@@ -50,6 +64,27 @@ def roses() -> PhotoSet:
     return load(find_photos(SHARED / "roses-train")[:12])[0]
 
 
+@pytest.fixture(scope="session")
+def once(tmp_path_factory) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
+    """Have a folder made once, by whichever of pytest's workers needs it first, and read by all: searches are long."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # That of the whole session, in which each worker has its own.
+        place = place.parent
+
+    def make(name: str, fill: Callable[[Path], Any]) -> tuple[Path, Any]:
+        folder, made = place / name, place / f"{name}.made"
+        with FileLock(place / f"{name}.lock"):
+            if not made.exists():
+                # Whoever began before has failed.
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                made.write_bytes(pickle.dumps(fill(folder)))
+        return folder, pickle.loads(made.read_bytes())
+
+    return make
+
+
 Command = Callable[..., subprocess.CompletedProcess]
 
 
@@ -70,6 +105,33 @@ def huetune(executable) -> Command:
     return run
 
 
+@pytest.fixture
+def in_process(monkeypatch) -> Command:
+    """Call the command in this process, where what it imports is there already: an answer takes no seconds."""
+    from search.command import main
+
+    def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr(sys, "argv", ["huetune", *map(str, words)])
+        # The command takes the signals for itself, which are pytest's.
+        taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with (
+                contextlib.chdir(cwd or "."),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as end,
+            ):
+                main()
+        finally:
+            for number, handler in taken.items():
+                signal.signal(number, handler)
+        assert isinstance(end.value.code, int)
+        return subprocess.CompletedProcess(sys.argv, end.value.code, out.getvalue(), err.getvalue())
+
+    return run
+
+
 SPACE = """
 [learning_rate]
 choices = [0.002, 1e-7, 1e30]
@@ -86,22 +148,28 @@ value = 0.0
 
 
 @pytest.fixture(scope="session")
-def searched(huetune, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """The storage of a real search, `tiny`, in which trials complete, are pruned and fail; and what it printed."""
-    storage = tmp_path_factory.mktemp("storage")
-    (storage / "space.toml").write_text(SPACE)
-    options = {
-        "--garden": 12,
-        "--name": "tiny",
-        "--searcher": "grid",
-        "--epochs": 3,
-        "--warm-start": "none",
-        "--seed": 5,  # the two that train well come first: ASHA has something to compare the others with
-    }
-    options |= {"--storage": storage, "--space": storage / "space.toml"}
-    done = huetune("search", *itertools.chain(*options.items()))
-    assert done.returncode == 0, done.stderr
-    return storage, done
+def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
+    """The storage of a real search, `tiny`, in which trials complete, are pruned and fail; and what it printed.
+
+    Whoever changes it changes a copy.
+    """
+
+    def search(storage: Path) -> subprocess.CompletedProcess:
+        (storage / "space.toml").write_text(SPACE)
+        options = {
+            "--garden": 12,
+            "--name": "tiny",
+            "--searcher": "grid",
+            "--epochs": 3,
+            "--warm-start": "none",
+            "--seed": 5,  # the two that train well come first: ASHA has something to compare the others with
+        }
+        options |= {"--storage": storage, "--space": storage / "space.toml"}
+        done = huetune("search", *itertools.chain(*options.items()))
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return once("searched", search)
 
 
 @pytest.fixture(scope="session")

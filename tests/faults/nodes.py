@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sysconfig
+import tempfile
 import time
 import venv
 from collections.abc import Iterator
@@ -32,8 +34,16 @@ class Nodes:
         token = folder / "token"
         token.write_text("0123456789abcdef" * 4)
         token.chmod(0o600)
-        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        # Ray notes there which cluster is `--address auto`; its sockets want a short path.
+        self._scratch = tempfile.mkdtemp(prefix="hue", dir="/tmp")
+        self.environment = {"RAY_TMPDIR": self._scratch}
+        self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
         self._nodes: list[subprocess.Popen] = []
+
+    @property
+    def newest(self) -> int:
+        """The node that came last."""
+        return len(self._nodes) - 1
 
     @property
     def address(self) -> str:
@@ -72,12 +82,17 @@ class Nodes:
         """Return a command as it is typed on a node."""
         return ["ip", "netns", "exec", self.name(number), *command]
 
-    def pretend(self, package: str, version: str) -> None:
+    @contextlib.contextmanager
+    def pretending(self, package: str, version: str) -> Iterator[None]:
         """Have the nodes' Python take a package for another version."""
         (packages,) = Path(self._python).parents[1].glob("lib/*/site-packages")
-        (packages / f"{package}-{version}.dist-info").mkdir()
-        about = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
-        (packages / f"{package}-{version}.dist-info" / "METADATA").write_text(about)
+        folder = packages / f"{package}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder)
 
     def kill(self, number: int) -> None:
         """Kill a node at once, as when its power fails."""
@@ -113,6 +128,7 @@ class Nodes:
             self.kill(number)
             _ip_command("netns", "del", self.name(number))
         _ip_command("link", "del", self.bridge)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -125,7 +141,7 @@ def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
     _ip_command("addr", "add", f"{nodes.ip(253)}/24", "dev", nodes.bridge)
     _ip_command("link", "set", nodes.bridge, "up")
     if not token:
-        nodes.environment = {"RAY_AUTH_MODE": "disabled"}
+        nodes.environment["RAY_AUTH_MODE"] = "disabled"
     try:
         for _ in range(count):
             nodes.add()

@@ -6,10 +6,12 @@ import time
 
 import psutil
 
-from results.run import Run
+from results.run import STUDY, Run
 from tests.faults.chaos import HUETUNE, QUICK
 
 NAME = "run"
+ALONE = ("--cpus-per-trial", min(2, os.cpu_count() or 1))
+"""Where two cores are all, one trial at a time, and so only one worker that has to start."""
 
 
 class Program:
@@ -27,11 +29,15 @@ class Program:
         )
 
     def wait_for(self, condition, seconds=300):
-        end = time.monotonic() + seconds
+        end, seen = time.monotonic() + seconds, None
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.stdout.read()
-            if (self.storage / NAME / "manifest.json").exists() and condition(trials(self.storage)):
-                return
+            written = _written(self.storage)
+            # Reading a study ten times a second would take a tenth of what the search is to have.
+            if written != seen or written is None:
+                if (self.storage / NAME / "manifest.json").exists() and condition(trials(self.storage)):
+                    return
+                seen = written
             time.sleep(0.1)
         raise TimeoutError(f"not within {seconds} s")
 
@@ -42,6 +48,12 @@ class Program:
         _, alive = psutil.wait_procs(family, timeout=15)
         assert not [process for process in alive if "Agent" not in " ".join(process.cmdline())]
         return self.process.returncode, said
+
+
+def _written(storage):
+    """When the study was last written to; None where it is in no file."""
+    path = storage / NAME / STUDY
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def search(trials=3, epochs=3, *words):

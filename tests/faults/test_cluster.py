@@ -12,9 +12,10 @@ from tests.faults.nodes import cluster
 from tests.faults.program import NAME, assert_whole, epochs, search, states, trials
 
 
-@pytest.fixture
-def nodes(tmp_path):
-    with cluster(tmp_path, 2) as found:
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """Two that live; whoever kills one brings another."""
+    with cluster(tmp_path_factory.mktemp("nodes"), 2) as found:
         yield found
 
 
@@ -22,7 +23,7 @@ def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, tmp_path):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
     program = start(tmp_path, *search(3, 40), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
     program.wait_for(lambda trials: len(trials) >= 2 and all(trial.intermediate_values for trial in trials[:2]))
-    nodes.kill(1)
+    nodes.kill(nodes.newest)
     nodes.add()
     code, said = program.end(300)
     assert code == 0, said
@@ -41,8 +42,8 @@ def _search(nodes, storage, **environment):
 
 
 def test_a_worker_with_other_packages_is_refused_and_named(nodes, tmp_path):
-    nodes.pretend("numpy", "9.9")
-    done = _search(nodes, tmp_path, **nodes.environment)
+    with nodes.pretending("numpy", "9.9"):
+        done = _search(nodes, tmp_path, **nodes.environment)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "has numpy 9.9, not " in done.stderr and "huetune resume" in done.stderr
 
@@ -65,10 +66,10 @@ def test_what_a_node_says_after_it_was_cut_off_is_not_taken(start, nodes, tmp_pa
     """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""
     program = start(tmp_path, *search(2, 40), "--address", "auto", before=nodes.inside(0), **nodes.environment)
     program.wait_for(epochs(4))
-    nodes.cut(1)
+    nodes.cut(nodes.newest)
     with pytest.raises(psutil.TimeoutExpired):
         program.process.wait(seconds)
-    nodes.cut(1, off=False)
+    nodes.cut(nodes.newest, off=False)
     code, said = program.end(300)
     assert code == 0, said
     assert states(tmp_path) == {TrialState.COMPLETE}

@@ -15,7 +15,7 @@ from rich.console import Console
 from results.run import STUDY, Run, copy_of
 from search.launch import repair
 from tests.faults.chaos import QUICK
-from tests.faults.program import NAME, Program, assert_whole, epochs, search, states, trials, verified
+from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified
 
 
 def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
@@ -72,7 +72,7 @@ def _set_writable(storage, writable):
 
 def test_a_disk_that_takes_nothing_more_stops_the_search_and_loses_nothing(start, disk):
     """Read-only in the middle and from the start, then full, then as it should be."""
-    program = start(disk, *search(), before=BOUND)
+    program = start(disk, *search(3, 3, *ALONE), before=BOUND)
     program.wait_for(epochs(1))
     _set_writable(disk, False)
     code, said = program.end()
@@ -95,20 +95,26 @@ def test_a_disk_that_takes_nothing_more_stops_the_search_and_loses_nothing(start
     assert_whole(disk)
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """The storage of a search that was killed when two trials had ended and two ran, each with two snapshots."""
-    storage = tmp_path_factory.mktemp("killed")
-    program = Program(storage, *search(4, 12))
-    program.wait_for(lambda trials: len(trials) == 4 and min(len(trial.intermediate_values) for trial in trials) >= 2)
-    program.process.kill()
-    program.end()
-    return storage
+DICE = """
+[mse_weight]
+low = 1.0
+high = 8.0
+"""
+"""Models as a search has them, whose numbers hang on the dropout's dice and on Muon."""
 
 
 @pytest.fixture
-def left(killed, tmp_path):
-    """A copy of it."""
+def left(once, tmp_path):
+    """The storage of a search that was killed when two trials had ended and two ran, each with two snapshots."""
+
+    def kill(storage):
+        (storage / "space.toml").write_text(DICE)
+        program = Program(storage, *search(4, 12, "--space", storage / "space.toml"))
+        program.wait_for(lambda found: len(found) == 4 and min(len(one.intermediate_values) for one in found) >= 2)
+        program.process.kill()
+        program.end()
+
+    killed, _ = once("killed", kill)
     shutil.copytree(killed, tmp_path / "left")
     return tmp_path / "left"
 
@@ -193,7 +199,7 @@ def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
 
 
 def test_of_two_searches_of_one_name_one_wins_and_is_named(start, tmp_path):
-    both = [start(tmp_path, *search()) for _ in range(2)]
+    both = [start(tmp_path, *search(3, 3, *ALONE)) for _ in range(2)]
     while all(program.process.poll() is None for program in both):
         time.sleep(0.1)
     loser = next(program for program in both if program.process.poll() is not None)
@@ -250,7 +256,7 @@ def test_a_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     (tmp_path / "shim.c").write_text(SHIM)
     shim, mark = tmp_path / "shim.so", tmp_path / "back"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, tmp_path / "shim.c", "-ldl"], check=True)
-    words = search(4, 2, "--time-budget", "30m")
+    words = search(4, 2, "--time-budget", "30m", *ALONE)
     program = start(tmp_path, *words, LD_PRELOAD=str(shim), CLOCK_BACK=str(mark))
     program.wait_for(epochs(1))
     mark.touch()

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from results.run import find_run
 from tests.faults.chaos import HUETUNE
-from tests.faults.program import NAME, search
+from tests.faults.program import ALONE, NAME, search
 
 PASSWORD = "sentinel-8d1f0c"
 NOBODY = 65534
@@ -67,7 +67,7 @@ def postgres():
 
 def test_a_study_in_postgres_outlives_its_server(postgres, start, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    program = start(tmp_path, *search(3, 20), "--study", postgres.url)
+    program = start(tmp_path, *search(3, 20, *ALONE), "--study", postgres.url)
 
     def trials():
         return find_run(NAME, tmp_path).study().get_trials(deepcopy=False)

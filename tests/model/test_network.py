@@ -47,7 +47,8 @@ def _shake(model):
             weight.assign(rng.normal(0, 0.3, weight.shape))
 
 
-VARIANTS = [*PRESETS.values(), *(replace(PRESETS["model-2"], activation=name) for name in get_args(Activation))]
+ALL = [*PRESETS.values(), *(replace(PRESETS["model-2"], activation=name) for name in get_args(Activation))]
+VARIANTS = list({config.structure: config for config in ALL}.values())
 
 
 @pytest.mark.parametrize("config", VARIANTS, ids=lambda config: f"{config.activation}-{config.skip}-{config.positions}")

@@ -53,17 +53,31 @@ def test_presets_as_json_have_the_logs_figures(huetune):
         ("train --preset model-9", 2, "choose one of model-1"),
         ("train --photos .", 3, "no photos in '.'"),
         ("search --address 127.0.0.1:1", 2, "--address '127.0.0.1:1': cannot be reached"),
-        ("search --cpus-per-trial 1000 --quiet", 2, "no room for a trial of 1000 CPUs"),
         ("data garden --out /dev/null/x", 4, "/dev/null"),
         ("data check nowhere", 3, "'nowhere' is not a folder"),
     ],
 )
-def test_bad_words_end_in_one_line_and_make_nothing(words, code, message, huetune, tmp_path):
+def test_bad_words_end_in_one_line_and_make_nothing(words, code, message, in_process, tmp_path):
+    _assert_refused(in_process, words, code, message, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ("serch", 2, "Did you mean"),
+        ("search --cpus-per-trial 1000 --quiet", 2, "no room for a trial of 1000 CPUs"),
+    ],
+)
+def test_the_installed_command_ends_so_too(words, code, message, huetune, tmp_path):
+    _assert_refused(huetune, words, code, message, tmp_path)
+
+
+def _assert_refused(command, words, code, message, folder):
     begun = time.monotonic()
-    done = huetune(*words.split(), cwd=tmp_path)
+    done = command(*words.split(), cwd=folder)
     assert done.returncode == code
     assert message in done.stderr and "Traceback" not in done.stderr
-    assert [path for path in tmp_path.rglob("*") if path.name != "runs"] == []
+    assert [path for path in folder.rglob("*") if path.name != "runs"] == []
     assert time.monotonic() - begun < 60
 
 
@@ -86,9 +100,9 @@ finally:
     assert "optuna" in loaded and not loaded & {"ray", "tensorflow", "keras"}
 
 
-def test_trials_in_every_format(searched, huetune):
+def test_trials_in_every_format(searched, huetune, in_process):
     def trials(*words):
-        done = huetune("trials", "tiny", "--storage", searched[0], *words)
+        done = in_process("trials", "tiny", "--storage", searched[0], *words)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -102,7 +116,7 @@ def test_trials_in_every_format(searched, huetune):
     chosen = trials("--where", "state == 'failed'", "--columns", "trial,error", "--format", "json")
     assert [set(row) for row in json.loads(chosen)] == [{"trial", "error"}] * 2
     assert "one colour" in trials() and "| zero | one colour |" in trials("--format", "markdown")
-    assert huetune("trials", "tiny", "--storage", searched[0], "--sort", "scor").returncode == 2
+    assert in_process("trials", "tiny", "--storage", searched[0], "--sort", "scor").returncode == 2
     assert "tiny" in huetune("list", "--storage", searched[0]).stdout
 
 
@@ -122,16 +136,16 @@ def test_a_search_measures_its_best_on_its_own_test_photos(searched):
     assert_measured_against(garden(12), searched[0] / "tiny" / "evaluation")
 
 
-def test_from_a_run_to_coloured_photos(searched, huetune, tmp_path):
+def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
     """best, evaluate and colorize, on an export that left its run."""
     scenes = tmp_path / "scenes"
-    assert huetune("data", "garden", "--count", 4, "--out", scenes, "--seed", 9).returncode == 0
+    assert in_process("data", "garden", "--count", 4, "--out", scenes, "--seed", 9).returncode == 0
     Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "grey.png")
     (scenes / "garden-0001 is no picture.png").write_text("it comes before garden-0001.png")
     exported = tmp_path / "model"
     done = huetune("best", "tiny", "--storage", searched[0], "--export", exported)
     assert done.returncode == 0 and "exported to" in done.stdout
-    assert huetune("best", "tiny", "--storage", searched[0], "--export", exported).returncode == 4
+    assert in_process("best", "tiny", "--storage", searched[0], "--export", exported).returncode == 4
 
     done = huetune("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
     assert done.returncode == 0, done.stderr
@@ -144,13 +158,13 @@ def test_from_a_run_to_coloured_photos(searched, huetune, tmp_path):
     done = huetune("colorize", exported, scenes / "grey.png", "--out", tmp_path / "coloured")
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "coloured" / "grey.png").size == (200, 150)
-    done = huetune("colorize", exported, tmp_path / "coloured" / "grey.png", "--out", tmp_path / "coloured")
+    done = in_process("colorize", exported, tmp_path / "coloured" / "grey.png", "--out", tmp_path / "coloured")
     assert done.returncode == 4 and "is one of the photos" in done.stderr
-    done = huetune("colorize", exported, scenes / "grey.png", scenes / "no.png", "--out", tmp_path / "other")
+    done = in_process("colorize", exported, scenes / "grey.png", scenes / "no.png", "--out", tmp_path / "other")
     assert done.returncode == 3 and not (tmp_path / "other").exists()
 
 
-def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, tmp_path):
+def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_path):
     out = tmp_path / "trained"
     words = ["train", "--preset", "model-1", "--garden", 4, "--limit", 3, "--epochs", 2, "--out", out]
     done = huetune(*words, "--batching", "boxes")
@@ -161,7 +175,7 @@ def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, tmp_path):
     settings = json.loads((out / "settings.json").read_text())
     assert settings["figures"] == min(log, key=lambda epoch: epoch["chroma_mse"])
     assert settings["config"]["batching"] == "boxes" and settings["photos"]["training"] == 3
-    assert huetune(*words).returncode == 4
+    assert in_process(*words).returncode == 4
 
 
 def test_data_check_says_what_it_would_use_and_why_not_the_rest(huetune, tmp_path):
@@ -172,17 +186,17 @@ def test_data_check_says_what_it_would_use_and_why_not_the_rest(huetune, tmp_pat
     assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 photos to use" in done.stdout
 
 
-def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(huetune, tmp_path, monkeypatch):
+def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(in_process, tmp_path, monkeypatch):
     photos, cache = tmp_path / "photos", tmp_path / "cache"
     photos.mkdir()
     Image.fromarray(garden(1)[0]).save(photos / "good.png")
     (photos / "bad.jpg").write_text("no picture")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("HUETUNE_CACHE", "")
-    plain = huetune("data", "check", photos)
+    plain = in_process("data", "check", photos)
     assert plain.returncode == 0 and not cache.exists()
     monkeypatch.delenv("HUETUNE_CACHE")
-    assert [huetune("data", "check", photos).stdout for _ in range(2)] == [plain.stdout] * 2
+    assert [in_process("data", "check", photos).stdout for _ in range(2)] == [plain.stdout] * 2
     assert len(list((cache / "huetune" / "prepared").iterdir())) == 1
 
 

@@ -13,28 +13,37 @@ from results.export import best
 from results.replicates import FINALISTS, replicated, verdict
 from results.run import find_run
 from results.trials import run_rows, winner
+from tests.faults.chaos import QUICK
+from tests.faults.program import ALONE
 
 TOGGLES = """
-[skip]
+[flips]
 choices = [true, false]
 
-[merge_units]
-choices = [32, 96]
-where = { skip = true }
+[clip]
+choices = [0.5, 1.0]
+where = { flips = true }
 """
+"""Three configurations of one structure, which a worker traces once."""
 
 
-@pytest.fixture(scope="module")
-def confirmed(huetune, tmp_path_factory):
-    """The storage of a search of three configurations, asked for twenty, whose two best were trained again."""
-    storage = tmp_path_factory.mktemp("storage")
-    (storage / "toggles.toml").write_text(TOGGLES)
-    done = huetune(
-        *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
-        *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
-    )
-    assert done.returncode == 0, done.stderr
-    return storage, done
+@pytest.fixture(scope="session")
+def confirmed(huetune, once):
+    """The storage of a search of three configurations, asked for twenty, whose two best were trained again.
+
+    Whoever changes it changes a copy.
+    """
+
+    def search(storage):
+        (storage / "toggles.toml").write_text(TOGGLES)
+        done = huetune(
+            *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
+            *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return once("confirmed", search)
 
 
 @pytest.fixture
@@ -42,11 +51,18 @@ def run(confirmed):
     return find_run("toggles", confirmed[0])
 
 
+@pytest.fixture
+def copied(confirmed, tmp_path):
+    """A storage with a copy of it."""
+    shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
+    return tmp_path
+
+
 def test_a_space_that_comes_to_an_end_ends_the_search_which_says_so(confirmed, run):
     assert "the space is exhausted: all its 3 configurations were tried" in confirmed[1].stdout
     trials = run.study().get_trials()
     assert len(trials) == 3 == len({json.dumps(trial.user_attrs["config"]) for trial in trials})
-    assert {tuple(sorted(trial.params)) for trial in trials} == {("skip",), ("merge_units", "skip")}
+    assert {tuple(sorted(trial.params)) for trial in trials} == {("flips",), ("clip", "flips")}
 
 
 def test_finalists_are_trained_again_from_fresh_seeds_at_full_epochs(confirmed, run):
@@ -88,51 +104,55 @@ def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed):
     assert "the same photos, by all 3 trainings of that configuration: chroma_mse" in confirmed[1].stdout
 
 
-def test_confirming_again_trains_only_what_is_missing(confirmed, run, huetune):
-    before = [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
-    done = huetune("confirm", "toggles", "--storage", confirmed[0], "--top", 2, "--seeds", 2)
+def _seeds(run):
+    return [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
+
+
+def test_confirming_again_trains_only_what_is_missing(copied, huetune):
+    run = find_run("toggles", copied)
+    before = _seeds(run)
+    done = huetune("confirm", "toggles", "--storage", copied, "--top", 2, "--seeds", 2)
     assert done.returncode == 0 and "started" not in done.stdout
-    assert [trial.user_attrs["seed"] for trial in run.replicates().get_trials()] == before
+    assert _seeds(run) == before
 
 
-def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(confirmed, run, huetune):
-    done = huetune("compare", "toggles", "model-2", "0", "--storage", confirmed[0], "--seeds", 2)
+def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, huetune, in_process):
+    run = find_run("toggles", copied)
+    done = huetune("compare", "toggles", "model-2", "0", "--storage", copied, "--seeds", 2)
     assert done.returncode == 0, done.stderr
     assert "model-2 against trial 0: chroma_mse " in done.stdout and " % (95 %: " in done.stdout
     assert comparison(run, "model-2", "0")[0] in done.stdout
     same = comparison(run, "0", "0")[0]
     assert "chroma_mse +0 %" in same and "not apart" in same
-    wrong = huetune("compare", "toggles", "model-9", "0", "--storage", confirmed[0])
+    wrong = in_process("compare", "toggles", "model-9", "0", "--storage", copied)
     assert wrong.returncode == 2 and "'model-9': neither a preset" in wrong.stderr
 
 
-def test_a_trial_is_trained_again_to_the_last_bit(confirmed, run, huetune):
+def test_a_trial_is_trained_again_to_the_last_bit(confirmed, huetune, in_process):
     done = huetune("rerun", "toggles", "1", "--storage", confirmed[0])
     assert done.returncode == 0, done.stderr
     assert "trial 1: the same to the last bit in all its 2 epochs" in done.stdout
-    assert huetune("rerun", "toggles", "99", "--storage", confirmed[0]).returncode == 5
+    assert in_process("rerun", "toggles", "99", "--storage", confirmed[0]).returncode == 5
 
 
-def test_a_trial_whose_record_was_changed_is_not_the_same(confirmed, huetune, tmp_path):
-    shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
-    study = optuna.load_study(study_name="toggles", storage=f"sqlite:///{tmp_path}/toggles/study.db")
+def test_a_trial_whose_record_was_changed_is_not_the_same(copied, huetune):
+    study = optuna.load_study(study_name="toggles", storage=f"sqlite:///{copied}/toggles/study.db")
     trial = study.get_trials()[1]
     figures = {**trial.user_attrs["epoch-2"], "chroma_mse": trial.user_attrs["epoch-2"]["chroma_mse"] * (1 + 1e-15)}
-    with sqlite3.connect(tmp_path / "toggles" / "study.db") as base:
+    with sqlite3.connect(copied / "toggles" / "study.db") as base:
         base.execute(
             "update trial_user_attributes set value_json = ? where trial_id = ? and key = 'epoch-2'",
             (json.dumps(figures), trial._trial_id),
         )
-    done = huetune("rerun", "toggles", "1", "--storage", tmp_path)
+    done = huetune("rerun", "toggles", "1", "--storage", copied)
     assert done.returncode == 1 and "chroma_mse was" in done.stdout and "1 of 2 epochs differ" in done.stdout
 
 
-def test_other_photos_are_not_taken_for_the_runs(confirmed, huetune, tmp_path):
-    shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
-    manifest = json.loads((tmp_path / "toggles" / "manifest.json").read_text())
+def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
+    manifest = json.loads((copied / "toggles" / "manifest.json").read_text())
     manifest["photos"]["source"]["scenes"] = 11
-    (tmp_path / "toggles" / "manifest.json").write_text(json.dumps(manifest))
-    done = huetune("confirm", "toggles", "--storage", tmp_path)
+    (copied / "toggles" / "manifest.json").write_text(json.dumps(manifest))
+    done = in_process("confirm", "toggles", "--storage", copied)
     assert done.returncode == 3 and "not the photos any more" in done.stderr
 
 
@@ -140,17 +160,17 @@ def test_effects_of_a_run(confirmed, run, huetune):
     trainings = measured(run)
     assert len(trainings) >= 3 + 4
     shares, count = importances(run.study())
-    assert count == 3 and set(shares) <= {"skip", "merge_units"}
+    assert count == 3 and set(shares) <= {"flips", "clip"}
     done = huetune("effects", "toggles", "--storage", confirmed[0])
     assert done.returncode == 0 and "from 3 complete trials" in done.stdout
-    assert effects(trainings, ["skip", "merge_units"])
+    assert effects(trainings, ["flips", "clip"])
 
 
 def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeypatch):
     manifest = run.manifest
     assert manifest["command"][1:3] == ["search", "--garden"] and manifest["versions"]["ray"]
     assert set(manifest["code"]) == {"commit", "dirty"} and manifest["hardware"]["cores"] > 0
-    assert manifest["conditions"] == {"merge_units": {"skip": [True]}}
+    assert manifest["conditions"] == {"clip": {"flips": [True]}}
     assert len(manifest["photos"]["fingerprint"]) == 64
     assert "PATH" not in json.dumps(manifest)
 
@@ -158,18 +178,18 @@ def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeyp
 def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
     """A pause would need a worker's whole state on disk; Tune's rule asks for one where it lacks trials to compare."""
     done = huetune(
-        *("search", "--garden", 6, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
-        *("--scheduler", "median", "--searcher", "random", "--confirm", "none", "--warm-start", "none"),
+        *("search", *QUICK, *ALONE, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
+        *("--scheduler", "median", "--searcher", "random"),
     )
     assert done.returncode == 0, done.stderr
     states = [row["state"] for row in run_rows(find_run("median", tmp_path))]
     assert "pruned" in states and set(states) == {"pruned", "complete"}
 
 
-def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, tmp_path):
+def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process, tmp_path):
     done = huetune(
-        *("search", "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4, "--epochs", 1),
-        *("--objective", "chroma_mse,chroma_ratio_error", "--searcher", "nsga2", "--warm-start", "none"),
+        *("search", *QUICK, *ALONE, "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4),
+        *("--epochs", 1, "--objective", "chroma_mse,chroma_ratio_error", "--searcher", "nsga2"),
     )
     assert done.returncode == 0, done.stderr
     run = find_run("two", tmp_path)
@@ -177,7 +197,7 @@ def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, tmp_path):
     assert len(study.directions) == 2 and all(len(trial.values) == 2 for trial in study.get_trials())
     front = {row["trial"] for row in run_rows(run) if row["front"]}
     assert front == {trial.number for trial in study.best_trials} and front
-    asked = huetune("best", "two", "--storage", tmp_path)
+    asked = in_process("best", "two", "--storage", tmp_path)
     assert asked.returncode == 2 and "which end? --by chroma_mse (trial" in asked.stderr
     for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):
         row, _ = best(run, objective)

@@ -40,9 +40,9 @@ def test_the_job_has_what_kuberay_wants_and_the_token_on_every_pod():
 
 
 @pytest.mark.parametrize("name", ["README.md", "rayjob.yaml"])
-def test_every_word_of_the_recipes_is_one_of_the_command(name, huetune):
+def test_every_word_of_the_recipes_is_one_of_the_command(name, in_process):
     text = (RECIPES / name).read_text()
-    known = huetune("search", "--help").stdout + huetune("resume", "--help").stdout
+    known = in_process("search", "--help").stdout + in_process("resume", "--help").stdout
     searches = re.findall(r"huetune (?:search|resume)([^\n`]*)", text)
     assert searches
     for words in searches:

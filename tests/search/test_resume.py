@@ -9,15 +9,22 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from results.run import STUDY, Run, copy_of
+from results.run import MANIFEST, STUDY, Run, copy_of
 from results.trials import digest
 from search.launch import repair
+from tests.faults.program import ALONE
 
 
 @pytest.fixture
 def run(searched, tmp_path):
     shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
-    return Run(tmp_path / "tiny")
+    found = Run(tmp_path / "tiny")
+    _change(found, "cluster", {**found.manifest["cluster"], "cpus_per_trial": ALONE[1]})
+    return found
+
+
+def _change(run, part, value):
+    (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, part: value}))
 
 
 def _trials(run):
@@ -32,14 +39,14 @@ def _trials(run):
         (("--epochs", 2), "epochs must be 3 or more, which this search had, received 2"),
     ],
 )
-def test_bad_words_change_nothing(words, message, run, huetune):
+def test_bad_words_change_nothing(words, message, run, in_process):
     before = run.study().user_attrs
-    done = huetune("extend", "tiny", "--storage", run.folder.parent, *words)
+    done = in_process("extend", "tiny", "--storage", run.folder.parent, *words)
     assert done.returncode == 2 and message in done.stderr
     assert run.study().user_attrs == before
 
 
-def test_complete_trials_train_further_as_trials_of_their_own(run, huetune):
+def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_process):
     before = {trial.number: digest(trial) for trial in _trials(run)}
     complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
     done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5)
@@ -53,19 +60,18 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune):
         assert trial.params == old.params and trial.user_attrs["seed"] == old.user_attrs["seed"]
         assert {epoch: trial.intermediate_values[epoch] for epoch in (1, 2, 3)} == old.intermediate_values
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and max(trial.intermediate_values) > 3
-    assert huetune("verify", "tiny", "--storage", run.folder.parent).returncode == 0
+    assert in_process("verify", "tiny", "--storage", run.folder.parent).returncode == 0
 
     done = huetune("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout
     assert {number: digest(trial) for number, trial in after.items()} == {t.number: digest(t) for t in _trials(run)}
 
 
-def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, huetune):
-    manifest = run.folder / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema": 2', '"schema": 1'))
-    done = huetune("resume", "tiny", "--storage", run.folder.parent)
+def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, in_process):
+    _change(run, "schema", 1)
+    done = in_process("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 4 and "is of an older huetune" in done.stderr
-    assert huetune("trials", "tiny", "--storage", run.folder.parent).returncode == 0
+    assert in_process("trials", "tiny", "--storage", run.folder.parent).returncode == 0
 
 
 def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
@@ -78,9 +84,7 @@ def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
 @pytest.mark.parametrize("known", [True, False], ids=["unconfirmed", "and nothing says that it had ended"])
 def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, huetune):
     before = {trial.number: digest(trial) for trial in _trials(run)}
-    manifest = json.loads((run.folder / "manifest.json").read_text())
-    manifest["search"]["confirm"] = [1, 2]
-    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    _change(run, "search", {**run.manifest["search"], "confirm": [1, 2]})
     if not known:
         with contextlib.closing(sqlite3.connect(run.folder / STUDY)) as connection, connection:
             connection.execute("DELETE FROM study_user_attributes WHERE key = 'ended'")

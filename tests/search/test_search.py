@@ -17,6 +17,7 @@ from results.export import checkpoint
 from results.run import find_run
 from results.trials import rows
 from tests.faults.chaos import QUICK
+from tests.faults.program import ALONE
 
 
 def _study(storage, name):
@@ -136,7 +137,7 @@ def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tm
     """More presets than trials, another database, and quiet."""
     url = f"sqlite:///{tmp_path / 'team.db'}"
     words = ["--garden", 6, "--trials", 2, "--epochs", 1, "--name", "first", "--storage", tmp_path, "--quiet"]
-    done = huetune("search", *words, "--study", url)
+    done = huetune("search", *words, *ALONE, "--study", url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     trials = optuna.load_study(study_name="first", storage=url).get_trials()
     assert [trial.user_attrs["preset"] for trial in trials] == ["model-1", "model-2"]
