@@ -203,6 +203,33 @@ def presets(form: str) -> None:
 
 
 @click.command()
+@click.argument("run_or_export_or_preset")
+@storage_option
+@click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
+@by_option
+def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | None) -> None:
+    """Draw a model's structure: encoder, decoder and whole, as PNG and SVG. Of a run, the best model's.
+
+    Example: huetune structure model-2 --out structure
+    """
+    from model.checkpoint import read
+    from model.config import PRESETS
+    from results.export import find_model
+
+    config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
+    import_tensorflow()
+    from model.network import build, parameters
+    from results.structure import PICTURES, draw
+
+    network = build(config)
+    files = draw(network, out)
+    for name, count in zip(PICTURES, parameters(network), strict=True):
+        say(f"{name:14} {count:,} parameters")
+    for file in files:
+        click.echo(file)
+
+
+@click.command()
 @click.argument("run")
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
@@ -300,4 +327,4 @@ def photos_of(run: Any, quiet: bool) -> Any:
     return parts
 
 
-VERBS = (list_, trials, best, evaluate, colorize, presets, effects, verify)
+VERBS = (list_, trials, best, evaluate, colorize, presets, structure, effects, verify)
