@@ -2,9 +2,10 @@
 
 import json
 import platform
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,8 @@ SCHEMA = 2
 """1 had no sums."""
 SETTINGS = "settings.json"
 WEIGHTS = "weights.npz"
+LOG = "log.json"
+"""The figures of each epoch of its training, which only `huetune train` keeps here: a search's are in its study."""
 PARTS = ("huetune", "tensorflow", "keras", "numpy", "pillow")
 
 
@@ -39,6 +42,8 @@ class Checkpoint:
         mean_chroma: float [2], of the training photos: the zero line's answer.
         photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all.
         origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name.
+            Without a search also the `epochs` asked for, `begun`, ISO 8601 in local time, and how its photos are read
+            again: `source`, and `first`, how many of them it learnt from, None where the seed decides.
         versions: of Python and the packages that made it.
     """
 
@@ -70,6 +75,32 @@ def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
     with sealed(folder) as draft:
         np.savez(draft / WEIGHTS, **{weight.path: weight.numpy() for weight in vae.trainable_weights})
         (draft / SETTINGS).write_text(json.dumps({"schema": SCHEMA, **asdict(checkpoint)}, indent=2) + "\n")
+
+
+def keep_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
+    """Put the figures of all epochs so far beside a checkpoint, whole or not at all; its best epoch may be an old one.
+
+    Raises:
+        OSError: the disk would not take it.
+    """
+    with sealed(folder) as draft:
+        for name in (SETTINGS, WEIGHTS):
+            shutil.copy2(folder / name, draft / name)
+        (draft / LOG).write_text(json.dumps(list(epochs), indent=2) + "\n")
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the figures of each epoch of a checkpoint's training, in order; empty where they are not kept beside it.
+
+    Raises:
+        CheckpointError: they are damaged.
+    """
+    try:
+        return json.loads((folder / LOG).read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(folder / LOG)!r}: damaged ({error})") from None
 
 
 def read(folder: Path) -> Checkpoint:

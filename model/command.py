@@ -1,7 +1,7 @@
 """The verb that trains one preset."""
 
 import contextlib
-import json
+import datetime
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from data_tools.command import photo_options, read_photos
 from data_tools.console import FOLDER, import_tensorflow, say, seed_option, stderr, words
-from data_tools.errors import NoTrialError, UserError
+from data_tools.errors import CheckpointError, NoTrialError, PhotoError, UserError
 from data_tools.source import Source
 
 
@@ -40,7 +40,6 @@ def train(
     Example: huetune train --preset model-2 --photos flowers --limit 100 --batching boxes
     """
     from data_tools.folder import require_empty
-    from data_tools.split import first, split
     from model.config import PRESETS, batched
 
     if preset not in PRESETS:
@@ -55,16 +54,25 @@ def train(
             "yellow",
             stderr,
         )
-    parts = first(read, limit) if limit and limit < len(read) else split(read, seed, test=0)
+    learnt = limit if limit and limit < len(read) else None
+    parts = _parts(read, learnt, seed)
     say(f"{preset}: {len(parts.training)} photos from {source}, {len(parts.validation)} held out")
 
     import_tensorflow()
-    from model.checkpoint import Checkpoint, save
+    from model.checkpoint import Checkpoint, keep_log, save
     from model.score import better, zero_line
     from model.training import DivergedError, Trainer
 
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(batched(PRESETS[preset], batching), seed)
+    origin = {
+        "preset": preset,
+        "objective": "chroma_mse",
+        "epochs": epochs,
+        "begun": datetime.datetime.now().isoformat(timespec="seconds"),
+        "source": source.record,
+        "first": learnt,
+    }
     lines: list[dict[str, float]] = []
     best: float | None = None
     for epoch in range(1, epochs + 1):
@@ -78,11 +86,33 @@ def train(
         if better("chroma_mse", figures["chroma_mse"], best):
             best = figures["chroma_mse"]
             mean_chroma = tuple(map(float, trainer.mean_chroma))
-            origin = {"preset": preset, "objective": "chroma_mse"}
             save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, parts.summary, origin), trainer.vae)
-        (out / "log.json").write_text(json.dumps(lines, indent=2) + "\n")
+        keep_log(out, lines)
     zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
     say(f"one colour for everything: chroma_mse {zero:.4f}. The best epoch is in {out}")
+
+
+def _parts(photos: Any, learnt: int | None, seed: int) -> Any:
+    from data_tools.split import first, split
+
+    return first(photos, learnt) if learnt else split(photos, seed, test=0)
+
+
+def parts_of(checkpoint: Any) -> tuple[Any, Source]:
+    """The photos that `train` had for a checkpoint, split as there, and where they are from.
+
+    Raises:
+        PhotoError: they are others now.
+        CheckpointError: it does not say which.
+    """
+    origin = checkpoint.origin
+    if "source" not in origin:
+        raise CheckpointError("the model does not say how to read its photos again")
+    source = Source.of(origin["source"])
+    parts = _parts(read_photos(source, quiet=True), origin["first"], checkpoint.seed)
+    if parts.fingerprint != checkpoint.photos["fingerprint"]:
+        raise PhotoError(f"{str(source)!r}: not the photos any more that the model was trained with")
+    return parts, source
 
 
 @contextlib.contextmanager

@@ -125,7 +125,12 @@ def preset_rows() -> list[dict[str, Any]]:
     for name, config in PRESETS.items():
         network = build(config)
         settings = {field: getattr(config, field) for field in SHOWN}
-        encoder, decoder = network.encoder.count_params(), network.decoder.count_params()
-        counts = {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}
+        encoder, decoder, whole = parameters(network)
+        counts = {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": whole}
         rows.append({"name": name, **settings, **counts})
     return rows
+
+
+def parameters(network: Network) -> tuple[int, int, int]:
+    """Return how many parameters encoder, decoder and whole have."""
+    return network.encoder.count_params(), network.decoder.count_params(), network.vae.count_params()

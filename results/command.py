@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from data_tools.command import read_photos
-from data_tools.console import FOLDER, PLACE, bar, import_tensorflow, say, seed_option, stdout, words
-from data_tools.errors import PhotoError, StorageError
+from data_tools.console import FOLDER, PLACE, bar, import_tensorflow, say, seed_option, stderr, stdout, words
+from data_tools.errors import PhotoError, StorageError, UserError
 from data_tools.mirror import place_of, pull
 from data_tools.source import Source
 
@@ -206,6 +206,33 @@ def presets(form: str) -> None:
 
 
 @click.command()
+@click.argument("run_or_export_or_preset")
+@storage_option
+@click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
+@by_option
+def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | None) -> None:
+    """Draw a model's structure: encoder, decoder and whole, as PNG and SVG. Of a run, the best model's.
+
+    Example: huetune structure model-2 --out structure
+    """
+    from model.checkpoint import read
+    from model.config import PRESETS
+    from results.export import find_model
+
+    config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
+    import_tensorflow()
+    from model.network import build, parameters
+    from results.structure import PICTURES, draw
+
+    network = build(config)
+    files = draw(network, out)
+    for name, count in zip(PICTURES, parameters(network), strict=True):
+        say(f"{name:14} {count:,} parameters")
+    for file in files:
+        click.echo(file)
+
+
+@click.command()
 @click.argument("run")
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
@@ -236,6 +263,87 @@ def effects(run: str, storage: Path, form: str) -> None:
         importances, count = found_effects.importances(study)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
         say(f"importance (Optuna's, from {count} complete trials; pruned ones do not count): {shares or 'not known'}")
+
+
+@click.command()
+@click.argument("runs_or_models", nargs=-1, required=True)
+@storage_option
+@click.option("--top", type=click.IntRange(0), help="Best trials of a search, besides its presets.  [default: 3]")
+@click.option("--trials", help="These trials instead, as in 0,4.")
+@click.option("--photos", type=FOLDER, help="Folder of test photos.  [default: those that were held out]")
+@click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip.")
+@click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
+@click.option("--out", type=FOLDER, help="Folder for the log.  [default: log, in the run]")
+def log(
+    runs_or_models: tuple[str, ...],
+    storage: Path,
+    top: int | None,
+    trials: str | None,
+    photos: Path | None,
+    classes: str | None,
+    lang: str,
+    out: Path | None,
+) -> None:
+    """Write the log of a run, or of models that `train` made: Markdown, the newest first, with pictures.
+
+    Example: huetune log roses
+    """
+    from results.entry import told_apart
+
+    numbers = words(trials)
+    if numbers and top is not None:
+        raise UserError("--top and --trials: choose one of them")
+    if wrong := [word for word in numbers if not word.isdecimal()]:
+        raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
+    chosen = Source(photos, None, words(classes))
+    found = [_entries(word, storage, top, tuple(map(int, numbers))) for word in runs_or_models]
+    named = (read_photos(chosen), chosen) if photos else None
+    tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
+    entries = told_apart([entry for entries, _, _ in found for entry in entries])
+    import_tensorflow()
+    from results import log as document
+    from results.structure import missing_graphviz
+
+    if line := missing_graphviz():
+        say(line, "yellow", stderr)
+    pairs = [(entry, test and document.Tested(*test)) for entry, test in zip(entries, tests, strict=True)]
+    file = document.write(pairs, out or found[0][1], lang, bar("writing the log", len(pairs)))
+    say(f"{len(pairs)} models, the newest first: {os.path.relpath(file)}")
+
+
+def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]) -> tuple[Any, Path, Any]:
+    """The entries for a run or a model, where their log belongs, and what reads the photos that test them."""
+    from model.checkpoint import SETTINGS, read
+    from model.command import parts_of
+    from results.entry import TOP, of_checkpoint, of_run
+    from results.run import find_run
+
+    folder = Path(word)
+    if (folder / SETTINGS).is_file():
+
+        def held_out() -> tuple[Any, Source]:
+            parts, source = parts_of(read(folder))
+            return parts.validation, source
+
+        return [of_checkpoint(folder)], folder.with_name(f"{folder.resolve().name}-log"), held_out
+    run = find_run(word, storage)
+
+    def kept_back() -> tuple[Any, Source]:
+        return photos_of(run, quiet=True).test, Source.of(run.manifest["photos"]["source"])
+
+    return of_run(run, TOP if top is None else top, numbers), run.folder / "log", kept_back
+
+
+def _tested(named: Any, photos_then: Any) -> Any:
+    """Test photos with their colours; None where they cannot be read any more, which is said."""
+    try:
+        photos, source = named or photos_then()
+        return photos, source.colours(photos, bar)
+    except UserError as error:
+        if named:
+            raise
+        say(f"no test photos in the log: {error}; name some with --photos", "yellow", stderr)
+        return None
 
 
 @click.command()
@@ -306,4 +414,4 @@ def photos_of(run: Any, quiet: bool) -> Any:
     return parts
 
 
-VERBS = (list_, trials, best, evaluate, colorize, presets, effects, verify)
+VERBS = (list_, trials, best, evaluate, colorize, presets, structure, effects, log, verify)

@@ -1,0 +1,235 @@
+"""Entries of the log: what is known of one model, and which earlier one it is compared with."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from data_tools.errors import NoTrialError
+from data_tools.source import Source
+from model.checkpoint import log_of, read
+from model.config import Config
+from results.replicates import Replicated, config_key, replicated, target
+from results.run import Run
+from results.trials import STATES, best_epoch, epochs, rows
+
+TOP = 3
+"""Best trials in the log of a search, besides its presets, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model in the log.
+
+    Attributes:
+        key: of links to it and of the folder of its pictures.
+        name: what the log calls it.
+        begun: when its training began, local time; None where nobody wrote it down.
+        config: its settings.
+        seed: that it was trained from.
+        state: complete, pruned, failed, running, waiting or interrupted.
+        target: epochs that it was to train.
+        epochs: the figures of each that it did, in order.
+        best: the figures of the one whose weights are kept.
+        objective: that says which one that is, a key of `model.score.OBJECTIVES`.
+        checkpoint: the folder of these weights.
+        photos: how many, and their fingerprint, as `Split.summary`.
+        source: of the photos, in words.
+        first: whether it learnt from the first ones of the source, not from those that a seed chose.
+        again: the scores of its settings from fresh seeds; empty where it was not trained again.
+        known_as: the run, and the number of the trial in it, for `huetune compare`; None without a search.
+        error: why it failed.
+    """
+
+    key: str
+    name: str
+    begun: datetime | None
+    config: Config
+    seed: int
+    state: str
+    target: int
+    epochs: Sequence[Mapping[str, Any]]
+    best: Mapping[str, Any]
+    objective: str
+    checkpoint: Path
+    photos: Mapping[str, Any]
+    source: str
+    first: bool = False
+    again: tuple[float, ...] = ()
+    known_as: tuple[str, str] | None = None
+    error: str | None = None
+
+    @property
+    def score(self) -> float:
+        """That of its best epoch."""
+        return self.best[self.objective]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that was chosen for it, the seed aside."""
+        return {**asdict(self.config), "epochs": self.target}
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """What entries have in common that have the same layers of the same sizes."""
+        return self.config.skip, self.config.merge_units, self.config.positions
+
+    def earlier(self, entries: Iterable["Entry"]) -> list["Entry"]:
+        """Return those entries that this one can be compared with, the newest first: complete, on the same photos."""
+        before = [
+            entry
+            for entry in entries
+            if entry.state == "complete"
+            and entry.begun
+            and self.begun
+            and entry.begun < self.begun
+            and entry.objective == self.objective
+            and entry.photos["fingerprint"] == self.photos["fingerprint"]
+        ]
+        return sorted(before, key=_begun, reverse=True)
+
+    def compared_with(self, entries: Iterable["Entry"]) -> "Entry | None":
+        """Return the entry that this one is compared with: the earlier one that differs least.
+
+        That is the one with the fewest other settings, then the one whose numbers are nearest, by their ratio, and of
+        several such the newest, as the hand-kept log compared each model with the one before. None for the first.
+        """
+
+        def distance(other: Entry) -> tuple[int, float]:
+            pairs = [(self.settings[name], other.settings[name]) for name in changed(self, other)]
+            return len(pairs), sum(_apart(*pair) for pair in pairs)
+
+        return min(self.earlier(entries), key=distance, default=None)
+
+    def of_equal_weight(self, entries: Iterable["Entry"]) -> "Entry | None":
+        """Return the newest earlier entry with the same MSE weight and as many epochs; None without.
+
+        The loss contains the weight, so only their losses can be compared: the hand-kept log held model-3, of weight
+        4.0, against model-1, of weight 4.0, and model-2, of weight 2.5, against none.
+        """
+
+        def comparable(entry: Entry) -> tuple[float, int]:
+            return entry.config.mse_weight, len(entry.epochs)
+
+        return next((entry for entry in self.earlier(entries) if comparable(entry) == comparable(self)), None)
+
+
+def changed(entry: Entry, other: Entry) -> list[str]:
+    """Return the names of the settings in which two entries differ."""
+    return [name for name, value in entry.settings.items() if value != other.settings[name]]
+
+
+def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries in the order of the log."""
+    return sorted(entries, key=_begun, reverse=True)
+
+
+def _begun(entry: Entry) -> datetime:
+    return entry.begun or datetime.min
+
+
+def _apart(value: Any, other: Any) -> float:
+    """How far two values of a setting are from each other: numbers by their ratio, all else by a factor of e."""
+    numbers = not any(isinstance(one, (bool, str)) for one in (value, other))
+    return abs(math.log(value / other)) if numbers and value > 0 and other > 0 else 1.0
+
+
+def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]:
+    """Return entries for trials of a search: the best complete ones and the presets, or those asked for.
+
+    Args:
+        run: of a search.
+        top: how many of the best.
+        numbers: of the trials asked for; none for the best and the presets.
+
+    Raises:
+        NoTrialError: one that was asked for is not there or has finished no epoch; or none is complete.
+    """
+    study, replicates = run.study(), run.replicates()
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if epochs(trial)}
+    for number in numbers:
+        if number not in trials:
+            raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
+    if not numbers:
+        best = [row["trial"] for row in rows(study, replicates) if row["state"] == "complete"][:top]
+        numbers = [*best, *(number for number, trial in trials.items() if "preset" in trial.user_attrs)]
+    if not numbers:
+        raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `huetune trials {run.name}`")
+    groups, objective = replicated(replicates), study.user_attrs["objective"]
+    return [_of_trial(run, trials[number], objective, groups) for number in dict.fromkeys(numbers)]
+
+
+def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str, Replicated]) -> Entry:
+    attributes, photos = trial.user_attrs, run.manifest["photos"]
+    best, name = best_epoch(trial, objective), f"trial {trial.number}"
+    assert best
+    group = groups.get(config_key(attributes["config"]))
+    # Of an extended search, those with more epochs say nothing of a trial with fewer.
+    fitting = group is not None and target(group.trials[0]) == target(trial)
+    return Entry(
+        key=f"{run.name}-trial-{trial.number}",
+        name=f"{attributes['preset']} ({name})" if "preset" in attributes else name,
+        begun=trial.datetime_start,
+        config=Config.of(attributes["config"]),
+        seed=attributes["seed"],
+        state=STATES[trial.state],
+        target=target(trial),
+        epochs=epochs(trial),
+        best=best,
+        objective=objective,
+        checkpoint=run.folder / best["checkpoint"],
+        photos=photos,
+        source=str(Source.of(photos["source"])) if "source" in photos else run.name,
+        again=group.scores if group and fitting else (),
+        known_as=(run.name, str(trial.number)),
+        error=attributes.get("error"),
+    )
+
+
+def of_checkpoint(folder: Path) -> Entry:
+    """Return an entry for a model outside of a run: one that `huetune train` made, or an export.
+
+    Of an export only its best epoch is known; what is known of its photos is how many they were.
+
+    Raises:
+        CheckpointError: it is not there or damaged.
+    """
+    found = read(folder)
+    origin, name = found.origin, folder.resolve().name
+    trained: list[Mapping[str, Any]] = [*log_of(folder)] or [found.figures]
+    wanted = origin.get("epochs", len(trained))
+    return Entry(
+        key=re.sub(r"[^A-Za-z0-9._-]+", "-", name),
+        name=name if origin.get("preset") in (None, name) else f"{name} ({origin['preset']})",
+        begun=datetime.fromisoformat(origin["begun"]) if "begun" in origin else None,
+        config=found.config,
+        seed=found.seed,
+        state="complete" if len(trained) == wanted else "interrupted",
+        target=wanted,
+        epochs=trained,
+        best=found.figures,
+        objective=origin.get("objective", "chroma_mse"),
+        checkpoint=folder,
+        photos=found.photos,
+        source=str(Source.of(origin["source"])) if "source" in origin else origin.get("run", name),
+        first=bool(origin.get("first")),
+    )
+
+
+def told_apart(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries of several runs and folders with names of their own."""
+    runs = {entry.known_as[0] for entry in entries if entry.known_as}
+    seen: dict[str, int] = {}
+    found = []
+    for entry in entries:
+        name = f"{entry.known_as[0]}, {entry.name}" if entry.known_as and len(runs) > 1 else entry.name
+        number = seen[entry.key] = seen.get(entry.key, 0) + 1
+        if number > 1:
+            entry, name = replace(entry, key=f"{entry.key}-of-{number}"), f"{name} ({number})"
+        found.append(replace(entry, name=name))
+    return found

@@ -1,0 +1,83 @@
+"""The pictures of a structure show the model that is trained, and can be read."""
+
+import re
+import shutil
+from html import unescape
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from data_tools.errors import UserError
+from model.config import PRESETS, batched
+from model.network import build, parameters
+from results.command import structure
+from results.structure import FORMATS, PICTURES, draw, missing_graphviz
+
+graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The pictures of model-2, and of model-1 as whole photos train it."""
+    folder = tmp_path_factory.mktemp("structure")
+    networks = {"loose": build(PRESETS["model-2"]), "whole": build(batched(PRESETS["model-1"], "photos"))}
+    for name, network in networks.items():
+        draw(network, folder / name)
+    return networks, folder
+
+
+def words(path) -> str:
+    return unescape(re.sub("<[^>]+>", " ", path.read_text()))
+
+
+@graphviz
+@pytest.mark.parametrize("kind", ["loose", "whole"])
+def test_all_parameters_are_in_the_pictures(kind, drawn):
+    networks, folder = drawn
+    for name, count in zip(PICTURES, parameters(networks[kind]), strict=True):
+        title, *nodes = (
+            int(number.replace(",", ""))
+            for number in re.findall(r"([\d,]+) parameters", words(folder / kind / f"{name}.svg"))
+        )
+        assert title == sum(nodes) == count
+
+
+@graphviz
+def test_the_pictures_can_be_read_on_a_page(drawn):
+    """Keras's own would be 6,000 pixels wide."""
+    _, folder = drawn
+    assert {path.name for path in (folder / "loose").iterdir()} == {f"{a}.{b}" for a in PICTURES for b in FORMATS}
+    for path in folder.rglob("*.png"):
+        width, height = Image.open(path).size
+        assert 700 < width < 1200 and 400 < height < 1400
+
+
+@graphviz
+def test_the_pictures_say_what_becomes_of_one_box(drawn):
+    _, folder = drawn
+    loose, whole = (words(folder / kind / "encoder.svg") for kind in ("loose", "whole"))
+    for text in (loose, whole):
+        assert re.search(r"encoder_112_conv_0\s+conv 3x3, silu → 12 x 12 x 16\s+160 parameters", text)
+        assert re.search(r"encoder_112_conv_4\s+conv 3x3, silu → 4 x 4 x 48", text)
+        assert text.count("layers as in encoder_112") == 3 and "None" not in text
+    assert "encoder_112_with_view" in loose and "encoder_112_with_view" not in whole
+    assert loose.count("dropout 0.45") == 6 and "dropped" not in loose
+    assert whole.count("dropout 0.45") == 1 and whole.count("50% of channels dropped") == 5
+    assert re.search(r"chroma\s+dense, tanh → 2\s", words(folder / "loose" / "decoder.svg"))
+
+
+def test_without_graphviz_nothing_is_drawn_and_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    line = missing_graphviz()
+    assert line and "apt-get install graphviz" in line and "\n" not in line
+    with pytest.raises(UserError, match="apt-get install graphviz"):
+        draw(build(PRESETS["model-1"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@graphviz
+def test_the_verb_draws_what_it_is_given(searched, tmp_path):
+    done = CliRunner().invoke(structure, ["tiny", "--storage", str(searched[0]), "--out", str(tmp_path / "of-run")])
+    assert done.exit_code == 0, done.output
+    assert "50% of channels dropped" in words(tmp_path / "of-run" / "encoder.svg")
