@@ -33,7 +33,7 @@ import data_tools
 import model
 import results
 import search
-from data_tools.errors import ClusterLostError, UserError, in_a_line
+from data_tools.errors import ClusterLostError, StorageError, UserError, in_a_line
 from data_tools.mirror import place_of
 from data_tools.split import Split
 from model.checkpoint import part_versions
@@ -178,13 +178,23 @@ class Cluster:
                     tuner.fit()
             except Left:
                 pass
-            except Exception:
+            except Exception as error:
                 if not searcher.stopping:
-                    raise
+                    if not raised_by_ray(error):
+                        raise
+                    raise StorageError(f"Ray broke off the search ({in_a_line(error)})") from error
             finally:
                 searcher.leave()
         if searcher.stopping:
             raise searcher.stopping
+
+
+def raised_by_ray(error: BaseException) -> bool:
+    """Whether an error comes from Ray's own code, which takes some deaths of a worker for bugs: it is none of ours."""
+    step = error.__traceback__
+    while step and step.tb_next:
+        step = step.tb_next
+    return step is not None and step.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "ray"
 
 
 class _Room:

@@ -181,8 +181,7 @@ def store(tmp_path_factory) -> Iterator[Store]:
             patch.setenv(name, value)
         started.make_bucket("hue")
         yield started
-    started.process.kill()
-    started.process.wait()
+    started.end()
 
 
 @pytest.fixture

@@ -26,18 +26,23 @@ def free_port() -> int:
 
 
 class Store:
-    """moto's server, which keeps its objects in memory."""
+    """moto's server, which keeps its objects in memory.
 
-    def __init__(self, log: Path):
-        self.port = free_port()
+    Args:
+        log: file for what it says.
+        host: address that it listens on.
+    """
+
+    def __init__(self, log: Path, host: str = "127.0.0.1"):
+        self.host, self.port = host, free_port()
         server = Path(sys.executable).with_name("moto_server")
-        words = [str(server), "-H", "127.0.0.1", "-p", str(self.port)]
+        words = [str(server), "-H", host, "-p", str(self.port)]
         with log.open("wb") as file:
             self.process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **ENVIRONMENT})
         end = time.monotonic() + 60
         while time.monotonic() < end:
             with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                socket.create_connection((host, self.port), 1).close()
                 return
             time.sleep(0.1)
         raise TimeoutError(log.read_text())
@@ -45,13 +50,17 @@ class Store:
     def make_bucket(self, name: str) -> None:
         from pyarrow import fs
 
-        endpoint = f"127.0.0.1:{self.port}"
+        endpoint = f"{self.host}:{self.port}"
         fs.S3FileSystem(
             access_key="hue", secret_key="any", endpoint_override=endpoint, scheme="http", allow_bucket_creation=True
         ).create_dir(name)
 
     def uri(self, place: str, port: int | None = None) -> str:
-        return f"s3://{place}?endpoint_override=127.0.0.1:{port or self.port}&scheme=http"
+        return f"s3://{place}?endpoint_override={self.host}:{port or self.port}&scheme=http"
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 class Network:

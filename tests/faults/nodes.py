@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.store import ENVIRONMENT
+
 PORT = 6399
 CLUSTERS = itertools.count(os.getpid() % 200)
 """Each has names and addresses of its own: the kernel takes its time to forget those of the one before."""
@@ -73,7 +75,13 @@ class Nodes:
                 ["ip", "netns", "exec", self.name(number), *command],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **self.environment, "RAY_USAGE_STATS_ENABLED": "0"},
+                env={
+                    **os.environ,
+                    **self.environment,
+                    **ENVIRONMENT,
+                    "RAY_USAGE_STATS_ENABLED": "0",
+                    "XDG_STATE_HOME": f"{self._scratch}/state-{number}",
+                },
                 start_new_session=True,
             )
         )

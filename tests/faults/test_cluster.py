@@ -7,9 +7,11 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from data_tools.mirror import path_of
 from tests.faults.chaos import HUETUNE, QUICK
 from tests.faults.nodes import cluster
 from tests.faults.program import NAME, assert_whole, epochs, search, states, trials
+from tests.store import ENVIRONMENT, Store
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +21,33 @@ def nodes(tmp_path_factory):
         yield found
 
 
-def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, tmp_path):
+@pytest.fixture(scope="module")
+def bucket(nodes, tmp_path_factory):
+    """The URI of a storage in a store that all nodes see; they share nothing else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        store = Store(tmp_path_factory.mktemp("store") / "log", nodes.ip(253))
+        store.make_bucket("hue")
+        yield store.uri("hue/runs")
+        store.end()
+
+
+def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
-    program = start(tmp_path, *search(3, 40), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
+    storage = path_of(bucket)
+    program = start(storage, *search(3, 40), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
     program.wait_for(lambda trials: len(trials) >= 2 and all(trial.intermediate_values for trial in trials[:2]))
     nodes.kill(nodes.newest)
     nodes.add()
     code, said = program.end(300)
     assert code == 0, said
-    after = trials(tmp_path)
-    assert states(tmp_path) == {TrialState.COMPLETE} and len(after) == 3
+    after = trials(storage)
+    assert states(storage) == {TrialState.COMPLETE} and len(after) == 3
     assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " goes on " in said
     assert len({trial.user_attrs["pid"] for trial in after}) > 1
-    assert_whole(tmp_path)
+    assert not list(storage.glob("*/trials/*/*/*")), "the driver's machine saw no checkpoint"
+    assert_whole(storage)
 
 
 def _search(nodes, storage, **environment):

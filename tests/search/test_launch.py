@@ -7,7 +7,7 @@ import pytest
 from data_tools.errors import StorageError, UserError
 from data_tools.source import Source
 from model.config import PRESETS, batched
-from search.cluster import Cluster, slots
+from search.cluster import Cluster, raised_by_ray, slots
 from search.launch import Search, launch
 from search.space import DEFAULT, parse
 
@@ -60,6 +60,19 @@ def test_slots_are_what_the_resources_hold(cpus, gpus, resources, expected):
 def test_no_room_for_a_single_trial_is_said():
     with pytest.raises(UserError, match="no room for a trial of 1 CPUs and 1 GPUs: Ray has 4 and 0"):
         slots(1, 1, {"CPU": 4.0})
+
+
+def test_whose_error_it_is_shows_where_it_was_raised():
+    from ray import tune
+
+    def error_of(action):
+        try:
+            action()
+        except Exception as error:
+            return error
+
+    assert raised_by_ray(error_of(lambda: tune.Tuner("no such trainable").fit()))
+    assert not raised_by_ray(error_of(lambda: slots(1, 1, {})))
 
 
 def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
