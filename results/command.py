@@ -273,7 +273,7 @@ def effects(run: str, storage: Path, form: str) -> None:
 @click.option("--photos", type=FOLDER, help="Folder of test photos.  [default: those that were held out]")
 @click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
-@click.option("--out", type=FOLDER, help="Folder for the log.  [default: log, in the run]")
+@click.option("--out", type=FOLDER, help="Folder for the log.  [default: log in the run, or MODEL-log]")
 def log(
     runs_or_models: tuple[str, ...],
     storage: Path,

@@ -3,7 +3,6 @@
 It is the document that huetune grew from, now kept by itself: Markdown, the newest model first, pictures beside it.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,12 +18,11 @@ from data_tools.folder import replace
 from data_tools.photos import PhotoSet
 from model.checkpoint import load
 from model.network import build, parameters
-from model.score import OBJECTIVES, scores
+from model.score import scores
 from results.entry import Entry, changed, newest_first
-from results.replicates import LEAST
-from results.statistics import Estimate, difference
 from results.structure import PICTURES, draw, missing_graphviz
-from results.words import SETTINGS, WORDS
+from results.verdict import figure, link, verdict
+from results.words import Language, escaped, shown
 
 SHOWN = 4
 """Test photos that are shown, evenly from all."""
@@ -60,7 +58,7 @@ def write(
     Args:
         entries: models, each with the photos that test it or None.
         out: folder, made here; files of an earlier log are replaced.
-        language: a key of `results.words.WORDS`.
+        language: en or ko.
         progress: wraps the models, to show how far it is.
 
     Returns:
@@ -84,9 +82,11 @@ class _Log:
 
     def __init__(self, entries: Sequence[Entry], out: Path, language: str):
         self.entries = newest_first(entries)
-        self._out, self._words, self._names = out, WORDS[language], SETTINGS[language]
+        self._out, self._language = out, Language(language)
+        self._say = self._language.say
         self._figures: dict[str, dict[str, float]] = {}
         self._drawn: dict[Any, Entry] = {}
+        self._counts: dict[Any, tuple[int, int, int]] = {}
 
     def entry(self, entry: Entry, tested: Tested | None) -> str:
         """Return the text of an entry, its pictures written."""
@@ -102,46 +102,27 @@ class _Log:
         ]
         return "\n".join(section for section in sections if section)
 
-    def _say(self, word: str, **gaps: Any) -> str:
-        return self._words[word].format(**gaps)
-
-    def _joined(self, phrases: Sequence[str]) -> str:
-        return self._words["and"].join(part for part in (", ".join(phrases[:-1]), *phrases[-1:]) if part)
-
-    def _list(self, *lines: str) -> str:
-        return "".join(f"* {line}\n" for line in lines)
-
     def _title(self, entry: Entry, other: Entry | None) -> str:
         names = changed(entry, other) if other else TALE
-        what = self._joined([self._is(name, entry) for name in names])
-        what = what or self._say("is", setting=self._names["seed"], value=entry.seed)
-        name = _escaped(entry.name[0].upper() + entry.name[1:])
+        what = self._language.joined([self._language.setting(name, entry.settings[name]) for name in names])
+        what = what or self._language.setting("seed", entry.seed)
+        name = escaped(entry.name[0].upper() + entry.name[1:])
         return f"{self._say('title', name=name, what=what, when=_time(entry.begun))}\n"
 
-    def _is(self, name: str, entry: Entry) -> str:
-        """What a setting is, in a few words."""
-        value = entry.settings[name]
-        word = "is_word" if isinstance(value, str) else "is"
-        if isinstance(value, bool):
-            word = "has" if value else "has_not"
-        return self._say(word, setting=self._names[name], value=_shown(value))
-
     def _what(self, entry: Entry) -> str:
-        source = _escaped(entry.source)
+        source = escaped(entry.source)
         counts = {part: entry.photos.get(part, 0) for part in ("training", "validation", "test")}
         done, asked = len(entry.epochs), entry.target
         epochs = self._say("epochs", done=done)
         if entry.state != "complete":
-            state = self._say(entry.state, error=_escaped(entry.error or ""))
+            state = self._say(entry.state, error=escaped(entry.error or ""))
             epochs = self._say("epochs_of", done=done, target=asked, state=state)
-        settings = ", ".join(
-            f"{name}={_shown(value)}" for name, value in {**entry.settings, "seed": entry.seed}.items()
-        )
+        settings = ", ".join(f"{name}={shown(value)}" for name, value in {**entry.settings, "seed": entry.seed}.items())
         kept = self._say("kept", **counts) if counts["test"] else ""
-        return self._list(
+        return _list(
             self._say("first" if entry.first else "photos", source=source, kept=kept, **counts),
             epochs,
-            self._say("weight", value=_shown(entry.config.mse_weight)),
+            self._say("weight", value=shown(entry.config.mse_weight)),
             self._say("settings", values=f"`{settings}`"),
         )
 
@@ -151,11 +132,11 @@ class _Log:
             old, new = other.settings[name], entry.settings[name]
             word = "changed_to" if not isinstance(new, bool) else "added" if new else "removed"
             phrases.append(
-                self._say(word, setting=self._names[name], old=f"**{_shown(old)}**", new=f"**{_shown(new)}**")
+                self._say(word, setting=self._language.names[name], old=f"**{shown(old)}**", new=f"**{shown(new)}**")
             )
-        changes = self._joined(phrases) or self._words["nothing"]
-        title = self._say("changes", other=_escaped(other.name))
-        return f"{title}\n{self._say('changed', other=_link(other), when=_time(other.begun), changes=changes)}\n"
+        changes = self._language.joined(phrases) or self._say("nothing")
+        title = self._say("changes", other=escaped(other.name))
+        return f"{title}\n{self._say('changed', other=link(other), when=_time(other.begun), changes=changes)}\n"
 
     def _training(self, entry: Entry) -> str:
         loss = entry.epochs[-1]["train_loss"]
@@ -164,33 +145,34 @@ class _Log:
         if other:
             before = other.epochs[-1]["train_loss"]
             word = "loss_lower" if loss < before else "loss_higher"
-            gaps = {"percent": f"{abs(loss / before - 1) * 100:.1f}{self._words['percent']}", "other": _link(other)}
-        best = {"epoch": entry.best["epoch"], "score": _figure(entry.score), "skill": f"{entry.best['skill']:.3f}"}
-        lines = self._list(
-            self._say(word, loss=f"{loss:.4f}", **gaps), self._say("best", objective=entry.objective, **best)
-        )
-        return f"{self._words['training']}\n{lines}\n```\n{''.join(_epoch(entry, line) for line in entry.epochs)}```\n"
+            percent = f"{abs(loss / before - 1) * 100:.1f}{self._say('percent')}"
+            gaps = {"percent": percent, "other": link(other)}
+        best = {"epoch": entry.best["epoch"], "score": figure(entry.score), "skill": f"{entry.best['skill']:.3f}"}
+        lines = _list(self._say(word, loss=f"{loss:.4f}", **gaps), self._say("best", objective=entry.objective, **best))
+        return f"{self._say('training')}\n{lines}\n```\n{''.join(_epoch(entry, line) for line in entry.epochs)}```\n"
 
     def _structure(self, entry: Entry) -> str:
-        network = build(entry.config)
-        counts = zip(PICTURES, parameters(network), strict=True)
-        text = f"{self._words['structure']}\n"
-        text += self._list(*(self._say(f"{part}_count", count=f"{count:,}") for part, count in counts))
         drawn = self._drawn.setdefault(entry.layers, entry)
-        if drawn is not entry:
+        network = build(entry.config) if drawn is entry else None
+        if network:
+            self._counts[entry.layers] = parameters(network)
+        counts = zip(PICTURES, self._counts[entry.layers], strict=True)
+        text = f"{self._say('structure')}\n"
+        text += _list(*(self._say(f"{part}_count", count=f"{count:,}") for part, count in counts))
+        if not network:
             differs = [name for name in changed(entry, drawn) if name in IN_PICTURES]
-            but = f" ({', '.join(self._is(name, entry) for name in differs)})" if differs else ""
-            return f"{text}\n{self._say('same', other=_link(drawn), but=but)}\n"
+            but = f" ({', '.join(self._language.setting(name, entry.settings[name]) for name in differs)})"
+            return f"{text}\n{self._say('same', other=link(drawn), but=but if differs else '')}\n"
         if missing_graphviz():
-            return f"{text}\n{self._words['undrawn']}\n"
+            return f"{text}\n{self._say('undrawn')}\n"
         draw(network, self._out / entry.key)
         for part in PICTURES:
             picture = f"{entry.key}/{part}"
-            text += f"\n**{self._words[part]}**\n\n[![{part}]({picture}.png)]({picture}.svg)\n"
+            text += f"\n**{self._say(part)}**\n\n[![{part}]({picture}.png)]({picture}.svg)\n"
         return text
 
     def _results(self, entry: Entry, other: Entry | None, tested: Tested | None) -> str:
-        text = f"{self._words['results']}\n"
+        text = f"{self._say('results')}\n"
         if tested and len(tested.photos):
             settings, colorizer = load(entry.checkpoint)
             drawn = colorizer.draw(tested.photos.grey, SAMPLES, seed=0)
@@ -199,9 +181,9 @@ class _Log:
             text += f"{self._photos(entry, tested, drawn)}\n"
             lines = [self._say("figures", count=len(tested.photos), **self._tested(entry))]
             if other and other.key in self._figures:
-                lines.append(self._say("figures_beside", other=_link(other), **self._tested(other)))
-            text += f"{self._list(*lines)}\n"
-        return f"{text}{self._verdict(entry, other)}\n"
+                lines.append(self._say("figures_beside", other=link(other), **self._tested(other)))
+            text += f"{_list(*lines)}\n"
+        return f"{text}{verdict(entry, other, self._language)}\n"
 
     def _photos(self, entry: Entry, tested: Tested, drawn: NDArray[np.float32]) -> str:
         """A table of pictures, a row a photo."""
@@ -209,7 +191,7 @@ class _Log:
         (self._out / "photos").mkdir(exist_ok=True)
         (self._out / entry.key).mkdir(exist_ok=True)
         heads = [self._say("colorized", number=number + 1) for number in range(SAMPLES_SHOWN)]
-        rows = [[self._words["truth"], self._words["grey"], *heads], ["---"] * (2 + SAMPLES_SHOWN)]
+        rows = [[self._say("truth"), self._say("grey"), *heads], ["---"] * (2 + SAMPLES_SHOWN)]
         for index in np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHOWN)).round().astype(int)):
             # By its pixels, since photos of different folders may share a name, and some names are no part of a link.
             mark = photos.digests[index][:12]
@@ -218,60 +200,14 @@ class _Log:
             pictures |= {f"{entry.key}/{mark}-{number}.png": sample for number, sample in enumerate(painted, 1)}
             for file, pixels in pictures.items():
                 Image.fromarray(pixels).save(self._out / file)
-            name = _escaped(Path(photos.names[index]).stem)
+            name = escaped(Path(photos.names[index]).stem)
             rows.append([f"![{name}]({file})" for file in pictures])
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def _tested(self, entry: Entry) -> dict[str, str]:
         figures = self._figures[entry.key]
         ratio = f"{figures['chroma_ratio']:.2f}"
-        return {"mse": _figure(figures["chroma_mse"]), "skill": f"{figures['skill']:.3f}", "ratio": ratio}
-
-    def _verdict(self, entry: Entry, other: Entry | None) -> str:
-        """What the figures bear out, and no more."""
-        counts = {"done": len(entry.epochs), "target": entry.target}
-        if entry.state == "pruned":
-            return self._say("stopped", **counts)
-        if entry.state != "complete":
-            return self._words["broken" if entry.state == "failed" else "unfinished"]
-        gaps = {"objective": entry.objective, "score": _figure(entry.score)}
-        zero = "above_zero" if entry.best["skill"] > 0 else "no_better"
-        sentences = (
-            [] if other and zero == "above_zero" else [self._say(zero, skill=f"{entry.best['skill']:.3f}", **gaps)]
-        )
-        if other:
-            sentences.insert(0, self._against(entry, other, gaps))
-        return " ".join(sentences)
-
-    def _against(self, entry: Entry, other: Entry, gaps: dict[str, str]) -> str:
-        gaps = {**gaps, "other": _link(other), "old": _figure(other.score)}
-        if min(len(entry.again), len(other.again)) >= LEAST:
-            apart, base = difference(entry.again, other.again), float(np.mean(other.again))
-            gaps |= {"first": str(len(entry.again)), "second": str(len(other.again))}
-            how, sure = "again", apart.sure
-        else:
-            apart, base = Estimate(entry.score - other.score), other.score
-            how, sure = ("once", True) if apart.value else ("equal", False)
-        lower = (apart.value < 0) == (OBJECTIVES[entry.objective] == "minimize")
-        verdict = self._say(("better" if lower else "worse") if sure else "alike", other=_link(other))
-        gap, remedy = self._gap(apart, base, entry.objective), self._remedy(entry, other)
-        return self._say(how, **gaps, gap=gap, verdict=verdict, remedy=remedy)
-
-    def _remedy(self, entry: Entry, other: Entry) -> str:
-        if not entry.known_as or not other.known_as or entry.known_as[0] != other.known_as[0]:
-            return ""
-        (run, first), (_, second) = entry.known_as, other.known_as
-        return self._say("remedy", command=f"huetune compare {run} {first} {second}")
-
-    def _gap(self, gap: Estimate, base: float, objective: str) -> str:
-        """A difference and its interval: in per cent of an error; of figures that are shares as it is."""
-        scale, unit = (100 / base, self._words["percent"]) if objective == "chroma_mse" and base else (1.0, "")
-        value = f"{gap.value * scale:+.3g}"
-        if gap.low is None or gap.high is None:
-            return f"{value}{unit}"
-        return self._say(
-            "interval", value=value, low=f"{gap.low * scale:+.3g}", high=f"{gap.high * scale:+.3g}", unit=unit
-        )
+        return {"mse": figure(figures["chroma_mse"]), "skill": f"{figures['skill']:.3f}", "ratio": ratio}
 
 
 def _epoch(entry: Entry, figures: Any) -> str:
@@ -283,26 +219,9 @@ def _epoch(entry: Entry, figures: Any) -> str:
     return f"{head} - loss: {figures['train_loss']:.4f} - held out: {held_out}{kept}\n"
 
 
-def _shown(value: Any) -> str:
-    """A setting as the log writes it: a float is seen to be one."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{text}.0" if isinstance(value, float) and text.isdigit() else text
-
-
-def _figure(value: float) -> str:
-    return f"{value:.4f}"
+def _list(*lines: str) -> str:
+    return "".join(f"* {line}\n" for line in lines)
 
 
 def _time(begun: datetime | None) -> str:
     return f"{begun:%Y.%m.%d %H:%M}" if begun else "?"
-
-
-def _link(entry: Entry) -> str:
-    return f"[{_escaped(entry.name)}](#{entry.key})"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown takes for nothing else."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)

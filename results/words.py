@@ -1,5 +1,9 @@
 """The words of the log, a table a language: sentences with gaps, and the names of settings."""
 
+import re
+from collections.abc import Sequence
+from typing import Any
+
 SETTINGS = {
     "en": {
         "mse_weight": "MSE weight",
@@ -65,7 +69,7 @@ WORDS = {
         "changed_to": "the {setting} changed from {old} to {new}",
         "added": "the **{setting}** was added",
         "removed": "the **{setting}** was taken away",
-        "nothing": "nothing changed",
+        "nothing": "nothing changed but the seed",
         "training": "## Training log",
         "loss": "Final loss: **{loss}**",
         "loss_lower": "Final loss: **{loss}** (**{percent}** lower than that of {other}, which has the same MSE weight)",
@@ -126,7 +130,7 @@ WORDS = {
         "changed_to": "{setting} 변경 ({old} → {new})",
         "added": "**{setting}** 추가 적용",
         "removed": "**{setting}** 제거",
-        "nothing": "변동 없음",
+        "nothing": "seed 외 변동 없음",
         "training": "## 학습 로그",
         "loss": "최종 Loss : **{loss}**",
         "loss_lower": "최종 Loss : **{loss}** (MSE Loss 가중치가 같은 {other} 대비 **{percent}** 감소)",
@@ -163,3 +167,42 @@ WORDS = {
         "unfinished": "학습이 끝나지 않았으므로, **아직 성능을 평가할 수 없다**.",
     },
 }
+
+
+class Language:
+    """The words of one language.
+
+    Args:
+        name: a key of WORDS.
+    """
+
+    def __init__(self, name: str):
+        self._words, self.names = WORDS[name], SETTINGS[name]
+
+    def say(self, word: str, **gaps: Any) -> str:
+        """Return a sentence with its gaps filled."""
+        return self._words[word].format(**gaps)
+
+    def joined(self, phrases: Sequence[str]) -> str:
+        """Return phrases as a list in words; empty for none."""
+        return self.say("and").join(part for part in (", ".join(phrases[:-1]), *phrases[-1:]) if part)
+
+    def setting(self, name: str, value: Any) -> str:
+        """Return what a setting is, in a few words."""
+        word = "is_word" if isinstance(value, str) else "is"
+        if isinstance(value, bool):
+            word = "has" if value else "has_not"
+        return self.say(word, setting=self.names[name], value=shown(value))
+
+
+def shown(value: Any) -> str:
+    """Return a setting's value as the log writes it: a weight of 4 is 4.0 there."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{text}.0" if isinstance(value, float) and text.isdigit() else text
+
+
+def escaped(text: str) -> str:
+    """Return text in which Markdown finds nothing of its own."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)

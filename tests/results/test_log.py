@@ -1,0 +1,312 @@
+"""The log says what the records say, in two languages, and judges no further than the figures go."""
+
+import re
+import shutil
+import string
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from data_tools.colour import luma
+from data_tools.garden import garden
+from model.checkpoint import load, log_of, read
+from model.command import train
+from model.config import PRESETS
+from results.command import log
+from results.entry import Entry, newest_first, of_run, told_apart
+from results.log import write
+from results.run import find_run
+from results.verdict import verdict
+from results.words import SETTINGS, WORDS, Language
+
+graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+
+
+def call(verb, *words):
+    return CliRunner().invoke(verb, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def written(searched, tmp_path_factory):
+    """The log of a search, in both languages."""
+    out = tmp_path_factory.mktemp("log")
+    for language in ("en", "ko"):
+        done = call(log, "tiny", "--storage", searched[0], "--top", 2, "--out", out, "--lang", language)
+        assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two presets, trained one after the other."""
+    folder = tmp_path_factory.mktemp("trained")
+    for preset in ("model-1", "model-3"):
+        done = call(train, "--preset", preset, "--garden", 6, "--limit", 4, "--epochs", 2, "--out", folder / preset)
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+def seed_log() -> list[Entry]:
+    """The three models of the log that huetune grew from, as it tells them."""
+    hours = {"model-1": (20, 0.1634), "model-2": (21, 0.0821), "model-3": (22, 0.1190)}
+    return [
+        Entry(
+            key=name,
+            name=name,
+            begun=datetime(2024, 3, 27, hour),
+            config=PRESETS[name],
+            seed=0,
+            state="complete",
+            target=1,
+            epochs=[line := {"epoch": 1, "boxes": 19584, "seconds": 150.0, "train_loss": loss, **SCORES}],
+            best=line,
+            objective="chroma_mse",
+            checkpoint=Path("nowhere"),
+            photos={"training": 100, "validation": 20, "test": 0, "fingerprint": "its"},
+            source="flowers",
+            first=True,
+        )
+        for name, (hour, loss) in hours.items()
+    ]
+
+
+SCORES = {"chroma_mse": 0.02, "skill": 0.2}
+
+
+def text_of(entries, out, language="en") -> dict[str, str]:
+    """The text of each entry, by its key."""
+    text = write([(entry, None) for entry in entries], out, language).read_text()
+    return {part.split('"')[0]: part for part in text.split('<a id="')[1:]}
+
+
+def test_the_log_says_what_the_study_says(written, searched):
+    text = (written / "log.md").read_text()
+    entries = of_run(find_run("tiny", searched[0]), top=2)
+    assert len(entries) == 2
+    for entry in entries:
+        part = text.split(f'<a id="{entry.key}">')[1].split("<a id=")[0]
+        lines = re.findall(
+            r"^Epoch (\d)/3 - (\d+)/\d+ boxes - ([\d.]+) s - loss: ([\d.]+) .* chroma_mse ([\d.]+)", part, re.M
+        )
+        told = [tuple(map(float, line)) for line in lines]
+        names = ("epoch", "boxes", "seconds", "train_loss", "chroma_mse")
+        assert len(told) == 3
+        np.testing.assert_allclose(told, [[line[name] for name in names] for line in entry.epochs], atol=0.051)
+        assert f"Final loss: **{entry.epochs[-1]['train_loss']:.4f}**" in part
+        assert f"Best epoch on held-out photos: **{entry.best['epoch']}**, chroma_mse **{entry.score:.4f}**" in part
+        assert "**601,776**" in part and "**602,082**" in part and "**1,203,858**" in part
+        assert f"MSE weight: **{entry.config.mse_weight:.1f}**" in part and f"seed={entry.seed}`" in part
+    numbers = sorted((int(entry.key.rpartition("-")[2]) for entry in entries), reverse=True)
+    assert re.findall(r'<a id="(.*)"></a>', text) == [f"tiny-trial-{number}" for number in numbers], "the newest first"
+
+
+def test_its_pictures_are_beside_it(written):
+    html = MarkdownIt().enable("table").render((written / "log.md").read_text())
+    sources = re.findall(r'src="([^"]+)"', html) + re.findall(r'href="([^#"]+)"', html)
+    assert all((written / source).is_file() for source in sources)
+    scenes = garden(12)
+    for truth in (written / "photos").glob("*-truth.png"):
+        pixels = np.asarray(Image.open(truth))
+        assert any((scene == pixels).all() for scene in scenes)
+        mark = truth.name.removesuffix("-truth.png")
+        grey = np.asarray(Image.open(truth.with_name(f"{mark}-grey.png"))) / 255
+        samples = list(written.glob(f"tiny-trial-*/{mark}-*.png"))
+        assert len(samples) == 2 * 3
+        for sample in samples:
+            np.testing.assert_allclose(luma(np.asarray(Image.open(sample))), grey, atol=1.5 / 255)
+    assert len(re.findall(r"<img [^>]*photos/[^>]*-truth", html)) == 2
+
+
+@graphviz
+def test_a_structure_is_pictured_once(written):
+    text = (written / "log.md").read_text()
+    assert [text.count(f"/{part}.png") for part in ("encoder", "decoder", "whole")] == [1, 1, 1]
+    first, last = text.split("<a id=")[1:]
+    key = last.split('"')[1]
+    assert f"(#{key}), pictured there." in first and f"{key}/whole.svg" in last
+
+
+def test_the_korean_log_has_the_same_figures(written):
+    english, korean = ((written / name).read_text() for name in ("log.md", "log.ko.md"))
+    assert re.findall(r"\d+\.\d{3,4}\b", english) == re.findall(r"\d+\.\d{3,4}\b", korean)
+    for word in (
+        "## 학습 로그",
+        "* 최종 Loss : **",
+        "* Encoder 파라미터 개수 **601,776 개**",
+        "## 테스트 결과 및 총평",
+        "| 원본 | 흑백 |",
+    ):
+        assert korean.count(word) == 2, word
+    assert not re.search(r"Trained|photos of|weight:|better", korean)
+
+
+def test_both_languages_have_the_same_words_with_the_same_gaps():
+    def gaps(text):
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+    assert WORDS["en"].keys() == WORDS["ko"].keys() and SETTINGS["en"].keys() == SETTINGS["ko"].keys()
+    for word, text in WORDS["en"].items():
+        assert gaps(text) == gaps(WORDS["ko"][word]), word
+
+
+def test_models_are_compared_as_in_the_log_that_huetune_grew_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # pictures are slow
+    one, two, three = entries = seed_log()
+    assert (one.compared_with(entries), two.compared_with(entries), three.compared_with(entries)) == (None, one, two)
+    assert three.of_equal_weight(entries) is one and two.of_equal_weight(entries) is None
+    texts = text_of(entries, tmp_path)
+    assert list(texts) == ["model-3", "model-2", "model-1"]
+    assert "# Model-3: MSE weight 4.0 (2024.03.27 22:00)" in texts["model-3"]
+    assert "0.1190** (**27.2 %** lower than that of [model-1]" in texts["model-3"]
+    assert "the MSE weight changed from **2.5** to **4.0**" in texts["model-3"]
+    assert "the **skip connection** was added" in texts["model-2"] and " %** " not in texts["model-2"]
+    assert "What changed" not in texts["model-1"] and "the first **100** photos of flowers only" in texts["model-1"]
+    korean = text_of(entries, tmp_path, "ko")["model-3"]
+    assert "* 최종 Loss : **0.1190** (MSE Loss 가중치가 같은 [model-1](#model-1) 대비 **27.2%** 감소)" in korean
+    assert "# Model-3 : MSE Loss 가중치 4.0 적용 (2024.03.27 22:00)" in korean
+    assert "* flowers 의 처음 **100장** 의 이미지만 이용하여 학습" in korean
+
+
+def test_only_what_is_comparable_is_compared():
+    _, two, three = seed_log()
+    for other in (
+        {"photos": {**two.photos, "fingerprint": "another"}},
+        {"state": "pruned"},
+        {"objective": "skill"},
+        {"begun": datetime(2025, 1, 1)},
+        {"begun": None},
+    ):
+        assert three.compared_with([replace(two, **other)]) is None, other
+    near, far = (replace(two, config=replace(two.config, mse_weight=weight)) for weight in (3.9, 1.0))
+    assert three.compared_with([far, near]) is three.compared_with([near, far]) is near
+    again = [replace(two, begun=datetime(2024, 3, 27, hour)) for hour in (3, 5)]
+    assert three.compared_with(again) is again[1], "of equals the newest"
+
+
+AGAIN = {"again": (0.010, 0.011, 0.0105)}, {"again": (0.020, 0.021, 0.0205)}
+
+
+@pytest.mark.parametrize(
+    "mine, others, words",
+    [
+        (AGAIN[0], AGAIN[1], "-48.8 % (95 %: -54.3 to -43.3 %): **it is better"),
+        (AGAIN[1], AGAIN[0], "+95.2 % (95 %: +84.4 to +106 %): **it is worse"),
+        ({"again": (0.010, 0.030)}, {"again": (0.011, 0.028)}, "**it cannot be told apart from [model-2]"),
+        ({"score": 0.018}, {}, "(-10 %): in this one training **it is better than [model-2]"),
+        ({"score": 0.022}, {"again": (0.01, 0.02)}, "(+10 %): in this one training **it is worse than [model-2]"),
+        ({}, {}, "just as that of [model-2](#model-2): **it cannot be told apart"),
+        ({"skill": -0.1}, {}, "**It is no better than one colour for everything**: skill -0.1000."),
+        ({"state": "pruned", "target": 5}, {}, "stopped after 1 of 5 epochs, so **nobody knows"),
+        ({"state": "failed"}, {}, "**It failed**"),
+        ({"state": "running", "target": 5}, {}, "**there is no verdict yet**"),
+        ({"objective": "skill", "skill": 0.3}, {"objective": "skill"}, "(+0.1): in this one training **it is better"),
+    ],
+)
+def test_a_verdict_goes_as_far_as_the_figures(mine, others, words):
+    _, two, three = seed_log()
+
+    def changed(entry, changes):
+        best = {**entry.best, "chroma_mse": changes.get("score", 0.02), "skill": changes.get("skill", 0.2)}
+        rest = {name: value for name, value in changes.items() if name not in ("score", "skill")}
+        return replace(entry, best=best, epochs=[best], **rest)
+
+    text = verdict(changed(three, mine), changed(two, others), Language("en"))
+    assert words in text
+    assert ("in this one training" in text) == ("was trained once" in text)
+    korean = verdict(changed(three, mine), changed(two, others), Language("ko"))
+    assert ("성능이 좋다** 고" in korean) == ("it is better than [" in text)
+    assert re.findall(r"[+-]\d+", korean) == re.findall(r"[+-]\d+", text)
+
+
+def test_two_trials_of_a_run_are_told_apart_by_a_command():
+    _, two, three = (replace(entry, known_as=("roses", entry.name[-1])) for entry in seed_log())
+    three = replace(three, best={**three.best, "chroma_mse": 0.01})
+    assert "luck; `huetune compare roses 3 2` tells." in verdict(three, two, Language("en"))
+    assert "tells" not in verdict(three, replace(two, known_as=("tulips", "2")), Language("en"))
+
+
+def test_a_failed_trial_says_why_whatever_signs_are_in_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    failed = replace(seed_log()[0], state="failed", target=5, error="diverged in epoch 2: a*b")
+    assert "* Epochs: **1** of 5, then it failed: diverged in epoch 2: a\\*b" in text_of([failed], tmp_path)["model-1"]
+
+
+def test_a_trained_model_can_be_used_and_its_log_has_all_epochs(trained):
+    """Beside the weights of the best epoch are the figures of all; the folder is still a sealed checkpoint."""
+    checkpoint, _ = load(trained / "model-3")
+    epochs = log_of(trained / "model-3")
+    assert [line["epoch"] for line in epochs] == [1, 2] and checkpoint.figures in epochs
+    assert checkpoint.figures["chroma_mse"] == min(line["chroma_mse"] for line in epochs)
+
+
+def test_the_log_of_models_that_were_trained(trained, tmp_path):
+    done = call(log, trained / "model-1", trained / "model-3", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "log.md").read_text()
+    newer, older = text.split("<a id=")[1:]
+    assert "# Model-3: skip connection (" in newer and "# Model-1: activation silu, no skip connection and MSE" in older
+    assert (
+        newer.count("\nEpoch ") == 2
+        and "Trained on the first **4** photos of the built-in garden only; 2 more" in newer
+    )
+    assert "2 test photos: chroma_mse" in newer and "in this one training" in newer
+    assert len(list((tmp_path / "photos").glob("*-truth.png"))) == 2
+    assert {path.name for path in trained.iterdir()} == {"model-1", "model-3"}
+    assert read(trained / "model-3"), "nothing was written into the sealed folder"
+
+
+def test_what_is_missing_is_left_out_and_said(trained, tmp_path, monkeypatch):
+    """Neither Graphviz nor the photos of then: the log is written, without the pictures."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("data_tools.source.garden.garden", lambda count, seed=0: garden(count, seed=9))
+    done = call(log, trained / "model-1", "--out", tmp_path / "log")
+    assert done.exit_code == 0, done.output
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        "no test photos in the log",
+        "no pictures of the structure",
+    ]
+    assert "name some with --photos" in done.stderr and "apt-get install graphviz" in done.stderr
+    text = (tmp_path / "log" / "log.md").read_text()
+    assert "No pictures: Graphviz was not installed." in text and "**526,512**" in text and "![" not in text
+    assert [path.name for path in (tmp_path / "log").rglob("*")] == ["log.md"]
+
+
+def test_photos_of_ones_own_choice(trained, tmp_path):
+    (tmp_path / "mine").mkdir()
+    Image.fromarray(garden(1, seed=5)[0]).save(tmp_path / "mine" / "a [b] | c.png")
+    done = call(log, trained / "model-1", "--photos", tmp_path / "mine", "--out", tmp_path / "log")
+    assert done.exit_code == 0, done.output
+    html = MarkdownIt().enable("table").render((tmp_path / "log" / "log.md").read_text())
+    assert "* 1 test photos" in (tmp_path / "log" / "log.md").read_text()
+    assert html.count('alt="a [b] | c"') == 5
+
+
+def test_models_of_one_name_are_told_apart():
+    one, two, _ = seed_log()
+    runs = [replace(entry, known_as=(run, "0")) for entry, run in ((one, "roses"), (two, "tulips"))]
+    assert [entry.name for entry in told_apart(runs)] == ["roses, model-1", "tulips, model-2"]
+    twice = told_apart([one, one])
+    assert [entry.key for entry in twice] == ["model-1", "model-1-of-2"] and twice[1].name == "model-1 (2)"
+    assert newest_first([one, two, replace(one, begun=None)])[:2] == [two, one]
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        (("tiny", "--trials", "0,x"), 2, "'x' is not the number of a trial"),
+        (("tiny", "--trials", "0", "--top", "2"), 2, "choose one of them"),
+        (("tiny", "--trials", "99"), 5, "no trial 99 with a finished epoch"),
+        (("tinny",), 4, "no run 'tinny'"),
+        (("tiny", "--classes", "rose"), 2, "goes with --photos"),
+    ],
+)
+def test_bad_words(words, code, message, searched, tmp_path):
+    done = call(log, *words, "--storage", searched[0], "--out", tmp_path / "log")
+    assert getattr(done.exception, "exit_code", None) == code and message in str(done.exception)
+    assert not (tmp_path / "log").exists()
