@@ -6,7 +6,6 @@ travels as the vector (s cos h, s sin h), in which red is as smooth as any other
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 SIDE = 112
 """Pixels along each side of a photo."""
@@ -101,6 +100,9 @@ def spread(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         float32 [..., 112, 112, 2], inside the unit disc where `boxes` is.
     """
+    # Only painting needs it, and every start of the command would wait for it.
+    from scipy.ndimage import gaussian_filter
+
     pixels = np.repeat(np.repeat(boxes, BOX, axis=-3), BOX, axis=-2)
     return gaussian_filter(pixels, SMOOTHING, axes=(-3, -2), mode="nearest")
 
