@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import random
 import threading
 import time
@@ -26,8 +27,9 @@ a sign may be under way for a while."""
 TRIES = 4
 """Of two that ask in one moment both give way, and ask again."""
 
+_about: dict[Bucket, Mapping[str, Any]] = {}
 _renewed: dict[Bucket, float] = {}
-"""When this process last gave a sign of life, by its own clock, for each run that it holds."""
+"""Of each run that this process holds: who it says that it is, and when it last did, by its own clock."""
 
 
 @contextlib.contextmanager
@@ -58,7 +60,8 @@ def leased(run: Bucket, about: Mapping[str, Any], dead: str | None = None) -> It
             )
         time.sleep(random.uniform(0, attempt + 1))
     over = threading.Event()
-    thread = threading.Thread(target=_beat, args=(run, about, over), daemon=True)
+    thread = threading.Thread(target=_beat, args=(run, over), daemon=True)
+    _about[run] = about
     thread.start()
     try:
         _renew(run, about)
@@ -75,10 +78,17 @@ def check(run: Bucket) -> None:
     """Make sure that this process still holds a run.
 
     Raises:
-        StorageError: it could give no sign of life for too long, and another may hold it.
+        StorageError: it could give no sign of life for too long, and another holds it now or the store cannot be
+            reached.
     """
     if time.monotonic() - _renewed[run] > SURE:
-        raise StorageError(f"{str(run)!r}: was out of reach for {SURE:g} s, and another may have taken it over")
+        # Asked for again, as in the beginning. What another may have done and left meanwhile shows in the study.
+        _renew(run, _about[run])
+        if other := _other(run):
+            _renewed[run] = -math.inf
+            raise StorageError(
+                f"{str(run)!r}: was out of reach for {SURE:g} s, and is in the hands of {words(other)} now"
+            )
 
 
 def holder(run: Bucket) -> str | None:
@@ -118,8 +128,9 @@ def _renew(run: Bucket, about: Mapping[str, Any]) -> None:
     _renewed[run] = began
 
 
-def _beat(run: Bucket, about: Mapping[str, Any], over: threading.Event) -> None:
-    # Once it is not sure any more, another may hold the run: then it is silent, and `check` says why.
-    while not over.wait(BEAT) and time.monotonic() - _renewed[run] < SURE:
-        with contextlib.suppress(StorageError):
-            _renew(run, about)
+def _beat(run: Bucket, over: threading.Event) -> None:
+    while not over.wait(BEAT):
+        # Once it is not sure any more another may hold the run: then it is silent until `check` has asked.
+        if time.monotonic() - _renewed[run] < SURE:
+            with contextlib.suppress(StorageError):
+                _renew(run, _about[run])

@@ -158,13 +158,15 @@ def push_copy(path: Path) -> None:
         path: of the study, whose run is held.
 
     Raises:
-        StorageError: the store does not take it.
+        StorageError: the store does not take it, or the copy there is not the one that this study goes back to.
     """
     if bucket := bucket_of(path.parent):
-        place = bucket / copy_of(path).name
+        place, pulled = bucket / copy_of(path).name, path.with_name(PULLED)
+        if pulled.is_file() and place.tag() != pulled.read_text():
+            raise StorageError(f"{str(place)!r}: another process has written it since; go on with what it made")
         place.write(copy_of(path).read_bytes())
         # From now on the study here goes back to this copy: it is as new, or newer.
-        replace(path.with_name(PULLED), (place.tag() or "").encode())
+        replace(pulled, (place.tag() or "").encode())
 
 
 def tidy(folder: Path, trials: Iterable[FrozenTrial], objective: str) -> None:

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
+from data_tools.errors import StorageError
 from data_tools.garden import garden
-from data_tools.mirror import path_of, push
-from results.run import find_run
+from data_tools.mirror import bucket_of, path_of, push
+from results.run import STUDY, copy_of, find_run, open_storage, sqlite_url
+from search.record import copy_study, push_copy
 from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
 from tests.store import Network
@@ -138,3 +141,17 @@ def test_a_name_that_is_taken_in_the_bucket(place, begun, tmp_path):
     begun.wait_for(lambda trials: trials)
     done = on(tmp_path / "another", *search(), "--storage", place)
     assert done.returncode == 4 and "exists already; choose another --name" in done.stderr, done.stderr
+
+
+def test_a_study_that_another_has_written_is_not_written_over(store, tmp_path):
+    run = path_of(store.uri(f"hue/{tmp_path.name}")) / NAME
+    run.mkdir(parents=True)
+    optuna.create_study(study_name=NAME, storage=open_storage(sqlite_url(run / STUDY)))
+    for _ in range(2):
+        copy_study(run / STUDY)
+        push_copy(run / STUDY)
+    place = bucket_of(copy_of(run / STUDY))
+    place.write(b"another's")
+    with pytest.raises(StorageError, match="another process has written it since"):
+        push_copy(run / STUDY)
+    assert place.read() == b"another's"

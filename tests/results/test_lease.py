@@ -73,18 +73,40 @@ def test_who_leaves_frees_it(run):
         pass
 
 
-def test_who_was_cut_off_does_not_count_on_it(store, network, tmp_path, monkeypatch):
+@pytest.fixture
+def cut_off(store, network, tmp_path, monkeypatch):
+    """A run that this process holds and has lost sight of, and the network that is to blame."""
     monkeypatch.setattr(lease, "BEAT", 0.2)
-    monkeypatch.setattr(lease, "SURE", 1.5)
+    monkeypatch.setattr(lease, "SURE", 1.0)
     run = Bucket.of(store.uri(f"hue/{tmp_path.name}", network.port))
     with lease.leased(run, ABOUT):
-        time.sleep(2)
+        time.sleep(1.5)
         lease.check(run)
-        network.become("hangs")
-        time.sleep(2)
-        with pytest.raises(StorageError, match="another may have taken it over"):
+        network.become("refuses")
+        time.sleep(1.5)
+        with pytest.raises(StorageError, match="cannot be written"):
             lease.check(run)
+        yield run, network
         network.become("fine")
-        time.sleep(1)
-        with pytest.raises(StorageError, match="another may have taken it over"):
+
+
+def test_who_was_cut_off_asks_again(cut_off):
+    run, network = cut_off
+    network.become("fine")
+    lease.check(run)
+
+
+def test_who_was_cut_off_and_replaced_holds_it_no_more(cut_off, store, monkeypatch, tmp_path):
+    run, network = cut_off
+    place = Bucket.of(store.uri(f"hue/{tmp_path.name}"))
+    (place / lease.FOLDER).remove()
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "held\n"
+    network.become("fine")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="now process 7 of she on elsewhere, since then has it"):
             lease.check(run)
+    assert len((place / lease.FOLDER).objects()) == 1
+    process.kill()
+    process.wait()
+    process.stdout.close()
