@@ -86,9 +86,8 @@ def check(run: Bucket) -> None:
         _renew(run, _about[run])
         if other := _other(run):
             _renewed[run] = -math.inf
-            raise StorageError(
-                f"{str(run)!r}: was out of reach for {SURE:g} s, and is in the hands of {words(other)} now"
-            )
+            (run / FOLDER / OWN).remove()
+            raise StorageError(f"{str(run)!r}: was out of reach for {SURE:g} s; now {words(other)} has it")
 
 
 def holder(run: Bucket) -> str | None:

@@ -151,6 +151,7 @@ def test_a_study_that_another_has_written_is_not_written_over(store, tmp_path):
         copy_study(run / STUDY)
         push_copy(run / STUDY)
     place = bucket_of(copy_of(run / STUDY))
+    assert place
     place.write(b"another's")
     with pytest.raises(StorageError, match="another process has written it since"):
         push_copy(run / STUDY)
