@@ -52,6 +52,12 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def no_graphviz(tmp_path, monkeypatch):
+    """A machine without it; what does not test the pictures of structures has none to wait for."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
 def seed_log() -> list[Entry]:
     """The three models of the log that huetune grew from, as it tells them."""
     hours = {"model-1": (20, 0.1634), "model-2": (21, 0.0821), "model-3": (22, 0.1190)}
@@ -155,8 +161,7 @@ def test_both_languages_have_the_same_words_with_the_same_gaps():
         assert gaps(text) == gaps(WORDS["ko"][word]), word
 
 
-def test_models_are_compared_as_in_the_log_that_huetune_grew_from(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))  # pictures are slow
+def test_models_are_compared_as_in_the_log_that_huetune_grew_from(tmp_path, no_graphviz):
     one, two, three = entries = seed_log()
     assert (one.compared_with(entries), two.compared_with(entries), three.compared_with(entries)) == (None, one, two)
     assert three.of_equal_weight(entries) is one and two.of_equal_weight(entries) is None
@@ -231,8 +236,7 @@ def test_two_trials_of_a_run_are_told_apart_by_a_command():
     assert "tells" not in verdict(three, replace(two, known_as=("tulips", "2")), Language("en"))
 
 
-def test_a_failed_trial_says_why_whatever_signs_are_in_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_a_failed_trial_says_why_whatever_signs_are_in_it(tmp_path, no_graphviz):
     failed = replace(seed_log()[0], state="failed", target=5, error="diverged in epoch 2: a*b")
     assert "* Epochs: **1** of 5, then it failed: diverged in epoch 2: a\\*b" in text_of([failed], tmp_path)["model-1"]
 
@@ -245,7 +249,7 @@ def test_a_trained_model_can_be_used_and_its_log_has_all_epochs(trained):
     assert checkpoint.figures["chroma_mse"] == min(line["chroma_mse"] for line in epochs)
 
 
-def test_the_log_of_models_that_were_trained(trained, tmp_path):
+def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
     done = call(log, trained / "model-1", trained / "model-3", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     text = (tmp_path / "log.md").read_text()
@@ -261,9 +265,8 @@ def test_the_log_of_models_that_were_trained(trained, tmp_path):
     assert read(trained / "model-3"), "nothing was written into the sealed folder"
 
 
-def test_what_is_missing_is_left_out_and_said(trained, tmp_path, monkeypatch):
+def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, monkeypatch):
     """Neither Graphviz nor the photos of then: the log is written, without the pictures."""
-    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("data_tools.source.garden.garden", lambda count, seed=0: garden(count, seed=9))
     done = call(log, trained / "model-1", "--out", tmp_path / "log")
     assert done.exit_code == 0, done.output
@@ -277,7 +280,7 @@ def test_what_is_missing_is_left_out_and_said(trained, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "log").rglob("*")] == ["log.md"]
 
 
-def test_photos_of_ones_own_choice(trained, tmp_path):
+def test_photos_of_ones_own_choice(trained, tmp_path, no_graphviz):
     (tmp_path / "mine").mkdir()
     Image.fromarray(garden(1, seed=5)[0]).save(tmp_path / "mine" / "a [b] | c.png")
     done = call(log, trained / "model-1", "--photos", tmp_path / "mine", "--out", tmp_path / "log")

@@ -9,10 +9,13 @@ import pytest
 from optuna.trial import TrialState
 
 from results.effects import comparison, effects, importances, measured
+from results.entry import newest_first, of_run
 from results.export import best
 from results.replicates import FINALISTS, replicated, verdict
 from results.run import find_run
 from results.trials import run_rows, winner
+from results.verdict import verdict as log_verdict
+from results.words import Language
 from tests.faults.chaos import QUICK
 from tests.faults.program import ALONE
 
@@ -126,6 +129,17 @@ def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, 
     assert "chroma_mse +0 %" in same and "not apart" in same
     wrong = in_process("compare", "toggles", "model-9", "0", "--storage", copied)
     assert wrong.returncode == 2 and "'model-9': neither a preset" in wrong.stderr
+
+
+def test_the_log_judges_by_fresh_seeds(run):
+    """Its verdict on two confirmed trials is that of `compare`."""
+    new, old = newest_first(entry for entry in of_run(run) if entry.again)[:2]
+    assert new.known_as and old.known_as
+    sentence = comparison(run, new.known_as[1], old.known_as[1])[0]
+    gap = sentence.partition(" chroma_mse ")[2].partition(";")[0].replace(" to ", ",")
+    text = log_verdict(new, old, Language("en"))
+    assert f"by {gap}".replace(" ", "") in text.replace(" to ", ",").replace(" ", "")
+    assert ("told apart" in text) == sentence.endswith("not apart")
 
 
 def test_a_trial_is_trained_again_to_the_last_bit(confirmed, huetune, in_process):
