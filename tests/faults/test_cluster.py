@@ -36,7 +36,7 @@ def bucket(nodes, tmp_path_factory):
 def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
     storage = path_of(bucket)
-    program = start(storage, *search(3, 40), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
+    program = start(storage, *search(3, 20), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
     program.wait_for(lambda trials: len(trials) >= 2 and all(trial.intermediate_values for trial in trials[:2]))
     nodes.kill(nodes.newest)
     nodes.add()
