@@ -23,9 +23,21 @@ def _console(stderr: bool = False) -> Console:
 stdout, stderr = _console(), _console(stderr=True)
 
 
+def plain(text: str, keep: str = "") -> str:
+    """Return a text of one line in which everything that a terminal would act on, or cannot show, is spelled out.
+
+    A file may be called anything: a name with an escape sequence in it could colour, hide or forge what is printed.
+
+    Args:
+        text: anything.
+        keep: signs that stay as they are, line ends for example.
+    """
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
 def say(text: str, style: str | None = None, console: Console = stdout) -> None:
-    """Print a line as it is, whatever brackets and numbers are in it."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print a line as it is, whatever brackets and numbers are in it, but `plain`."""
+    console.print(plain(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iterable]:

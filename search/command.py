@@ -4,8 +4,10 @@ Each verb imports what it needs when it is called: TensorFlow and Ray take secon
 """
 
 import datetime
+import io
 import os
 import re
+import shlex
 import shutil
 import sys
 from functools import partial
@@ -30,10 +32,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def main() -> None:
     """Run the command, and end with the exit code that says what happened."""
     interruption.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the locale has no letter for what a file is called.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = cli(standalone_mode=False)
-    except click.ClickException as error:
+        code = cli(prog_name="huetune", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        remedy = f"; see `{context.command_path} --help`" if context else ""
+        say(f"huetune: {error.format_message().rstrip('.')}{remedy}", "red", stderr)
         code = error.exit_code
     except UserError as error:
         say(f"huetune: {error}", "red", stderr)
@@ -328,16 +338,19 @@ def _colorize_test_photos(run: Any, photos: Any, truth: Any, quiet: bool) -> Non
 
 def _show_next(run: Any, won: bool) -> None:
     command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
-    folder = os.path.relpath(run.folder)
+    folder = shlex.quote(os.path.relpath(run.folder))
     if not won:
-        say(f"\nNo trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
+        say("")
+        say(f"No trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
         return
     from results.run import CONTACT_SHEET
 
     sheet = run.folder / "evaluation" / CONTACT_SHEET
     if sheet.is_file():
-        say(f"\nLook at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
-    say(f"\nEverything is in {folder}. Next:")
+        say("")
+        say(f"Look at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
+    say("")
+    say(f"Everything is in {folder}. Next:")
     for verb in (
         "trials {}",
         "effects {}",

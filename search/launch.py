@@ -19,6 +19,7 @@ from rich.console import Console
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from data_tools.console import say
 from data_tools.errors import Interrupted, StorageError, UserError, in_a_line
 from data_tools.folder import replace as replace_file
 from data_tools.source import Source
@@ -233,7 +234,7 @@ def repair(run: Run, console: Console) -> None:
             part.rename(part.with_name(f"{part.name}.{mark}"))
     replace_file(path, copy.read_bytes())
     line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
-    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    say(line, "yellow", console)
 
 
 def recalled(run: Run, address: str | None = None) -> Search:
@@ -300,8 +301,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
                 with display:
                     search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
                 if not quiet and searcher.ended < search.trials:
-                    line = f"the search ended: {searcher.ended_by}"
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    say(f"the search ended: {searcher.ended_by}", console=console)
             if search.confirm:
                 replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
             elif missing_finalists(run, 0, 0):
@@ -336,7 +336,7 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
         if (point := search.space.point(preset)) is not None:
             jobs.append(Job(search.space.config(point), point, attributes={"preset": preset}))
         elif not quiet:
-            console.print(f"not tried first: {preset}, it is outside of the space", highlight=False)
+            say(f"not tried first: {preset}, it is outside of the space", console=console)
     return jobs + (grid_jobs(search.space, search.seed) if search.searcher == "grid" else [])
 
 
