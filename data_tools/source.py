@@ -72,7 +72,7 @@ class Source:
         if not self.folder:
             pictures, names = self._scenes()
             return prepare(pictures, names), []
-        paths = find_photos(self.folder, self.classes)[: self.limit]
+        paths = find_photos(self.folder, self.classes, self.limit)
         return load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
 
     def colours(self, photos: PhotoSet, bar: Bar = _no_bar) -> NDArray[np.uint8]:

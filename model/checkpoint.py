@@ -37,7 +37,8 @@ class Checkpoint:
         seed: that it was trained from.
         figures: of the epoch whose weights these are, as `Trainer.epoch` returns them.
         mean_chroma: float [2], of the training photos: the zero line's answer.
-        photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all.
+        photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all;
+            `seen`: what the first two are known again by, see `Split.seen`; an older huetune did not keep it.
         origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name.
         versions: of Python and the packages that made it.
     """

@@ -63,6 +63,7 @@ def train(
     from model.score import better, zero_line
     from model.training import DivergedError, Trainer
 
+    photos_of = {**parts.summary, "seen": parts.seen}
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(batched(PRESETS[preset], batching), seed)
     lines: list[dict[str, float]] = []
@@ -79,7 +80,7 @@ def train(
             best = figures["chroma_mse"]
             mean_chroma = tuple(map(float, trainer.mean_chroma))
             origin = {"preset": preset, "objective": "chroma_mse"}
-            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, parts.summary, origin), trainer.vae)
+            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, photos_of, origin), trainer.vae)
         (out / "log.json").write_text(json.dumps(lines, indent=2) + "\n")
     zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
     say(f"one colour for everything: chroma_mse {zero:.4f}. The best epoch is in {out}")

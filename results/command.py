@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from data_tools.command import read_photos
-from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, stdout, words
+from data_tools.console import FOLDER, bar, import_tensorflow, plain, say, seed_option, stderr, stdout, words
 from data_tools.errors import PhotoError, StorageError
 from data_tools.source import Source
 
@@ -71,9 +71,9 @@ def trials(
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
-        click.echo(tables.to_csv(table))
+        click.echo(plain(tables.to_csv(table), keep="\n"))
     elif not table:
-        click.echo(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
+        say(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
@@ -122,6 +122,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 @click.option("--classes", help="Only these subfolders, as in rose,tulip.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
+@click.option("--allow-leakage", is_flag=True, help="Measure on photos, too, that the model has seen.")
 @seed_option
 @by_option
 @click.option("--out", type=FOLDER, help="Folder for figures and pictures.  [default: evaluation, in the run]")
@@ -132,6 +133,7 @@ def evaluate(
     classes: str | None,
     strict: bool,
     samples: int,
+    allow_leakage: bool,
     seed: int,
     by: str | None,
     out: Path | None,
@@ -140,13 +142,24 @@ def evaluate(
 
     Example: huetune evaluate roses --photos test-photos
     """
+    from model.checkpoint import read as read_checkpoint
     from results import evaluation
     from results.export import find_model
     from results.trials import shown
 
     path, usual = find_model(run_or_export, storage, by)
+    settings = read_checkpoint(path)
     source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
+    leaked = evaluation.leaked(settings, read)
+    if leaked is None:
+        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
+    elif leaked:
+        found = f"{len(leaked)} of {len(read)} photos, or near copies of them, have trained or ranked this model, "
+        found += f"the first is {leaked[0]!r}"
+        if not allow_leakage:
+            raise PhotoError(f"{found}; test it on others, or say --allow-leakage")
+        say(f"{found}: what follows is too good", "yellow", stderr)
     truth = source.colours(read, bar)
     out = out or usual
     import_tensorflow()
@@ -184,7 +197,7 @@ def colorize(
         path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
     )
     for file in written:
-        click.echo(file)
+        say(str(file))
 
 
 @click.command()
@@ -222,9 +235,9 @@ def effects(run: str, storage: Path, form: str) -> None:
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
-        click.echo(tables.to_csv(table))
+        click.echo(plain(tables.to_csv(table), keep="\n"))
     elif not table:
-        click.echo(f"{len(trainings)} complete trainings in {found.name!r}: too few to say what a setting does")
+        say(f"{len(trainings)} complete trainings in {found.name!r}: too few to say what a setting does")
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
@@ -294,7 +307,8 @@ def photos_of(run: Any, quiet: bool) -> Any:
         )
     record = run.manifest["photos"]
     source = Source.of(record["source"])
-    parts = split(read_photos(source, quiet=quiet), run.manifest["search"]["seed"])
+    seed, together = run.manifest["search"]["seed"], "near_copies" in record
+    parts = split(read_photos(source, quiet=quiet), seed, near_copies=together)
     if parts.fingerprint != record["fingerprint"]:
         raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
     return parts

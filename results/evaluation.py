@@ -13,10 +13,11 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from data_tools import likeness
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
-from data_tools.errors import StorageError
+from data_tools.errors import CheckpointError, StorageError
 from data_tools.photos import PhotoSet, read_photo, resize
-from model.checkpoint import load
+from model.checkpoint import Checkpoint, load
 from model.score import scores
 from results.contact_sheet import contact_sheet
 from results.run import CONTACT_SHEET
@@ -53,12 +54,13 @@ def evaluate(
 
     Returns:
         What `metrics.json` holds: `all`, a dictionary of the metrics, and `photos`, a list of them with `photo`; a
-        photo's figures are means over its samples.
+        photo's figures are means over its samples. `leaked` are the photos that the model has seen.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     settings, colorizer = load(checkpoint)
+    seen = leaked(settings, photos)
     drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
     if (out / "metrics.json").is_file():
@@ -85,6 +87,7 @@ def evaluate(
         "model": settings.origin,
         "samples": samples,
         "seed": seed,
+        "leaked": seen,
         "all": {name: overall[name] for name in METRICS},
         "photos": rows,
     }
@@ -103,6 +106,27 @@ def evaluate(
     sheet.save(out / f".{CONTACT_SHEET}", "png")
     (out / f".{CONTACT_SHEET}").replace(out / CONTACT_SHEET)
     return report
+
+
+def leaked(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
+    """Return the names of the photos that trained or ranked a model, or are near copies of one that did.
+
+    None where the model does not say what it has seen: one of an older huetune does not.
+
+    Raises:
+        CheckpointError: what it says makes no sense.
+    """
+    seen = model.photos.get("seen")
+    if seen is None:
+        return None
+    try:
+        if seen["kind"] != likeness.KIND:
+            return None
+        marks = [likeness.from_text(seen[part]) for part in ("training", "validation")]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the model's record of what it has seen is damaged ({error})") from None
+    known = likeness.known(photos.marks, np.concatenate(marks))
+    return [name for name, found in zip(photos.names, known, strict=True) if found]
 
 
 def judge(checkpoints: Sequence[Path], photos: PhotoSet, *, samples: int = 5, seed: int = 0) -> list[dict[str, float]]:

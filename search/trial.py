@@ -66,7 +66,7 @@ class Trial(tune.Trainable):
             from model.training import Trainer
 
             self._run, self._folder, self._objective = Path(run), Path(run, folder), objective
-            self._photos = split.summary
+            self._photos = {**split.summary, "seen": split.seen}
             self._trainer = Trainer(split.training, split.validation)
         self.reset_config(config)
 
