@@ -10,6 +10,7 @@ not a PhotoError of one line. Which bytes a file has follows from its number and
 import argparse
 import contextlib
 import faulthandler
+import importlib
 import io
 import os
 import resource
@@ -30,6 +31,7 @@ from data_tools.photos import read_square
 
 LIMIT = 10.0
 """Seconds for a file."""
+READER = "data_tools.photos:read_square"
 MEMORY = 4 << 30
 """Bytes that the process that reads may take; more is an error that `read_square` must put into words."""
 
@@ -130,12 +132,14 @@ def judged(path: Path, read: Callable[[Path], Any] = read_square) -> str:
     return "a photo"
 
 
-def fuzz(count: int, seed: int = 0) -> tuple[list[str], Counter[str]]:
+def fuzz(count: int, seed: int = 0, reader: str = READER, limit: float = LIMIT) -> tuple[list[str], Counter[str]]:
     """Read mutated files, in a process that may die of them.
 
     Args:
         count: of files.
         seed: of the mutations.
+        reader: what reads them, as module:function.
+        limit: seconds for a file.
 
     Returns:
         A line for each finding, and how often files came to what end.
@@ -144,8 +148,13 @@ def fuzz(count: int, seed: int = 0) -> tuple[list[str], Counter[str]]:
     ends: Counter[str] = Counter()
     begin = 0
     while begin < count:
-        command = [sys.executable, "-m", __spec__.name, "--from", str(begin), "--seed", str(seed), str(count)]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+        told = {"--from": begin, "--seed": seed, "--reader": reader, "--limit": limit}
+        words = [str(word) for option in told.items() for word in option]
+        command = [sys.executable, "-m", "tests.fuzz.photos", *words, str(count)]
+        root = Path(__file__).parents[2]
+        child = subprocess.Popen(
+            command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
         lines = child.communicate()[0].splitlines()
         for line in lines:
             ends[line.split("\t", 1)[1]] += 1
@@ -160,14 +169,16 @@ def fuzz(count: int, seed: int = 0) -> tuple[list[str], Counter[str]]:
     return findings, ends
 
 
-def _read_on(begin: int, count: int, seed: int) -> None:
+def _read_on(begin: int, count: int, seed: int, reader: str, limit: float) -> None:
+    module, _, function = reader.partition(":")
+    read = getattr(importlib.import_module(module), function)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with tempfile.TemporaryDirectory() as folder:
         path, known = Path(folder, "photo.jpg"), seeds()
         for number in range(begin, count):
             path.write_bytes(mutated(known, np.random.default_rng((seed, number))))
-            faulthandler.dump_traceback_later(LIMIT, exit=True)
-            line = judged(path)
+            faulthandler.dump_traceback_later(limit, exit=True)
+            line = judged(path, read)
             faulthandler.cancel_dump_traceback_later()
             print(number, line, sep="\t", flush=True)
 
@@ -178,6 +189,8 @@ def main() -> int:
     options.add_argument("count", type=int, nargs="?", default=10_000)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--from", dest="begin", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--reader", default=READER, help=argparse.SUPPRESS)
+    options.add_argument("--limit", type=float, default=LIMIT, help="Seconds for a file.")
     options.add_argument("--one", metavar=("NUMBER", "FILE"), nargs=2)
     asked = options.parse_args()
     if asked.one:
@@ -185,10 +198,10 @@ def main() -> int:
         Path(file).write_bytes(mutated(seeds(), np.random.default_rng((asked.seed, int(number)))))
         return 0
     if asked.begin is not None:
-        _read_on(asked.begin, asked.count, asked.seed)
+        _read_on(asked.begin, asked.count, asked.seed, asked.reader, asked.limit)
         return 0
     begun = time.monotonic()
-    findings, ends = fuzz(asked.count, asked.seed)
+    findings, ends = fuzz(asked.count, asked.seed, asked.reader, asked.limit)
     for line in findings:
         print(ascii(line))
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
