@@ -6,17 +6,19 @@ from pathlib import Path
 
 import click
 
-from data_tools.console import FOLDER, bar, say, seed_option, shared, stderr, words
+from data_tools.console import FOLDER, TEXT, bar, count_from, say, seed_option, shared, stderr, words
 from data_tools.errors import PhotoError
 from data_tools.photos import PhotoSet
-from data_tools.source import GARDEN, Source
+from data_tools.source import GARDEN, MOST_SCENES, Source
 
 photo_options = shared(
     click.option("--photos", type=FOLDER, help="Folder of photos, searched through its subfolders."),
     click.option(
-        "--garden", type=click.IntRange(2), help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]"
+        "--garden",
+        type=click.IntRange(2, MOST_SCENES),
+        help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]",
     ),
-    click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip."),
+    click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip."),
     click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
 )
 
@@ -51,7 +53,7 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--count", type=click.IntRange(1), default=GARDEN, show_default=True)
+@click.option("--count", type=count_from(1), default=GARDEN, show_default=True)
 @click.option("--out", type=FOLDER, required=True, help="New folder for the scenes.")
 @seed_option
 def garden(count: int, out: Path, seed: int) -> None:
@@ -67,7 +69,7 @@ def garden(count: int, out: Path, seed: int) -> None:
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
 def check(folder: Path, classes: str | None) -> None:
     """Say which photos of a folder would be used, and why not the rest.
 
@@ -96,8 +98,8 @@ def check(folder: Path, classes: str | None) -> None:
 @data.command()
 @click.argument("name", type=click.Choice(["flowers"]))
 @click.option("--out", type=FOLDER, default=Path("photos"), show_default=True, help="Folder for the photos.")
-@click.option("--url", help="Where to download from.  [default: TensorFlow's archive]")
-@click.option("--sha256", help="Checksum of the archive.  [default: that of TensorFlow's]")
+@click.option("--url", type=TEXT, help="Where to download from.  [default: TensorFlow's archive]")
+@click.option("--sha256", type=TEXT, help="Checksum of the archive.  [default: that of TensorFlow's]")
 def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
     """Download TensorFlow's 3,670 photos of flowers, CC BY, 218 MiB.
 

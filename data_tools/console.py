@@ -6,12 +6,33 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import track
 
-FOLDER = click.Path(path_type=Path)
+
+class _Filled(click.ParamType):
+    """A word or several, as in rose,tulip: an empty one comes of a variable that a script forgot to set."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not value.strip(" ,"):
+            self.fail(f"{value!r} says nothing", param, ctx)
+        return value
+
+
+class _Folder(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(TEXT.convert(value, param, ctx), param, ctx)
+
+
+TEXT = _Filled()
+FOLDER = _Folder(path_type=Path)
+MOST = 1_000_000
+"""Of whatever is counted, above which it is a slip."""
 
 
 def _console(stderr: bool = False) -> Console:
@@ -44,6 +65,11 @@ def bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iter
     """Return what wraps an iterable of a known length so that a terminal shows how far it is."""
     hidden = quiet or not stderr.is_terminal
     return lambda items: track(items, what, total=total, console=stderr, transient=True, disable=hidden)
+
+
+def count_from(low: int) -> click.IntRange:
+    """Return the type of an option that counts, from `low` on."""
+    return click.IntRange(low, MOST)
 
 
 def words(text: str | None) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ from data_tools.photos import PhotoSet, find_photos, load, prepare, read_squares
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
+MOST_SCENES = 20_000
+"""Scenes that fit in memory: 1 GB."""
 
 Bar = Callable[[str, int], Callable[[Iterable], Iterable]]
 """From what is done and how many times to what wraps these, to show how far it is."""

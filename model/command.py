@@ -10,16 +10,16 @@ import click
 from rich.progress import Progress
 
 from data_tools.command import photo_options, read_photos
-from data_tools.console import FOLDER, import_tensorflow, say, seed_option, stderr, words
+from data_tools.console import FOLDER, TEXT, count_from, import_tensorflow, say, seed_option, stderr, words
 from data_tools.errors import NoTrialError, UserError
 from data_tools.source import Source
 
 
 @click.command()
-@click.option("--preset", default="model-2", show_default=True, help="See `huetune presets`.")
+@click.option("--preset", type=TEXT, default="model-2", show_default=True, help="See `huetune presets`.")
 @photo_options
-@click.option("--limit", type=click.IntRange(1), help="Train on the first N photos, hold out the rest, as the log did.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--limit", type=count_from(1), help="Train on the first N photos, hold out the rest, as the log did.")
+@click.option("--epochs", type=count_from(1), default=5, show_default=True)
 @click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
 @seed_option
 @click.option("--out", type=FOLDER, help="New folder for model and log.  [default: trained/PRESET]")

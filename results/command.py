@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from data_tools.command import read_photos
-from data_tools.console import FOLDER, bar, import_tensorflow, plain, say, seed_option, stderr, stdout, words
+from data_tools.console import FOLDER, TEXT, bar, import_tensorflow, plain, say, seed_option, stderr, stdout, words
 from data_tools.errors import PhotoError, StorageError
+from data_tools.folder import require_empty, require_place
 from data_tools.source import Source
 
-by_option = click.option("--by", help="Of several objectives, the one that decides.")
+by_option = click.option("--by", type=TEXT, help="Of several objectives, the one that decides.")
 storage_option = click.option("--storage", type=FOLDER, default=Path("runs"), show_default=True, help="Folder of runs.")
 
 
@@ -39,13 +40,13 @@ def list_(storage: Path) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
-@click.option("--sort", "column", help="Column to sort by.  [default: score, the best first]")
+@click.option("--sort", "column", type=TEXT, help="Column to sort by.  [default: score, the best first]")
 @click.option("--descending", is_flag=True, help="Sort the other way round.")
-@click.option("--columns", help="Columns to show, as in trial,score,skip.")
-@click.option("--where", "condition", help='Rows to show, as in "skip == true and epochs >= 5".')
+@click.option("--columns", type=TEXT, help="Columns to show, as in trial,score,skip.")
+@click.option("--where", "condition", type=TEXT, help='Rows to show, as in "skip == true and epochs >= 5".')
 def trials(
     run: str, storage: Path, form: str, column: str | None, descending: bool, columns: str | None, condition: str | None
 ) -> None:
@@ -81,7 +82,7 @@ def trials(
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--export", "folder", type=FOLDER, help="Copy the model to this new folder.")
 @by_option
@@ -97,6 +98,8 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     from results.trials import shown
 
     found = find_run(run, storage)
+    if folder:
+        require_empty(folder)
     row, paths = export.best(found, by)
     path = paths[0]
     checkpoint = read(path)
@@ -116,10 +119,10 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
 
 @click.command()
-@click.argument("run_or_export")
+@click.argument("run_or_export", type=TEXT)
 @storage_option
 @click.option("--photos", type=FOLDER, required=True, help="Folder of test photos.")
-@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
 @click.option("--allow-leakage", is_flag=True, help="Measure on photos, too, that the model has seen.")
@@ -162,6 +165,7 @@ def evaluate(
         say(f"{found}: what follows is too good", "yellow", stderr)
     truth = source.colours(read, bar)
     out = out or usual
+    require_place(out)
     import_tensorflow()
     report = evaluation.evaluate(
         path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
@@ -172,7 +176,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run_or_export")
+@click.argument("run_or_export", type=TEXT)
 @click.argument("photos", nargs=-1, required=True, type=FOLDER)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
@@ -192,6 +196,7 @@ def colorize(
 
     path, _ = find_model(run_or_export, storage, by)
     check_readable(photos)
+    require_place(out)
     import_tensorflow()
     written = evaluation.colorize(
         path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
@@ -216,7 +221,7 @@ def presets(form: str) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
 def effects(run: str, storage: Path, form: str) -> None:
@@ -249,7 +254,7 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--quick", is_flag=True, help="Do not score the best model again.")
 def verify(run: str, storage: Path, quick: bool) -> int:

@@ -136,14 +136,17 @@ def open_storage(location: URL) -> optuna.storages.BaseStorage:
 
     SQLite waits while another process writes, as `trials` does beside a running search.
     """
-    if location.drivername in ("postgres", "postgresql"):
-        # SQLAlchemy would look for an older driver.
-        location = location.set(drivername="postgresql+psycopg")
-    url = location.render_as_string(hide_password=False)
+    url = with_driver(location).render_as_string(hide_password=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.
     return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=waiting)
+
+
+def with_driver(location: URL) -> URL:
+    """Return the URL of a database with the driver that is installed; SQLAlchemy would look for an older one."""
+    postgres = location.drivername in ("postgres", "postgresql")
+    return location.set(drivername="postgresql+psycopg") if postgres else location
 
 
 def check_name(name: str) -> str:
