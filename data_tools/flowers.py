@@ -38,6 +38,7 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UserError(f"--sha256 {sha256!r}: is none, which has 64 hexadecimal digits")
     require_place(out)
+    new = not out.exists()
     pooch.get_logger().setLevel("WARNING")
     try:
         archive = pooch.retrieve(
@@ -49,8 +50,9 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
             files = [file for file in tar if file.isfile() and (inside / file.name).resolve().is_relative_to(inside)]
             tar.extractall(out, files)
     except Exception as error:
-        with contextlib.suppress(OSError):
-            out.rmdir()  # pooch has made it; only an empty one goes
+        if new:
+            with contextlib.suppress(OSError):
+                out.rmdir()
         reason = in_a_line(error)
         raise PhotoError(f"{url!r}: cannot be fetched ({reason}); try again, or download it by other means") from None
     photos = [out / file.name for file in files if file.name.lower().endswith(".jpg")]

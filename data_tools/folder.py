@@ -31,10 +31,13 @@ def require_place(folder: Path) -> None:
     Raises:
         StorageError: the disk would not take it.
     """
-    places = (folder, *folder.absolute().parents)
     try:
+        for place in (folder.absolute(), *folder.absolute().parents):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.lstat(place)
+                break
         # Permissions do not tell: the disk may be full, or no disk at all, as below /proc.
-        with tempfile.TemporaryDirectory(dir=next(place for place in places if os.path.lexists(place))):
+        with tempfile.TemporaryDirectory(dir=place):
             pass
     except OSError as error:
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another folder") from None

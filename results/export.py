@@ -1,5 +1,6 @@
 """The best model of a run, and models that left their run."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
         NoTrialError: the run has no complete trial.
     """
     folder = Path(run_or_export)
-    if (folder / SETTINGS).is_file():
+    if os.path.isfile(folder / SETTINGS):
         return folder, folder.with_name(f"{folder.resolve().name}-evaluation")
     try:
         run = find_run(run_or_export, storage)

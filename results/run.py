@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
         StorageError: there is none.
     """
     for folder in (storage / run, Path(run)):
-        if (folder / MANIFEST).is_file():
+        if os.path.isfile(folder / MANIFEST):  # unlike a Path, it takes a name of any length
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"

@@ -16,6 +16,7 @@ from model.config import PRESETS
 from model.score import OBJECTIVES
 from results.lock import LOCK, holder
 from results.run import MANIFEST, STUDY, check_name, sqlite_url, with_driver
+from search.sampler import Sampler
 
 PATIENCE = 2
 """Seconds that a database may take to answer."""

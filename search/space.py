@@ -77,8 +77,15 @@ class Space:
         return point if all(_holds(self.domains[name], value) for name, value in point.items()) else None
 
     def grid(self) -> list[dict[str, Any]]:
-        """Return every point of a grid search, long ranges cut into five values."""
-        return self._product([_grid_values(domain) for domain in self.domains.values()])
+        """Return every point of a grid search, long ranges cut into five values.
+
+        Raises:
+            UserError: they are too many for anyone.
+        """
+        values = [_grid_values(domain) for domain in self.domains.values()]
+        if (count := math.prod(map(len, values))) > MOST_POINTS:
+            raise UserError(f"a grid of this space has {count:,} points, more than {MOST_POINTS:,}; use tpe")
+        return self._product(values)
 
     def points(self) -> list[dict[str, Any]]:
         """Return every point of a space of finite size."""
@@ -122,10 +129,8 @@ def _grid_values(domain: BaseDistribution) -> list[Any]:
     if isinstance(domain, CategoricalDistribution):
         return list(domain.choices)
     if isinstance(domain, IntDistribution):
-        wanted = _spaced(domain.low, domain.high, domain.log)
-        return sorted(
-            {domain.low + math.ceil((near - domain.low) / domain.step - 0.5) * domain.step for near in wanted}
-        )
+        places = [(near - domain.low) / domain.step for near in _spaced(domain.low, domain.high, domain.log)]
+        return sorted({domain.low + math.ceil(place - 0.5) * domain.step for place in places})
     assert isinstance(domain, FloatDistribution)
     if domain.step is None:
         return _spaced(domain.low, domain.high, domain.log)
@@ -331,9 +336,7 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
     if not low < high or not all(map(math.isfinite, numbers)):
         raise SpaceError(name, f"{name}: low must be below high, received {low!r} and {high!r}", "low")
     if step is not None and step > 0 and (high - low) / step > MOST_POINTS:
-        raise SpaceError(
-            name, f"{name}: the step {step!r} makes more than {MOST_POINTS:,} values; leave it away", "step"
-        )
+        raise SpaceError(name, f"{name}: step {step!r} makes more than {MOST_POINTS:,} values; leave it away", "step")
     whole = kind is int
     if whole and any(number != int(number) for number in numbers):
         raise SpaceError(name, f"{name}: takes whole numbers, received {dict(entry)!r}", "low")
