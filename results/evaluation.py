@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from results.run import CONTACT_SHEET
 METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
 SHEET = 60
 """Photos on a contact sheet at most, evenly from all: a sheet of thousands cannot be opened."""
+LONGEST_NAME = 200
+"""Bytes of a photo's name that its pictures keep: file systems take 255, and a number and an ending follow."""
 STRIP = 512
 """Rows painted at once: a photo of 50 megapixels would take gigabytes as vectors."""
 
@@ -92,7 +95,8 @@ def evaluate(
         "photos": rows,
     }
     (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
-    with (out / "metrics.csv").open("w", newline="") as file:
+    # A name may hold bytes that are no UTF-8.
+    with (out / "metrics.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")
         writer.writeheader()
         writer.writerows([*rows, {"photo": "all", **report["all"]}])
@@ -203,7 +207,10 @@ def _file_names(names: Sequence[str]) -> list[str]:
     """A file name for each photo, its own where no other photo has it too."""
     chosen: dict[str, None] = {}
     for name in names:
-        stem = free = Path(name).stem
+        stem = Path(name).stem
+        if len(os.fsencode(stem)) > LONGEST_NAME:
+            stem = os.fsencode(stem)[:LONGEST_NAME].decode(errors="ignore")
+        free = stem
         number = 1
         while free in chosen:
             number += 1
