@@ -115,7 +115,7 @@ def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
             numbers = [Path(name).name[:2] for name in part.names]
             assert len(numbers) == 2 * len(set(numbers))
         by_pixels = split(photos, seed, near_copies=False)
-        pixels_alone += known(by_pixels.validation.marks, by_pixels.training.marks).any()
+        pixels_alone += bool(known(by_pixels.validation.marks, by_pixels.training.marks).any())
     assert pixels_alone > 10, "an older huetune's split would have had them apart"
     learnt = first(photos, 4)
     assert not known(learnt.validation.marks, learnt.training.marks).any()

@@ -25,14 +25,20 @@ def photos(pictures):
     return prepare(pictures, [str(number) for number in range(len(pictures))])
 
 
+def seen_of(model, pictures):
+    names = evaluation.leaked(read(model), photos(pictures))
+    assert names is not None
+    return sorted(names)
+
+
 def test_a_model_knows_what_trained_and_ranked_it_and_nothing_else(model):
     parts = split(photos(garden(12)), seed=5)
     darker = (garden(12) * 0.9).astype(np.uint8)
     seen = sorted([*parts.training.names, *parts.validation.names])
-    assert sorted(evaluation.leaked(read(model), photos(garden(12)))) == seen
-    assert sorted(evaluation.leaked(read(model), photos(darker))) == seen
+    assert seen_of(model, garden(12)) == seen
+    assert seen_of(model, darker) == seen
     assert len(seen) < 12
-    assert evaluation.leaked(read(model), photos(garden(8, seed=9))) == []
+    assert seen_of(model, garden(8, seed=9)) == []
 
 
 def test_an_older_model_opens_and_does_not_say(model):
@@ -59,7 +65,7 @@ def test_evaluate_refuses_photos_that_the_model_has_seen(searched, model, huetun
     words = ["evaluate", model, "--photos", tmp_path / "photos", "--out", tmp_path / "out", "--samples", 1]
     done = huetune(*words)
     assert done.returncode == 3 and done.stdout == ""
-    seen = len(evaluation.leaked(read(model), photos(garden(12))))
+    seen = len(seen_of(model, garden(12)))
     assert f"{seen} of 12 photos, or near copies of them, have trained or ranked this model" in done.stderr
     assert "say --allow-leakage" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -2,10 +2,7 @@
 
 import importlib
 import os
-import shlex
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,29 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from search.command import cli, main
-
-Ended = tuple[int, str, str]
-"""Exit code, what was printed, and what was said of errors."""
-
-
-@pytest.fixture
-def said(monkeypatch, capsys) -> Iterator[Callable[[str], Ended]]:
-    """Call the command in this process, as a user does."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def call(words: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["huetune", *shlex.split(words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        told = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, told.out, told.err
-
-    yield call
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
+from search.command import cli
 
 LONG = "x" * 300
 NAME = "a run's name has 1 to 100 letters"
@@ -265,7 +240,7 @@ def imported() -> None:
     importlib.import_module("search.launch")
 
 
-def assert_refused(said: Callable[[str], Ended], folder: Path, words: str, code: int, message: str) -> None:
+def assert_refused(said: Callable, folder: Path, words: str, code: int, message: str) -> None:
     before = sorted(folder.rglob("*"))
     begun = time.process_time()
     ended, out, err = said(words)
