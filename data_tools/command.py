@@ -1,21 +1,24 @@
 """Verbs of photos, and the options by which every verb is told which photos."""
 
+from array import array
 from functools import partial
 from pathlib import Path
 
 import click
 
-from data_tools.console import FOLDER, PLACE, bar, say, seed_option, shared, stderr, words
+from data_tools.console import FOLDER, PLACE, TEXT, bar, count_from, say, seed_option, shared, stderr, words
 from data_tools.errors import PhotoError
 from data_tools.photos import PhotoSet
-from data_tools.source import GARDEN, Source
+from data_tools.source import GARDEN, MOST_SCENES, Source
 
 photo_options = shared(
     click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
     click.option(
-        "--garden", type=click.IntRange(2), help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]"
+        "--garden",
+        type=click.IntRange(2, MOST_SCENES),
+        help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]",
     ),
-    click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip."),
+    click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip."),
     click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
 )
 
@@ -50,7 +53,7 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--count", type=click.IntRange(1), default=GARDEN, show_default=True)
+@click.option("--count", type=count_from(1), default=GARDEN, show_default=True)
 @click.option("--out", type=FOLDER, required=True, help="New folder for the scenes.")
 @seed_option
 def garden(count: int, out: Path, seed: int) -> None:
@@ -61,33 +64,42 @@ def garden(count: int, out: Path, seed: int) -> None:
     from data_tools.garden import write_garden
 
     write_garden(count, out, seed, progress=bar("planting", count))
-    click.echo(f"{count} scenes in {out}")
+    say(f"{count} scenes in {out}")
 
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
 def check(folder: Path, classes: str | None) -> None:
     """Say which photos of a folder would be used, and why not the rest.
 
     Example: huetune data check flowers --classes rose
     """
-    from data_tools.cache import default_folder
-    from data_tools.photos import find_photos, load
+    import numpy as np
 
-    paths = find_photos(folder, words(classes))
-    read, left_out = load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
-    for line in left_out:
-        say(f"left out: {line}", "yellow")
-    copies = len(read) - len(set(read.digests))
-    say(f"{len(paths)} files: {len(read)} photos to use, {copies} of them copies; {len(left_out)} left out")
+    from data_tools import photos
+    from data_tools.cache import Refused, default_folder
+
+    wanted = words(classes)
+    photos.find_photos(folder, wanted, limit=1)
+    count = sum(1 for _ in photos.walk_photos(folder, wanted))
+    # Of a million files nothing is kept but this.
+    paths = photos.walk_photos(folder, wanted) if count > photos.MOST_KEPT else photos.find_photos(folder, wanted)
+    pixels = array("Q")
+    for path, outcome in photos.outcomes(paths, progress=bar("reading photos", count), cache=default_folder()):
+        if isinstance(outcome, Refused):
+            say(f"left out: {str(path)!r}: {outcome.reason}", "yellow")
+        else:
+            pixels.append(int(outcome.digest[:16], 16))
+    copies = len(pixels) - len(np.unique(pixels))
+    say(f"{count} files: {len(pixels)} photos to use, {copies} of them copies; {count - len(pixels)} left out")
 
 
 @data.command()
 @click.argument("name", type=click.Choice(["flowers"]))
 @click.option("--out", type=FOLDER, default=Path("photos"), show_default=True, help="Folder for the photos.")
-@click.option("--url", help="Where to download from.  [default: TensorFlow's archive]")
-@click.option("--sha256", help="Checksum of the archive.  [default: that of TensorFlow's]")
+@click.option("--url", type=TEXT, help="Where to download from.  [default: TensorFlow's archive]")
+@click.option("--sha256", type=TEXT, help="Checksum of the archive.  [default: that of TensorFlow's]")
 def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
     """Download TensorFlow's 3,670 photos of flowers, CC BY, 218 MiB.
 
@@ -96,4 +108,4 @@ def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
     from data_tools.flowers import fetch_flowers
 
     folder = fetch_flowers(out, **{key: value for key, value in (("url", url), ("sha256", sha256)) if value})
-    click.echo(f"photos in {folder}; use them with --photos {folder}")
+    say(f"photos in {folder}; use them with --photos {folder}")

@@ -12,9 +12,30 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from data_tools.bucket import SCHEME
 from data_tools.mirror import path_of
 
-FOLDER = click.Path(path_type=Path)
+
+class _Filled(click.ParamType):
+    """A word or several, as in rose,tulip: an empty one comes of a variable that a script forgot to set."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and not value.strip(" ,"):
+            self.fail(f"{value!r} says nothing", param, ctx)
+        return value
+
+
+class _Folder(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(TEXT.convert(value, param, ctx), param, ctx)
+
+
+TEXT = _Filled()
+FOLDER = _Folder(path_type=Path)
+MOST = 1_000_000
+"""Of whatever is counted, above which it is a slip."""
 
 
 class _Place(click.ParamType):
@@ -23,7 +44,9 @@ class _Place(click.ParamType):
     name = "folder or s3://..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        return path_of(value)
+        return (
+            path_of(value) if isinstance(value, str) and value.startswith(SCHEME) else FOLDER.convert(value, param, ctx)
+        )
 
 
 PLACE = _Place()
@@ -38,15 +61,32 @@ def _console(stderr: bool = False) -> Console:
 stdout, stderr = _console(), _console(stderr=True)
 
 
+def plain(text: str, keep: str = "") -> str:
+    """Return a text of one line in which everything that a terminal would act on, or cannot show, is spelled out.
+
+    A file may be called anything: a name with an escape sequence in it could colour, hide or forge what is printed.
+
+    Args:
+        text: anything.
+        keep: signs that stay as they are, line ends for example.
+    """
+    return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
 def say(text: str, style: str | None = None, console: Console = stdout) -> None:
-    """Print a line as it is, whatever brackets and numbers are in it."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    """Print a line as it is, whatever brackets and numbers are in it, but `plain`."""
+    console.print(plain(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iterable]:
     """Return what wraps an iterable of a known length so that a terminal shows how far it is."""
     hidden = quiet or not stderr.is_terminal
     return lambda items: track(items, what, total=total, console=stderr, transient=True, disable=hidden)
+
+
+def count_from(low: int) -> click.IntRange:
+    """Return the type of an option that counts, from `low` on."""
+    return click.IntRange(low, MOST)
 
 
 def words(text: str | None) -> tuple[str, ...]:

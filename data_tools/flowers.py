@@ -1,11 +1,14 @@
 """TensorFlow's archive of flower photos."""
 
+import contextlib
+import re
 import tarfile
 from pathlib import Path
 
 import pooch
 
-from data_tools.errors import PhotoError
+from data_tools.errors import PhotoError, UserError, in_a_line
+from data_tools.folder import require_place
 
 URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
 SHA256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
@@ -26,8 +29,16 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
         The folder that holds a folder of photos for each class.
 
     Raises:
+        UserError: no such URL or sum.
+        StorageError: the folder cannot be made.
         PhotoError: it cannot be downloaded, is not what it should be, or cannot be unpacked.
     """
+    if not re.fullmatch(r"(https?|s?ftp)://.+", url):
+        raise UserError(f"--url {url!r}: is none, which begins with https:// for example")
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"--sha256 {sha256!r}: is none, which has 64 hexadecimal digits")
+    require_place(out)
+    new = not out.exists()
     pooch.get_logger().setLevel("WARNING")
     try:
         archive = pooch.retrieve(
@@ -39,7 +50,10 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
             files = [file for file in tar if file.isfile() and (inside / file.name).resolve().is_relative_to(inside)]
             tar.extractall(out, files)
     except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if new:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        reason = in_a_line(error)
         raise PhotoError(f"{url!r}: cannot be fetched ({reason}); try again, or download it by other means") from None
     photos = [out / file.name for file in files if file.name.lower().endswith(".jpg")]
     if not photos:

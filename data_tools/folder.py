@@ -18,10 +18,29 @@ def require_empty(folder: Path) -> None:
     """Refuse a folder that holds something already: nothing of a user's is ever written over or mixed with.
 
     Raises:
-        StorageError: it is there and not an empty folder.
+        StorageError: it is there and not an empty folder, or cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{str(folder)!r}: is not empty; choose a new folder")
+    require_place(folder)
+
+
+def require_place(folder: Path) -> None:
+    """Refuse a folder that could not be made or written, before any work is done for it; nothing is left of the trial.
+
+    Raises:
+        StorageError: the disk would not take it.
+    """
+    try:
+        for place in (folder.absolute(), *folder.absolute().parents):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.lstat(place)
+                break
+        # Permissions do not tell: the disk may be full, or no disk at all, as below /proc.
+        with tempfile.TemporaryDirectory(dir=place):
+            pass
+    except OSError as error:
+        raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another folder") from None
 
 
 @contextlib.contextmanager

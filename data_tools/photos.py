@@ -3,18 +3,23 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from data_tools import likeness
 from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, write_set
 from data_tools.colour import SIDE, chroma_map, grey, luma_of
-from data_tools.errors import PhotoError
+from data_tools.errors import PhotoError, in_a_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -23,6 +28,16 @@ LARGEST = 50_000_000
 """Pixels of the largest photo that is decoded."""
 FAINTEST = 0.02
 """Length of the strongest chroma vector of a photo that counts as grey."""
+MOST_KEPT = 20_000
+"""Files of the largest set that is cached: 300 MB."""
+AHEAD = 64
+"""Files that are worked on before the first of them is asked for."""
+
+# Pillow warns without saying of which file; what matters is said here in a line of our own.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,11 @@ class PhotoSet:
     def luma(self) -> NDArray[np.float32]:
         """float32 [n, 112, 112], 0..1."""
         return luma_of(self.grey)
+
+    @property
+    def marks(self) -> likeness.Marks:
+        """What near copies of the photos are found by."""
+        return likeness.marks(self.grey, self.digests)
 
     @property
     def fingerprint(self) -> str:
@@ -80,41 +100,87 @@ def _gather(names: Sequence[str], photos: Sequence[Prepared]) -> PhotoSet:
     return PhotoSet(tuple(names), *stacked(photos), tuple(photo.digest for photo in photos))
 
 
-def find_photos(folder: Path, classes: Sequence[str] = ()) -> list[Path]:
+def find_photos(folder: Path, classes: Sequence[str] = (), limit: int | None = None) -> list[Path]:
     """Return the photo files below a folder, by name.
 
     Args:
-        folder: searched through all its subfolders, links to folders left aside.
+        folder: searched through all its subfolders, as `walk_photos` does.
         classes: where given, only photos whose own folder has one of these names (`flowers/<class>/*.jpg`).
+        limit: only the first so many.
 
     Raises:
         PhotoError: no such folder, no such class, or no photo in it.
     """
-    if not folder.is_dir():
+    check_classes(folder, classes)
+    paths = list(islice(walk_photos(folder, classes), limit))
+    if not paths:
+        raise PhotoError(f"no photos in {str(folder)!r}: looked for {' '.join(sorted(SUFFIXES))}")
+    return paths
+
+
+def check_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Make sure that there is such a folder, with photos of all these classes.
+
+    Raises:
+        PhotoError: there is none.
+    """
+    if not os.path.isdir(folder):
         raise PhotoError(f"no photos: {str(folder)!r} is not a folder")
-    paths, folders = [], set()
-    for parent, _, files in os.walk(folder):
-        name = Path(parent).name
-        photos = [Path(parent, file) for file in files if Path(file).suffix.lower() in SUFFIXES]
-        photos = [path for path in photos if _is_file(path)]
-        if photos:
-            folders.add(name)
-        if not classes or name in classes:
-            paths += photos
+    folders = {path.parent.name for path in walk_photos(folder)} if classes else set()
     missing = sorted(set(classes) - folders) if folders else []
     if missing:
         raise PhotoError(f"no photos of class {missing[0]!r} in {str(folder)!r}: it has {', '.join(sorted(folders))}")
-    if not paths:
-        raise PhotoError(f"no photos in {str(folder)!r}: looked for {' '.join(sorted(SUFFIXES))}")
-    return sorted(paths)
 
 
-def _is_file(path: Path) -> bool:
-    """Whether a path leads to a plain file: opening a named pipe would wait for ever."""
+def walk_photos(folder: Path, classes: Sequence[str] = ()) -> Iterator[Path]:
+    """Yield what has a photo's name below a folder, in order, the names of one folder in memory at a time.
+
+    Links to folders are not followed. A folder that cannot be looked into comes, too, for whoever reads to say so.
+    """
+    waiting: list[Iterator[Path]] = [iter([folder])]
+    inner = {folder}
+    while waiting:
+        path = next(waiting[-1], None)
+        if path is None:
+            waiting.pop()
+        elif path not in inner:
+            yield path
+        else:
+            inner.discard(path)
+            try:
+                names, folders = _listed(path, wanted=not classes or path.name in classes)
+            except OSError:
+                yield path
+                continue
+            inner |= {path / name for name in folders}
+            waiting.append(map(path.__truediv__, names))
+
+
+def _listed(folder: Path, wanted: bool) -> tuple[list[str], list[str]]:
+    """The names in a folder that are of photos, if wanted, or of folders, in order; and the folders among them."""
+    names, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            elif wanted and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                names.append(entry.name)
+    return sorted(names + folders), folders
+
+
+def _no_file(path: Path) -> str | None:
+    """Why a path does not lead to a plain file, None where it does: opening a named pipe would wait for ever."""
     try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
+        mode = path.stat().st_mode
+        if stat.S_ISREG(mode):
+            return None
+        if stat.S_ISDIR(mode):
+            os.scandir(path).close()
+    except PermissionError as error:
+        return f"cannot be read ({error.strerror})"
+    except (OSError, ValueError):  # a name that is too long, a loop of links, a null character
+        pass
+    return "is not there, or not a file"
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -162,8 +228,8 @@ def resize(photo: Image.Image) -> NDArray[np.uint8]:
 
 def _open(path: Path) -> Image.Image:
     where = repr(str(path))
-    if not _is_file(path):
-        raise PhotoError(f"{where}: is not there, or not a file")
+    if reason := _no_file(path):
+        raise PhotoError(f"{where}: {reason}")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
@@ -177,7 +243,8 @@ def _open(path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise PhotoError(f"{where}: more than {LARGEST:,} pixels; shrink it first") from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
-        raise PhotoError(f"{where}: cannot be read ({error})") from None
+        reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
+        raise PhotoError(f"{where}: cannot be read ({reason})") from None
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -212,28 +279,54 @@ def load(
         The set, and one line for each file that was left out and why.
     """
     names, photos, left_out = [], [], []
-    for path, outcome in zip(paths, _prepare_files(paths, progress, cache), strict=True):
+    for path, outcome in outcomes(paths, colour_only=colour_only, progress=progress, cache=cache):
         if isinstance(outcome, Refused):
             left_out.append(f"{str(path)!r}: {outcome.reason}")
-        elif colour_only and np.linalg.norm(outcome.chroma, axis=-1).max() < FAINTEST:
-            left_out.append(f"{str(path)!r}: grey, there is no colour in it to learn from")
         else:
             names.append(str(path))
             photos.append(outcome)
     return _gather(names, photos), left_out
 
 
-def _prepare_files(
-    paths: Sequence[Path], progress: Callable[[Iterable], Iterable], cache: Path | None
-) -> list[Prepared | Refused]:
+def outcomes(
+    paths: Iterable[Path],
+    *,
+    colour_only: bool = True,
+    progress: Callable[[Iterable], Iterable] = iter,
+    cache: Path | None = None,
+) -> Iterator[tuple[Path, Prepared | Refused]]:
+    """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
+    for path, outcome in _prepared(paths, progress, cache):
+        if colour_only and isinstance(outcome, Prepared) and np.linalg.norm(outcome.chroma, axis=-1).max() < FAINTEST:
+            outcome = Refused("grey, there is no colour in it to learn from")
+        yield path, outcome
+
+
+def _prepared(
+    paths: Iterable[Path], progress: Callable[[Iterable], Iterable], cache: Path | None
+) -> Iterator[tuple[Path, Prepared | Refused]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        key = set_key(pool.map(_content, paths)) if cache else None
-        kept = read_set(cache, key, len(paths)) if cache and key else None
-        outcomes = list(progress(pool.map(_prepare_file, paths) if kept is None else kept))
+        if cache is None or not isinstance(paths, Sequence) or len(paths) > MOST_KEPT:
+            yield from progress(_in_order(pool, lambda path: (path, _prepare_file(path)), paths))
+            return
+        key = set_key(_in_order(pool, _content, paths))
+        kept = read_set(cache, key, len(paths)) if key else None
+        made = list(progress(_in_order(pool, _prepare_file, paths) if kept is None else kept))
         # Hashed again: a file that was written to meanwhile would be kept under the bytes that it had before.
-        if cache and key and kept is None and set_key(pool.map(_content, paths)) == key:
-            write_set(cache, key, outcomes)
-    return outcomes
+        if key and kept is None and set_key(_in_order(pool, _content, paths)) == key:
+            write_set(cache, key, made)
+    yield from zip(paths, made, strict=True)
+
+
+def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """As `pool.map`, which however would take up all items before it gives the first result."""
+    ahead: deque[Future[_Out]] = deque()
+    for item in items:
+        ahead.append(pool.submit(work, item))
+        if len(ahead) == AHEAD:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 def _prepare_file(path: Path) -> Prepared | Refused:
@@ -247,7 +340,7 @@ def _prepare_file(path: Path) -> Prepared | Refused:
 
 def _content(path: Path) -> bytes | None:
     """The sha256 of a file's bytes, read a little at a time; None where it cannot be read."""
-    if not _is_file(path):
+    if _no_file(path):
         return None
     try:
         with path.open("rb") as file:

@@ -17,6 +17,8 @@ from data_tools.photos import PhotoSet, find_photos, load, prepare, read_squares
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
+MOST_SCENES = 20_000
+"""Scenes that fit in memory: 1 GB."""
 
 Bar = Callable[[str, int], Callable[[Iterable], Iterable]]
 """From what is done and how many times to what wraps these, to show how far it is."""
@@ -79,7 +81,7 @@ class Source:
             pictures, names = self._scenes()
             return prepare(pictures, names), []
         self._fetch(bar)
-        paths = find_photos(self.folder, self.classes)[: self.limit]
+        paths = find_photos(self.folder, self.classes, self.limit)
         return load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
 
     def _fetch(self, bar: Bar) -> None:

@@ -40,7 +40,8 @@ class Checkpoint:
         seed: that it was trained from.
         figures: of the epoch whose weights these are, as `Trainer.epoch` returns them.
         mean_chroma: float [2], of the training photos: the zero line's answer.
-        photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all.
+        photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all;
+            `seen`: what the first two are known again by, see `Split.seen`; an older huetune did not keep it.
         origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name.
             Without a search also the `epochs` asked for, `begun`, ISO 8601 in local time, and how its photos are read
             again: `source`, and `first`, how many of them it learnt from, None where the seed decides.

@@ -10,16 +10,16 @@ import click
 from rich.progress import Progress
 
 from data_tools.command import photo_options, read_photos
-from data_tools.console import FOLDER, import_tensorflow, say, seed_option, stderr, words
+from data_tools.console import FOLDER, TEXT, count_from, import_tensorflow, say, seed_option, stderr, words
 from data_tools.errors import CheckpointError, NoTrialError, PhotoError, UserError
 from data_tools.source import Source
 
 
 @click.command()
-@click.option("--preset", default="model-2", show_default=True, help="See `huetune presets`.")
+@click.option("--preset", type=TEXT, default="model-2", show_default=True, help="See `huetune presets`.")
 @photo_options
-@click.option("--limit", type=click.IntRange(1), help="Train on the first N photos, hold out the rest, as the log did.")
-@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--limit", type=count_from(1), help="Train on the first N photos, hold out the rest, as the log did.")
+@click.option("--epochs", type=count_from(1), default=5, show_default=True)
 @click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
 @seed_option
 @click.option("--out", type=FOLDER, help="New folder for model and log.  [default: trained/PRESET]")
@@ -63,6 +63,7 @@ def train(
     from model.score import better, zero_line
     from model.training import DivergedError, Trainer
 
+    photos_of = {**parts.summary, "seen": parts.seen}
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(batched(PRESETS[preset], batching), seed)
     origin = {
@@ -86,7 +87,7 @@ def train(
         if better("chroma_mse", figures["chroma_mse"], best):
             best = figures["chroma_mse"]
             mean_chroma = tuple(map(float, trainer.mean_chroma))
-            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, parts.summary, origin), trainer.vae)
+            save(out, Checkpoint(trainer.config, seed, figures, mean_chroma, photos_of, origin), trainer.vae)
         keep_log(out, lines)
     zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
     say(f"one colour for everything: chroma_mse {zero:.4f}. The best epoch is in {out}")

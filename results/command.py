@@ -7,12 +7,26 @@ from typing import Any
 import click
 
 from data_tools.command import read_photos
-from data_tools.console import FOLDER, PLACE, bar, import_tensorflow, say, seed_option, stderr, stdout, words
+from data_tools.console import (
+    FOLDER,
+    PLACE,
+    TEXT,
+    bar,
+    count_from,
+    import_tensorflow,
+    plain,
+    say,
+    seed_option,
+    stderr,
+    stdout,
+    words,
+)
 from data_tools.errors import PhotoError, StorageError, UserError
+from data_tools.folder import require_empty, require_place
 from data_tools.mirror import place_of, pull
 from data_tools.source import Source
 
-by_option = click.option("--by", help="Of several objectives, the one that decides.")
+by_option = click.option("--by", type=TEXT, help="Of several objectives, the one that decides.")
 storage_option = click.option(
     "--storage", type=PLACE, default=Path("runs"), show_default=True, help="Folder of runs, or s3://bucket/folder."
 )
@@ -42,13 +56,13 @@ def list_(storage: Path) -> None:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
-@click.option("--sort", "column", help="Column to sort by.  [default: score, the best first]")
+@click.option("--sort", "column", type=TEXT, help="Column to sort by.  [default: score, the best first]")
 @click.option("--descending", is_flag=True, help="Sort the other way round.")
-@click.option("--columns", help="Columns to show, as in trial,score,skip.")
-@click.option("--where", "condition", help='Rows to show, as in "skip == true and epochs >= 5".')
+@click.option("--columns", type=TEXT, help="Columns to show, as in trial,score,skip.")
+@click.option("--where", "condition", type=TEXT, help='Rows to show, as in "skip == true and epochs >= 5".')
 def trials(
     run: str, storage: Path, form: str, column: str | None, descending: bool, columns: str | None, condition: str | None
 ) -> None:
@@ -74,9 +88,9 @@ def trials(
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
-        click.echo(tables.to_csv(table))
+        click.echo(plain(tables.to_csv(table), keep="\n"))
     elif not table:
-        click.echo(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
+        say(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
@@ -84,7 +98,7 @@ def trials(
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--export", "folder", type=PLACE, help="Copy the model to this new folder.")
 @by_option
@@ -100,6 +114,8 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     from results.trials import shown
 
     found = find_run(run, storage)
+    if folder:
+        require_empty(folder)
     row, paths = export.best(found, by)
     path = paths[0]
     checkpoint = read(path)
@@ -119,12 +135,13 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
 
 @click.command()
-@click.argument("run_or_export")
+@click.argument("run_or_export", type=TEXT)
 @storage_option
 @click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
-@click.option("--classes", help="Only these subfolders, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
+@click.option("--allow-leakage", is_flag=True, help="Measure on photos, too, that the model has seen.")
 @seed_option
 @by_option
 @click.option("--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluation, in the run]")
@@ -135,6 +152,7 @@ def evaluate(
     classes: str | None,
     strict: bool,
     samples: int,
+    allow_leakage: bool,
     seed: int,
     by: str | None,
     out: Path | None,
@@ -143,15 +161,27 @@ def evaluate(
 
     Example: huetune evaluate roses --photos test-photos
     """
+    from model.checkpoint import read as read_checkpoint
     from results import evaluation
     from results.export import find_model
     from results.trials import shown
 
     path, usual = find_model(run_or_export, storage, by)
+    settings = read_checkpoint(path)
     source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
+    leaked = evaluation.leaked(settings, read)
+    if leaked is None:
+        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
+    elif leaked:
+        found = f"{len(leaked)} of {len(read)} photos, or near copies of them, have trained or ranked this model, "
+        found += f"the first is {leaked[0]!r}"
+        if not allow_leakage:
+            raise PhotoError(f"{found}; test it on others, or say --allow-leakage")
+        say(f"{found}: what follows is too good", "yellow", stderr)
     truth = source.colours(read, bar)
     out = out or usual
+    require_place(out)
     import_tensorflow()
     report = evaluation.evaluate(
         path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
@@ -162,7 +192,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run_or_export")
+@click.argument("run_or_export", type=TEXT)
 @click.argument("photos", nargs=-1, required=True, type=FOLDER)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
@@ -182,12 +212,13 @@ def colorize(
 
     path, _ = find_model(run_or_export, storage, by)
     check_readable(photos)
+    require_place(out)
     import_tensorflow()
     written = evaluation.colorize(
         path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
     )
     for file in written:
-        click.echo(file)
+        say(str(file))
 
 
 @click.command()
@@ -206,7 +237,7 @@ def presets(form: str) -> None:
 
 
 @click.command()
-@click.argument("run_or_export_or_preset")
+@click.argument("run_or_export_or_preset", type=TEXT)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
 @by_option
@@ -233,7 +264,7 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
 def effects(run: str, storage: Path, form: str) -> None:
@@ -252,9 +283,9 @@ def effects(run: str, storage: Path, form: str) -> None:
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
-        click.echo(tables.to_csv(table))
+        click.echo(plain(tables.to_csv(table), keep="\n"))
     elif not table:
-        click.echo(f"{len(trainings)} complete trainings in {found.name!r}: too few to say what a setting does")
+        say(f"{len(trainings)} complete trainings in {found.name!r}: too few to say what a setting does")
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
@@ -266,12 +297,12 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@click.argument("runs_or_models", nargs=-1, required=True)
+@click.argument("runs_or_models", nargs=-1, required=True, type=TEXT)
 @storage_option
-@click.option("--top", type=click.IntRange(0), help="Best trials of a search, besides its presets.  [default: 3]")
-@click.option("--trials", help="These trials instead, as in 0,4.")
+@click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
+@click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
 @click.option("--photos", type=FOLDER, help="Folder of test photos.  [default: those that were held out]")
-@click.option("--classes", help="Only these subfolders of --photos, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
 @click.option("--out", type=FOLDER, help="Folder for the log.  [default: log in the run, or MODEL-log]")
 def log(
@@ -347,7 +378,7 @@ def _tested(named: Any, photos_then: Any) -> Any:
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @click.option("--quick", is_flag=True, help="Do not score the best model again.")
 def verify(run: str, storage: Path, quick: bool) -> int:
@@ -408,7 +439,8 @@ def photos_of(run: Any, quiet: bool) -> Any:
         )
     record = run.manifest["photos"]
     source = Source.of(record["source"])
-    parts = split(read_photos(source, quiet=quiet), run.manifest["search"]["seed"])
+    seed, together = run.manifest["search"]["seed"], "near_copies" in record
+    parts = split(read_photos(source, quiet=quiet), seed, near_copies=together)
     if parts.fingerprint != record["fingerprint"]:
         raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
     return parts

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from data_tools import likeness
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
-from data_tools.errors import StorageError
+from data_tools.errors import CheckpointError, StorageError
 from data_tools.mirror import push
 from data_tools.photos import PhotoSet, read_photo, resize
-from model.checkpoint import load
+from model.checkpoint import Checkpoint, load
 from model.score import scores
 from results.contact_sheet import contact_sheet
 from results.run import CONTACT_SHEET
@@ -25,6 +27,8 @@ from results.run import CONTACT_SHEET
 METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
 SHEET = 60
 """Photos on a contact sheet at most, evenly from all: a sheet of thousands cannot be opened."""
+LONGEST_NAME = 200
+"""Bytes of a photo's name that its pictures keep: file systems take 255, and a number and an ending follow."""
 STRIP = 512
 """Rows painted at once: a photo of 50 megapixels would take gigabytes as vectors."""
 
@@ -54,12 +58,13 @@ def evaluate(
 
     Returns:
         What `metrics.json` holds: `all`, a dictionary of the metrics, and `photos`, a list of them with `photo`; a
-        photo's figures are means over its samples.
+        photo's figures are means over its samples. `leaked` are the photos that the model has seen.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     settings, colorizer = load(checkpoint)
+    seen = leaked(settings, photos)
     drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
     if (out / "metrics.json").is_file():
@@ -86,11 +91,13 @@ def evaluate(
         "model": settings.origin,
         "samples": samples,
         "seed": seed,
+        "leaked": seen,
         "all": {name: overall[name] for name in METRICS},
         "photos": rows,
     }
     (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
-    with (out / "metrics.csv").open("w", newline="") as file:
+    # A name may hold bytes that are no UTF-8.
+    with (out / "metrics.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")
         writer.writeheader()
         writer.writerows([*rows, {"photo": "all", **report["all"]}])
@@ -105,6 +112,27 @@ def evaluate(
     (out / f".{CONTACT_SHEET}").replace(out / CONTACT_SHEET)
     push(out, last=CONTACT_SHEET)
     return report
+
+
+def leaked(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
+    """Return the names of the photos that trained or ranked a model, or are near copies of one that did.
+
+    None where the model does not say what it has seen: one of an older huetune does not.
+
+    Raises:
+        CheckpointError: what it says makes no sense.
+    """
+    seen = model.photos.get("seen")
+    if seen is None:
+        return None
+    try:
+        if seen["kind"] != likeness.KIND:
+            return None
+        marks = [likeness.from_text(seen[part]) for part in ("training", "validation")]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the model's record of what it has seen is damaged ({error})") from None
+    known = likeness.known(photos.marks, np.concatenate(marks))
+    return [name for name, found in zip(photos.names, known, strict=True) if found]
 
 
 def judge(checkpoints: Sequence[Path], photos: PhotoSet, *, samples: int = 5, seed: int = 0) -> list[dict[str, float]]:
@@ -181,7 +209,10 @@ def _file_names(names: Sequence[str]) -> list[str]:
     """A file name for each photo, its own where no other photo has it too."""
     chosen: dict[str, None] = {}
     for name in names:
-        stem = free = Path(name).stem
+        stem = Path(name).stem
+        if len(os.fsencode(stem)) > LONGEST_NAME:
+            stem = os.fsencode(stem)[:LONGEST_NAME].decode(errors="ignore")
+        free = stem
         number = 1
         while free in chosen:
             number += 1

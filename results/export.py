@@ -1,5 +1,6 @@
 """The best model of a run, and models that left their run."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -109,7 +110,7 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
     """
     folder = path_of(run_or_export)
     pull(folder / SETTINGS)
-    if (folder / SETTINGS).is_file():
+    if os.path.isfile(folder / SETTINGS):
         pull(folder)
         return folder, folder.with_name(f"{folder.resolve().name}-evaluation")
     try:

@@ -157,14 +157,17 @@ def open_storage(location: URL) -> optuna.storages.BaseStorage:
 
     SQLite waits while another process writes, as `trials` does beside a running search.
     """
-    if location.drivername in ("postgres", "postgresql"):
-        # SQLAlchemy would look for an older driver.
-        location = location.set(drivername="postgresql+psycopg")
-    url = location.render_as_string(hide_password=False)
+    url = with_driver(location).render_as_string(hide_password=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.
     return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=waiting)
+
+
+def with_driver(location: URL) -> URL:
+    """Return the URL of a database with the driver that is installed; SQLAlchemy would look for an older one."""
+    postgres = location.drivername in ("postgres", "postgresql")
+    return location.set(drivername="postgresql+psycopg") if postgres else location
 
 
 def check_name(name: str) -> str:
@@ -189,7 +192,7 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
     """
     for folder in (path_of(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
         _pull(folder)
-        if (folder / MANIFEST).is_file():
+        if os.path.isfile(folder / MANIFEST):  # unlike a Path, it takes a name of any length
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"

@@ -16,6 +16,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from data_tools.console import plain
 from data_tools.errors import UserError, nearest
 from model.score import OBJECTIVES, better
 from results.replicates import config_key, places, replicated
@@ -310,20 +311,20 @@ def to_markdown(table: list[Row]) -> str:
     if not table:
         return ""
     lines = [list(table[0]), ["---"] * len(table[0]), *([shown(value) for value in row.values()] for row in table)]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(plain(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def to_table(table: list[Row], title: str) -> Table:
     """Return rows as a table for the terminal; columns without any value are left out."""
     columns = [column for column in (table[0] if table else {}) if any(row[column] is not None for row in table)]
-    drawn = Table(title=title, title_justify="left", header_style="bold")
+    drawn = Table(title=Text(plain(title)), title_justify="left", header_style="bold")
     for column in columns:
         numbers = all(row[column] is None or isinstance(row[column], (int, float)) for row in table)
-        drawn.add_column(column, justify="right" if numbers else "left", no_wrap=column != "error")
+        drawn.add_column(Text(plain(column)), justify="right" if numbers else "left", no_wrap=column != "error")
     for row in table:
         style = {"pruned": "dim", "failed": "red", "one colour": "italic"}.get(str(row.get("state")))
         # Text, since a bracket in an error would be read as markup.
-        drawn.add_row(*(Text(shown(row[column])) for column in columns), style=style)
+        drawn.add_row(*(Text(plain(shown(row[column]))) for column in columns), style=style)
     return drawn
 
 

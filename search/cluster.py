@@ -40,6 +40,7 @@ from model.checkpoint import part_versions
 from search import address, interruption
 from search.address import unreachable
 from search.events import Events, Left
+from search.limits import check_cluster
 from search.schedulers import SCHEDULERS
 from search.searcher import StudySearcher
 from search.trial import BEST, Trial
@@ -70,10 +71,7 @@ class Cluster:
     trial_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.cpus_per_trial < math.inf:
-            raise UserError(f"cpus-per-trial must be above 0, received {self.cpus_per_trial!r}")
-        if not 0 <= self.gpus_per_trial < math.inf:
-            raise UserError(f"gpus-per-trial must be 0 or more, received {self.gpus_per_trial!r}")
+        check_cluster(self)
 
     @property
     def threads(self) -> int:

@@ -4,6 +4,7 @@ Each verb imports what it needs when it is called: TensorFlow and Ray take secon
 """
 
 import datetime
+import io
 import os
 import re
 import shlex
@@ -11,14 +12,26 @@ import shutil
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
 from data_tools.command import data, photo_options, read_photos
-from data_tools.console import FOLDER, bar, import_tensorflow, say, seed_option, shared, stderr, stdout, words
+from data_tools.console import (
+    FOLDER,
+    TEXT,
+    bar,
+    count_from,
+    import_tensorflow,
+    say,
+    seed_option,
+    shared,
+    stderr,
+    stdout,
+    words,
+)
 from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError, in_a_line
-from data_tools.mirror import bucket_of
 from data_tools.source import Source
 from model.command import train
 from results import command as results
@@ -32,10 +45,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def main() -> None:
     """Run the command, and end with the exit code that says what happened."""
     interruption.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where the locale has no letter for what a file is called.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = cli(standalone_mode=False)
-    except click.ClickException as error:
+        code = cli(prog_name="huetune", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        remedy = f"; see `{context.command_path} --help`" if context else ""
+        say(f"huetune: {' '.join(error.format_message().split()).rstrip('.')}{remedy}", "red", stderr)
         code = error.exit_code
     except UserError as error:
         say(f"huetune: {error}", "red", stderr)
@@ -117,15 +138,16 @@ cluster_options = shared(
 
 @cli.command()
 @photo_options
-@click.option("--limit", type=click.IntRange(2), help="Use only the first N photos.")
-@click.option("--name", help="Name of the run.  [default: the date and time]")
+@click.option("--limit", type=count_from(2), help="Use only the first N photos.")
+@click.option("--name", type=TEXT, help="Name of the run.  [default: the date and time]")
 @storage_option
-@click.option("--trials", type=click.IntRange(1), help="Trials in all.  [default: 12; grid: all its points]")
-@click.option("--epochs", type=click.IntRange(1), default=8, show_default=True, help="Epochs of a complete trial.")
+@click.option("--trials", type=count_from(1), help="Trials in all.  [default: 12; grid: all its points]")
+@click.option("--epochs", type=count_from(1), default=8, show_default=True, help="Epochs of a complete trial.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after, as in 30m or 1h30m.")
-@click.option("--stop-when-flat", type=click.IntRange(1), metavar="N", help="Stop after N trials without a better one.")
+@click.option("--stop-when-flat", type=count_from(1), metavar="N", help="Stop after N trials without a better one.")
 @click.option(
     "--objective",
+    type=TEXT,
     default="chroma_mse",
     show_default=True,
     help="Figure on held-out photos to rank by: chroma_mse, skill or chroma_ratio_error; several for a Pareto front.",
@@ -150,8 +172,8 @@ cluster_options = shared(
 @seed_option
 @click.option("--space", type=FOLDER, help="TOML file of what to vary.")
 @click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
-@click.option("--warm-start", help="Presets to try first, or none.  [default: model-1,model-2,model-3]")
-@click.option("--study", help="Database URL of the study.  [default: study.db in the run's folder]")
+@click.option("--warm-start", type=TEXT, help="Presets to try first, or none.  [default: model-1,model-2,model-3]")
+@click.option("--study", type=TEXT, help="Database URL of the study.  [default: study.db in the run's folder]")
 @quiet_option
 def search(
     photos: Path | None,
@@ -178,12 +200,12 @@ def search(
 
     Example: huetune search --photos flowers --name roses --trials 30
     """
+    from data_tools.photos import check_classes
     from data_tools.split import split
     from model.config import PRESETS, batched
+    from search.limits import check_cluster, check_place, check_search
     from search.space import DEFAULT, parse, read_space
 
-    if bucket := bucket_of(asked["storage"]):
-        bucket.reach()
     base = batched(PRESETS["model-2"], batching)
     chosen = read_space(space, base) if space else parse(DEFAULT, base)
     presets = words("model-1,model-2,model-3" if warm_start is None else warm_start)
@@ -196,21 +218,34 @@ def search(
         confirm = (3, 3) if trials >= 10 and not several else "none"
     name = name or datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
 
-    from search.cluster import Cluster
-    from search.launch import Search, launch
-
-    wanted = Search(
-        name=name,
-        space=chosen,
-        cluster=Cluster(cpus_per_trial, gpus_per_trial, address, trial_timeout),
-        warm_start=presets,
-        trials=trials,
-        objectives=objectives,
-        scheduler=scheduler or ("none" if several else "asha"),
-        confirm=None if isinstance(confirm, str) else confirm,
-        **asked,
-    )
     source = Source(photos, garden, words(classes), limit)
+    options = {
+        **asked,
+        "space": chosen,
+        "name": name,
+        "warm_start": presets,
+        "trials": trials,
+        "objectives": objectives,
+        "scheduler": scheduler or ("none" if several else "asha"),
+        "confirm": None if isinstance(confirm, str) else confirm,
+    }
+    takes: dict[str, Any] = {
+        "cpus_per_trial": cpus_per_trial,
+        "gpus_per_trial": gpus_per_trial,
+        "address": address,
+        "trial_timeout": trial_timeout,
+    }
+    check_search(SimpleNamespace(**options))
+    check_cluster(SimpleNamespace(**takes))
+    check_place(SimpleNamespace(**options))
+    if photos:
+        check_classes(photos, source.classes)
+
+    from search.cluster import Cluster
+    from search.launch import Search, check, launch
+
+    wanted = Search(cluster=Cluster(**takes), **options)
+    check(wanted)
     read = read_photos(source, strict, quiet)
     parts = split(read, wanted.seed)
     # Now, not when the search is done: the files may be others by then.
@@ -222,7 +257,7 @@ def search(
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
 @address_option
 @quiet_option
@@ -233,9 +268,11 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
     """
     from results.lock import held
     from results.run import CONTACT_SHEET, find_run
-    from search import launch
 
     found = find_run(run, storage)
+
+    from search import launch
+
     with held(found.folder):
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
@@ -249,10 +286,10 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
 
 
 @cli.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
-@click.option("--trials", type=click.IntRange(0), default=0, help="How many more.")
-@click.option("--epochs", type=click.IntRange(1), help="Of a complete trial from now on.")
+@click.option("--trials", type=count_from(0), default=0, help="How many more.")
+@click.option("--epochs", type=count_from(1), help="Of a complete trial from now on.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after so much more time.")
 @address_option
 @quiet_option
@@ -271,9 +308,11 @@ def extend(
     """
     from results.lock import held
     from results.run import find_run
-    from search import launch
 
     found = find_run(run, storage)
+
+    from search import launch
+
     with held(found.folder):
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
@@ -334,14 +373,17 @@ def _show_next(run: Any, won: bool) -> None:
     command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
     folder = shlex.quote(run.place)
     if not won:
-        say(f"\nNo trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
+        say("")
+        say(f"No trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
         return
     from results.run import CONTACT_SHEET
 
     sheet = run.folder / "evaluation" / CONTACT_SHEET
     if sheet.is_file():
-        say(f"\nLook at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
-    say(f"\nEverything is in {folder}. Next:")
+        say("")
+        say(f"Look at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
+    say("")
+    say(f"Everything is in {folder}. Next:")
     for verb in (
         "trials {}",
         "effects {}",

@@ -5,19 +5,21 @@ from typing import Any
 
 import click
 
-from data_tools.console import import_tensorflow, say, stdout
+from data_tools.console import TEXT, count_from, import_tensorflow, say, stdout
 from data_tools.errors import NoTrialError, UserError
 from results.command import photos_of, show_trials, storage_option
 
-address_option = click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]")
+address_option = click.option(
+    "--address", type=TEXT, help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]"
+)
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @storage_option
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Finalists.")
-@click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Fresh seeds of each.")
+@click.option("--top", type=count_from(1), default=3, show_default=True, help="Finalists.")
+@click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds of each.")
 @address_option
 @quiet_option
 def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, quiet: bool) -> None:
@@ -48,11 +50,11 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
 
 
 @click.command()
-@click.argument("run")
-@click.argument("first")
-@click.argument("second")
+@click.argument("run", type=TEXT)
+@click.argument("first", type=TEXT)
+@click.argument("second", type=TEXT)
 @storage_option
-@click.option("--seeds", type=click.IntRange(0), default=3, show_default=True, help="Fresh seeds of each.")
+@click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds of each.")
 @address_option
 @quiet_option
 def compare(run: str, first: str, second: str, storage: Path, seeds: int, address: str | None, quiet: bool) -> None:
@@ -78,7 +80,7 @@ def compare(run: str, first: str, second: str, storage: Path, seeds: int, addres
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=TEXT)
 @click.argument("trial", type=int)
 @storage_option
 def rerun(run: str, trial: int, storage: Path) -> int:

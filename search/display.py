@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from data_tools.console import plain, say
 from results.trials import shown
 from search.searcher import StudySearcher
 
@@ -62,10 +63,10 @@ class Display:
             return
         if self._live:
             if event not in ("started", "epoch"):
-                self._live.console.print(self._line(searcher, trial, event), markup=False, highlight=False)
+                say(self._line(searcher, trial, event), console=self._live.console)
             self._update(searcher)
         elif event != "epoch":
-            self._console.print(self._line(searcher, trial, event), markup=False, highlight=False, soft_wrap=True)
+            say(self._line(searcher, trial, event), console=self._console)
 
     def _update(self, searcher: StudySearcher) -> None:
         under_way = sum(searcher.progress[trial.number] / searcher.epochs for trial in searcher.live.values())
@@ -74,7 +75,7 @@ class Display:
         self._bar.update(self._task, total=searcher.trials, completed=searcher.ended + under_way, description=counted)
         if searcher.best:
             score, trial = searcher.best
-            self._best.plain = f"best so far: {searcher.objective} {shown(score)}, {described(trial)}"
+            self._best.plain = plain(f"best so far: {searcher.objective} {shown(score)}, {described(trial)}")
             self._best.style = "bold"
 
     def _line(self, searcher: StudySearcher, trial: optuna.Trial, event: str) -> str:

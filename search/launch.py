@@ -15,34 +15,24 @@ from typing import Any
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
 from rich.console import Console
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.engine import URL
 
+from data_tools.console import say
 from data_tools.errors import Interrupted, StorageError, UserError, in_a_line
 from data_tools.folder import replace as replace_file
-from data_tools.mirror import bucket_of, listed, place_of, pull, push, remove
+from data_tools.mirror import listed, place_of, pull, push, remove
 from data_tools.source import Source
 from data_tools.split import Split
-from model.config import PRESETS, Config
+from model.config import Config
 from model.score import OBJECTIVES, zero_line
-from results.lock import LOCK, held, holder
+from results.lock import held
 from results.machine import code, hardware, versions
-from results.run import (
-    CONTACT_SHEET,
-    MANIFEST,
-    REPLICATES,
-    STUDY,
-    TRIALS,
-    Run,
-    check_name,
-    copy_of,
-    open_storage,
-    sqlite_url,
-)
+from results.run import CONTACT_SHEET, MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, sqlite_url
 from results.trials import asked, ended, rows
 from results.verification import damage, lost
 from search.cluster import Cluster
 from search.display import Display
+from search.limits import check_place, check_search, left_over, require_free, study_url
 from search.record import Record, copy_study, push_copy, tidy
 from search.replicates import missing_finalists, replicate, replicate_finalists
 from search.sampler import SAMPLERS, Sampler
@@ -97,30 +87,21 @@ class Search:
     confirm: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-        for option, values, known in (
-            ("objective", self.objectives, OBJECTIVES),
-            ("searcher", [self.searcher], SAMPLERS),
-            ("scheduler", [self.scheduler], SCHEDULERS),
-        ):
-            for value in values:
-                if value not in known:
-                    raise UserError(f"{option} must be one of {', '.join(known)}, received {value!r}")
-        if not self.objectives or len(set(self.objectives)) < len(self.objectives):
-            raise UserError(f"objective must name different figures, received {', '.join(self.objectives)!r}")
-        if len(self.objectives) > 1 and self.scheduler != "none":
-            raise UserError(f"scheduler {self.scheduler!r} ranks by one objective; with several use --scheduler none")
-        if len(self.objectives) > 1 and self.confirm:
-            raise UserError("confirm ranks by one objective; with several use --confirm none")
-        for name in self.warm_start:
-            if name not in PRESETS:
-                raise UserError(f"warm-start must name presets ({', '.join(PRESETS)}), received {name!r}")
-        for option, low in (("trials", 1), ("epochs", 1), ("seed", 0), ("stop_when_flat", 1), ("time_budget", 0)):
-            value = getattr(self, option)
-            if value is not None and value < low:
-                raise UserError(f"{option.replace('_', '-')} must be {low} or more, received {value!r}")
-        if self.confirm and (self.confirm[0] < 1 or self.confirm[1] < 2):
-            raise UserError(f"confirm must be 1 or more finalists with 2 or more seeds each, received {self.confirm!r}")
+        for option, value, known in (("searcher", self.searcher, SAMPLERS), ("scheduler", self.scheduler, SCHEDULERS)):
+            if value not in known:
+                raise UserError(f"{option} must be one of {', '.join(known)}, received {value!r}")
+        check_search(self)
+
+
+def check(search: Search) -> None:
+    """Say at once what would stop a search before its first trial, and make nothing.
+
+    Raises:
+        UserError: Ray cannot be reached; the study is no database URL.
+        StorageError: the name is taken, or the storage cannot be written.
+    """
+    check_place(search)
+    search.cluster.check()
 
 
 def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:
@@ -138,9 +119,7 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
         StorageError: the name is taken, or what must be written cannot be. If a trial had begun, `resume` goes on.
         Interrupted: Ctrl-C or SIGTERM; likewise.
     """
-    search.cluster.check()
-    # What it cannot search is said before anything is made.
-    _sampler(search)
+    check(search)
     with _created(search, parts, source) as (run, study):
         _run(run, study, search, parts, console, quiet)
     return run
@@ -255,7 +234,7 @@ def _repair_study(run: Run, console: Console) -> None:
             part.rename(part.with_name(f"{part.name}.{mark}"))
     replace_file(path, copy.read_bytes())
     line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
-    console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    say(line, "yellow", console)
 
 
 def recalled(run: Run, address: str | None = None) -> Search:
@@ -322,8 +301,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
                 with display:
                     search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
                 if not quiet and searcher.ended < search.trials:
-                    line = f"the search ended: {searcher.ended_by}"
-                    console.print(line, markup=False, highlight=False, soft_wrap=True)
+                    say(f"the search ended: {searcher.ended_by}", console=console)
             if search.confirm:
                 replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
             elif missing_finalists(run, 0, 0):
@@ -358,7 +336,7 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
         if (point := search.space.point(preset)) is not None:
             jobs.append(Job(search.space.config(point), point, attributes={"preset": preset}))
         elif not quiet:
-            console.print(f"not tried first: {preset}, it is outside of the space", highlight=False)
+            say(f"not tried first: {preset}, it is outside of the space", console=console)
     return jobs + (grid_jobs(search.space, search.seed) if search.searcher == "grid" else [])
 
 
@@ -373,20 +351,13 @@ def _further(study: optuna.Study, epochs: int) -> list[int]:
 def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run, optuna.Study]]:
     """Make a run and hold it; one in which no trial begins leaves nothing behind."""
     folder = (search.storage / search.name).absolute()
-    url = _checked(search.study)
-    bucket = bucket_of(folder)
-    if bucket:
-        bucket.reach()
-        if listed(folder, MANIFEST):
-            raise StorageError(f"{str(bucket)!r}: exists already; choose another --name")
+    url = study_url(search.study)
     _reclaim(folder)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        by = holder(folder)
-        raise StorageError(
-            f"{str(folder)!r}: exists already{f', in the hands of {by}' if by else ''}; choose another --name"
-        ) from None
+        require_free(folder)
+        raise
     except OSError as error:
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
     run = Run(folder)
@@ -409,12 +380,8 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
 
 
 def _reclaim(folder: Path) -> None:
-    """Take away what is left of a run whose search died before it was described: the manifest is written last.
-
-    So is the mirror of a run that is not in the bucket any more.
-    """
-    ours = ("",) if bucket_of(folder) else (LOCK, STUDY, f".{MANIFEST}")
-    if folder.is_dir() and all(path.name.startswith(ours) for path in folder.iterdir()):
+    """Take away what is left of a run whose search died before it was described: the manifest is written last."""
+    if left_over(folder):
         with held(folder):
             if not listed(folder, MANIFEST):
                 shutil.rmtree(folder)
@@ -483,15 +450,3 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         push_copy(run.folder / STUDY)
     replace_file(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     push(run.folder / MANIFEST)
-
-
-def _checked(study: str | None) -> URL | None:
-    if study is None:
-        return None
-    try:
-        url = make_url(study)
-    except ArgumentError:
-        raise UserError(f"--study {study!r}: not a database URL such as postgresql://host/name") from None
-    if url.password or "password" in url.query:
-        raise UserError("--study: the URL holds a password, which would be written down; use ~/.pgpass or PGPASSWORD")
-    return sqlite_url(Path(url.database)) if url.drivername == "sqlite" and url.database else url

@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from data_tools.console import say
 from data_tools.split import Split
 from model.config import Config
 from model.score import OBJECTIVES
@@ -34,7 +35,7 @@ def replicate_finalists(
         replicates.set_user_attr(FINALISTS, list(candidates))
         if not quiet:
             numbers = ", ".join(map(str, finalists))
-            console.print(f"again, from {seeds} fresh seeds each: trials {numbers}", highlight=False)
+            say(f"again, from {seeds} fresh seeds each: trials {numbers}", console=console)
     configs = {f"trial {number}": config for number, config in finalists.items()}
     replicate(run, parts, cluster, configs, seeds, console, quiet=quiet)
 

@@ -21,6 +21,10 @@ from model.config import Config, like
 
 GRID_POINTS = 5
 """Values that a grid search takes of a range, a float's with a step excepted."""
+FARTHEST = 10**15
+"""The largest whole number that is taken: those above are no floats any more."""
+LARGEST = 1_000_000
+"""Bytes of the largest file that is taken for a space."""
 MOST_POINTS = 20_000
 """Points of the largest space that is counted."""
 
@@ -73,8 +77,15 @@ class Space:
         return point if all(_holds(self.domains[name], value) for name, value in point.items()) else None
 
     def grid(self) -> list[dict[str, Any]]:
-        """Return every point of a grid search, long ranges cut into five values."""
-        return self._product([_grid_values(domain) for domain in self.domains.values()])
+        """Return every point of a grid search, long ranges cut into five values.
+
+        Raises:
+            UserError: they are too many for anyone.
+        """
+        values = [_grid_values(domain) for domain in self.domains.values()]
+        if (count := math.prod(map(len, values))) > MOST_POINTS:
+            raise UserError(f"a grid of this space has {count:,} points, more than {MOST_POINTS:,}; use tpe")
+        return self._product(values)
 
     def points(self) -> list[dict[str, Any]]:
         """Return every point of a space of finite size."""
@@ -100,7 +111,8 @@ def _values(domain: BaseDistribution) -> list[Any] | None:
     if isinstance(domain, CategoricalDistribution):
         return list(domain.choices)
     if isinstance(domain, IntDistribution):
-        return list(range(domain.low, domain.high + 1, domain.step))
+        values = range(domain.low, domain.high + 1, domain.step)
+        return list(values) if len(values) <= MOST_POINTS else None
     assert isinstance(domain, FloatDistribution)
     return None if domain.step is None else _grid_values(domain)
 
@@ -117,9 +129,8 @@ def _grid_values(domain: BaseDistribution) -> list[Any]:
     if isinstance(domain, CategoricalDistribution):
         return list(domain.choices)
     if isinstance(domain, IntDistribution):
-        values = list(range(domain.low, domain.high + 1, domain.step))
-        wanted = _spaced(domain.low, domain.high, domain.log)
-        return sorted({min(values, key=lambda value: abs(value - near)) for near in wanted})
+        places = [(near - domain.low) / domain.step for near in _spaced(domain.low, domain.high, domain.log)]
+        return sorted({domain.low + math.ceil(place - 0.5) * domain.step for place in places})
     assert isinstance(domain, FloatDistribution)
     if domain.step is None:
         return _spaced(domain.low, domain.high, domain.log)
@@ -168,10 +179,20 @@ def read_space(path: Path, base: Config) -> Space:
         UserError: the file cannot be read or is no space.
     """
     try:
-        text = path.read_text()
+        if not path.is_file() and path.exists():
+            raise UserError(f"space {str(path)!r}: is not a file")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise UserError(f"space {str(path)!r}: is no space, those are smaller than {LARGEST:,} bytes")
+        text = content.decode()
         record = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"space {str(path)!r}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
         raise UserError(f"space {str(path)!r}: cannot be read ({error})") from None
+    except RecursionError:
+        raise UserError(f"space {str(path)!r}: not TOML: nested too deep") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"space {str(path)!r}: not TOML: {error}") from None
     try:
@@ -233,6 +254,9 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
         for key in entry:
             if key not in KEYS:
                 raise SpaceError(name, f"{name}: unknown key {key!r}: {nearest(key, KEYS)}", key)
+            for value in entry[key] if isinstance(entry[key], list) else [entry[key]]:
+                if isinstance(value, int) and abs(value) > FARTHEST:
+                    raise SpaceError(name, f"{name}: a number of {len(str(value))} digits is beyond all bounds", key)
         if set(entry) == {"value"}:
             fixed[name] = entry["value"]
         else:
@@ -311,6 +335,8 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
         raise SpaceError(name, f"{name}: log must be true or false, received {log!r}", "log")
     if not low < high or not all(map(math.isfinite, numbers)):
         raise SpaceError(name, f"{name}: low must be below high, received {low!r} and {high!r}", "low")
+    if step is not None and step > 0 and (high - low) / step > MOST_POINTS:
+        raise SpaceError(name, f"{name}: step {step!r} makes more than {MOST_POINTS:,} values; leave it away", "step")
     whole = kind is int
     if whole and any(number != int(number) for number in numbers):
         raise SpaceError(name, f"{name}: takes whole numbers, received {dict(entry)!r}", "low")

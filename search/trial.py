@@ -68,7 +68,7 @@ class Trial(tune.Trainable):
 
             self._run, self._objective = path_of(run), objective
             self._folder = self._run / folder
-            self._photos = split.summary
+            self._photos = {**split.summary, "seen": split.seen}
             self._trainer = Trainer(split.training, split.validation)
         self.reset_config(config)
 

@@ -1,0 +1,121 @@
+"""Whatever photos, folders and runs are called: nothing of it reaches the terminal as it is."""
+
+import contextlib
+import csv
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_tools.garden import garden
+from results.export import export, find_model
+from results.run import STUDY
+
+NAMES = [
+    os.fsdecode(name)
+    for name in (
+        b"\x1b[2J\x1b[31mred",
+        b"\x1b]0;owned\x07",
+        b"a\nleft out: nothing",
+        b"a\rb",
+        "a\u202eb".encode(),
+        b"\xff\xfe\x80",
+        b"[red]a[ red] <script>",
+        "été 花 🌹".encode(),
+        b"--help",
+        b"a" * 250,
+    )
+]
+
+
+def assert_plain(text: str) -> None:
+    assert text and all(line.isprintable() for line in text.split("\n")), ascii(text)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Photos of such names, in a folder of such a name, each beside a file that is none."""
+    folder = tmp_path / NAMES[0] / "a\nb\udcff"
+    folder.mkdir(parents=True)
+    for name, scene in zip(NAMES, garden(len(NAMES), seed=9), strict=True):
+        Image.fromarray(scene).save(folder / f"{name}.png", "PNG")
+        (folder / f"{name}.jpg").touch()
+    return folder
+
+
+def test_checking_photos(folder, said):
+    code, out, _ = said("data", "check", folder)
+    assert code == 0
+    assert_plain(out)
+    lines = out.splitlines()
+    assert len(lines) == len(NAMES) + 1 and all(line.startswith("left out: '") for line in lines[:-1])
+    assert lines[-1] == "20 files: 10 photos to use, 0 of them copies; 10 left out"
+
+
+def test_writing_scenes(folder, said):
+    code, out, _ = said("data", "garden", "--count", 1, "--out", folder / NAMES[1])
+    assert code == 0
+    assert_plain(out)
+
+
+def test_evaluating_and_colorizing(folder, said, searched, tmp_path):
+    model = tmp_path / NAMES[4]
+    export(find_model("tiny", searched[0])[0], model)
+    code, out, err = said("evaluate", model, "--photos", folder, "--samples", 1, "--out", folder / "out")
+    assert code == 0, err
+    assert_plain(out)
+    assert_plain(err)
+    rows = json.loads((folder / "out" / "metrics.json").read_text())["photos"]
+    assert sorted(Path(row["photo"]).stem for row in rows) == sorted(NAMES)
+    with (folder / "out" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(NAMES) + 1
+    assert len(list((folder / "out" / "colorized").iterdir())) == len(NAMES)
+    assert np.asarray(Image.open(folder / "out" / "contact-sheet.png")).std() > 0
+
+    photos = [folder / f"{name}.png" for name in NAMES]
+    code, out, err = said("colorize", model, *photos, "--out", folder / "coloured")
+    assert code == 0, err
+    assert_plain(out)
+    assert len(out.splitlines()) == len(list((folder / "coloured").iterdir())) == len(NAMES)
+
+
+@pytest.fixture
+def run(searched, tmp_path) -> Path:
+    """A run of such a name, from somebody whose machine has such a name, too."""
+    run = tmp_path / NAMES[2]
+    shutil.copytree(searched[0] / "tiny", run)
+    with contextlib.closing(sqlite3.connect(run / STUDY)) as connection, connection:
+        for key, value in (("host", NAMES[0]), ("error", f"{NAMES[1]}\n{NAMES[6]}")):
+            connection.execute(
+                "UPDATE trial_user_attributes SET value_json = ? WHERE key = ?", (json.dumps(value), key)
+            )
+        connection.execute("DELETE FROM trial_user_attributes WHERE key = 'digest'")
+    return run
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
+def test_tables(run, said, form):
+    for verb in ("trials", "effects"):
+        code, out, _ = said(verb, run, "--format", form)
+        assert code == 0
+        assert_plain(out)
+
+
+def test_listing_showing_and_verifying_runs(run, said):
+    for code, words in ((0, ["list", "--storage", run.parent]), (0, ["best", run]), (1, ["verify", run, "--quick"])):
+        ended, out, _ = said(*words)
+        assert ended == code
+        assert_plain(out)
+    assert len(said("list", "--storage", run.parent)[1].splitlines()) == 1
+
+
+def test_a_terminal_without_the_letters_gets_their_numbers(folder, huetune, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = huetune("data", "check", folder)
+    assert done.returncode == 0, done.stderr
+    assert r"\xe9t\xe9 \u82b1" in done.stdout
