@@ -115,8 +115,8 @@ class Board:
     words: Sequence[str] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        """Draw it."""
-        yield from draw(self, options.max_width, options.height, ascii_only=options.ascii_only)
+        """Draw it, in as many lines as it takes."""
+        yield from draw(self, options.max_width, ascii_only=options.ascii_only)
 
 
 def draw(board: Board, width: int, height: int | None = None, *, ascii_only: bool = False) -> list[Text]:
@@ -132,7 +132,7 @@ def draw(board: Board, width: int, height: int | None = None, *, ascii_only: boo
     """
     pen = _Pen(board, width, ascii_only)
     gap = [Text()] if height is None or height >= ROOMY else []
-    foot = [line for words in board.words for line in pen.folded(Text(words, "italic"))]
+    foot = [line for words in board.words for line in pen.folded(Text(words, "italic"))[: None if gap else 1]]
     foot = [*gap, *foot] if foot else []
     best = pen.block(board.best) if board.best else [Text("none yet", "dim")]
     lines = [*pen.head(), *gap, *pen.folded(Text(f"best so far{pen.zero()}", "bold")), *best]
@@ -153,12 +153,14 @@ class _Pen:
         self._cells = min(self._target, CELLS if width >= 100 else CELLS // 2)
         self._names = max((len(training.name) for training in drawn), default=0)
         self._scores = max((len(self._score(training)) for training in drawn), default=0)
-        # Of all curves the same, so that they can be compared; what is worse than one colour is out of it.
+        # Of all curves the same, so that they can be compared. Twice as far from the best as one colour for everything
+        # is as bad as it gets: one that begins far off would flatten all others.
         scores = [score for training in drawn for score in training.scores.values() if math.isfinite(score)]
-        kept = [score for score in scores if board.zero is None or better(board.objective, score, board.zero)]
-        self._low, self._high = min(kept or scores, default=0.0), max(kept or scores, default=0.0)
-        if kept and board.zero is not None and len(kept) < len(scores):
-            self._low, self._high = min(self._low, board.zero), max(self._high, board.zero)
+        self._low, self._high = min(scores, default=0.0), max(scores, default=0.0)
+        if board.zero is not None and OBJECTIVES[board.objective] == "minimize" and self._low < board.zero:
+            self._high = min(self._high, 2 * board.zero - self._low)
+        elif board.zero is not None and OBJECTIVES[board.objective] == "maximize" and self._high > board.zero:
+            self._low = max(self._low, 2 * board.zero - self._high)
 
     def head(self) -> list[Text]:
         """What is searched, for how long, and how far it is."""

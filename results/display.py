@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import optuna
 from optuna.trial import FrozenTrial
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from model.score import better
-from results.board import Board, Training
+from results.board import Board, Training, draw
 from results.pace import Pace
 from results.trials import ENDED, STATES, settings, shown
 
@@ -89,7 +89,7 @@ class Display:
         self._live: Live | None = None
         if animated(console) and not quiet:
             # On a screen of its own nothing scrolls away, and no terminal folds lines when it is made narrower.
-            self._live = Live(get_renderable=self._now, console=console, screen=True, refresh_per_second=PICTURES)
+            self._live = Live(get_renderable=self._picture, console=console, screen=True, refresh_per_second=PICTURES)
 
     def __enter__(self) -> "Display":
         if self._live:
@@ -156,6 +156,10 @@ class Display:
         """What is worth being left on the terminal: of ended trials, those that the reason is known of."""
         failed = tuple(training for training in self._ended if training.remark)
         return replace(self._board, left=None, ended=failed, words=())
+
+    def _picture(self) -> Group:
+        """The board as it is now, as large as the terminal is now."""
+        return Group(*draw(self._now(), *self._console.size, ascii_only=self._console.options.ascii_only))
 
     def _now(self) -> Board:
         """What is known, while time goes on."""
