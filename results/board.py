@@ -135,7 +135,7 @@ def draw(board: Board, width: int, height: int | None = None, *, ascii_only: boo
     foot = [line for words in board.words for line in pen.folded(Text(words, "italic"))[: None if gap else 1]]
     foot = [*gap, *foot] if foot else []
     best = pen.block(board.best) if board.best else [Text("none yet", "dim")]
-    lines = [*pen.head(), *gap, *pen.folded(Text(f"best so far{pen.zero()}", "bold")), *best]
+    lines = [*pen.head(), *gap, *pen.folded(Text(f"{pen.best()} so far{pen.zero()}", "bold")), *best]
     free = SOME if height is None else height - len(lines) - len(foot)
     lines += pen.section("running", board.running, free, gap)
     free = SOME if height is None else height - len(lines) - len(foot)
@@ -197,9 +197,15 @@ class _Pen:
                     text.append(sign).append(f"{count} {state}", STYLES[state])
                     sign = ", "
                 if state == "running" and board.slots:
-                    text.append(f"{' in' if count else sign + 'none running in'} {board.slots} slots")
+                    text.append(
+                        f"{' in' if count else sign + 'none running in'} {board.slots} slot{'s' * (board.slots > 1)}"
+                    )
                     sign = ", "
         return text
+
+    def best(self) -> str:
+        """What the best is the best of: replicates are not ranked one by one."""
+        return "best" if self._board.what == "trials" else f"best one of the {self._board.what}"
 
     def zero(self) -> str:
         """The score that means nothing was learnt."""

@@ -1,6 +1,8 @@
 """A search that another process runs, here or elsewhere, seen through its study."""
 
+import contextlib
 import shlex
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from data_tools.console import say
+from data_tools.errors import Interrupted
 from data_tools.mirror import bucket_of
 from results.display import Display, animated
 from results.lock import holder
@@ -35,21 +38,23 @@ def watch(find: Callable[[], Run], console: Console, interval: float | None = No
         Whether the search came to its end.
 
     Raises:
+        Interrupted: Ctrl-C or SIGTERM, of which the search knows nothing.
         StorageError: there is no such run, or it cannot be read any more.
     """
     view = View(find)
     if view.by and not animated(console):
         say(view.words[0], console=console)
-    while True:
-        phase = view.phase()
-        with phase.display(console) as display:
-            phase.tell(display)
-            while view.by and view.replicating == phase.replicating:
-                time.sleep(interval or view.interval)
-                view.look()
+    with _patient() as rest:
+        while True:
+            phase = view.phase()
+            with phase.display(console) as display:
                 phase.tell(display)
-        if not view.by:
-            break
+                while view.by and view.replicating == phase.replicating:
+                    rest(interval or view.interval)
+                    view.look()
+                    phase.tell(display)
+            if not view.by:
+                break
     for line in view.words:
         say(line, console=console)
     return view.finished
@@ -64,6 +69,36 @@ def picture(find: Callable[[], Run], console: Console) -> bool:
     # In a file a bar over the whole width would be a long one.
     console.print(display.board, width=console.width if console.is_terminal else WIDTH)
     return view.finished
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[Callable[[float], None]]:
+    """Have Ctrl-C and SIGTERM wait until nothing is read, and yield how to rest in between; a second one does not wait.
+
+    An exception out of nowhere may come just when Python or a database tidies up, which takes no notice of any.
+    """
+    caught: list[Interrupted] = []
+    resting = False
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(Interrupted(number))
+        if resting or len(caught) > 1:
+            raise caught[0]
+
+    def rest(seconds: float) -> None:
+        nonlocal resting
+        resting = True
+        if caught:
+            raise caught[0]
+        time.sleep(seconds)
+        resting = False
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield rest
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class View:
@@ -224,7 +259,8 @@ def changes(
                 yield trial, "goes on"
             elif len(epochs(trial)) > (len(epochs(old)) if old else 0):
                 yield trial, "epoch"
-        elif state != was:
+        elif state != was and not (held and state == "waiting" and trial.user_attrs.get("deaths")):
+            # Of one that died and waits for another worker it was said that it died.
             yield trial, state
 
 

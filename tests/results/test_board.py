@@ -93,7 +93,9 @@ def test_a_curve_shows_the_way_of_the_score_and_marks_the_best_epoch(objective, 
     line = next(line for line in lines if line.plain.startswith("trial 1 "))
     assert bars in line.plain
     best = line.plain.index(bars) + 2
-    assert [line.plain[span.start : span.end] for span in line.spans if "green" in str(span.style)] == [line.plain[best]]
+    assert [line.plain[span.start : span.end] for span in line.spans if "green" in str(span.style)] == [
+        line.plain[best]
+    ]
     way = "lower" if objective == "chroma_mse" else "higher"
     assert f"{objective}, {way} is better" in lines[0].plain
 
@@ -109,7 +111,9 @@ def test_more_epochs_than_cells_keep_the_best():
     scores = [0.09] * 100
     scores[57] = 0.01
     one = training(1, "complete", scores, target=100)
-    line = next(line.plain for line in draw(board(best=one, running=(), ended=()), 80) if line.plain.startswith("trial"))
+    line = next(
+        line.plain for line in draw(board(best=one, running=(), ended=()), 80) if line.plain.startswith("trial")
+    )
     curve = line.split()[3]
     assert len(curve) == 8 and curve.count(BLOCKS[0]) == 1 and curve.count(BLOCKS[-1]) == 7
 
