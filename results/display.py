@@ -155,7 +155,7 @@ class Display:
     def left(self) -> Board:
         """What is worth being left on the terminal: of ended trials, those that the reason is known of."""
         failed = tuple(training for training in self._ended if training.remark)
-        return replace(self._board, left=None, ended=failed, words=())
+        return replace(self._board, slots=None, left=None, ended=failed, words=())
 
     def _picture(self) -> Group:
         """The board as it is now, as large as the terminal is now."""

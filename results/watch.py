@@ -17,7 +17,7 @@ from data_tools.mirror import bucket_of
 from results.display import Display, animated
 from results.lock import holder
 from results.replicates import verdict
-from results.run import CONTACT_SHEET, STUDY, Run
+from results.run import STUDY, Run
 from results.trials import ENDED, SESSION, STATES, ended, epochs
 
 WIDTH = 120
@@ -146,13 +146,12 @@ class View:
 
     @property
     def finished(self) -> bool:
-        """Whether all came to its end, to the photos that a search colorizes last."""
+        """Whether all that was to be trained came to its end, replicates too."""
         if self.by or not ended(self.study) or self.replicating:
             return False
-        complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not complete or not self.run.manifest["photos"].get("test"):
+        if self.replicates or not self.run.manifest["search"].get("confirm"):
             return True
-        return self.run.path(f"evaluation/{CONTACT_SHEET}").is_file()
+        return not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     @property
     def words(self) -> list[str]:

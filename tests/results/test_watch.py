@@ -16,7 +16,7 @@ from rich.console import Console
 from data_tools.errors import StorageError
 from data_tools.mirror import path_of, push
 from results.lock import held
-from results.run import CONTACT_SHEET, MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
+from results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
 from results.trials import SESSION
 from results.watch import picture, watch
 from search.record import Record
@@ -70,11 +70,6 @@ class Search:
     def end(self):
         self.record.set("ended", {"by": "all 4 are asked for", "trials": 4, "epochs": EPOCHS})
 
-    def finish(self):
-        """As the test photos are colorized."""
-        (self.run.folder / "evaluation").mkdir()
-        (self.run.folder / "evaluation" / CONTACT_SHEET).touch()
-
 
 @pytest.fixture
 def search(tmp_path):
@@ -127,13 +122,17 @@ def test_what_was_left_waits_and_the_remedy_is_said(search):
     assert _said(console) == f"nobody searches; go on with: huetune resume {place}"
 
 
-def test_what_has_ended_is_told_and_watched_no_longer(search, monkeypatch):
+def test_what_has_ended_is_told_and_watched_no_longer(search):
     for trial in search.study.trials[2:]:
         search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
     search.end()
+    manifest = search.run.manifest
+    (search.run.folder / MANIFEST).write_text(
+        json.dumps({**manifest, "search": {**manifest["search"], "confirm": [1, 2]}})
+    )
     finished, said = _picture(search)
-    assert not finished and "nobody searches; go on with" in said  # the test photos are not colorized yet
-    search.finish()
+    assert not finished and "nobody searches; go on with" in said  # the best is still to be confirmed
+    (search.run.folder / MANIFEST).write_text(json.dumps(manifest))
     finished, said = _picture(search)
     assert finished and "4 of 4 trials ended: 1 complete, 1 pruned, 2 failed" in said
     assert "the search ended: all 4 are asked for" in said
@@ -244,7 +243,6 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
             search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
         search.end()
         terminal.wait_for("4 of 4 trials ended")
-        search.finish()
     assert terminal.end() == 0
     assert b"the search ended: all 4 are asked for" in terminal.raw.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no colour; italics are none
