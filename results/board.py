@@ -139,7 +139,7 @@ def draw(board: Board, width: int, height: int | None = None, *, ascii_only: boo
     free = SOME if height is None else height - len(lines) - len(foot)
     lines += pen.section("running", board.running, free, gap)
     free = SOME if height is None else height - len(lines) - len(foot)
-    lines += pen.section("ended last", board.ended[: LATEST if height is None else None], free, gap, all_of_them=False)
+    lines += pen.section("ended last", board.ended[: LATEST if height is None else None], free, gap, counted=False)
     return [pen.cut(line) for line in (lines + foot)[:height]]
 
 
@@ -212,27 +212,34 @@ class _Pen:
         return "" if self._board.zero is None else f" (one colour for everything: {shown(self._board.zero)})"
 
     def section(
-        self, heading: str, trainings: Sequence[Training], free: int, gap: list[Text], *, all_of_them: bool = True
+        self, heading: str, trainings: Sequence[Training], free: int, gap: list[Text], *, counted: bool = True
     ) -> list[Text]:
-        """Trainings under a heading, as many as there are lines free; those left out are counted if they matter."""
+        """Return trainings under a heading, as many as there are lines free.
+
+        Args:
+            heading: over them.
+            trainings: in the order that they are drawn in.
+            free: lines.
+            gap: what is between two sections.
+            counted: say how many are left out, and leave out the worst; else the last ones.
+        """
         lines = [*gap, Text(heading, "bold")]
         free -= len(lines)
         blocks = {training: self.block(training) for training in trainings}
+        more: list[Text] = []
         if sum(map(len, blocks.values())) > free:
-            ranked = sorted(trainings, key=self._rank) if all_of_them else trainings
-            chosen: list[Training] = []
-            used = int(all_of_them)
-            for training in ranked:
-                if used + len(blocks[training]) > free and not (all_of_them and not chosen):
-                    break
-                chosen.append(training)
+            free -= counted
+            kept: list[Training] = []
+            used = 0
+            for training in sorted(trainings, key=self._rank) if counted else trainings:
                 used += len(blocks[training])
-            left = len(trainings) - len(chosen)
-            more = [Text(f"{left} more", "dim")] if all_of_them and left else []
-            blocks = {training: blocks[training] for training in trainings if training in chosen}
-        else:
-            more = []
-        drawn = [line for block in blocks.values() for line in block][: max(0, free - len(more))]
+                # Of those that run, one is better shown in part than not at all.
+                if used > free and (kept or not counted):
+                    break
+                kept.append(training)
+            more = [Text(f"{len(trainings) - len(kept)} more", "dim")] if counted and len(kept) < len(trainings) else []
+            blocks = {training: block for training, block in blocks.items() if training in kept}
+        drawn = [line for block in blocks.values() for line in block][: max(0, free)]
         return [*lines, *drawn, *more] if drawn else more
 
     def _rank(self, training: Training) -> tuple[bool, float, int]:
