@@ -78,6 +78,11 @@ def say(text: str, style: str | None = None, console: Console = stdout) -> None:
     console.print(plain(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def given_back() -> bytes:
+    """Return what gives a terminal back its cursor and its own screen, for who leaves without a farewell."""
+    return b"\x1b[?1049l\x1b[?25h" if stdout.is_alt_screen else b"\x1b[?25h" if stdout.is_terminal else b""
+
+
 def bar(what: str, total: int, quiet: bool = False) -> Callable[[Iterable], Iterable]:
     """Return what wraps an iterable of a known length so that a terminal shows how far it is."""
     hidden = quiet or not stderr.is_terminal

@@ -1,6 +1,7 @@
 """Verbs that read a run or a model: tables, the best model, evaluation. None of them needs Ray."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from data_tools.console import (
     stdout,
     words,
 )
-from data_tools.errors import PhotoError, StorageError, UserError
+from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
 from data_tools.folder import require_empty, require_place
 from data_tools.mirror import place_of, pull
 from data_tools.source import Source
@@ -95,6 +96,28 @@ def trials(
         click.echo(tables.to_markdown(table))
     else:
         stdout.print(tables.fitted(table, found.name, stdout))
+
+
+@click.command()
+@click.argument("run", type=TEXT)
+@storage_option
+@click.option("--interval", type=click.FloatRange(0.1), help="Seconds between two looks.  [default: 2; in a bucket 10]")
+@click.option("--once", is_flag=True, help="Show how it is now, and end.")
+def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
+    """Watch a search that runs elsewhere until it ends; Ctrl-C leaves it alone.
+
+    Example: huetune watch roses
+    """
+    from results.run import find_run
+    from results.watch import picture
+    from results.watch import watch as follow
+
+    find = partial(find_run, run, storage)
+    try:
+        ended = picture(find, stdout) if once else follow(find, stdout, interval)
+    except Interrupted as signal:
+        return signal.exit_code
+    return 0 if ended or once else 1
 
 
 @click.command()
@@ -446,4 +469,4 @@ def photos_of(run: Any, quiet: bool) -> Any:
     return parts
 
 
-VERBS = (list_, trials, best, evaluate, colorize, presets, structure, effects, log, verify)
+VERBS = (list_, trials, watch, best, evaluate, colorize, presets, structure, effects, log, verify)

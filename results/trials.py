@@ -31,14 +31,18 @@ STATES = {
     TrialState.FAIL: "failed",
     TrialState.WAITING: "waiting",
 }
+ENDED = ("complete", "pruned", "failed")
 FIGURES = ("train_loss", "chroma_mse", "skill", "chroma_ratio")
 EPOCH = "epoch-"
 """Begins the name of the user attribute that holds the figures of one epoch."""
+SESSION = "session"
+"""User attribute of a study that is trained: the `slots` at last, `since` when in seconds of the epoch, and the seconds
+`spent` until then."""
 DIGEST = "digest"
 """User attribute of an ended trial: its `digest` when it ended."""
 
 
-def epochs(trial: FrozenTrial) -> list[dict[str, Any]]:
+def epochs(trial: optuna.Trial | FrozenTrial) -> list[dict[str, Any]]:
     """Return a trial's figures, an entry an epoch, in order."""
     recorded = [value for name, value in trial.user_attrs.items() if name.startswith(EPOCH)]
     return sorted(recorded, key=lambda figures: figures["epoch"])
@@ -92,6 +96,18 @@ def ended(study: optuna.Study) -> str | None:
     if record and all(record[name] == wanted[name] for name in ("trials", "epochs")):
         return record["by"]
     return None
+
+
+def named(trial: optuna.Trial | FrozenTrial) -> str:
+    """Return a trial's number, or of a replicate what is repeated and from which seed."""
+    if name := trial.user_attrs.get("name"):
+        return f"{name} again, seed {trial.user_attrs['seed']}"
+    return f"trial {trial.number}"
+
+
+def settings(trial: optuna.Trial | FrozenTrial) -> str:
+    """Return a trial's parameters in one short line."""
+    return ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial | None:

@@ -33,6 +33,7 @@ import data_tools
 import model
 import results
 import search
+from data_tools.console import given_back
 from data_tools.errors import ClusterLostError, StorageError, UserError, in_a_line
 from data_tools.mirror import place_of
 from data_tools.split import Split
@@ -232,6 +233,8 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
                     searcher.stopping = searcher.stopping or gone
                     if not over.wait(10 * BEAT):
                         # Tune waits for it, too. All is on disk but that the running trials wait.
+                        if screen := given_back():
+                            os.write(1, screen)
                         os.write(2, f"huetune: {gone}; `huetune resume` goes on\n".encode())
                         os._exit(getattr(searcher.stopping, "exit_code", gone.exit_code))
                     return

@@ -3,11 +3,11 @@
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from data_tools.console import given_back
 from data_tools.errors import Interrupted
 
 _listener: Callable[[Interrupted], None] | None = None
@@ -38,8 +38,9 @@ def _interrupt(number: int, frame: Any) -> None:
     global _asked
     if _asked:
         # All is on disk but that the running trials wait; Ray's processes end with this one.
-        cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-        os.write(2, f"{cursor}huetune: left at once; `huetune resume` goes on\n".encode())
+        if screen := given_back():
+            os.write(1, screen)
+        os.write(2, b"huetune: left at once; `huetune resume` goes on\n")
         os._exit(128 + number)
     _asked = True
     interrupted = Interrupted(number)

@@ -25,13 +25,13 @@ from data_tools.source import Source
 from data_tools.split import Split
 from model.config import Config
 from model.score import OBJECTIVES, zero_line
+from results.display import Display
 from results.lock import held
 from results.machine import code, hardware, versions
 from results.run import CONTACT_SHEET, MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, sqlite_url
 from results.trials import asked, ended, rows
 from results.verification import damage, lost
 from search.cluster import Cluster
-from search.display import Display
 from search.limits import check_place, check_search, left_over, require_free, study_url
 from search.record import Record, copy_study, push_copy, tidy
 from search.replicates import missing_finalists, replicate, replicate_finalists
@@ -281,8 +281,9 @@ def _sampler(search: Search, drawn: int = 0) -> Sampler:
 
 def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: Console, quiet: bool) -> None:
     """Search for what is missing; in `held`."""
-    before = len(study.get_trials(deepcopy=False))
-    display = Display(console, search.trials, quiet)
+    there = study.get_trials(deepcopy=False)
+    before = len(there)
+    display = Display(console, run.name, study.user_attrs, there, quiet=quiet)
     searcher = StudySearcher(
         Record(study, run),
         run.folder / TRIALS,

@@ -11,11 +11,11 @@ from data_tools.console import say
 from data_tools.split import Split
 from model.config import Config
 from model.score import OBJECTIVES
+from results.display import Display
 from results.replicates import FINALISTS, config_key, diverged, target
 from results.run import REPLICATES, Run, open_storage
 from results.trials import asked, rows
 from search.cluster import Cluster
-from search.display import Display
 from search.record import Record
 from search.searcher import Budget, Job, StudySearcher
 
@@ -86,14 +86,17 @@ def replicate(
     if not missing and all(trial.state.is_finished() for trial in trials):
         return
     total = len(trials) + len(missing)
-    display = Display(console, total, quiet, what="replicates")
+    searched = run.study()
+    display = Display(console, run.name, searched.user_attrs, trials, what="replicates", quiet=quiet)
+    # Who watches cannot know what this process was asked for.
+    study.set_user_attr("asked", {"trials": total, "epochs": asked(searched)["epochs"], "further": []})
     searcher = StudySearcher(
         Record(study, run),
         run.folder / REPLICATES,
         space=None,
         sampler=None,
         budget=Budget(total),
-        epochs=asked(run.study())["epochs"],
+        epochs=asked(searched)["epochs"],
         seed=0,
         objectives=[run.manifest["search"]["objectives"][0]],
         listener=display,

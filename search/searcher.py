@@ -24,7 +24,7 @@ from data_tools.errors import StorageError, UserError
 from model.config import Config
 from model.score import OBJECTIVES, better
 from results.replicates import config_key
-from results.trials import STATES, curve, epochs
+from results.trials import SESSION, STATES, curve, epochs
 from search.record import Record, tidy
 from search.sampler import Point, Sampler
 from search.space import Space
@@ -85,13 +85,14 @@ class StudySearcher(Searcher):
         seed: trial k trains from seed + k, unless its job has its own.
         objectives: keys of `model.score.OBJECTIVES`; by the first a trial's best epoch is chosen.
         listener: told of each event: the searcher, the trial, and what happened: "started", "goes on", "epoch", "died",
-            "warning", or how it ended.
+            "warning", "waiting" for whoever resumes, or how it ended.
         clock: seconds, since whenever.
 
     Attributes:
         ended_by: in words, why no more trials are asked for; None while they are.
         stopping: why all is to be left as it is, now: what is raised once it was left so.
-        slots: how many may run at once; None for however many Tune asks for.
+        slots: says how many may run at once; None for however many Tune asks for.
+        room: what it said last.
         ended_curves: of trials that ended before: the best score so far after each epoch.
         resumed: Tune's names of trials that go on and have not begun to yet.
     """
@@ -121,6 +122,7 @@ class StudySearcher(Searcher):
         self.ended_by: str | None = None
         self.stopping: BaseException | None = None
         self.slots: Callable[[], int] | None = None
+        self.room: int | None = None
         self.ended_curves: list[dict[int, float]] = []
         self.resumed: set[str] = set()
         self._scores: dict[int, tuple[float, optuna.Trial | FrozenTrial]] = {}
@@ -179,9 +181,9 @@ class StudySearcher(Searcher):
         if self.stopping:
             # With nothing running Tune would go on asking for ten minutes.
             return None if self.live else Searcher.FINISHED
-        if self.slots and len(self.live) >= self.slots():
-            return None
         try:
+            if self.slots and len(self.live) >= self._look(self.slots):
+                return None
             if self.left:
                 return self._go_on(trial_id, self.left.popleft())
             self.ended_by = self.ended_by or self._enough()
@@ -193,6 +195,13 @@ class StudySearcher(Searcher):
         except StorageError as error:
             self.stopping = error
             return None if self.live else Searcher.FINISHED
+
+    def _look(self, slots: Callable[[], int]) -> int:
+        """Return how many may run at once, and have the study say it to those who watch."""
+        if (room := slots()) != self.room:
+            self.room = room
+            self._record.set(SESSION, {"slots": room, "since": time.time(), "spent": self.seconds})
+        return room
 
     def _begin(self, trial_id: str, job: Job) -> dict[str, Any]:
         attributes = {
@@ -256,6 +265,11 @@ class StudySearcher(Searcher):
     def seconds(self) -> float:
         """That were searched so far, also before an interruption."""
         return self._spent + (0.0 if self._begun is None else self._clock() - self._begun)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until no more trials are begun; None where time does not end the search."""
+        return None if self._budget.seconds is None else max(0.0, self._budget.seconds - self.seconds)
 
     def past(self, trial_id: str) -> dict[int, float]:
         """Return the best score so far after each epoch that a running trial has behind it."""
@@ -387,6 +401,8 @@ class StudySearcher(Searcher):
         # What cannot be written now is found out by whoever resumes.
         with contextlib.suppress(StorageError, sqlite3.Error, OSError):
             self._record.put_all_back()
+            for trial in self.live.values():
+                self._listener(self, trial, "waiting")
             self._record.set("seconds", self.seconds)
             if self.finished:
                 ended = {"by": self.ended_by, "trials": self._budget.trials, "epochs": self.epochs}

@@ -1,0 +1,180 @@
+"""What the real searcher does is on the board, and the study says to others what they cannot see."""
+
+import io
+import re
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from rich.console import Console
+
+from model.config import PRESETS, batched
+from results.display import Display
+from results.trials import SESSION
+from search.record import Record
+from search.sampler import Sampler
+from search.searcher import Budget, StudySearcher
+from search.space import parse
+from search.trial import BEST
+
+EPOCHS = 4
+SPACE = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
+ATTRIBUTES = {"objective": "chroma_mse", "zero_line": {"chroma_mse": 0.5}}
+
+
+def _searcher(study, display, slots=2, clock=lambda: 0.0, **budget):
+    searcher = StudySearcher(
+        Record(study),
+        Path("/nonexistent"),
+        space=SPACE,
+        sampler=Sampler(SPACE, "random", ["minimize"], 0, 6),
+        budget=Budget(6, **budget),
+        epochs=EPOCHS,
+        seed=0,
+        objectives=["chroma_mse"],
+        listener=display,
+        clock=clock,
+    )
+    searcher.slots = lambda: slots
+    return searcher
+
+
+def _display(trials=(), terminal=False):
+    console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
+    return Display(console, "roses", ATTRIBUTES, trials), console
+
+
+def _epochs(searcher, name, *scores, seconds=10.0):
+    for epoch, score in enumerate(scores, 1):
+        result = {"epoch": epoch, "seconds": seconds, "chroma_mse": score, "checkpoint": "none"}
+        searcher.on_trial_result(name, {**result, BEST: score, "host": "here", "pid": 1})
+
+
+def _end(searcher, name, epoch, score, seconds=10.0):
+    result = {"epoch": epoch, "seconds": seconds, "chroma_mse": score, "checkpoint": "none"}
+    searcher.on_trial_complete(name, {**result, BEST: score, "host": "here", "pid": 1, "done": True})
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler())
+
+
+def test_the_board_follows_the_searcher(study):
+    display, _ = _display()
+    searcher = _searcher(study, display)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    assert searcher.suggest("c") is None
+    _epochs(searcher, "a", 0.4, 0.3, 0.35)
+    board = display.board
+    assert [(one.number, one.epoch, one.target) for one in board.running] == [(0, 3, 4), (1, 0, 4)]
+    assert board.best and board.best.best("chroma_mse") == (2, 0.3) and board.left is None
+    assert (board.asked, board.slots, dict(board.states)) == (6, 2, {"running": 2})
+    _end(searcher, "a", 4, 0.2)
+    # One ended after 40 s. One of that kind runs, four wait: 200 s on two slots.
+    assert display.board.left == pytest.approx(100)
+    searcher.suggest("c")
+    searcher.lost("b", "of hunger")
+    board = display.board
+    assert dict(board.states) == {"complete": 1, "running": 1, "waiting": 1}
+    searcher.suggest("d")
+    assert [one.number for one in display.board.running] == [1, 2]
+    _epochs(searcher, "c", 0.1)
+    assert display.board.best and display.board.best.number == 2
+    searcher.fail("c", "diverged in epoch 2")
+    board = display.board
+    assert board.best and board.best.number == 0 and [one.number for one in board.ended] == [2, 0]
+    assert board.ended[0].remark == "diverged in epoch 2" and board.ended[0].best("chroma_mse") is None
+
+
+def test_who_goes_on_knows_what_was(study):
+    before = _searcher(study, _display()[0])
+    before.suggest("a")
+    before.suggest("b")
+    _epochs(before, "a", 0.4, 0.3, 0.3)
+    _end(before, "a", 4, 0.2)
+    _epochs(before, "b", 0.6)
+    display, _ = _display(study.get_trials())
+    after = _searcher(study, display)
+    after.suggest("c")
+    board = display.board
+    assert dict(board.states) == {"complete": 1, "running": 1} and board.best and board.best.number == 0
+    assert [(one.number, one.epoch) for one in board.running] == [(1, 1)] and board.left == pytest.approx(
+        (30 + 160) / 2
+    )
+
+
+def test_a_time_budget_is_part_of_the_estimate(study):
+    now = [0.0]
+    display, _ = _display()
+    searcher = _searcher(study, display, 1, lambda: now[0], seconds=60.0)
+    searcher.suggest("a")
+    now[0] = 40.0
+    _epochs(searcher, "a", 0.4, 0.3, 0.3)
+    _end(searcher, "a", 4, 0.2)
+    # Five trials of 40 s are wanted; but none begins later than in 20 s.
+    assert display.board.left == pytest.approx(60) and display.board.seconds == 40
+
+
+def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
+    display, _ = _display()
+    searcher = _searcher(study, display, 1)
+    searcher.suggest("a")
+    _epochs(searcher, "a", 0.4, 0.3, seconds=100.0)
+    _end(searcher, "a", 3, 0.2, seconds=100.0)
+    trial = Record(study).begin({}, {}, {"seed": 0, "config": {}, "target": EPOCHS, "continues": 0})
+    for epoch, seconds in enumerate([100.0, 100.0, 100.0, 7.0], 1):
+        figures = {"epoch": epoch, "seconds": seconds, "chroma_mse": 0.2}
+        trial.set_user_attr(f"epoch-{epoch}", figures)
+    display(searcher, trial, "epoch")
+    assert display.board.running[0].seconds == {4: 7.0}
+
+
+def test_the_study_says_how_many_slots_there_are_and_since_when(study):
+    slots = [2]
+    searcher = _searcher(study, _display()[0])
+    searcher.slots = lambda: slots[0]
+    searcher.suggest("a")
+    session = study.user_attrs[SESSION]
+    assert session["slots"] == 2 and session["spent"] == 0 and 0 <= time.time() - session["since"] < 60
+    slots[0] = 5
+    searcher.suggest("b")
+    assert study.user_attrs[SESSION]["slots"] == 5
+
+
+def test_whoever_leaves_says_what_waits(study):
+    display, console = _display()
+    searcher = _searcher(study, display)
+    searcher.suggest("a")
+    _epochs(searcher, "a", 0.4)
+    searcher.leave()
+    assert "trial 0   waiting" in console.file.getvalue() and dict(display.board.states) == {"waiting": 1}
+
+
+def test_a_terminal_has_a_screen_for_it_and_keeps_the_last_board(study):
+    display, console = _display(terminal=True)
+    with display:
+        searcher = _searcher(study, display)
+        searcher.suggest("a")
+        _epochs(searcher, "a", 0.4)
+        searcher.fail("a", "diverged in epoch 2")
+        searcher.suggest("b")
+        searcher.leave()
+    said = console.file.getvalue()
+    before, _, after = re.sub(r"\x1b\[[\d;]*m", "", said).partition("\x1b[?1049l")
+    assert "\x1b[?1049h" in before and "1 of 6 trials ended: 1 failed; 1 waiting\n" in after
+    assert "diverged in epoch 2" in after and "running" not in after and "left" not in after
+
+
+def test_a_reader_who_went_away_ends_no_search(study):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    display = Display(Console(file=Gone(), width=100), "roses", ATTRIBUTES)
+    searcher = _searcher(study, display)
+    searcher.suggest("a")
+    _epochs(searcher, "a", 0.4)
+    assert searcher.progress == {0: 1}
