@@ -4,16 +4,16 @@ import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data_tools import garden
-from data_tools.cache import default_folder
 from data_tools.errors import PhotoError, UserError
 from data_tools.mirror import bucket_of, path_of, place_of, pull
-from data_tools.photos import PhotoSet, find_photos, load, prepare, read_squares
+
+if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from data_tools.photos import PhotoSet
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
@@ -69,12 +69,15 @@ class Source:
         folder = path_of(record["folder"]) if record["folder"] else None
         return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"])
 
-    def read(self, bar: Bar = _no_bar) -> tuple[PhotoSet, list[str]]:
+    def read(self, bar: Bar = _no_bar) -> "tuple[PhotoSet, list[str]]":
         """Return the photos, and for each that was left out a line that says why.
 
         Raises:
             PhotoError: there are none.
         """
+        from data_tools.cache import default_folder
+        from data_tools.photos import find_photos, load, prepare
+
         if not self.folder:
             pictures, names = self._scenes()
             return prepare(pictures, names), []
@@ -92,15 +95,19 @@ class Source:
             if not self.folder.is_dir():
                 raise PhotoError(f"{str(self)!r}: there is nothing")
 
-    def colours(self, photos: PhotoSet, bar: Bar = _no_bar) -> NDArray[np.uint8]:
+    def colours(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
         """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""
+        from data_tools.photos import read_squares
+
         if not self.folder:
             pictures, names = self._scenes()
             places = {name: place for place, name in enumerate(names)}
             return pictures[[places[name] for name in photos.names]]
         return read_squares([Path(name) for name in photos.names], bar("reading colours", len(photos)))
 
-    def _scenes(self) -> tuple[NDArray[np.uint8], list[str]]:
+    def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
+        from data_tools import garden
+
         count = self.scenes or GARDEN
         count = min(count, self.limit or count)
         return garden.garden(count), [garden.scene_name(number) for number in range(count)]
