@@ -8,13 +8,14 @@ import click
 from data_tools.console import import_tensorflow, say, stdout
 from data_tools.errors import NoTrialError, UserError
 from results.command import photos_of, show_trials, storage_option
+from results.completion import run_argument
 
 address_option = click.option("--address", help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]")
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @storage_option
 @click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Finalists.")
 @click.option("--seeds", type=click.IntRange(2), default=5, show_default=True, help="Fresh seeds of each.")
@@ -48,7 +49,7 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("first")
 @click.argument("second")
 @storage_option
@@ -78,7 +79,7 @@ def compare(run: str, first: str, second: str, storage: Path, seeds: int, addres
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("trial", type=int)
 @storage_option
 def rerun(run: str, trial: int, storage: Path) -> int:
