@@ -70,13 +70,14 @@ def trials(
 
     Example: huetune trials roses --where "skip == true and epochs >= 5" --format csv
     """
-    from results import trials as tables
-    from results.run import find_run
-
     if out and form == "table":
         raise UserError("trials --out: say which --format: csv, json, markdown or parquet")
     if form == "parquet" and not out and sys.stdout.isatty():
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
+
+    from results import trials as tables
+    from results.run import find_run
+
     found = find_run(run, storage)
     study = found.study()
     table = tables.run_rows(found)

@@ -257,8 +257,9 @@ def search(
 @run_argument
 @storage_option
 @address_option
+@notify_option
 @quiet_option
-def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
+def resume(run: str, storage: Path, address: str | None, notify: str | None, quiet: bool) -> int:
     """Go on with a search from wherever it was left, however it ended.
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
@@ -268,7 +269,7 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
     from search import launch
 
     found = find_run(run, storage)
-    with held(found.folder):
+    with held(found.folder), told(notify, found.name, found.folder.parent):
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
         parts, truth = _photos_again(found, quiet)
@@ -287,6 +288,7 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
 @click.option("--epochs", type=click.IntRange(1), help="Of a complete trial from now on.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after so much more time.")
 @address_option
+@notify_option
 @quiet_option
 def extend(
     run: str,
@@ -295,6 +297,7 @@ def extend(
     epochs: int | None,
     time_budget: float | None,
     address: str | None,
+    notify: str | None,
     quiet: bool,
 ) -> int:
     """Go on with a search that ended: more trials, more epochs, or both.
@@ -306,7 +309,7 @@ def extend(
     from search import launch
 
     found = find_run(run, storage)
-    with held(found.folder):
+    with held(found.folder), told(notify, found.name, found.folder.parent):
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
         if not trials and (epochs is None or epochs == search.epochs):
