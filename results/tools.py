@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from data_tools.console import FOLDER, bar, say
+from data_tools.mirror import bucket_of, place_of
 from results.command import storage_option
 from results.completion import run_argument
 
@@ -58,7 +59,7 @@ def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None
     count = events.write(study, folder, bar("writing", len(study.get_trials(deepcopy=False))))
     say(f"{count} trials in {where}; look at them with: tensorboard --logdir {shlex.quote(where)}")
     if follow:
-        until_ended(found, study, lambda: events.write(study, folder))
+        until_ended(found, study, lambda study: events.write(study, folder))
 
 
 @click.command()
@@ -81,20 +82,24 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
     log = Log(uri, found)
     count = log.write(study, bar("logging", len(study.get_trials(deepcopy=False))))
     if follow:
-        count += until_ended(found, study, lambda: log.write(study))
+        count += until_ended(found, study, log.write)
     say(f"{count} trials of {found.name!r} are new in MLflow")
 
 
-def until_ended(run: Any, study: Any, look: Callable[[], int]) -> int:
-    """Look at a run again and again until nobody searches any more, and return the sum of what was seen."""
+def until_ended(run: Any, study: Any, look: Callable[[Any], int]) -> int:
+    """Look at a study again and again until nobody searches any more, and return the sum of what was seen."""
     from results.lock import holder
+    from results.run import find_run
     from results.trials import ended
 
     seen = 0
     while holder(run.folder) and not ended(study):
         time.sleep(INTERVAL)
-        seen += look()
-    return seen + look()
+        if bucket_of(run.folder):
+            # Its mirror is as it was when the run was found.
+            study = find_run(place_of(run.folder)).study()
+        seen += look(study)
+    return seen + look(study)
 
 
 VERBS = (dashboard, tensorboard, mlflow)

@@ -25,7 +25,9 @@ def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[
         yield path, command
 
 
-@pytest.mark.parametrize(("path", "verb"), list(verbs()), ids=lambda part: " ".join(part) if isinstance(part, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "verb"), list(verbs()), ids=lambda part: " ".join(part) if isinstance(part, tuple) else ""
+)
 def test_the_help_of_each_verb_has_an_example_that_can_be_typed(path, verb):
     shown = " ".join(CliRunner().invoke(cli, [*path, "--help"], terminal_width=1000).output.split())
     example = re.search(r"Example: (huetune .*?)(?= Options:|$)", shown)
