@@ -190,7 +190,8 @@ def test_a_uri_of_mlflow_that_cannot_be_written_down_is_refused(uri, message):
     assert "secret" not in str(refused.value) and "token" not in str(refused.value)
 
 
-def test_a_server_of_mlflow_that_is_not_there_is_one_line(run):
+def test_a_server_of_mlflow_that_is_not_there_is_one_line(run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StorageError) as refused:
         Log("http://127.0.0.1:9", run)
     assert str(refused.value).startswith("mlflow 'http://127.0.0.1:9'") and "refused" in str(refused.value)
