@@ -3,13 +3,16 @@
 from array import array
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from data_tools.console import FOLDER, PLACE, TEXT, bar, count_from, say, seed_option, shared, stderr, words
 from data_tools.errors import PhotoError
-from data_tools.photos import PhotoSet
 from data_tools.source import GARDEN, MOST_SCENES, Source
+
+if TYPE_CHECKING:
+    from data_tools.photos import PhotoSet
 
 photo_options = shared(
     click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
@@ -23,7 +26,7 @@ photo_options = shared(
 )
 
 
-def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> PhotoSet:
+def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> "PhotoSet":
     """Return the photos of a source, and tell which files of it were left out.
 
     Raises:

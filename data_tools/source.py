@@ -1,19 +1,18 @@
 """Where photos come from: a folder or the built-in garden, so that the same ones can be read again."""
 
-import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from data_tools import garden
-from data_tools.cache import default_folder
 from data_tools.errors import PhotoError, UserError
 from data_tools.mirror import bucket_of, path_of, place_of, pull
-from data_tools.photos import PhotoSet, find_photos, load, prepare, read_squares
+
+if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from data_tools.photos import PhotoSet
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
@@ -71,12 +70,31 @@ class Source:
         folder = path_of(record["folder"]) if record["folder"] else None
         return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"])
 
-    def read(self, bar: Bar = _no_bar) -> tuple[PhotoSet, list[str]]:
+    def check(self) -> None:
+        """Make sure, as far as that is quick, that there are such photos.
+
+        Raises:
+            PhotoError: there are none.
+            StorageError: the bucket that they are in cannot be reached.
+        """
+        from data_tools.photos import check_classes
+
+        if not self.folder:
+            return
+        if bucket := bucket_of(self.folder):
+            bucket.reach()
+        else:
+            check_classes(self.folder, self.classes)
+
+    def read(self, bar: Bar = _no_bar) -> "tuple[PhotoSet, list[str]]":
         """Return the photos, and for each that was left out a line that says why.
 
         Raises:
             PhotoError: there are none.
         """
+        from data_tools.cache import default_folder
+        from data_tools.photos import find_photos, load, prepare
+
         if not self.folder:
             pictures, names = self._scenes()
             return prepare(pictures, names), []
@@ -89,20 +107,23 @@ class Source:
         assert self.folder
         if bucket := bucket_of(self.folder):
             bucket.reach()
-            for name in [glob.escape(name) for name in self.classes] or ["*"]:
-                pull(self.folder, name, progress=lambda files: bar("fetching photos", len(files))(files))
+            pull(self.folder, progress=lambda files: bar("fetching photos", len(files))(files))
             if not self.folder.is_dir():
                 raise PhotoError(f"{str(self)!r}: there is nothing")
 
-    def colours(self, photos: PhotoSet, bar: Bar = _no_bar) -> NDArray[np.uint8]:
+    def colours(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
         """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""
+        from data_tools.photos import read_squares
+
         if not self.folder:
             pictures, names = self._scenes()
             places = {name: place for place, name in enumerate(names)}
             return pictures[[places[name] for name in photos.names]]
         return read_squares([Path(name) for name in photos.names], bar("reading colours", len(photos)))
 
-    def _scenes(self) -> tuple[NDArray[np.uint8], list[str]]:
+    def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
+        from data_tools import garden
+
         count = self.scenes or GARDEN
         count = min(count, self.limit or count)
         return garden.garden(count), [garden.scene_name(number) for number in range(count)]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import keras
 
     from model.colorizer import Colorizer
+    from model.network import Network
 
 SCHEMA = 2
 """1 had no sums."""
@@ -132,19 +133,30 @@ def read(folder: Path) -> Checkpoint:
 def load(folder: Path) -> tuple[Checkpoint, "Colorizer"]:
     """Return a checkpoint and its model, ready to colorize.
 
+    Raises:
+        CheckpointError: it is not there, is damaged, or its weights are another model's.
+    """
+    from model.colorizer import Colorizer
+
+    checkpoint, network = load_network(folder)
+    return checkpoint, Colorizer(network, checkpoint.config)
+
+
+def load_network(folder: Path) -> tuple[Checkpoint, "Network"]:
+    """Return a checkpoint and its Keras models.
+
     The layers are built from the checked settings and only numbers are read from the file: a stored Keras model can
     run code of whoever made it.
 
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
-    from model.colorizer import Colorizer
     from model.network import build
 
     checkpoint = read(folder)
     network = build(checkpoint.config)
     _load_weights(folder / WEIGHTS, network.vae)
-    return checkpoint, Colorizer(network, checkpoint.config)
+    return checkpoint, network
 
 
 def _load_weights(path: Path, vae: "keras.Model") -> None:

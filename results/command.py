@@ -1,6 +1,7 @@
 """Verbs that read a run or a model: tables, the best model, evaluation. None of them needs Ray."""
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from data_tools.console import (
     words,
 )
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
-from data_tools.folder import require_empty, require_place
+from data_tools.folder import replace, require_empty, require_place
 from data_tools.mirror import place_of, pull
 from data_tools.source import Source
+from results.completion import run_argument, run_names
 
 by_option = click.option("--by", type=TEXT, help="Of several objectives, the one that decides.")
 storage_option = click.option(
@@ -36,7 +38,10 @@ storage_option = click.option(
 @click.command("list")
 @storage_option
 def list_(storage: Path) -> None:
-    """List the runs of a storage, the newest last."""
+    """List the runs of a storage, the newest last.
+
+    Example: huetune list --storage runs
+    """
     from results.run import list_runs
     from results.trials import run_rows, shown, winner
 
@@ -57,20 +62,33 @@ def list_(storage: Path) -> None:
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown", "parquet"]), default="table")
+@click.option("--out", type=FOLDER, help="Write this file, in a --format other than table.")
 @click.option("--sort", "column", type=TEXT, help="Column to sort by.  [default: score, the best first]")
 @click.option("--descending", is_flag=True, help="Sort the other way round.")
 @click.option("--columns", type=TEXT, help="Columns to show, as in trial,score,skip.")
 @click.option("--where", "condition", type=TEXT, help='Rows to show, as in "skip == true and epochs >= 5".')
 def trials(
-    run: str, storage: Path, form: str, column: str | None, descending: bool, columns: str | None, condition: str | None
+    run: str,
+    storage: Path,
+    form: str,
+    out: Path | None,
+    column: str | None,
+    descending: bool,
+    columns: str | None,
+    condition: str | None,
 ) -> None:
     """Show the trials of a run, also while it runs.
 
     Example: huetune trials roses --where "skip == true and epochs >= 5" --format csv
     """
+    if out and form == "table":
+        raise UserError("trials --out: say which --format: csv, json, markdown or parquet")
+    if form == "parquet" and not out and sys.stdout.isatty():
+        raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
+
     from results import trials as tables
     from results.run import find_run
 
@@ -86,7 +104,14 @@ def trials(
         table = [*table, tables.zero_row(study, list(table[0]))] if ordered else tables.with_zero_line(table, study)
     if columns:
         table = tables.choose(table, words(columns))
-    if form == "json":
+    if out or form == "parquet":
+        content: str | bytes = tables.FORMATS[form](table)
+        data = content if isinstance(content, bytes) else f"{content}\n".encode()
+        if out:
+            replace(out, data)
+        else:
+            sys.stdout.buffer.write(data)
+    elif form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
         click.echo(plain(tables.to_csv(table), keep="\n"))
@@ -99,7 +124,7 @@ def trials(
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @click.option("--interval", type=click.FloatRange(0.1), help="Seconds between two looks.  [default: 2; in a bucket 10]")
 @click.option("--once", is_flag=True, help="Show how it is now, and end.")
@@ -121,7 +146,7 @@ def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @click.option("--export", "folder", type=PLACE, help="Copy the model to this new folder.")
 @by_option
@@ -158,7 +183,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
 
 @click.command()
-@click.argument("run_or_export", type=TEXT)
+@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
 @storage_option
 @click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
 @click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
@@ -215,7 +240,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run_or_export", type=TEXT)
+@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
 @click.argument("photos", nargs=-1, required=True, type=FOLDER)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
@@ -247,7 +272,10 @@ def colorize(
 @click.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def presets(form: str) -> None:
-    """Show the log's models: their settings and parameter counts."""
+    """Show the log's models: their settings and parameter counts.
+
+    Example: huetune presets --format json
+    """
     import_tensorflow()
     from model.network import preset_rows
     from results.trials import to_json, to_table
@@ -260,7 +288,7 @@ def presets(form: str) -> None:
 
 
 @click.command()
-@click.argument("run_or_export_or_preset", type=TEXT)
+@click.argument("run_or_export_or_preset", type=TEXT, shell_complete=run_names)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
 @by_option
@@ -287,7 +315,7 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
 def effects(run: str, storage: Path, form: str) -> None:
@@ -320,7 +348,7 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@click.argument("runs_or_models", nargs=-1, required=True, type=TEXT)
+@click.argument("runs_or_models", nargs=-1, required=True, type=TEXT, shell_complete=run_names)
 @storage_option
 @click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
 @click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
@@ -401,7 +429,7 @@ def _tested(named: Any, photos_then: Any) -> Any:
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @click.option("--quick", is_flag=True, help="Do not score the best model again.")
 def verify(run: str, storage: Path, quick: bool) -> int:

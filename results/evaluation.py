@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from model.checkpoint import Checkpoint, load
 from model.score import scores
 from results.contact_sheet import contact_sheet
 from results.run import CONTACT_SHEET
+
+if TYPE_CHECKING:
+    from model.colorizer import Colorizer
 
 METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
 SHEET = 60
@@ -179,16 +182,20 @@ def colorize(
     written: list[Path] = []
     names = dict(zip(paths, _file_names([str(path) for path in paths]), strict=True))
     for path in progress(paths):
-        photo = read_photo(path)
-        small = grey(resize(Image.fromarray(photo)))
-        drawn = colorizer.draw(small[None], samples, seed)[0]
-        for number, boxes in enumerate(drawn, 1):
+        for number, picture in enumerate(colorized(colorizer, read_photo(path), samples, seed), 1):
             file = out / (f"{names[path]}.png" if samples == 1 else f"{names[path]}-{number}.png")
             if any(file.exists() and file.samefile(other) for other in paths):
                 raise StorageError(f"{str(file)!r}: is one of the photos; choose another --out")
-            Image.fromarray(_paint_large(photo, spread(boxes))).save(file)
+            Image.fromarray(picture).save(file)
             written.append(file)
     return written
+
+
+def colorized(colorizer: "Colorizer", photo: NDArray[np.uint8], samples: int, seed: int) -> list[NDArray[np.uint8]]:
+    """Return colorizations of a photo, uint8 [h, w, 3] as it is itself."""
+    small = grey(resize(Image.fromarray(photo)))
+    drawn = colorizer.draw(small[None], samples, seed)[0]
+    return [_paint_large(photo, spread(boxes)) for boxes in drawn]
 
 
 def _paint_large(photo: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -330,6 +330,32 @@ def to_markdown(table: list[Row]) -> str:
     return "\n".join("| " + " | ".join(plain(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def to_parquet(table: list[Row]) -> bytes:
+    """Return rows as a Parquet file; a column in which numbers and words meet becomes one of words."""
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {}
+    for name in table[0] if table else ():
+        values = [row[name] for row in table]
+        try:
+            columns[name] = pyarrow.array(values)
+        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
+            columns[name] = pyarrow.array([None if value is None else str(value) for value in values])
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), file)
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[list[Row]], str | bytes]] = {
+    "csv": to_csv,
+    "json": to_json,
+    "markdown": to_markdown,
+    "parquet": to_parquet,
+}
+"""Of files, by their names on the command line."""
+
+
 def to_table(table: list[Row], title: str) -> Table:
     """Return rows as a table for the terminal; columns without any value are left out."""
     columns = [column for column in (table[0] if table else {}) if any(row[column] is not None for row in table)]

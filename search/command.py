@@ -6,11 +6,13 @@ Each verb imports what it needs when it is called: TensorFlow and Ray take secon
 import datetime
 import io
 import os
+import platform
 import re
 import shlex
 import shutil
 import sys
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,15 +37,21 @@ from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, Stora
 from data_tools.source import Source
 from model.command import train
 from results import command as results
+from results import tools
 from results.command import photos_of, show_trials, storage_option
-from search import confirmation, interruption
+from results.completion import run_argument
+from search import confirmation, interruption, notification
 from search.confirmation import address_option, quiet_option
+from search.notification import notify_option, told
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+PARTS = ("tensorflow", "keras", "ray", "optuna", "numpy", "pillow")
 
 
 def main() -> None:
     """Run the command, and end with the exit code that says what happened."""
+    notification.hide()
     interruption.install()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where the locale has no letter for what a file is called.
@@ -86,13 +94,33 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(package_name="huetune")
+def _versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Say the versions of huetune and of what its numbers and its bugs depend on, without importing any of it."""
+    if wanted and not context.resilient_parsing:
+        click.echo(f"huetune {version('huetune')}")
+        click.echo(f"python {platform.python_version()}")
+        for part in PARTS:
+            click.echo(f"{part} {version(part)}")
+        context.exit()
+
+
+@click.group(
+    epilog='Completion: eval "$(_HUETUNE_COMPLETE=bash_source huetune)" in ~/.bashrc; zsh_source and fish_source, too.',
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_versions,
+    help="Show the versions of huetune and of its parts.",
+)
 def cli() -> None:
     """Find the VAE that colorizes your photos best, and how sure that is."""
 
 
-for verb in (*results.VERBS, train, data, *confirmation.VERBS):
+for verb in (*results.VERBS, *tools.VERBS, train, data, *confirmation.VERBS):
     cli.add_command(verb)
 
 
@@ -174,6 +202,8 @@ cluster_options = shared(
 @click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
 @click.option("--warm-start", type=TEXT, help="Presets to try first, or none.  [default: model-1,model-2,model-3]")
 @click.option("--study", type=TEXT, help="Database URL of the study.  [default: study.db in the run's folder]")
+@click.option("--mlflow", metavar="URI", help="Log each trial to MLflow when it has ended.")
+@notify_option
 @quiet_option
 def search(
     photos: Path | None,
@@ -194,13 +224,13 @@ def search(
     gpus_per_trial: float,
     trial_timeout: float | None,
     address: str | None,
+    notify: str | None,
     **asked: Any,
 ) -> int:
     """Search for the settings that colorize photos best.
 
     Example: huetune search --photos flowers --name roses --trials 30
     """
-    from data_tools.photos import check_classes
     from data_tools.split import split
     from model.config import PRESETS, batched
     from search.limits import check_cluster, check_place, check_search
@@ -238,8 +268,7 @@ def search(
     check_search(SimpleNamespace(**options))
     check_cluster(SimpleNamespace(**takes))
     check_place(SimpleNamespace(**options))
-    if photos:
-        check_classes(photos, source.classes)
+    source.check()
 
     from search.cluster import Cluster
     from search.launch import Search, check, launch
@@ -253,15 +282,17 @@ def search(
     if not quiet:
         counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
         say(f"{len(read)} photos from {source}: {counts}")
-    return _finish(launch(wanted, parts, stdout, source=source, quiet=quiet), parts.test, truth, quiet)
+    with told(notify, name, wanted.storage):
+        return _finish(launch(wanted, parts, stdout, source=source, quiet=quiet), parts.test, truth, quiet)
 
 
 @cli.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @address_option
+@notify_option
 @quiet_option
-def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
+def resume(run: str, storage: Path, address: str | None, notify: str | None, quiet: bool) -> int:
     """Go on with a search from wherever it was left, however it ended.
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
@@ -273,7 +304,7 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
 
     from search import launch
 
-    with held(found.folder):
+    with held(found.folder), told(notify, found.name, found.folder.parent):
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
         parts, truth = _photos_again(found, quiet)
@@ -286,12 +317,13 @@ def resume(run: str, storage: Path, address: str | None, quiet: bool) -> int:
 
 
 @cli.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @click.option("--trials", type=count_from(0), default=0, help="How many more.")
 @click.option("--epochs", type=count_from(1), help="Of a complete trial from now on.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after so much more time.")
 @address_option
+@notify_option
 @quiet_option
 def extend(
     run: str,
@@ -300,6 +332,7 @@ def extend(
     epochs: int | None,
     time_budget: float | None,
     address: str | None,
+    notify: str | None,
     quiet: bool,
 ) -> int:
     """Go on with a search that ended: more trials, more epochs, or both.
@@ -313,7 +346,7 @@ def extend(
 
     from search import launch
 
-    with held(found.folder):
+    with held(found.folder), told(notify, found.name, found.folder.parent):
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
         if not trials and (epochs is None or epochs == search.epochs):

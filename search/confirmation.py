@@ -8,6 +8,7 @@ import click
 from data_tools.console import TEXT, count_from, import_tensorflow, say, stdout
 from data_tools.errors import NoTrialError, UserError
 from results.command import photos_of, show_trials, storage_option
+from results.completion import run_argument
 
 address_option = click.option(
     "--address", type=TEXT, help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]"
@@ -16,7 +17,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @storage_option
 @click.option("--top", type=count_from(1), default=3, show_default=True, help="Finalists.")
 @click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds of each.")
@@ -50,7 +51,7 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @click.argument("first", type=TEXT)
 @click.argument("second", type=TEXT)
 @storage_option
@@ -80,7 +81,7 @@ def compare(run: str, first: str, second: str, storage: Path, seeds: int, addres
 
 
 @click.command()
-@click.argument("run", type=TEXT)
+@run_argument
 @click.argument("trial", type=int)
 @storage_option
 def rerun(run: str, trial: int, storage: Path) -> int:

@@ -39,6 +39,7 @@ from search.sampler import SAMPLERS, Sampler
 from search.schedulers import SCHEDULERS
 from search.searcher import Budget, Job, StudySearcher, grid_jobs
 from search.space import Space
+from search.tracking import tracked
 
 SCHEMA = 2
 """Of the manifest; 1 did not say how its photos are read again."""
@@ -65,6 +66,7 @@ class Search:
         time_budget: seconds after which no more trials are started; None for as long as it takes.
         stop_when_flat: trials in a row without a better one that end the search; None for however many.
         confirm: how many finalists are trained again, and each from how many fresh seeds; None for none.
+        mlflow: URI of an MLflow to which each trial is logged; None for none.
 
     Raises:
         UserError: a value outside of these.
@@ -85,6 +87,7 @@ class Search:
     time_budget: float | None = None
     stop_when_flat: int | None = None
     confirm: tuple[int, int] | None = None
+    mlflow: str | None = None
 
     def __post_init__(self) -> None:
         for option, value, known in (("searcher", self.searcher, SAMPLERS), ("scheduler", self.scheduler, SCHEDULERS)):
@@ -299,7 +302,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     try:
         with search.cluster.started():
             if not ended(study):
-                with display:
+                with tracked(run, search.mlflow, quiet), display:
                     search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
                 if not quiet and searcher.ended < search.trials:
                     say(f"the search ended: {searcher.ended_by}", console=console)

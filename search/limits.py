@@ -16,6 +16,7 @@ from data_tools.mirror import bucket_of, listed, place_of
 from model.config import PRESETS
 from model.score import OBJECTIVES
 from results.lock import LOCK, holder
+from results.mlflow import check_uri
 from results.run import MANIFEST, STUDY, check_name, sqlite_url, with_driver
 from search.sampler import Sampler
 
@@ -44,6 +45,8 @@ def check_search(asked: Any) -> None:
         raise UserError(f"scheduler {asked.scheduler!r} ranks by one objective; with several use --scheduler none")
     if len(asked.objectives) > 1 and asked.confirm:
         raise UserError("confirm ranks by one objective; with several use --confirm none")
+    if asked.mlflow is not None:
+        check_uri(asked.mlflow)
     for name in asked.warm_start:
         if name not in PRESETS:
             raise UserError(f"warm-start must name presets ({', '.join(PRESETS)}), received {name!r}")

@@ -1,0 +1,72 @@
+"""Optuna's own dashboard on the study of a run, to look and not to touch, for this machine alone."""
+
+import contextlib
+import json
+import socketserver
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import optuna
+
+from data_tools.errors import UserError
+from data_tools.extras import extra
+
+HOST = "127.0.0.1"
+NAMES = (HOST, "localhost")
+
+Application = Callable[[dict[str, Any], Callable], Iterable[bytes]]
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *values: object) -> None:
+        """Nothing: the terminal is not a server's log."""
+
+
+@contextlib.contextmanager
+def serving(study: optuna.Study, port: int) -> Iterator[tuple[WSGIServer, str]]:
+    """Yield a server of the dashboard, which `serve_forever` runs, and the address of the study's page.
+
+    Args:
+        study: opened to be read only.
+        port: of this machine, 0 for any free one.
+
+    Raises:
+        UserError: the port is taken, or optuna-dashboard is not installed.
+    """
+    wsgi = extra("optuna_dashboard", "optuna-dashboard").wsgi
+    storage = study._storage
+    try:
+        server = _Server((HOST, port), _Quiet)
+    except (OSError, OverflowError) as error:
+        raise UserError(f"--port {port}: cannot be used ({error}); choose another, or 0 for any free one") from None
+    with server:
+        server.set_app(_reading(wsgi(storage)))
+        number = storage.get_study_id_from_name(study.study_name)
+        yield server, f"http://{HOST}:{server.server_port}/dashboard/studies/{number}"
+
+
+def _reading(app: Application) -> Application:
+    """Refuse what would change anything, and whoever came here by a name that is not this machine's.
+
+    The page has buttons to rename, to delete, to take notes. And a page from elsewhere, whose name its owner lets point
+    to this machine, could read what is served here; it cannot hide by which name it came.
+    """
+
+    def answer(environment: dict[str, Any], start: Callable) -> Iterable[bytes]:
+        host = environment.get("HTTP_HOST", HOST).rpartition(":")[0] or environment.get("HTTP_HOST", HOST)
+        if host not in NAMES:
+            return refuse(start, "403 Forbidden", f"served to {' and '.join(NAMES)} only")
+        if environment["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return refuse(start, "405 Method Not Allowed", "huetune shows a study and lets nothing be changed in it")
+        return app(environment, start)
+
+    def refuse(start: Callable, status: str, reason: str) -> list[bytes]:
+        start(status, [("Content-Type", "application/json")])
+        return [json.dumps({"reason": reason}).encode()]
+
+    return answer

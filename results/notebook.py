@@ -1,0 +1,177 @@
+"""A run in a notebook: its trials as a frame of pandas, its charts and pictures inline, its best model as one of Keras.
+
+from results.notebook import open_run
+
+run = open_run("roses")
+"""
+
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import altair as alt
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from data_tools.console import import_tensorflow
+from data_tools.errors import StorageError
+from data_tools.mirror import path_of
+from data_tools.photos import read_photo
+from results import charts, effects, export, trials
+from results.replicates import verdict
+from results.run import CONTACT_SHEET, STORAGE, Run, find_run
+
+if TYPE_CHECKING:
+    import keras
+
+SHOWN = 10
+"""Trials that a run shows of itself."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart that is shown as SVG: in any notebook, without a network.
+
+    Attributes:
+        chart: Altair's, to go on with.
+    """
+
+    chart: alt.TopLevelMixin
+
+    def _repr_svg_(self) -> str:
+        return charts.svg(self.chart)
+
+    def save(self, path: str | Path) -> None:
+        """Write it as SVG."""
+        Path(path).write_text(self._repr_svg_())
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run to look at. Nothing in it can be changed through this, and it may be running.
+
+    Each method reads the study anew.
+
+    Attributes:
+        run: the folder and its study.
+    """
+
+    run: Run
+
+    def frame(self) -> pd.DataFrame:
+        """Return the trials, the best first: the columns of `huetune trials`, as `results.trials.rows` has them."""
+        return pd.DataFrame(trials.run_rows(self.run)).convert_dtypes()
+
+    def epochs(self) -> pd.DataFrame:
+        """Return a row for each epoch of each trial: `trial`, `epoch`, and its figures."""
+        study = self.run.study()
+        return pd.DataFrame(
+            {"trial": trial.number, **figures}
+            for trial in study.get_trials(deepcopy=False)
+            for figures in trials.epochs(trial)
+        )
+
+    def effects(self) -> pd.DataFrame:
+        """Return what each setting does to the score, with 95 % intervals: the columns of `huetune effects`."""
+        parameters = self.run.study().user_attrs["parameters"]
+        found = effects.effects(effects.measured(self.run), parameters)
+        return pd.DataFrame(effects.effect_rows(found)).convert_dtypes()
+
+    def history(self) -> Figure:
+        """Return each trial's score in the order of the trials, and the best so far."""
+        return self._figure(lambda study, *rest: charts.history(*rest))
+
+    def curves(self) -> Figure:
+        """Return the best score so far of each trial over its epochs."""
+        return self._figure(charts.curves)
+
+    def _figure(self, draw: Callable[..., alt.TopLevelMixin]) -> Figure:
+        study = self.run.study()
+        attributes = study.user_attrs
+        objective = attributes["objective"]
+        table = trials.rows(study, self.run.replicates())
+        return Figure(draw(study, table, attributes["zero_line"][objective], objective, attributes["parameters"]))
+
+    def model(self, by: str | None = None) -> "keras.Model":
+        """Return the best model, the whole VAE; its layers `encoder` and `decoder` are models, too.
+
+        Args:
+            by: of several objectives, the one that decides.
+
+        Raises:
+            NoTrialError: no trial is complete.
+            CheckpointError: it is damaged.
+        """
+        _, paths = export.best(self.run, by)
+        import_tensorflow()
+        from model.checkpoint import load_network
+
+        return load_network(paths[0])[1].vae
+
+    def colorize(
+        self, photo: str | Path | Image.Image, *, samples: int = 1, seed: int = 0, by: str | None = None
+    ) -> Image.Image:
+        """Return a photo in the best model's colours, at its own size.
+
+        Args:
+            photo: a file or a picture, grey or not; its own colours are not looked at.
+            samples: colorizations, 1 or more, side by side.
+            seed: of the latent vectors.
+            by: of several objectives, the one that decides.
+
+        Raises:
+            NoTrialError: no trial is complete.
+            PhotoError: the file cannot be read.
+        """
+        pixels = np.asarray(photo.convert("RGB")) if isinstance(photo, Image.Image) else read_photo(Path(photo))
+        _, paths = export.best(self.run, by)
+        import_tensorflow()
+        from model.checkpoint import load
+        from results.evaluation import colorized
+
+        _, colorizer = load(paths[0])
+        return Image.fromarray(np.concatenate(colorized(colorizer, pixels, samples, seed), axis=1))
+
+    def contact_sheet(self) -> Image.Image:
+        """Return the picture that the last evaluation in the run made: truth, grey and samples of test photos.
+
+        Raises:
+            StorageError: there was none.
+        """
+        path = self.run.path(f"evaluation/{CONTACT_SHEET}")
+        try:
+            with Image.open(path) as sheet:
+                return sheet.copy()
+        except FileNotFoundError:
+            raise StorageError(
+                f"run {self.run.name!r} has no contact sheet; make one with: "
+                f"huetune evaluate {self.run.name} --photos DIR"
+            ) from None
+
+    def _repr_html_(self) -> str:
+        study, replicates = self.run.study(), self.run.replicates()
+        table = trials.rows(study, replicates)
+        if not table:
+            return f"<p>{html.escape(self.run.name)}: no trials yet</p>"
+        best = trials.with_zero_line(table[:SHOWN], study)
+        columns = [name for name in best[0] if name != "host" and any(row[name] is not None for row in best)]
+        cells = pd.DataFrame([[trials.shown(row[name]) for name in columns] for row in best], columns=columns)
+        title = f"{self.run.name}: the best {SHOWN} of {len(table)} trials" if len(table) > SHOWN else self.run.name
+        said = (title, cells.to_html(index=False, border=0), verdict(study, replicates) or "")
+        return f"<p>{html.escape(said[0])}</p>{said[1]}<p>{html.escape(said[2])}</p>"
+
+
+def open_run(run: str, storage: str | Path = STORAGE) -> OpenRun:
+    """Return a run to look at.
+
+    Args:
+        run: its name in the storage, the path of its folder, or its URI.
+        storage: folder of runs, or s3://bucket/folder.
+
+    Raises:
+        StorageError: there is none.
+    """
+    return OpenRun(find_run(run, path_of(storage)))

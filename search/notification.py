@@ -1,0 +1,124 @@
+"""Telling someone that a search is over, by whatever service they use.
+
+The URL of a service may hold a token. So it is kept from all that is written or seen: the manifest, Ray's records of
+who started what, the list of processes, messages of any library.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data_tools.console import say, stderr
+from data_tools.errors import UserError
+
+VARIABLE = "HUETUNE_NOTIFY"
+OPTION = "--notify"
+
+notify_option = click.option(
+    OPTION,
+    metavar="URL",
+    envvar=VARIABLE,
+    show_envvar=True,
+    help="Tell a service that knows this URL of Apprise's when it is over, as in ntfy://topic or mailto://...",
+)
+
+
+def hide() -> None:
+    """Start this command again with the URL in its environment, if it is among its words.
+
+    Words of a command can be read by all users of a machine, and Ray writes them down.
+    """
+    words, kept, url = sys.orig_argv[1:], [], None
+    while words:
+        word = words.pop(0)
+        if word == OPTION and words:
+            url = words.pop(0)
+        elif word.startswith(f"{OPTION}="):
+            url = word.partition("=")[2]
+        else:
+            kept.append(word)
+    if url is not None:
+        sys.stdout.flush()
+        os.execve(sys.executable, [sys.executable, *kept], {**os.environ, VARIABLE: url})
+
+
+@contextlib.contextmanager
+def told(url: str | None, name: str, storage: Path) -> Iterator[None]:
+    """Tell of a search when it is over, or broke off; what goes wrong with that is one line.
+
+    Args:
+        url: of a service; None for nobody.
+        name: of the run, in its storage.
+        storage: folder of runs.
+
+    Raises:
+        UserError: the URL is none that Apprise knows.
+    """
+    # Workers, and all else that is started from here, have no use for it.
+    os.environ.pop(VARIABLE, None)
+    if not url:
+        yield
+        return
+    services = _services(url)
+    try:
+        yield
+    except UserError as error:
+        _tell(services, f"huetune: {name} broke off", str(error))
+        raise
+    _tell(services, f"huetune: {name} is done", _summary(name, storage))
+
+
+def _services(url: str) -> Any:
+    import apprise
+
+    services = apprise.Apprise()
+    with _silent():
+        known = services.add(url)
+    if not known:
+        raise UserError(
+            f"{OPTION}: not a URL that Apprise knows (it is not shown, it may hold a token); as in ntfy://topic"
+        )
+    return services
+
+
+def _summary(name: str, storage: Path) -> str:
+    from results.replicates import verdict
+    from results.run import find_run
+    from results.trials import run_rows, shown, winner
+
+    run = find_run(name, storage)
+    table = run_rows(run)
+    best = winner(table)
+    if best is None:
+        return f"none of its {len(table)} trials is complete"
+    objective = run.study().user_attrs["objective"]
+    best_of = f"trial {best['trial']} of {len(table)} is the best: {objective} {shown(best['score'])}"
+    return verdict(run.study(), run.replicates()) or best_of
+
+
+def _tell(services: Any, title: str, body: str) -> None:
+    names = ", ".join(str(service.service_name) for service in services)
+    try:
+        with _silent():
+            taken = services.notify(title=title, body=body)
+    except Exception:  # whatever a service does: the search is done, and what it says may hold the token
+        taken = False
+    if not taken:
+        say(f"nobody was told: {names} did not take the message", "yellow", stderr)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Libraries log the URLs that they ask, tokens among them."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

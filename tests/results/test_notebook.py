@@ -1,0 +1,66 @@
+"""A run in a notebook, and the example, executed."""
+
+import runpy
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_tools.errors import StorageError
+from data_tools.garden import garden
+from model.checkpoint import load
+from results import export
+from results.notebook import open_run
+from results.run import MANIFEST, STUDY, find_run
+from results.trials import run_rows
+
+EXAMPLE = Path(__file__).parents[2] / "results" / "examples" / "notebook.py"
+
+
+def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "roses").symlink_to(searched[0] / "tiny")
+    monkeypatch.chdir(tmp_path)
+    cells = runpy.run_path(str(EXAMPLE))
+    assert "parameters" in capsys.readouterr().out
+    assert list(cells["frame"]["trial"]) == [row["trial"] for row in run_rows(find_run("tiny", searched[0]))]
+    assert Image.open(tmp_path / "coloured.png").size == (3 * 112, 112)
+    drawn = ElementTree.parse(tmp_path / "curves.svg").getroot()
+    assert drawn.tag.endswith("svg") and "zero line" in "".join(drawn.itertext())
+
+
+def test_the_model_in_a_notebook_is_the_best_one(searched):
+    run = open_run("tiny", searched[0])
+    model = run.model()
+    _, paths = export.best(run.run)
+    stored = np.load(paths[0] / "weights.npz")
+    assert {weight.path for weight in model.trainable_weights} == set(stored.files)
+    for weight in model.trainable_weights:
+        np.testing.assert_array_equal(weight.numpy(), stored[weight.path])
+    scene = garden(1, seed=3)[0]
+    _, colorizer = load(paths[0])
+    from results.evaluation import colorized
+
+    expected = colorized(colorizer, scene, 1, 0)[0]
+    np.testing.assert_array_equal(np.asarray(run.colorize(Image.fromarray(scene))), expected)
+
+
+def test_a_run_shows_itself_with_the_zero_line(searched):
+    run = open_run("tiny", searched[0])
+    shown = run._repr_html_()
+    assert "one colour" in shown and shown.count("<tr") == 1 + 7 and "diverged in epoch 1" in shown
+    epochs = run.epochs()
+    assert len(epochs) == sum(run.frame()["epochs"])
+    assert run.history()._repr_svg_().startswith("<svg")
+    assert set(run.effects()["setting"]) == {"learning_rate", "mse_weight"}
+    assert run.contact_sheet().size == Image.open(searched[0] / "tiny" / "evaluation" / "contact-sheet.png").size
+
+
+def test_a_run_without_a_sheet_says_how_to_make_one(searched, tmp_path):
+    for name in (MANIFEST, STUDY):
+        (tmp_path / "tiny").mkdir(exist_ok=True)
+        (tmp_path / "tiny" / name).write_bytes((searched[0] / "tiny" / name).read_bytes())
+    with pytest.raises(StorageError, match="huetune evaluate tiny --photos DIR"):
+        open_run("tiny", tmp_path).contact_sheet()

@@ -1,0 +1,220 @@
+"""A run in other people's tools, read back by these tools themselves."""
+
+import io
+import json
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from pyarrow import parquet
+
+from data_tools.errors import StorageError, UserError
+from results import tensorboard, trials
+from results.dashboard import serving
+from results.mlflow import Log, check_uri
+from results.run import find_run
+
+
+@pytest.fixture(scope="module")
+def run(searched):
+    return find_run("tiny", searched[0])
+
+
+@pytest.fixture(scope="module")
+def study(run):
+    return run.study()
+
+
+def read_back(folder):
+    """The scalars, as {tag: {step: value}}, and the HPARAMS of a folder of event files, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    scalars = {
+        tag: {event.step: event.value for event in accumulator.Scalars(tag)} for tag in accumulator.Tags()["scalars"]
+    }
+    content = accumulator.summary_metadata
+    read = {
+        "experiment": metadata.parse_experiment_plugin_data,
+        "session_start_info": metadata.parse_session_start_info_plugin_data,
+        "session_end_info": metadata.parse_session_end_info_plugin_data,
+    }
+    hparams = {
+        name: parse(content[f"_hparams_/{name}"].plugin_data.content)
+        for name, parse in read.items()
+        if f"_hparams_/{name}" in content
+    }
+    return scalars, hparams
+
+
+def test_tensorboard_reads_every_epoch_and_how_each_trial_ended(study, tmp_path):
+    assert tensorboard.write(study, tmp_path) == 6
+    table = {row["trial"]: row for row in trials.rows(study)}
+    statuses = {"complete": 1, "failed": 2, "pruned": 0}
+    for trial in study.trials:
+        scalars, hparams = read_back(tmp_path / f"{trial.number:04}")
+        row = table[trial.number]
+        for figures in trials.epochs(trial):
+            for name in ("train_loss", "chroma_mse", "skill"):
+                assert scalars[name][figures["epoch"]] == pytest.approx(figures[name], rel=1e-6)
+        if row["score"] is not None:
+            assert scalars["score"][row["epochs"]] == pytest.approx(row["score"], rel=1e-6)
+        begun = hparams["session_start_info"]
+        assert {name: begun.hparams[name].number_value for name in trial.params} == trial.params
+        assert begun.start_time_secs == pytest.approx(trial.datetime_start.timestamp())
+        assert hparams["session_end_info"].status == statuses[row["state"]]
+    about = read_back(tmp_path)[1]["experiment"]
+    assert [setting.name for setting in about.hparam_infos] == ["learning_rate", "mse_weight", "preset"]
+    assert [metric.name.tag for metric in about.metric_infos][:1] == ["score"]
+
+
+def test_a_trial_that_goes_on_is_added_to_and_nothing_is_written_twice(study, tmp_path):
+    whole = next(trial for trial in study.trials if trial.state == TrialState.COMPLETE)
+    attributes = {name: value for name, value in whole.user_attrs.items() if name != "epoch-3"}
+    begun = optuna.trial.create_trial(
+        state=TrialState.RUNNING, params=whole.params, distributions=whole.distributions, user_attrs=attributes
+    )
+    begun.datetime_start = whole.datetime_start
+    for trial in (begun, whole, whole):
+        written = optuna.create_study(study_name="tiny")
+        for name, value in study.user_attrs.items():
+            written.set_user_attr(name, value)
+        written.add_trial(trial)
+        tensorboard.write(written, tmp_path / "followed")
+        (path,) = (tmp_path / "followed" / "0000").iterdir()
+        if trial is begun:
+            first, inode = path.read_bytes(), path.stat().st_ino
+    assert path.stat().st_ino == inode and path.read_bytes().startswith(first)
+    tensorboard.write(written, tmp_path / "anew")
+    assert path.read_bytes() == (tmp_path / "anew" / "0000" / path.name).read_bytes() != first
+    assert set(read_back(tmp_path / "followed" / "0000")[0]["chroma_mse"]) == {1, 2, 3}
+
+
+@pytest.fixture
+def address(study):
+    with serving(study, 0) as (server, page):
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert server.server_address[0] == "127.0.0.1"
+        try:
+            yield page
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(url, method="GET", body=None, **headers):
+    request = urllib.request.Request(url, body, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_optunas_dashboard_shows_the_study_and_changes_nothing(address, study):
+    site, _, number = address.rpartition("/dashboard/studies/")
+    status, page = ask(address)
+    assert status == 200 and b"<html" in page.lower()
+    status, content = ask(f"{site}/api/studies/{number}")
+    assert status == 200 and len(json.loads(content)["trials"]) == 6
+    for method, path in (("DELETE", ""), ("PUT", "/note"), ("POST", "/rename")):
+        status, reason = ask(f"{site}/api/studies/{number}{path}", method, b"{}")
+        assert status == 405 and b"lets nothing be changed" in reason
+    assert len(study.trials) == 6 and study.study_name == "tiny"
+
+
+def test_the_dashboard_answers_to_no_other_name(address):
+    assert ask(address, Host="evil.example:80")[0] == 403
+    assert ask(address, Host="localhost:9999")[0] == 200
+
+
+def test_a_dashboard_that_cannot_be_served_says_why(address, study, monkeypatch):
+    port = int(address.split(":")[2].split("/")[0])
+    with pytest.raises(UserError, match=f"--port {port}: cannot be used .* choose another, or 0"), serving(study, port):
+        pass
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(UserError, match="get it with: pip install optuna-dashboard"), serving(study, 0):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> str:
+    """A database of MLflow's, which it takes for a server."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def test_mlflow_has_each_trial_once_under_its_search(server, run, study):
+    from mlflow import MlflowClient
+
+    assert Log(server, run).write(study) == 6
+    # Another process, later: all is there.
+    assert Log(server, run).write(study) == 0
+    client = MlflowClient(tracking_uri=server)
+    experiment = client.get_experiment_by_name("huetune")
+    assert experiment
+    logged = client.search_runs([experiment.experiment_id])
+    children = {int(one.data.tags["huetune.trial"]): one for one in logged if "mlflow.parentRunId" in one.data.tags}
+    (parent,) = (one for one in logged if "mlflow.parentRunId" not in one.data.tags)
+    assert parent.info.run_name == "tiny" and parent.data.params["epochs"] == "3"
+    assert sorted(children) == list(range(6))
+    ends = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    for row in trials.rows(study):
+        child = children[row["trial"]]
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.status == ends[row["state"]] and child.data.tags["state"] == row["state"]
+        assert float(child.data.params["learning_rate"]) == row["learning_rate"]
+        history = client.get_metric_history(child.info.run_id, "chroma_mse")
+        expected = {figures["epoch"]: figures["chroma_mse"] for figures in trials.epochs(study.trials[row["trial"]])}
+        assert {metric.step: metric.value for metric in history} == expected
+        assert child.data.tags.get("error") == row["error"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://me:secret@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("http://token@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("nowhere", "'nowhere' is no URI such as"),
+    ],
+)
+def test_a_uri_of_mlflow_that_cannot_be_written_down_is_refused(uri, message):
+    with pytest.raises(UserError, match=message) as refused:
+        check_uri(uri)
+    assert "secret" not in str(refused.value) and "token" not in str(refused.value)
+
+
+def test_a_server_of_mlflow_that_is_not_there_is_one_line(run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StorageError) as refused:
+        Log("http://127.0.0.1:9", run)
+    assert str(refused.value).startswith("mlflow 'http://127.0.0.1:9'") and "refused" in str(refused.value)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
+
+
+def test_parquet_holds_the_rows_with_their_types(study):
+    table = trials.rows(study)
+    assert parquet.read_table(io.BytesIO(trials.to_parquet(table))).to_pylist() == table
+    mixed: list[trials.Row] = [{"decay": 0.5, "units": 96}, {"decay": "none", "units": None}]
+    read = parquet.read_table(io.BytesIO(trials.to_parquet(mixed))).to_pylist()
+    assert read == [{"decay": "0.5", "units": 96}, {"decay": "none", "units": None}]
+
+
+def test_a_table_goes_to_a_file_or_a_pipe(huetune, executable, searched, run, tmp_path):
+    import subprocess
+
+    words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "parquet"]
+    file = tmp_path / "trials.parquet"
+    assert huetune(*words, "--out", file).returncode == 0
+    assert parquet.read_table(file).to_pylist() == trials.run_rows(run)
+    piped = subprocess.run([executable, *words], capture_output=True, check=True).stdout
+    assert piped == file.read_bytes()
+    refused = huetune("trials", "tiny", "--out", tmp_path / "table.txt")
+    assert refused.returncode == 2 and "say which --format" in refused.stderr
+    assert sorted(tmp_path.iterdir()) == [file]

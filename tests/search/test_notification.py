@@ -1,0 +1,125 @@
+"""A search tells someone, and nobody else learns the token; it is logged to MLflow, and neither can hurt it."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data_tools.errors import StorageError, UserError
+from results.run import find_run
+from search import tracking
+from search.notification import VARIABLE, told
+from search.tracking import tracked
+
+TOKEN = "s3cr3tt0k3n"
+
+
+class Service(HTTPServer):
+    """A server that keeps what it is told, as (path, message)."""
+
+    def __init__(self):
+        self.heard: list[tuple[str, dict]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"json://127.0.0.1:{self.server_port}/{TOKEN}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Service
+
+    def do_POST(self):
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.heard.append((self.path, message))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def service():
+    server = Service()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, service, tmp_path):
+    """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile."""
+    words = "search --garden 4 --trials 1 --epochs 1 --scheduler none --confirm none --name roses --storage runs"
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    command = [executable, *words.split(), "--mlflow", uri, "--notify", service.url]
+    begun, seen = time.time(), set()
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
+        while process.poll() is None:
+            if time.time() > begun + 5:  # it needs a moment to start itself again
+                for one in psutil.process_iter(["cmdline"]):
+                    seen |= {word for word in one.info["cmdline"] or () if TOKEN in word}
+            time.sleep(0.5)
+    assert process.returncode == 0, (tmp_path / "said").read_text()
+    ((path, message),) = service.heard
+    assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
+    assert "trial 0 of 1 is the best: chroma_mse 0." in message["message"]
+    assert not seen
+    (session,) = Path("/tmp/ray").glob(f"session_2*_{process.pid}")
+    for folder in (tmp_path, session):
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                assert TOKEN.encode() not in file.read_bytes(), file
+    manifest = json.loads((tmp_path / "runs" / "roses" / "manifest.json").read_text())
+    assert manifest["search"]["mlflow"] == uri and "--mlflow" in manifest["command"]
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("huetune")
+    assert experiment
+    logged = client.search_runs([experiment.experiment_id], "tags.`huetune.trial` = '0'")
+    (score,) = {trial.value for trial in find_run("roses", tmp_path / "runs").study().trials}
+    assert [one.data.metrics["score"] for one in logged] == [score]
+
+
+def test_a_service_that_does_not_take_it_costs_one_line(searched, capsys, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "x")
+    with told(f"json://127.0.0.1:9/{TOKEN}", "tiny", searched[0]):
+        assert VARIABLE not in os.environ
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "nobody was told: JSON did not take the message"
+
+
+def test_a_search_that_breaks_off_is_told_of_and_breaks_off(service, searched):
+    with pytest.raises(StorageError, match="the disk is full"), told(service.url, "tiny", searched[0]):
+        raise StorageError("the disk is full")
+    ((_, message),) = service.heard
+    assert (message["title"], message["message"]) == ("huetune: tiny broke off", "the disk is full")
+
+
+def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):
+    with pytest.raises(UserError) as refused, told(f"nonsense://{TOKEN}", "roses", tmp_path):
+        pytest.fail("it was begun")
+    assert "not a URL that Apprise knows" in str(refused.value)
+    assert TOKEN not in str(refused.value) + "".join(capsys.readouterr())
+
+
+def test_an_mlflow_that_refuses_or_hangs_costs_one_line(searched, capsys, monkeypatch):
+    run = find_run("tiny", searched[0])
+    with tracked(run, "http://127.0.0.1:9", quiet=False):
+        pass
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("not all trials are in MLflow (mlflow 'http://127.0.0.1:9'") and "Traceback" not in line
+    assert "log the rest with: huetune mlflow" in line
+    monkeypatch.setattr(tracking, "PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with tracked(run, f"http://127.0.0.1:{silent.getsockname()[1]}", quiet=False):
+            pass
+        (line,) = capsys.readouterr().err.splitlines()
+    assert "it takes longer than 1 s" in line
