@@ -123,9 +123,12 @@ def preset_rows() -> list[dict[str, Any]]:
     """Return the presets as rows: name, settings, and how many parameters their models have."""
     rows = []
     for name, config in PRESETS.items():
-        network = build(config)
         settings = {field: getattr(config, field) for field in SHOWN}
-        encoder, decoder = network.encoder.count_params(), network.decoder.count_params()
-        counts = {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}
-        rows.append({"name": name, **settings, **counts})
+        rows.append({"name": name, **settings, **parameter_counts(build(config))})
     return rows
+
+
+def parameter_counts(network: Network) -> dict[str, int]:
+    """Return how many parameters a network has: its encoder, its decoder, and both."""
+    encoder, decoder = network.encoder.count_params(), network.decoder.count_params()
+    return {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}

@@ -265,6 +265,41 @@ def verify(run: str, storage: Path, quick: bool) -> int:
     return 0
 
 
+@click.command()
+@click.argument("run")
+@storage_option
+@click.option("--out", type=FOLDER, help="The HTML file.  [default: report.html, in the run]")
+@click.option("--photos", type=FOLDER, help="Folder of test photos to show.  [default: those that no trial has seen]")
+def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> None:
+    """Write all that a search found as one HTML page, also while it runs.
+
+    Example: huetune report roses --out roses.html
+    """
+    from results import report as pages
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    shown, why_not = None, None
+    try:
+        if photos:
+            source = Source(photos)
+            chosen = read_photos(source)
+        else:
+            chosen = photos_of(found, quiet=False).test
+            source = Source.of(found.manifest["photos"]["source"])
+        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source))
+    except (PhotoError, StorageError) as error:
+        if photos:
+            raise
+        why_not = str(error)
+    import_tensorflow()
+    out = out or found.folder / "report.html"
+    pages.write(out, pages.page(found, shown, why_not))
+    say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
+    if why_not:
+        say(f"without pictures: {why_not}", "yellow")
+
+
 def show_trials(run: Any, top: int = 10) -> None:
     """Show the best trials of a run and who won."""
     from results.replicates import verdict
@@ -300,4 +335,4 @@ def photos_of(run: Any, quiet: bool) -> Any:
     return parts
 
 
-VERBS = (list_, trials, best, evaluate, colorize, presets, effects, verify)
+VERBS = (list_, trials, best, evaluate, colorize, presets, effects, verify, report)

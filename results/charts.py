@@ -1,0 +1,335 @@
+"""Charts of a search, as Altair's: a notebook shows them, the report draws them as SVG.
+
+Each mark of a trial has a label that begins with "trial N" and says what is known of it: by it the report finds marks.
+"""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+import numpy as np
+import optuna
+
+from model.score import OBJECTIVES, better
+from results.effects import Effect
+from results.replicates import Replicated
+from results.trials import Row, curve, shown
+
+INKS = {
+    "ink": "#1c2024",
+    "soft": "#5b636c",
+    "line": "#dde1e6",
+    "best": "#0b6bcb",
+    "complete": "#2f8743",
+    "pruned": "#b26a00",
+    "failed": "#c4321f",
+    "running": "#7a4fc4",
+    "zero": "#8c2f6b",
+}
+"""The colours of charts by what they are for, on white. The report makes variables of them, for light and dark."""
+FADED = {"complete": 0.85, "running": 0.9, "waiting": 0.9, "pruned": 0.25, "failed": 0.4}
+"""Opacity of the curves of each state: what was stopped steps back."""
+WIDTH, HEIGHT = 420, 250
+AXIS = 135
+"""Width between two parallel axes."""
+MOST = 95
+"""Percentile of the scores beyond which a chart ends: one trial that nearly diverged would flatten all others."""
+
+
+def history(table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]) -> alt.LayerChart:
+    """Return each trial's score in the order of the trials, with the best complete one so far and the zero line.
+
+    Args:
+        table: rows, as `results.trials.rows` returns them.
+        zero: the score of one colour for everything.
+        objective: what the score is.
+        parameters: that were searched.
+    """
+    ordered = [row for row in sorted(table, key=lambda row: row["trial"]) if _finite(row["score"])]
+    best, steps = None, []
+    for row in ordered:
+        if row["state"] == "complete" and better(objective, row["score"], best):
+            best = row["score"]
+        if best is not None:
+            steps.append({"trial": row["trial"], "score": best})
+    y = _score_axis([row["score"] for row in ordered], zero, objective)
+    x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(zero=False))
+    line = _chart(steps).mark_line(interpolate="step-after", color=INKS["best"], clip=True).encode(x=x, y=y)
+    dots = _chart([_mark(row, objective, parameters) for row in ordered]).mark_point(filled=True, size=40, clip=True)
+    dots = dots.encode(x=x, y=y, color=_states(ordered), description="label:N")
+    return _sized(_zero_line(zero, y) + line + dots)
+
+
+def curves(
+    study: optuna.Study, table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]
+) -> alt.LayerChart:
+    """Return the best score so far of each trial over its epochs; those that were stopped or failed are faint.
+
+    Args:
+        study: of a search.
+        table: its rows.
+        zero: the score of one colour for everything.
+        objective: what the score is.
+        parameters: that were searched.
+    """
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
+    points = [
+        {**_mark(row, objective, parameters), "epoch": epoch, "score": score}
+        for row in table
+        for epoch, score in curve(trials[row["trial"]], objective).items()
+        if _finite(score)
+    ]
+    y = _score_axis([point["score"] for point in points], zero, objective)
+    encoding = {
+        "x": alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(zero=False)),
+        "y": y,
+        "color": _states(points),
+        "opacity": alt.Opacity("state:N", scale=alt.Scale(domain=list(FADED), range=list(FADED.values())), legend=None),
+        "description": "label:N",
+    }
+    lines = _chart(points).mark_line(strokeWidth=1.5, clip=True).encode(**encoding, detail="trial:N")
+    epochs = Counter(point["trial"] for point in points)
+    single = [point for point in points if epochs[point["trial"]] == 1]
+    dots = _chart(single).mark_point(filled=True, size=25, clip=True).encode(**encoding)
+    return _sized(_zero_line(zero, y) + lines + dots)
+
+
+def parallel(study: optuna.Study, table: Sequence[Row], objective: str, parameters: Sequence[str]) -> alt.LayerChart:
+    """Return a line through the settings and the score of each trial; the best tenth of the complete ones stand out.
+
+    Args:
+        study: of a search.
+        table: its rows.
+        objective: what the score is; its better end is on top.
+        parameters: that were searched, an axis each.
+    """
+    scored = [row for row in table if _finite(row["score"])]
+    complete = [row["trial"] for row in scored if row["state"] == "complete"]
+    # Confirmed finalists come first in the table, whatever their score.
+    ranked = sorted(scored, key=lambda row: row["score"], reverse=OBJECTIVES[objective] == "maximize")
+    best = {row["trial"] for row in ranked if row["state"] == "complete"}
+    best = set([row["trial"] for row in ranked if row["trial"] in best][: math.ceil(len(complete) / 10)])
+    domains = {
+        name: domain for trial in study.get_trials(deepcopy=False) for name, domain in trial.distributions.items()
+    }
+    axes = [_axis([row[name] for row in scored], getattr(domains.get(name), "log", False)) for name in parameters]
+    axes.append(_score_heights([row["score"] for row in scored], objective))
+    names = [*parameters, objective]
+
+    kinds = "the best tenth", "others that are complete", "the rest"
+    points = [
+        {
+            "trial": row["trial"],
+            "label": _label(row, objective, parameters),
+            "kind": kinds[0 if row["trial"] in best else 1 if row["state"] == "complete" else 2],
+            "axis": place,
+            "height": heights[index],
+        }
+        for index, row in enumerate(scored)
+        for place, (heights, _) in enumerate(axes)
+    ]
+    x = alt.X("axis:Q", axis=None, scale=alt.Scale(domain=[-0.1, len(names) - 0.2], nice=False))
+    y = alt.Y("height:Q", axis=None, scale=alt.Scale(domain=[-0.12, 1.12], nice=False))
+    crowd = min(0.6, max(0.1, 20 / max(1, len(scored))))
+
+    def by_kind(values: Sequence[Any]) -> alt.Scale:
+        return alt.Scale(domain=kinds, range=values)
+
+    encoding = {
+        "x": x,
+        "y": y,
+        "detail": "trial:N",
+        "description": "label:N",
+        "color": alt.Color("kind:N", scale=by_kind([INKS["best"], INKS["complete"], INKS["pruned"]])),
+        "opacity": alt.Opacity("kind:N", scale=by_kind([0.9, crowd, crowd / 2]), legend=None),
+        "strokeWidth": alt.StrokeWidth("kind:N", scale=by_kind([2, 1.2, 1]), legend=None),
+    }
+    # Two layers, so that the best lie on top.
+    below = _chart([point for point in points if point["kind"] != kinds[0]]).mark_line().encode(**encoding)
+    above = _chart([point for point in points if point["kind"] == kinds[0]]).mark_line().encode(**encoding)
+    ends = [{"axis": place, "height": 0, "end": 1} for place in range(len(names))]
+    rules = _chart(ends).mark_rule(color=INKS["soft"]).encode(x=x, y=y, y2="end:Q")
+    ticks = [
+        {"axis": place, "height": height, "text": text}
+        for place, (_, labels) in enumerate(axes)
+        for height, text in labels.items()
+    ]
+    texts = _chart(ticks).mark_text(align="left", dx=6, fontSize=11, color=INKS["ink"], limit=AXIS - 15)
+    heads = _chart([{"axis": place, "height": 1.1, "text": name} for place, name in enumerate(names)])
+    heads = heads.mark_text(align="left", fontSize=12, fontWeight="bold", color=INKS["ink"])
+    layers = below, above, rules, texts.encode(x=x, y=y, text="text:N"), heads.encode(x=x, y=y, text="text:N")
+    return alt.layer(*layers).properties(width=AXIS * len(names), height=HEIGHT)
+
+
+Axis = tuple[list[float], dict[float, str]]
+"""Where on a parallel axis each value stands, 0 to 1, and what is written where."""
+ABSENT = -0.08
+"""Where a trial stands on the axis of a setting that a condition ruled out."""
+
+
+def _axis(values: Sequence[Any], log: bool) -> Axis:
+    known = {value for value in values if value is not None}
+    labels = {ABSENT: "none"} if len(known) < len(set(values)) else {}
+    if any(isinstance(value, (bool, str)) for value in known):
+        order = sorted(known, key=str)
+        places = dict(zip(order, [0.5] if len(order) == 1 else np.linspace(0, 1, len(order)).tolist(), strict=True))
+    else:
+        on = math.log if log else float
+        low, high = (on(end) for end in (min(known, default=1), max(known, default=1)))
+        places = {value: (on(value) - low) / (high - low) if high > low else 0.5 for value in known}
+        order = sorted(known)
+        if len(order) > 5:
+            # Real values, those nearest to even steps.
+            order = list(
+                dict.fromkeys(min(order, key=lambda v, s=step: abs(places[v] - s)) for step in np.linspace(0, 1, 5))
+            )
+    return [places.get(value, ABSENT) for value in values], labels | {places[value]: shown(value) for value in order}
+
+
+def _score_heights(scores: Sequence[float], objective: str) -> Axis:
+    """The axis of the score: the best one on top, below it all that are worse than most in one place."""
+    sign = _sign(objective)
+    signed = [sign * score for score in scores]
+    high, low = max(signed, default=0), float(np.percentile(signed, 100 - MOST)) if signed else 0
+    heights = [max(0.0, (value - low) / (high - low)) if high > low else 0.5 for value in signed]
+    ends = {0.0: low, 0.5: (low + high) / 2, 1.0: high} if high > low else {0.5: high} if signed else {}
+    labels = {height: shown(float(sign * value)) for height, value in ends.items()}
+    if high > low > min(signed):
+        labels[0.0] += " or worse"
+    return heights, labels
+
+
+def finalists(groups: Mapping[str, Replicated], zero: float, objective: str) -> alt.LayerChart:
+    """Return each finalist's scores from fresh seeds, their mean and its 95 % interval.
+
+    Args:
+        groups: of finalists by what they are called, in their order.
+        zero: the score of one colour for everything.
+        objective: what the score is.
+    """
+    seeds = [{"name": name, "score": score} for name, group in groups.items() for score in group.scores]
+    means = [
+        {"name": name, "score": group.estimate.value, "low": group.estimate.low, "high": group.estimate.high}
+        for name, group in groups.items()
+        if group.estimate
+    ]
+    return _intervals(seeds, means, list(groups), objective, zero)
+
+
+def effect(found: Sequence[Effect], objective: str) -> alt.LayerChart:
+    """Return what one setting does: the score of each range of a number, or the difference to the usual value.
+
+    Args:
+        found: the effects of one setting.
+        objective: what the score is.
+    """
+    against = found[0].against
+    rows = [
+        {"name": one.value, "score": one.estimate.value, "low": one.estimate.low, "high": one.estimate.high}
+        for one in found
+    ]
+    title = objective if against is None else f"difference in {objective} to {against}"
+    return _intervals([], rows, [one.value for one in found], title, None if against is None else 0)
+
+
+def _intervals(
+    dots: Sequence[Row], means: Sequence[Row], names: Sequence[str], title: str, line: float | None
+) -> alt.LayerChart:
+    x = alt.X("score:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format="~g"))
+    y = alt.Y("name:N", title=None, sort=names)
+    rule = _chart([row for row in means if row["low"] is not None]).mark_rule(strokeWidth=2, color=INKS["best"])
+    mean = _chart(means).mark_point(filled=True, size=70, color=INKS["best"], opacity=1).encode(x=x, y=y)
+    layers = [rule.encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y), mean]
+    layers.append(_chart(dots).mark_tick(color=INKS["ink"], thickness=2).encode(x=x, y=y))
+    if line is not None:
+        layers.insert(0, _chart([{"score": line}]).mark_rule(color=INKS["zero"], strokeDash=[5, 4]).encode(x=x))
+    return alt.layer(*layers).properties(width=WIDTH - 60, height=alt.Step(30))
+
+
+def svg(chart: alt.LayerChart) -> str:
+    """Return a chart as SVG, in the colours of `INKS`, which no part of another chart in the same page disturbs."""
+    import vl_convert
+
+    styled = chart.configure(
+        background="transparent",
+        view=alt.ViewConfig(stroke=None),
+        axis=alt.AxisConfig(
+            labelColor=INKS["soft"],
+            titleColor=INKS["ink"],
+            gridColor=INKS["line"],
+            domainColor=INKS["soft"],
+            tickColor=INKS["soft"],
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            labelLimit=180,
+        ),
+        legend=alt.LegendConfig(
+            labelColor=INKS["ink"], labelFontSize=12, labelLimit=240, title=None, orient="top", symbolOpacity=1
+        ),
+    )
+    drawn = vl_convert.vegalite_to_svg(
+        styled.to_dict(validate=False), vl_version=alt.VEGALITE_VERSION.rpartition(".")[0]
+    )
+    # A page is one document: a chart would be clipped to another one's window of the same name.
+    prefix = f"c{next(_drawn)}-"
+    return re.sub(r'(id="|url\(#)(?=(?:clip|gradient)[0-9_]+)', rf"\g<1>{prefix}", drawn)
+
+
+_drawn = itertools.count()
+
+
+def _chart(rows: Sequence[Row]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _sized(chart: alt.LayerChart) -> alt.LayerChart:
+    return chart.properties(width=WIDTH, height=HEIGHT)
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _label(row: Row, objective: str, parameters: Sequence[str]) -> str:
+    settings = (f"{name} {shown(row[name])}" for name in parameters if row[name] is not None)
+    return ", ".join([f"trial {row['trial']}", row["state"], f"{objective} {shown(row['score'])}", *settings])
+
+
+def _mark(row: Row, objective: str, parameters: Sequence[str]) -> Row:
+    label = _label(row, objective, parameters)
+    return {"trial": row["trial"], "state": row["state"], "score": row["score"], "label": label}
+
+
+def _states(rows: Sequence[Row]) -> alt.Color:
+    """The colour of each state, with a legend of those that are there."""
+    there = {row["state"] for row in rows}
+    states = [state for state in FADED if state in there]
+    colours = [INKS["running" if state == "waiting" else state] for state in states]
+    return alt.Color("state:N", scale=alt.Scale(domain=states, range=colours))
+
+
+def _sign(objective: str) -> int:
+    """What makes more of an objective better."""
+    return -1 if OBJECTIVES[objective] == "minimize" else 1
+
+
+def _score_axis(scores: Sequence[float], zero: float, objective: str) -> alt.Y:
+    """The axis of the score, from the best and the zero line to most of the others."""
+    sign = _sign(objective)
+    signed = [sign * score for score in (*scores, zero)]
+    low, high = min(float(np.percentile(signed, 100 - MOST)), sign * zero), max(signed)
+    room = (high - low) * 0.05 or 0.01
+    ends = sorted((sign * (low - room), sign * (high + room)))
+    return alt.Y("score:Q", title=objective, scale=alt.Scale(domain=ends, nice=False, zero=False))
+
+
+def _zero_line(zero: float, y: alt.Y) -> alt.LayerChart:
+    base = _chart([{"score": zero, "text": "zero line"}]).encode(y=y)
+    rule = base.mark_rule(color=INKS["zero"], strokeDash=[5, 4])
+    text = base.mark_text(align="right", dy=-6, fontSize=11, color=INKS["zero"])
+    return rule + text.encode(x=alt.value(WIDTH), text="text:N")
