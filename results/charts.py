@@ -34,13 +34,13 @@ INKS = {
 FADED = {"complete": 0.85, "running": 0.9, "waiting": 0.9, "pruned": 0.25, "failed": 0.4}
 """Opacity of the curves of each state: what was stopped steps back."""
 WIDTH, HEIGHT = 420, 250
-AXIS = 135
-"""Width between two parallel axes."""
+WIDEST, AXIS = 900, 135
+"""Width of the parallel axes, and least width between two of them."""
 MOST = 95
 """Percentile of the scores beyond which a chart ends: one trial that nearly diverged would flatten all others."""
 
 
-def history(table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]) -> alt.LayerChart:
+def history(table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]) -> alt.TopLevelMixin:
     """Return each trial's score in the order of the trials, with the best complete one so far and the zero line.
 
     Args:
@@ -66,7 +66,7 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
 
 def curves(
     study: optuna.Study, table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]
-) -> alt.LayerChart:
+) -> alt.TopLevelMixin:
     """Return the best score so far of each trial over its epochs; those that were stopped or failed are faint.
 
     Args:
@@ -88,17 +88,22 @@ def curves(
         "x": alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(zero=False)),
         "y": y,
         "color": _states(points),
-        "opacity": alt.Opacity("state:N", scale=alt.Scale(domain=list(FADED), range=list(FADED.values())), legend=None),
         "description": "label:N",
     }
-    lines = _chart(points).mark_line(strokeWidth=1.5, clip=True).encode(**encoding, detail="trial:N")
     epochs = Counter(point["trial"] for point in points)
-    single = [point for point in points if epochs[point["trial"]] == 1]
-    dots = _chart(single).mark_point(filled=True, size=25, clip=True).encode(**encoding)
-    return _sized(_zero_line(zero, y) + lines + dots)
+    layers = [_zero_line(zero, y)]
+    # What was stopped lies below what was not.
+    for state in reversed(_there(points)):
+        some = [point for point in points if point["state"] == state]
+        single = [point for point in some if epochs[point["trial"]] == 1]
+        fading = FADED[state] * _crowd(len(epochs))
+        lines = _chart(some).mark_line(strokeWidth=1.5, clip=True, opacity=fading)
+        layers.append(lines.encode(**encoding, detail="trial:N"))
+        layers.append(_chart(single).mark_point(filled=True, size=25, clip=True, opacity=fading).encode(**encoding))
+    return _sized(alt.layer(*layers))
 
 
-def parallel(study: optuna.Study, table: Sequence[Row], objective: str, parameters: Sequence[str]) -> alt.LayerChart:
+def parallel(study: optuna.Study, table: Sequence[Row], objective: str, parameters: Sequence[str]) -> alt.TopLevelMixin:
     """Return a line through the settings and the score of each trial; the best tenth of the complete ones stand out.
 
     Args:
@@ -134,23 +139,21 @@ def parallel(study: optuna.Study, table: Sequence[Row], objective: str, paramete
     ]
     x = alt.X("axis:Q", axis=None, scale=alt.Scale(domain=[-0.1, len(names) - 0.2], nice=False))
     y = alt.Y("height:Q", axis=None, scale=alt.Scale(domain=[-0.12, 1.12], nice=False))
-    crowd = min(0.6, max(0.1, 20 / max(1, len(scored))))
-
-    def by_kind(values: Sequence[Any]) -> alt.Scale:
-        return alt.Scale(domain=kinds, range=values)
-
     encoding = {
         "x": x,
         "y": y,
         "detail": "trial:N",
         "description": "label:N",
-        "color": alt.Color("kind:N", scale=by_kind([INKS["best"], INKS["complete"], INKS["pruned"]])),
-        "opacity": alt.Opacity("kind:N", scale=by_kind([0.9, crowd, crowd / 2]), legend=None),
-        "strokeWidth": alt.StrokeWidth("kind:N", scale=by_kind([2, 1.2, 1]), legend=None),
+        "color": alt.Color("kind:N", scale=_named(kinds, [INKS["best"], INKS["complete"], INKS["pruned"]])),
     }
-    # Two layers, so that the best lie on top.
-    below = _chart([point for point in points if point["kind"] != kinds[0]]).mark_line().encode(**encoding)
-    above = _chart([point for point in points if point["kind"] == kinds[0]]).mark_line().encode(**encoding)
+    crowd = _crowd(len(scored))
+    looks = {kinds[2]: (0.35 * crowd, 1), kinds[1]: (0.7 * crowd, 1.2), kinds[0]: (0.9, 2)}
+    layers = [
+        _chart([point for point in points if point["kind"] == kind])
+        .mark_line(opacity=opacity, strokeWidth=width)
+        .encode(**encoding)
+        for kind, (opacity, width) in looks.items()
+    ]
     ends = [{"axis": place, "height": 0, "end": 1} for place in range(len(names))]
     rules = _chart(ends).mark_rule(color=INKS["soft"]).encode(x=x, y=y, y2="end:Q")
     ticks = [
@@ -161,8 +164,8 @@ def parallel(study: optuna.Study, table: Sequence[Row], objective: str, paramete
     texts = _chart(ticks).mark_text(align="left", dx=6, fontSize=11, color=INKS["ink"], limit=AXIS - 15)
     heads = _chart([{"axis": place, "height": 1.1, "text": name} for place, name in enumerate(names)])
     heads = heads.mark_text(align="left", fontSize=12, fontWeight="bold", color=INKS["ink"])
-    layers = below, above, rules, texts.encode(x=x, y=y, text="text:N"), heads.encode(x=x, y=y, text="text:N")
-    return alt.layer(*layers).properties(width=AXIS * len(names), height=HEIGHT)
+    layers += rules, texts.encode(x=x, y=y, text="text:N"), heads.encode(x=x, y=y, text="text:N")
+    return alt.layer(*layers).properties(width=max(WIDEST, AXIS * len(names)), height=HEIGHT)
 
 
 Axis = tuple[list[float], dict[float, str]]
@@ -183,10 +186,9 @@ def _axis(values: Sequence[Any], log: bool) -> Axis:
         places = {value: (on(value) - low) / (high - low) if high > low else 0.5 for value in known}
         order = sorted(known)
         if len(order) > 5:
-            # Real values, those nearest to even steps.
-            order = list(
-                dict.fromkeys(min(order, key=lambda v, s=step: abs(places[v] - s)) for step in np.linspace(0, 1, 5))
-            )
+            # Values that were tried, those nearest to even steps.
+            nearest = (np.argmin([abs(places[value] - step) for value in order]) for step in np.linspace(0, 1, 5))
+            order = [order[index] for index in dict.fromkeys(nearest)]
     return [places.get(value, ABSENT) for value in values], labels | {places[value]: shown(value) for value in order}
 
 
@@ -203,7 +205,7 @@ def _score_heights(scores: Sequence[float], objective: str) -> Axis:
     return heights, labels
 
 
-def finalists(groups: Mapping[str, Replicated], zero: float, objective: str) -> alt.LayerChart:
+def finalists(groups: Mapping[str, Replicated], zero: float, objective: str) -> alt.TopLevelMixin:
     """Return each finalist's scores from fresh seeds, their mean and its 95 % interval.
 
     Args:
@@ -220,7 +222,7 @@ def finalists(groups: Mapping[str, Replicated], zero: float, objective: str) -> 
     return _intervals(seeds, means, list(groups), objective, zero)
 
 
-def effect(found: Sequence[Effect], objective: str) -> alt.LayerChart:
+def effect(found: Sequence[Effect], objective: str) -> alt.TopLevelMixin:
     """Return what one setting does: the score of each range of a number, or the difference to the usual value.
 
     Args:
@@ -238,24 +240,26 @@ def effect(found: Sequence[Effect], objective: str) -> alt.LayerChart:
 
 def _intervals(
     dots: Sequence[Row], means: Sequence[Row], names: Sequence[str], title: str, line: float | None
-) -> alt.LayerChart:
+) -> alt.TopLevelMixin:
     x = alt.X("score:Q", title=title, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, format="~g"))
     y = alt.Y("name:N", title=None, sort=names)
     rule = _chart([row for row in means if row["low"] is not None]).mark_rule(strokeWidth=2, color=INKS["best"])
     mean = _chart(means).mark_point(filled=True, size=70, color=INKS["best"], opacity=1).encode(x=x, y=y)
     layers = [rule.encode(x=alt.X("low:Q", title=title), x2="high:Q", y=y), mean]
-    layers.append(_chart(dots).mark_tick(color=INKS["ink"], thickness=2).encode(x=x, y=y))
+    layers.append(_chart(dots).mark_tick(color=INKS["ink"], thickness=2, size=12).encode(x=x, y=y))
     if line is not None:
         layers.insert(0, _chart([{"score": line}]).mark_rule(color=INKS["zero"], strokeDash=[5, 4]).encode(x=x))
     return alt.layer(*layers).properties(width=WIDTH - 60, height=alt.Step(30))
 
 
-def svg(chart: alt.LayerChart) -> str:
+def svg(chart: alt.TopLevelMixin) -> str:
     """Return a chart as SVG, in the colours of `INKS`, which no part of another chart in the same page disturbs."""
     import vl_convert
 
     styled = chart.configure(
         background="transparent",
+        # The reader's font may be wider than that which the labels were measured in.
+        padding={"left": 24, "right": 8, "top": 4, "bottom": 4},
         view=alt.ViewConfig(stroke=None),
         axis=alt.AxisConfig(
             labelColor=INKS["soft"],
@@ -269,7 +273,13 @@ def svg(chart: alt.LayerChart) -> str:
             labelLimit=180,
         ),
         legend=alt.LegendConfig(
-            labelColor=INKS["ink"], labelFontSize=12, labelLimit=240, title=None, orient="top", symbolOpacity=1
+            labelColor=INKS["ink"],
+            labelFontSize=12,
+            labelLimit=240,
+            columnPadding=20,
+            title=None,
+            orient="top",
+            symbolOpacity=1,
         ),
     )
     drawn = vl_convert.vegalite_to_svg(
@@ -287,7 +297,7 @@ def _chart(rows: Sequence[Row]) -> alt.Chart:
     return alt.Chart(alt.InlineData(values=list(rows)))
 
 
-def _sized(chart: alt.LayerChart) -> alt.LayerChart:
+def _sized(chart: alt.LayerChart | alt.FacetChart) -> alt.TopLevelMixin:
     return chart.properties(width=WIDTH, height=HEIGHT)
 
 
@@ -305,12 +315,24 @@ def _mark(row: Row, objective: str, parameters: Sequence[str]) -> Row:
     return {"trial": row["trial"], "state": row["state"], "score": row["score"], "label": label}
 
 
+def _there(rows: Sequence[Row]) -> list[str]:
+    there = {row["state"] for row in rows}
+    return [state for state in FADED if state in there]
+
+
+def _crowd(trials: int) -> float:
+    """How much of its opacity each of many curves keeps, so that what lies below is seen."""
+    return min(1.0, 6 / max(1, trials) ** 0.5)
+
+
 def _states(rows: Sequence[Row]) -> alt.Color:
     """The colour of each state, with a legend of those that are there."""
-    there = {row["state"] for row in rows}
-    states = [state for state in FADED if state in there]
-    colours = [INKS["running" if state == "waiting" else state] for state in states]
-    return alt.Color("state:N", scale=alt.Scale(domain=states, range=colours))
+    states = _there(rows)
+    return alt.Color("state:N", scale=_named(states, [INKS["running" if one == "waiting" else one] for one in states]))
+
+
+def _named(names: Sequence[str], values: Sequence[Any]) -> alt.Scale:
+    return alt.Scale(domain=list(names), range=list(values))
 
 
 def _sign(objective: str) -> int:

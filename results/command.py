@@ -279,6 +279,8 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     from results.run import find_run
 
     found = find_run(run, storage)
+    out = out or found.folder / "report.html"
+    pages.check(out)
     shown, why_not = None, None
     try:
         if photos:
@@ -293,7 +295,6 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
             raise
         why_not = str(error)
     import_tensorflow()
-    out = out or found.folder / "report.html"
     pages.write(out, pages.page(found, shown, why_not))
     say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
     if why_not:

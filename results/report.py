@@ -23,7 +23,7 @@ import numpy as np
 import optuna
 from markupsafe import Markup
 from numpy.typing import NDArray
-from optuna.distributions import CategoricalDistribution, json_to_distribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
 from data_tools.errors import CheckpointError, StorageError, UserError
 from data_tools.folder import replace
@@ -160,17 +160,27 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
     return _rendered(content)
 
 
+def check(out: Path) -> None:
+    """Refuse a place where something else than a report is, before the work that a report takes.
+
+    Raises:
+        StorageError: there is.
+    """
+    if out.is_dir() or (out.exists() and MARK not in out.read_text(errors="replace")[:1000]):
+        raise StorageError(f"{str(out)!r}: is there and no report of huetune's; choose another --out")
+
+
 def write(out: Path, html: str) -> None:
     """Write a page, whole or not at all.
 
     Args:
         out: the file; its folder is made. An older report there is replaced, and nothing else.
+        html: the page.
 
     Raises:
         StorageError: there is something else.
     """
-    if out.is_dir() or (out.exists() and MARK not in out.read_text(errors="replace")[:1000]):
-        raise StorageError(f"{str(out)!r}: is there and no report of huetune's; choose another --out")
+    check(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     replace(out, html.encode())
 
@@ -247,7 +257,7 @@ def _facts(found: _Study) -> list[tuple[str, str]]:
             ("searcher, scheduler", ", ".join(search[part] for part in ("searcher", "scheduler") if part in search)),
             ("started", str(found.manifest.get("started", "")).replace("T", " ")),
             ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
-            ("ended because", ended(found.study) or ""),
+            ("no more trials because", ended(found.study) or ""),
         )
         if value
     ]
@@ -312,7 +322,12 @@ def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
 
 def _columns(found: _Study) -> dict[str, bool]:
     """The columns of the trial table that hold anything, and whether they hold numbers."""
-    names = [name for name in (found.table[0] if found.table else ()) if any(r[name] is not None for r in found.table)]
+    names = [
+        name
+        for name in (found.table[0] if found.table else ())
+        # The first objective is the score.
+        if name != found.objectives[0] and any(row[name] is not None for row in found.table)
+    ]
     return {
         name: name == "trial"
         or all(isinstance(row[name], (int, float)) for row in found.table if row[name] is not None)
@@ -414,7 +429,8 @@ def _domain(record: Mapping[str, Any]) -> str:
     domain = json_to_distribution(json.dumps(record))
     if isinstance(domain, CategoricalDistribution):
         return ", ".join(map(shown, domain.choices))
-    step = "" if domain.step is None or domain.step == 1 else f", in steps of {shown(domain.step)}"
+    assert isinstance(domain, (FloatDistribution, IntDistribution))
+    step = "" if domain.step in (None, 1) else f", in steps of {shown(domain.step)}"
     return f"{shown(domain.low)} to {shown(domain.high)}{', by its logarithm' if domain.log else ''}{step}"
 
 
