@@ -57,7 +57,7 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
         if best is not None:
             steps.append({"trial": row["trial"], "score": best})
     y = _score_axis([row["score"] for row in ordered], zero, objective)
-    x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(zero=False))
+    x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1), scale=_ROOMY)
     line = _chart(steps).mark_line(interpolate="step-after", color=INKS["best"], clip=True).encode(x=x, y=y)
     dots = _chart([_mark(row, objective, parameters) for row in ordered]).mark_point(filled=True, size=40, clip=True)
     dots = dots.encode(x=x, y=y, color=_states(ordered), description="label:N")
@@ -85,7 +85,7 @@ def curves(
     ]
     y = _score_axis([point["score"] for point in points], zero, objective)
     encoding = {
-        "x": alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1), scale=alt.Scale(zero=False)),
+        "x": alt.X("epoch:Q", title="epoch", axis=alt.Axis(format="d", tickMinStep=1), scale=_ROOMY),
         "y": y,
         "color": _states(points),
         "description": "label:N",
@@ -276,7 +276,7 @@ def svg(chart: alt.TopLevelMixin) -> str:
             labelColor=INKS["ink"],
             labelFontSize=12,
             labelLimit=240,
-            columnPadding=20,
+            columnPadding=28,
             title=None,
             orient="top",
             symbolOpacity=1,
@@ -291,6 +291,8 @@ def svg(chart: alt.TopLevelMixin) -> str:
 
 
 _drawn = itertools.count()
+_ROOMY = alt.Scale(zero=False, nice=False, padding=10)
+"""So that no dot is cut in half at the first or the last number."""
 
 
 def _chart(rows: Sequence[Row]) -> alt.Chart:
