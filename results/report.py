@@ -144,13 +144,10 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
         "objectives": {name: found.manifest.get("directions", {}).get(name) for name in found.objectives},
         "zero": found.zero,
         "finalists": _finalists(found),
-        "candidates": len(found.candidates()),
         "charts": _charts(found),
         "columns": _columns(found),
         "trials": with_zero_line(found.table, study) if found.table else [],
-        "parameters": study.user_attrs["parameters"],
         **_effects(found),
-        "models": models,
         "photos": photos,
         "pictures": pictures,
         "no_pictures": no_photos or why_not,
@@ -213,7 +210,7 @@ def _answer(found: _Study) -> str:
         return (
             f"Trial {won['trial']} has the best {objective} of {many} complete trial{'s' * (many > 1)}, "
             f"{shown(won['score'])}, but was trained once: there is no interval before its finalists are trained "
-            f"again from fresh seeds (huetune confirm {found.run.name})."
+            f"again from fresh seeds (huetune confirm {shlex.quote(found.run.name)})."
         )
     counts = ", ".join(f"{count} {state}" for state, count in _states(found).items())
     return f"Nobody knows yet: no trial is complete ({counts or 'none has begun'})."
@@ -238,7 +235,8 @@ def _notes(found: _Study) -> list[str]:
     if by := holder(found.run.folder):
         notes.append(f"This run was in the hands of {by} when the page was written; {so_far}.")
     elif total and not ended(found.study):
-        notes.append(f"This search was left before its end; {so_far}. To go on: huetune resume {found.run.name}")
+        name = shlex.quote(found.run.name)
+        notes.append(f"This search was left before its end; {so_far}. To go on: huetune resume {name}")
     missing = [number for number in found.finalists() if not found.row(number)["place"]]
     if missing and not places(found.study, found.replicates):
         notes.append("The finalists are not all trained again yet: there is no winner before that.")
@@ -418,7 +416,7 @@ def _reproduction(found: _Study) -> dict[str, Any]:
     won = winner(found.table)
     return {
         "command": shlex.join(command),
-        "again": f"huetune rerun {found.run.name} {won['trial']}" if won else None,
+        "again": f"huetune rerun {shlex.quote(found.run.name)} {won['trial']}" if won else None,
         "recorded": {name: "not recorded" if value in (None, "") else value for name, value in recorded.items()},
         "space": {name: _domain(domain) for name, domain in manifest.get("space", {}).items()},
         "base": ", ".join(f"{name} {shown(value)}" for name, value in manifest.get("base", {}).items()),

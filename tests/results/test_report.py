@@ -108,7 +108,8 @@ def test_pictures_of_twenty_photos_are_enlarged_by_mouse_and_keyboard(written, s
     assert page.inner_text("#caption") == names[1] and page.locator("dialog img").count() == 2
     page.keyboard.press("Escape")
     assert not page.is_visible("dialog")
-    assert page.evaluate("document.activeElement.querySelector('img').alt") == f"{names[1]}: truth"
+    # A dialog's end is told after it.
+    page.wait_for_function("alt => document.activeElement.querySelector('img')?.alt === alt", arg=f"{names[1]}: truth")
     page.keyboard.press("Enter")
     assert page.is_visible("dialog")
 
