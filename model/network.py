@@ -123,14 +123,12 @@ def preset_rows() -> list[dict[str, Any]]:
     """Return the presets as rows: name, settings, and how many parameters their models have."""
     rows = []
     for name, config in PRESETS.items():
-        network = build(config)
         settings = {field: getattr(config, field) for field in SHOWN}
-        encoder, decoder, whole = parameters(network)
-        counts = {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": whole}
-        rows.append({"name": name, **settings, **counts})
+        rows.append({"name": name, **settings, **parameter_counts(build(config))})
     return rows
 
 
-def parameters(network: Network) -> tuple[int, int, int]:
-    """Return how many parameters encoder, decoder and whole have."""
-    return network.encoder.count_params(), network.decoder.count_params(), network.vae.count_params()
+def parameter_counts(network: Network) -> dict[str, int]:
+    """Return how many parameters a network has: its encoder, its decoder, and both."""
+    encoder, decoder = network.encoder.count_params(), network.decoder.count_params()
+    return {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}

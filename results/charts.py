@@ -31,7 +31,7 @@ INKS = {
     "zero": "#8c2f6b",
 }
 """The colours of charts by what they are for, on white. The report makes variables of them, for light and dark."""
-FADED = {"complete": 0.85, "running": 0.9, "waiting": 0.9, "pruned": 0.25, "failed": 0.4}
+FADED = {"complete": 0.85, "running": 0.9, "waiting": 0.9, "pruned": 0.35, "failed": 0.4}
 """Opacity of the curves of each state: what was stopped steps back."""
 WIDTH, HEIGHT = 420, 250
 WIDEST, AXIS = 900, 135

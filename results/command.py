@@ -25,7 +25,7 @@ from data_tools.console import (
 )
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
 from data_tools.folder import replace, require_empty, require_place
-from data_tools.mirror import place_of, pull
+from data_tools.mirror import place_of, pull, push
 from data_tools.source import Source
 from results.completion import run_argument, run_names
 
@@ -303,12 +303,12 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
     config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
     import_tensorflow()
-    from model.network import build, parameters
+    from model.network import build, parameter_counts
     from results.structure import PICTURES, draw
 
     network = build(config)
     files = draw(network, out)
-    for name, count in zip(PICTURES, parameters(network), strict=True):
+    for name, count in zip(PICTURES, parameter_counts(network).values(), strict=True):
         say(f"{name:14} {count:,} parameters")
     for file in files:
         click.echo(file)
@@ -352,10 +352,10 @@ def effects(run: str, storage: Path, form: str) -> None:
 @storage_option
 @click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
 @click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
-@click.option("--photos", type=FOLDER, help="Folder of test photos.  [default: those that were held out]")
+@click.option("--photos", type=PLACE, help="Folder of test photos.  [default: those that were held out]")
 @click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
-@click.option("--out", type=FOLDER, help="Folder for the log.  [default: log in the run, or MODEL-log]")
+@click.option("--out", type=PLACE, help="Folder for the log.  [default: log in the run, or MODEL-log]")
 def log(
     runs_or_models: tuple[str, ...],
     storage: Path,
@@ -461,6 +461,43 @@ def verify(run: str, storage: Path, quick: bool) -> int:
     return 0
 
 
+@click.command()
+@run_argument
+@storage_option
+@click.option("--out", type=PLACE, help="The HTML file.  [default: report.html, in the run]")
+@click.option("--photos", type=PLACE, help="Folder of test photos to show.  [default: those that no trial has seen]")
+def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> None:
+    """Write all that a search found as one HTML page, also while it runs.
+
+    Example: huetune report roses --out roses.html
+    """
+    from results import report as pages
+    from results.run import find_run
+
+    found = find_run(run, storage)
+    out = out or found.folder / "report.html"
+    pages.check(out)
+    shown, why_not = None, None
+    try:
+        if photos:
+            source = Source(photos)
+            chosen = read_photos(source)
+        else:
+            chosen = photos_of(found, quiet=False).test
+            source = Source.of(found.manifest["photos"]["source"])
+        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source))
+    except (PhotoError, StorageError) as error:
+        if photos:
+            raise
+        why_not = str(error)
+    import_tensorflow()
+    pages.write(out, pages.page(found, shown, why_not))
+    push(out)
+    say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
+    if why_not:
+        say(f"without pictures: {why_not}", "yellow")
+
+
 def show_trials(run: Any, top: int = 10) -> None:
     """Show the best trials of a run and who won."""
     from results.replicates import verdict
@@ -497,4 +534,4 @@ def photos_of(run: Any, quiet: bool) -> Any:
     return parts
 
 
-VERBS = (list_, trials, watch, best, evaluate, colorize, presets, structure, effects, log, verify)
+VERBS = (list_, trials, watch, best, evaluate, colorize, report, log, structure, presets, effects, verify)

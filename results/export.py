@@ -40,14 +40,28 @@ def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
         raise NoTrialError(
             f"run {run.name!r} has no complete trial among its {len(table)}; see them with `huetune trials {run.name}`"
         )
+    return row, checkpoints(run, row["trial"], by)
+
+
+def checkpoints(run: Run, number: int, by: str | None = None) -> list[Path]:
+    """Return the checkpoints of a trial and of what was trained again of its configuration, the best one first.
+
+    Each is that of its best epoch.
+
+    Args:
+        run: of a search.
+        number: of a trial.
+        by: an objective of the search that orders them; None for the first one.
+    """
+    study = run.study()
     objective = by or study.user_attrs["objective"]
-    trial = trial_of(study, row["trial"])
+    trial = trial_of(study, number)
     assert trial
-    group = replicated(replicates).get(config_key(trial.user_attrs["config"]))
+    group = replicated(run.replicates()).get(config_key(trial.user_attrs.get("config", {})))
     trainings = [trial, *(again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE)]
     epochs = [epoch for training in trainings if (epoch := best_epoch(training, study.user_attrs["objective"]))]
     epochs.sort(key=lambda epoch: epoch[objective], reverse=OBJECTIVES[objective] == "maximize")
-    return row, [run.path(epoch["checkpoint"]) for epoch in epochs]
+    return [run.path(epoch["checkpoint"]) for epoch in epochs]
 
 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from data_tools.colour import GRID, luma_of, paint, spread
 from data_tools.folder import replace
+from data_tools.mirror import push
 from data_tools.photos import PhotoSet
 from model.checkpoint import load
-from model.network import build, parameters
+from model.network import build, parameter_counts
 from model.score import scores
 from results.entry import Entry, changed, newest_first
 from results.structure import PICTURES, draw, missing_graphviz
@@ -74,6 +75,7 @@ def write(
     written = [log.entry(entry, tested[entry.key]) for entry in progress(log.entries[::-1])]
     file = out / ("log.md" if language == "en" else f"log.{language}.md")
     replace(file, "\n".join(written[::-1]).encode())
+    push(out, last=file.name)
     return file
 
 
@@ -86,7 +88,7 @@ class _Log:
         self._say = self._language.say
         self._figures: dict[str, dict[str, float]] = {}
         self._drawn: dict[Any, Entry] = {}
-        self._counts: dict[Any, tuple[int, int, int]] = {}
+        self._counts: dict[Any, tuple[int, ...]] = {}
 
     def entry(self, entry: Entry, tested: Tested | None) -> str:
         """Return the text of an entry, its pictures written."""
@@ -155,7 +157,7 @@ class _Log:
         drawn = self._drawn.setdefault(entry.layers, entry)
         network = build(entry.config) if drawn is entry else None
         if network:
-            self._counts[entry.layers] = parameters(network)
+            self._counts[entry.layers] = tuple(parameter_counts(network).values())
         counts = zip(PICTURES, self._counts[entry.layers], strict=True)
         text = f"{self._say('structure')}\n"
         text += _list(*(self._say(f"{part}_count", count=f"{count:,}") for part, count in counts))

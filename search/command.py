@@ -420,6 +420,7 @@ def _show_next(run: Any, won: bool) -> None:
     for verb in (
         "trials {}",
         "effects {}",
+        "report {}",
         "best {} --export best-model",
         "evaluate {} --photos DIR",
         "colorize {} PHOTO --out DIR",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from data_tools.errors import UserError
 from model.config import PRESETS, batched
-from model.network import build, parameters
+from model.network import build, parameter_counts
 from results.command import structure
 from results.structure import FORMATS, PICTURES, draw, missing_graphviz
 
@@ -35,7 +35,7 @@ def words(path) -> str:
 @pytest.mark.parametrize("kind", ["loose", "whole"])
 def test_all_parameters_are_in_the_pictures(kind, drawn):
     networks, folder = drawn
-    for name, count in zip(PICTURES, parameters(networks[kind]), strict=True):
+    for name, count in zip(PICTURES, parameter_counts(networks[kind]).values(), strict=True):
         title, *nodes = (
             int(number.replace(",", ""))
             for number in re.findall(r"([\d,]+) parameters", words(folder / kind / f"{name}.svg"))
