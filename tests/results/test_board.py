@@ -65,6 +65,14 @@ def test_it_fits_and_says_what_must_be_said(width, height):
     assert said.count(SETTINGS) >= there + 1
 
 
+def test_nothing_is_wider_than_the_narrowest_terminal():
+    long = Training(1, "model-1 again, seed 1000000", "", "running", 100, {1: 1e-5}, {1: 1.0})
+    for width in (10, 40):
+        lines = draw(board(title="x" * 100, running=(long,), words=("y" * 90,)), width)
+        assert max(line.cell_len for line in lines) == width
+        assert "x" * 100 in text(lines).replace("\n", "") and "y" * 90 in text(lines).replace("\n", "")
+
+
 def test_with_room_ended_trials_are_shown_and_why_they_failed():
     said = words(draw(board(), 120, 40))
     assert "ended last trial 7 1/8" in said and "failed" in said and "diverged in epoch 1: train_loss is nan" in said
@@ -135,6 +143,7 @@ def test_terminals_without_unicode_or_colour(encoding):
     said = stream.read()
     assert ("█" in said, "花" in said) == (encoding == "utf-8",) * 2
     assert "[3" not in said.replace("[3m", "") and "trial 5" in said
+    assert said.count("?") == (encoding == "ascii") and ("+\x1b[1m." in said) == (encoding == "ascii")
 
 
 def test_spans_are_about_as_exact_as_estimates_are():
