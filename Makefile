@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install search test lint bench chaos lock clean
+.PHONY: help install search test lint bench chaos lock audit sbom clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,13 @@ chaos: install ## Kill a search N times and count what was lost (30 seconds and 
 lock: install ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
 	    --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
+
+# Strictly: a package of which the advisories say nothing, or advisories out of reach, are no clean bill.
+audit: install ## Look up the pinned packages in the advisories of known holes
+	$(BIN)/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r requirements.lock
+
+sbom: install ## Write sbom.json, the list of what is pinned, with hashes (CycloneDX)
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements.lock
 
 clean: ## Remove what was installed, not what was searched
 	rm -rf $(VENV) *.egg-info

@@ -3,15 +3,21 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Iterator
+import stat
+import uuid
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from data_tools.errors import CheckpointError, StorageError
 
 SUMS = "SHA256SUMS"
 """Written last. `sha256sum --check SHA256SUMS` in the folder says the same as `check_sums`."""
+LARGEST = 2**28
+"""Bytes of a file that is no state of a training: the largest model that there can be has half of it."""
+MOST = 100
+"""Files in a folder."""
 
 
 def require_empty(folder: Path) -> None:
@@ -57,14 +63,15 @@ def sealed(folder: Path) -> Iterator[Path]:
         OSError: the disk would not take it; nothing is left of the draft.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # With the permissions that the user's umask leaves: runs are shared, or not.
+    draft = _draft(folder)
+    draft.mkdir()
     try:
         yield draft
         files = sorted(path for path in draft.iterdir() if path.name != SUMS)
         (draft / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
         for path in (*files, draft / SUMS, draft):
             flush(path)
-        draft.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
         draft.rename(folder)
@@ -74,16 +81,48 @@ def sealed(folder: Path) -> Iterator[Path]:
     flush(folder.parent)
 
 
-def check_sums(folder: Path) -> None:
+def check_files(folder: Path) -> None:
+    """Make sure that a folder of unknown origin can be read: a few plain files.
+
+    A link leads to a file that is none of its business, a pipe or a device never ends, a sparse file is read for hours.
+
+    Raises:
+        CheckpointError: there is something else in it.
+    """
+    try:
+        entries = [path for path, _ in zip(folder.iterdir(), range(MOST + 1), strict=False)]
+        for path in entries:
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                raise CheckpointError(f"{str(path)!r}: is no plain file, which is all that a model has")
+            if about.st_size > LARGEST:
+                raise CheckpointError(f"{str(path)!r}: has {about.st_size} bytes, more than any model")
+    except OSError as error:
+        raise CheckpointError(f"{str(folder)!r}: cannot be read ({error.strerror})") from None
+    if len(entries) > MOST:
+        raise CheckpointError(f"{str(folder)!r}: holds more than {MOST} files, which no model does")
+
+
+def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
     """Make sure that a folder is as it was sealed.
+
+    Args:
+        folder: as `sealed` made it.
+        besides: names of files that may be there and are not looked at.
 
     Raises:
         CheckpointError: a file is missing, is another, or was never sealed.
     """
     try:
+        if (folder / SUMS).stat().st_size > MOST * 400:
+            raise CheckpointError(f"{str(folder / SUMS)!r}: is longer than the sums of {MOST} files")
         lines = (folder / SUMS).read_text().splitlines()
-        sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-        files = {path.name for path in folder.iterdir()} - {SUMS}
+        parts = [re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._-]*)", line) for line in lines]
+        sums = {part[2]: part[1] for part in parts if part}
+        if len(sums) != len(lines):
+            # Names lead nowhere else, and each is there once.
+            raise CheckpointError(f"{str(folder / SUMS)!r}: is no list of sums and names of files beside it")
+        files = {path.name for path in folder.iterdir()} - {SUMS, *besides}
         if files != set(sums):
             raise CheckpointError(f"{str(folder)!r}: holds other files than its {SUMS} says")
         damaged = [name for name in sums if sum_of(folder / name) != sums[name]]
@@ -109,17 +148,18 @@ def replace(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk would not take it; what was there before is still there.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    draft = Path(name)
+    draft = _draft(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        draft.chmod(0o644)
+        draft.write_bytes(content)
         flush(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
 
 
 def flush(path: Path) -> None:

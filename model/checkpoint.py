@@ -1,20 +1,23 @@
 """A trained model on disk: weights, and all that is needed to build it, judge it and trust it."""
 
 import json
+import math
 import platform
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.errors import CheckpointError
-from data_tools.folder import check_sums, sealed
+from data_tools.cache import VERSION
+from data_tools.colour import BOX, SIDE
+from data_tools.errors import CheckpointError, in_a_line
+from data_tools.folder import SUMS, check_files, check_sums, sealed, sum_of
+from model import arrays
 from model.config import Config
 
 if TYPE_CHECKING:
@@ -24,11 +27,24 @@ if TYPE_CHECKING:
     from model.network import Network
 
 SCHEMA = 2
-"""1 had no sums."""
-SETTINGS = "settings.json"
-WEIGHTS = "weights.npz"
+"""Of what a trial keeps; 1 had no sums."""
+EXPORTED = 3
+"""Of what left its run: with a card, a probe, and what it takes to use the model without knowing the program."""
+SETTINGS, WEIGHTS, CARD, PROBE = "settings.json", "weights.npz", "README.md", "probe.npz"
+FILES = {1: {SETTINGS, WEIGHTS}, 2: {SETTINGS, WEIGHTS, SUMS}, 3: {SETTINGS, WEIGHTS, SUMS, CARD, PROBE}}
+"""Of each schema, all of them."""
 LOG = "log.json"
 """The figures of each epoch of its training, which only `huetune train` keeps here: a search's are in its study."""
+MOST = 2**26
+"""Characters of the settings; they have 2,000 and 32 a photo."""
+PREPARATION = {
+    "version": VERSION,
+    "side": SIDE,
+    "box": BOX,
+    "luma": "ITU-R BT.601, 0 to 1",
+    "chroma": "for each box the mean of saturation x (cos hue, sin hue), saturation = (max - min) / 255",
+}
+"""What photos become before a model sees them."""
 PARTS = ("huetune", "tensorflow", "keras", "numpy", "pillow")
 
 
@@ -75,8 +91,39 @@ def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
         OSError: the disk would not take it.
     """
     with sealed(folder) as draft:
-        np.savez(draft / WEIGHTS, **{weight.path: weight.numpy() for weight in vae.trainable_weights})
-        (draft / SETTINGS).write_text(json.dumps({"schema": SCHEMA, **asdict(checkpoint)}, indent=2) + "\n")
+        arrays.write(draft / WEIGHTS, {weight.path: weight.numpy() for weight in vae.trainable_weights})
+        _write_settings(draft, {"schema": SCHEMA, **asdict(checkpoint)})
+
+
+def export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card: str) -> None:
+    """Write a model as it leaves its run.
+
+    Args:
+        checkpoint: folder of the model; one that cannot be trusted goes nowhere.
+        draft: an empty folder, sealed afterwards.
+        metric: what is known of how good it is.
+        card: what people read.
+
+    Raises:
+        CheckpointError: the model is damaged.
+        OSError: the disk would not take it.
+    """
+    from model import probe
+
+    known, colorizer = load(checkpoint)
+    (draft / WEIGHTS).write_bytes((checkpoint / WEIGHTS).read_bytes())
+    (draft / CARD).write_text(card)
+    probe.write(draft / PROBE, colorizer)
+    files = {name: {"bytes": (draft / name).stat().st_size, "sha256": sum_of(draft / name)} for name in _SEALED}
+    about = {"preparation": PREPARATION, "metric": dict(metric), "files": files}
+    _write_settings(draft, {"schema": EXPORTED, **asdict(known), **about})
+
+
+_SEALED = (WEIGHTS, CARD, PROBE)
+
+
+def _write_settings(folder: Path, record: Mapping[str, Any]) -> None:
+    (folder / SETTINGS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def keep_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -106,73 +153,173 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def read(folder: Path) -> Checkpoint:
-    """Return what is known of a checkpoint, without TensorFlow.
+    """Return what is known of a checkpoint or an export, without TensorFlow.
+
+    Nothing in the folder is believed: it may be damaged, or made by somebody who wants to do harm.
 
     Raises:
         CheckpointError: it is not there, is damaged, or comes from a newer huetune.
     """
+    return _read(folder)[1]
+
+
+def _read(folder: Path) -> tuple[int, Checkpoint]:
     path = folder / SETTINGS
     try:
-        record = json.loads(path.read_text())
+        check_files(folder)
+        record = _record(path)
         schema = record.pop("schema")
-        if schema not in (1, SCHEMA):
-            raise CheckpointError(f"{str(folder)!r}: schema {schema!r}, this huetune reads {SCHEMA}; use a newer one")
+        if type(schema) is not int or schema not in FILES:
+            readable = f"{1} to {max(FILES)}"
+            raise CheckpointError(
+                f"{str(folder)!r}: schema {str(schema)[:20]!r}, this huetune reads {readable}; use a newer one"
+            )
         if schema > 1:
-            check_sums(folder)
-        config = Config.of(record.pop("config"))
-        mean_chroma = tuple(float(value) for value in record.pop("mean_chroma"))
-        return Checkpoint(config=config, mean_chroma=mean_chroma, **record)
+            check_sums(folder, besides=(LOG,))
+        there = {file.name for file in folder.iterdir()}
+        if schema > 1 and there - {LOG} != FILES[schema]:
+            raise CheckpointError(
+                f"{str(folder)!r}: holds other files than a model has: {', '.join(sorted(FILES[schema]))}"
+            )
+        if schema == EXPORTED:
+            _check_about(folder, record)
+        return schema, _checkpoint(record)
     except FileNotFoundError:
         raise CheckpointError(f"{str(folder)!r}: not a checkpoint or export, it has no {SETTINGS}") from None
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{str(path)!r}: damaged ({error}); export the model again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{str(path)!r}: damaged ({in_a_line(error)[:200]}); export the model again") from None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """What a JSON file says, without what JSON has no words for and Python's reader takes: NaN, a name twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a name is there twice")
+        return dict(pairs)
+
+    def refused(word: str) -> None:
+        raise ValueError(f"{word} is no number")
+
+    if path.stat().st_size > MOST:
+        raise ValueError(f"{path.stat().st_size} bytes long")
+    record = json.loads(path.read_text(), object_pairs_hook=once, parse_constant=refused)
+    if not isinstance(record, dict):
+        raise ValueError("no object")
+    return record
+
+
+def _check_about(folder: Path, record: dict[str, Any]) -> None:
+    """Look at what only an export says."""
+    preparation, files = record.pop("preparation"), record.pop("files")
+    _plain("metric", record.pop("metric"))
+    if preparation != PREPARATION:
+        raise CheckpointError(f"{str(folder)!r}: its photos are prepared in another way than here; use its own huetune")
+    for name in _SEALED:
+        about = files.pop(name)
+        if about != {"bytes": (folder / name).stat().st_size, "sha256": sum_of(folder / name)}:
+            raise CheckpointError(f"{str(folder / name)!r}: damaged, it is not what {SETTINGS} says")
+    if files:
+        raise ValueError("files of which nothing is known")
+
+
+def _checkpoint(record: dict[str, Any]) -> Checkpoint:
+    config = Config.of(_plain("config", record.pop("config")))
+    seed, mean_chroma = record.pop("seed"), record.pop("mean_chroma")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ValueError("seed is no seed")
+    if len(mean_chroma) != 2 or not all(type(value) is float and abs(value) <= 1 for value in mean_chroma):
+        raise ValueError("mean_chroma is no colour")
+    seen, source = record["photos"].pop("seen", None), record["origin"].pop("source", None)
+    about = {name: _plain(name, record.pop(name)) for name in ("figures", "photos", "origin", "versions")}
+    if record:
+        raise ValueError(f"{next(iter(record))!r} is unknown")
+    if seen is not None:
+        if not isinstance(seen, dict) or not all(isinstance(word, str) for word in seen.values()):
+            raise ValueError("seen is no list of marks")
+        about["photos"]["seen"] = seen
+    if source is not None:
+        about["origin"]["source"] = _source(source)
+    return Checkpoint(config=config, seed=seed, mean_chroma=tuple(mean_chroma), **about)
+
+
+def _source(record: Any) -> dict[str, Any]:
+    """Where the photos of a training were, which `huetune train` keeps."""
+    kinds = {"folder": (str, NoneType), "scenes": (int, NoneType), "limit": (int, NoneType), "classes": (list,)}
+    fits = isinstance(record, dict) and record.keys() == kinds.keys()
+    if not fits or not all(isinstance(record[name], kinds[name]) for name in kinds):
+        raise ValueError("source says not where photos are")
+    if not all(isinstance(name, str) for name in record["classes"]):
+        raise ValueError("source has a class that is no word")
+    return record
+
+
+def _plain(name: str, values: Any) -> dict[str, Any]:
+    """Return a few words, numbers and nothing more, fit to be printed."""
+    if not isinstance(values, dict) or len(values) > 100:
+        raise ValueError(f"{name} is no short list of values")
+    for key, value in values.items():
+        for part in (key, value):
+            fits = len(part) <= 200 and part.isprintable() if isinstance(part, str) else part is None or _number(part)
+            if not fits:
+                raise ValueError(f"{name} has a value that is no short word or number")
+    return values
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
 def load(folder: Path) -> tuple[Checkpoint, "Colorizer"]:
-    """Return a checkpoint and its model, ready to colorize.
+    """Return a checkpoint or an export and its model, ready to colorize.
+
+    The layers are built from the checked settings and only numbers are read from the file: a stored Keras model can
+    run code of whoever made it. Of an export the probe is run, too.
 
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
     from model.colorizer import Colorizer
 
-    checkpoint, network = load_network(folder)
-    return checkpoint, Colorizer(network, checkpoint.config)
+    schema, checkpoint, network = _load(folder)
+    colorizer = Colorizer(network, checkpoint.config)
+    if schema == EXPORTED:
+        from model import probe
+
+        probe.check(folder / PROBE, colorizer)
+    return checkpoint, colorizer
 
 
 def load_network(folder: Path) -> tuple[Checkpoint, "Network"]:
-    """Return a checkpoint and its Keras models.
-
-    The layers are built from the checked settings and only numbers are read from the file: a stored Keras model can
-    run code of whoever made it.
+    """Return a checkpoint or an export and its Keras models, loaded as by `load`, but for the probe.
 
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
+    return _load(folder)[1:]
+
+
+def _load(folder: Path) -> tuple[int, Checkpoint, "Network"]:
     from model.network import build
 
-    checkpoint = read(folder)
+    schema, checkpoint = _read(folder)
+    weights = arrays.read(folder / WEIGHTS)
     network = build(checkpoint.config)
-    _load_weights(folder / WEIGHTS, network.vae)
-    return checkpoint, network
+    _set_weights(folder / WEIGHTS, weights, network.vae)
+    return schema, checkpoint, network
 
 
-def _load_weights(path: Path, vae: "keras.Model") -> None:
+def _set_weights(path: Path, values: Mapping[str, np.ndarray], vae: "keras.Model") -> None:
     """Set every weight from a file that holds these and no others.
 
     Keras's own `load_weights` leaves a layer that the file does not know at its random values, with a warning.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            values = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise CheckpointError(f"{str(path)!r}: is not there; export the model again") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{str(path)!r}: damaged ({error}); export the model again") from None
     shapes = {name: value.shape for name, value in values.items()}
     if shapes != {weight.path: tuple(weight.shape) for weight in vae.trainable_weights}:
         raise CheckpointError(f"{str(path)!r}: holds the weights of another model than {SETTINGS} describes")
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise CheckpointError(f"{str(path)!r}: holds a weight that is no finite number; take another model")
     for weight in vae.trainable_weights:
         weight.assign(values[weight.path])

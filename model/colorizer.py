@@ -56,7 +56,19 @@ class Colorizer:
         Returns:
             float32 [n, samples, 14, 14, 2], -1..1.
         """
-        latent = np.random.default_rng(seed).standard_normal((len(grey), samples, LATENT), np.float32)
+        return self.paint(grey, np.random.default_rng(seed).standard_normal((len(grey), samples, LATENT), np.float32))
+
+    def paint(self, grey: NDArray[np.uint8], latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the chroma maps that latent vectors stand for.
+
+        Args:
+            grey: uint8 [n, 112, 112], 0..255, the luma.
+            latent: float32 [n, samples, 120].
+
+        Returns:
+            float32 [n, samples, 14, 14, 2], -1..1.
+        """
+        samples = latent.shape[1]
         drawn = np.empty((len(grey), samples, GRID, GRID, 2), np.float32)
         for start in range(0, len(grey), CHUNK):
             chunk = slice(start, start + CHUNK)

@@ -11,6 +11,8 @@ Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]
 Dropped = Literal["units", "channels"]
 Optimizer = Literal["adam", "muon"]
+MOST_UNITS = 4096
+"""Of a model of 33 million parameters."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Config:
         mse_weight: weight of the squared error in the loss, above 0.
         activation: of every hidden layer.
         skip: whether each tower also hands on its flattened 14 x 14 view.
-        merge_units: units of the Dense layer that ends a tower's convolutions, 1 or more.
+        merge_units: units of the Dense layer that ends a tower's convolutions, 1 to 4096.
         positions: values that tell where a box lies, 2 or 7.
         dropout: share of the units dropped, 0 up to but not including 1.
         dropout_of: what convolutions drop: "units" one by one, or whole "channels", whose work is then saved; of these
@@ -68,9 +70,9 @@ class Config:
         for name in ("mse_weight", "learning_rate"):
             value = getattr(self, name)
             _check(name, value, 0 < value < math.inf, "above 0")
-        for name in ("merge_units", "batch_size"):
-            value = getattr(self, name)
-            _check(name, value, value >= 1, "1 or more")
+        # A model file may come from anyone: none is to ask for more memory than there is.
+        _check("merge_units", self.merge_units, 1 <= self.merge_units <= MOST_UNITS, f"1 to {MOST_UNITS}")
+        _check("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
 
     @property
     def structure(self) -> tuple[Any, ...]:

@@ -178,7 +178,8 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     if line := verdict(found.study(), found.replicates()):
         say(line)
     if folder:
-        export.export(path, folder)
+        import_tensorflow()
+        export.export(path, folder, export.claim(found, row, by))
         say(f"{'exported to':14} {place_of(folder)}")
 
 

@@ -1,17 +1,20 @@
 """The best model of a run, and models that left their run."""
 
 import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError, UserError
-from data_tools.folder import require_empty, sealed
+from data_tools.folder import SUMS, require_empty, sealed
 from data_tools.mirror import path_of, pull, push
+from model import checkpoint as checkpoints
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
+from results.card import card
 from results.replicates import config_key, replicated
 from results.run import STORAGE, Run, find_run
 from results.trials import Row, best_epoch, rows, trial_of, winner
@@ -93,20 +96,45 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 
 
-def export(checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint to a folder that needs nothing of the run.
+def claim(run: Run, row: Row, by: str | None = None) -> dict[str, Any]:
+    """Return how good a run says that a trial is.
+
+    Args:
+        run: of a search.
+        row: of the trial, as `best` returns it.
+        by: the objective that made it the best, where there are several.
+
+    Returns:
+        `objective`, its `direction`, the `score` of the search, and the `zero_line`'s; where it was trained again from
+        fresh `seeds`, the mean score `confirmed` and half the width of its 95 % interval, `plus_minus`.
+    """
+    attributes = run.study().user_attrs
+    first = attributes["objective"]
+    objective = by or first
+    found = {"objective": objective, "direction": OBJECTIVES[objective], "score": row[objective]}
+    found["zero_line"] = attributes["zero_line"][objective]
+    if objective == first:
+        found |= {name: row[name] for name in ("confirmed", "plus_minus", "seeds") if row[name] is not None}
+    return found
+
+
+def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = None) -> None:
+    """Have a model in a folder that needs nothing of the run: with a card for people and a probe for machines.
 
     Args:
         checkpoint: as `best` returns it.
         folder: must not exist, or be empty.
+        metric: as `claim` returns it; None where nobody says how good it is.
 
     Raises:
         StorageError: the folder holds something.
+        CheckpointError: the model is damaged.
     """
     pull(folder)
     require_empty(folder)
+    metric = metric or {}
     with sealed(folder) as draft:
-        shutil.copytree(checkpoint, draft, dirs_exist_ok=True)
+        checkpoints.export(checkpoint, draft, metric, card(checkpoints.read(checkpoint), metric))
     push(folder)
 
 
@@ -124,7 +152,8 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
     """
     folder = path_of(run_or_export)
     pull(folder / SETTINGS)
-    if os.path.isfile(folder / SETTINGS):
+    # Whatever has these names is a model, also where it is one that cannot be trusted.
+    if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS)):
         pull(folder)
         return folder, folder.with_name(f"{folder.resolve().name}-evaluation")
     try:

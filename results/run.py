@@ -57,8 +57,10 @@ class Run:
         """Return a file or folder in it, as it is in the run's bucket if it has one; it need not be there.
 
         Raises:
-            StorageError: the bucket does not give it.
+            StorageError: the bucket does not give it, or it is not in the run: a study may come from anyone.
         """
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise StorageError(f"run {self.name!r}: names {name!r}, which is not in it; do not trust this run")
         pull(self.folder / name)
         return self.folder / name
 

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -38,7 +39,7 @@ from data_tools.errors import ClusterLostError, StorageError, UserError, in_a_li
 from data_tools.mirror import place_of
 from data_tools.split import Split
 from model.checkpoint import part_versions
-from search import address, interruption
+from search import address, enclosure, interruption
 from search.address import unreachable
 from search.events import Events, Left
 from search.limits import check_cluster
@@ -98,7 +99,7 @@ class Cluster:
         if ray.is_initialized():
             yield
             return
-        _start_ray(self.address)
+        folder = _start_ray(self.address)
         interruption.install()
         try:
             yield
@@ -106,9 +107,9 @@ class Cluster:
             # Nobody is there to say goodbye to, and Ray would wait for an answer.
             raise
         except BaseException:
-            ray.shutdown()
+            _stop_ray(folder)
             raise
-        ray.shutdown()
+        _stop_ray(folder)
 
     def train(
         self,
@@ -247,7 +248,8 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
         over.set()
 
 
-def _start_ray(asked: str | None) -> None:
+def _start_ray(asked: str | None) -> str | None:
+    """Return the folder of its files, where it is this machine's alone."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
     ray_worker.print_to_stdstream = lambda *data, **options: None
@@ -256,11 +258,21 @@ def _start_ray(asked: str | None) -> None:
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
             ours = [str(Path(module.__file__ or "").parent) for module in (data_tools, model, results, search)]
             ray.init(address=found, runtime_env={"py_modules": ours, "excludes": ["__pycache__"]}, **quiet)
-        else:
+            return None
+        folder = enclosure.make_folder()
+        with enclosure.enclosed():
             # Without an address, Ray would join whatever cluster runs on this machine.
-            ray.init(address="local", include_dashboard=False, **quiet)
+            ray.init(address="local", include_dashboard=False, _temp_dir=f"{folder}/ray", **quiet)
+        return folder
     except Exception as error:  # whatever part of it died on the way, in its own words
         raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({in_a_line(error)})") from None
+
+
+def _stop_ray(folder: str | None) -> None:
+    ray.shutdown()
+    if folder:
+        # Of a Ray that was lost it stays: its logs say why.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:

@@ -1,11 +1,16 @@
 """What tests of faults share."""
 
 import contextlib
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.faults.postgres import Postgres
 from tests.faults.program import Program
 
 
@@ -25,3 +30,14 @@ def start() -> Iterator[Callable[..., Program]]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         one.process.wait()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    if not shutil.which("initdb") and not list(Path("/usr/lib").glob("postgresql/*/bin/initdb")):
+        pytest.skip("PostgreSQL is not installed")
+    with tempfile.TemporaryDirectory(prefix="huetune-postgres-") as folder:
+        server = Postgres(Path(folder))
+        yield server
+        with contextlib.suppress(subprocess.CalledProcessError):
+            server.stop()

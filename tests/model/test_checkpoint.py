@@ -84,7 +84,7 @@ def test_a_checkpoint_of_the_first_schema_still_opens(saved):
         (lambda folder: (folder / SETTINGS).unlink(), "not a checkpoint or export"),
         (lambda folder: (folder / SETTINGS).write_text("{"), "damaged"),
         (lambda folder: (folder / SETTINGS).write_text("[]"), "damaged"),
-        (lambda folder: _rewrite(folder, schema=3), "schema 3, this huetune reads 2"),
+        (lambda folder: _rewrite(folder, schema=4), "schema '4', this huetune reads 1 to 3"),
         (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
         (lambda folder: (folder / WEIGHTS).unlink(), "holds other files than its SHA256SUMS says"),
         (lambda folder: _first_schema(folder, cut=None), "is not there"),

@@ -16,7 +16,7 @@ from model.config import BATCHINGS, PRESETS, Config, batched
         ({"mse_weight": "4"}, "mse_weight must be a number, received '4'"),
         ({"activation": "swish2"}, "activation must be one of relu, silu, gelu, elu, tanh, leaky_relu"),
         ({"skip": 1}, "skip must be true or false, received 1"),
-        ({"merge_units": 0}, "merge_units must be 1 or more, received 0"),
+        ({"merge_units": 0}, "merge_units must be 1 to 4096, received 0"),
         ({"merge_units": 96.5}, "merge_units must be a whole number, received 96.5"),
         ({"positions": 3}, "positions must be 2 or 7, received 3"),
         ({"dropout": 1.0}, "dropout must be 0 up to but not including 1, received 1.0"),

@@ -1,14 +1,22 @@
 """The best model leaves its run whole."""
 
+import json
+import os
+import re
 import shutil
+import socket
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_tools.errors import CheckpointError, NoTrialError, StorageError
-from model.checkpoint import load, read
+from data_tools.folder import SUMS, replace
+from model.checkpoint import CARD, EXPORTED, FILES, PROBE, SETTINGS, WEIGHTS, load, read
 from model.score import scores
 from results import export
+from results.card import card
 from results.run import Run, find_run
 from results.trials import rows
 
@@ -43,6 +51,58 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
     drawn = colorizer.draw(parts.validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
     figures = scores(drawn, parts.validation.chroma, np.array(checkpoint.mean_chroma, np.float32))
     assert figures["chroma_mse"] == pytest.approx(row["score"], abs=1e-6)
+
+
+def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searched, tmp_path):
+    run = find_run("tiny", searched[0])
+    row, (path, *_) = export.best(run)
+    export.export(path, tmp_path / "exported", export.claim(run, row))
+    files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
+    assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS}
+    assert f"held-out photos: {row['score']:.4g}, **not confirmed**" in files[CARD].decode()
+    settings = json.loads(files[SETTINGS])
+    assert settings["metric"] == {
+        "objective": "chroma_mse",
+        "direction": "minimize",
+        "score": row["score"],
+        "zero_line": run.study().user_attrs["zero_line"]["chroma_mse"],
+    }
+    assert {name: about["bytes"] for name, about in settings["files"].items()} == {
+        name: len(files[name]) for name in (WEIGHTS, CARD, PROBE)
+    }
+    here = [
+        str(Path.home()),
+        str(searched[0]),
+        str(tmp_path),
+        tempfile.gettempdir(),
+        socket.gethostname() + "-",
+        "/home/",
+    ]
+    for name, content in files.items():
+        assert not [word for word in here if word.encode() in content], name
+        assert not re.search(rb"pickle|__reduce__|lambda|<lambda>|\x80\x04\x95", content), name
+
+
+def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
+    _, (path, *_) = export.best(find_run("tiny", searched[0]))
+    metric = {"objective": "skill", "direction": "maximize", "score": 0.5, "zero_line": 0.0}
+    metric |= {"confirmed": 0.4, "plus_minus": 0.15, "seeds": 3}
+    text = card(read(path), metric)
+    assert "`skill` (higher is better) on held-out photos: **0.4**, 95 % interval 0.25 to 0.55, confirmed" in text
+    assert "from 3 fresh seeds" in text and "0.5" not in text.replace("0.55", "")
+
+
+def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp_path):
+    _, (path, *_) = export.best(find_run("tiny", searched[0]))
+    before = os.umask(0o027)
+    try:
+        export.export(path, tmp_path / "exported")
+        replace(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "exported").iterdir()}
+    assert modes == {0o640} and (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "exported").stat().st_mode & 0o777 == 0o750
 
 
 def test_an_export_overwrites_nothing(searched, tmp_path):

@@ -1,0 +1,61 @@
+"""Ray on this machine alone, closed to everybody else.
+
+Left to itself, Ray listens on every address of a machine, keeps its files where each of its users may change them, and
+writes the token that lets one in for all to read. Whoever gets at one of these can run code as whoever searches.
+"""
+
+import contextlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ray._common.utils import get_default_system_temp_dir
+from ray._private import ray_constants
+
+SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+"""Off, Ray keeps to the loopback address. It is there for desktops whose firewalls ask about each port; the address
+that `ray.init` is given would not do, as Ray replaces the loopback's by one that others reach."""
+
+
+def make_folder() -> str:
+    """Make a folder that nobody else can look into, for Ray to have its files beneath: it opens its own to all.
+
+    Its path is short, for there will be sockets.
+    """
+    return tempfile.mkdtemp(prefix="hue-", dir=get_default_system_temp_dir())
+
+
+@contextlib.contextmanager
+def enclosed() -> Iterator[None]:
+    """A context in which Ray is started for this machine alone."""
+    _guard_token()
+    before = os.environ.get(SWITCH), ray_constants.ENABLE_RAY_CLUSTER
+    # Of Ray's processes each reads the variable; this one has done so when it imported ray.
+    os.environ[SWITCH], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        if before[0] is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before[0]
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+
+
+def _guard_token() -> None:
+    """Have Ray's token be readable by its owner alone; where there is none yet, make it, or Ray would do so for all."""
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return
+    # Without a home, or in another's, Ray says itself what is wrong.
+    with contextlib.suppress(OSError, RuntimeError):
+        token = Path.home() / ".ray" / "auth_token"
+        token.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=token.parent) as draft:
+            draft.write(secrets.token_hex(32))
+            draft.flush()
+            # Of two searches that begin at once, one makes it.
+            with contextlib.suppress(FileExistsError):
+                os.link(draft.name, token)
+        token.chmod(0o600)

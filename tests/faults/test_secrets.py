@@ -1,0 +1,100 @@
+"""What must stay secret is written nowhere, and what must stay closed is closed: looked up in all that is there."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+from pyarrow import fs
+
+from data_tools.mirror import path_of
+from tests.faults.chaos import HUETUNE
+from tests.faults.postgres import PASSWORD
+from tests.faults.program import NAME, epochs, search
+from tests.store import ENVIRONMENT
+
+TOKEN = "7e57ab1e" * 8
+"""Of the form that Ray wants."""
+SENTINELS = {"database": PASSWORD, "bucket": ENVIRONMENT["AWS_SECRET_ACCESS_KEY"], "Ray": TOKEN}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A machine of its own: home, state, cache and temporary files; short, for Ray's sockets are in it."""
+    with tempfile.TemporaryDirectory(prefix="hue", dir="/tmp") as folder:
+        for name in ("HOME", "XDG_STATE_HOME", "HUETUNE_CACHE", "TMPDIR"):
+            (Path(folder) / name[:4]).mkdir()
+            monkeypatch.setenv(name, str(Path(folder) / name[:4]))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield Path(folder)
+
+
+def leaks(*folders):
+    """The files beneath folders in which a secret is, and whose."""
+    found = set()
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
+        content = path.read_bytes()
+        found |= {(path, whose) for whose, secret in SENTINELS.items() if secret.encode() in content}
+    return found
+
+
+def download(store, place, folder):
+    """All that is in the bucket beneath a place, as files."""
+    endpoint = f"127.0.0.1:{store.port}"
+    bucket = fs.S3FileSystem(access_key="hue", secret_key="any", endpoint_override=endpoint, scheme="http")
+    fs.copy_files(f"hue/{place}", str(folder), source_filesystem=bucket)
+
+
+def doors(process):
+    """Where a search listens: the name of each process and its address."""
+    found = set()
+    for one in (process, *process.children(recursive=True)):
+        addresses = [at.laddr.ip for at in one.net_connections("inet") if at.status == psutil.CONN_LISTEN]
+        found |= {(one.name(), ip.removeprefix("::ffff:")) for ip in addresses}
+    return found
+
+
+def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, place, tmp_path, monkeypatch):
+    """It runs, is killed, fails and ends, with a password, a key and a token that it needs."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    storage = store.uri(f"hue/{place.name}")
+    program = start(path_of(storage), *search(1, 3), "--study", postgres.url, "--storage", storage)
+    program.wait_for(epochs(1))
+    inside = doors(program.process)
+    assert {"gcs_server", "raylet", "huetune"} <= {name for name, _ in inside}
+    assert {ip for _, ip in inside} == {"127.0.0.1"}, inside
+    words = [" ".join(one.cmdline()) for one in program.process.children(recursive=True)]
+    assert not [word for word in words if any(secret in word for secret in SENTINELS.values())]
+    program.process.kill()
+    said = [program.end()[1]]
+    (ray,) = (place / "TMPD").glob("hue-*")
+    assert list(ray.glob("ray/session_*/logs/raylet.out")) and ray.stat().st_mode & 0o077 == 0
+
+    wrong = subprocess.run(
+        [HUETUNE, "resume", NAME, "--storage", storage],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PGPASSWORD": "wrong"},
+    )
+    assert wrong.returncode == 4 and "password authentication failed" in wrong.stderr, wrong.stderr
+    resumed = start(path_of(storage), "resume", NAME, "--storage", storage)
+    code, text = resumed.end(400)
+    assert code == 0 and " goes on " in text, text
+    exported = subprocess.run(
+        [HUETUNE, "best", NAME, "--storage", storage, "--export", place / "best"], text=True, capture_output=True
+    )
+    assert exported.returncode == 0, exported.stderr
+    said += [wrong.stdout, wrong.stderr, text, exported.stdout, exported.stderr]
+
+    download(store, place.name, tmp_path / "bucket")
+    (tmp_path / "said").write_text("\n".join(said))
+    private = postgres.folder / "password"
+    assert leaks(place, tmp_path, postgres.folder) == {(private, "database")}
+    assert (tmp_path / "bucket" / NAME / "manifest.json").is_file()
+    mirrors = next((place / "XDG_").glob("huetune/mirrors/*"))
+    assert mirrors.stat().st_mode & 0o077 == 0
+    assert (place / "HUET" / "prepared").stat().st_mode & 0o077 == 0

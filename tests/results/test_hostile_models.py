@@ -1,0 +1,440 @@
+"""Models that are damaged, or made by somebody who means harm: refused in a line, and nothing of theirs is run."""
+
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tokenize
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_tools.errors import CheckpointError, StorageError
+from data_tools.folder import SUMS, sealed, sum_of
+from data_tools.garden import garden
+from model import snapshot
+from model.checkpoint import CARD, PROBE, SETTINGS, WEIGHTS, Checkpoint, load, save
+from model.config import Config
+from model.network import build
+from results.export import export, find_model
+from results.run import find_run
+
+CONFIG = Config(merge_units=1)
+METRIC = {"objective": "chroma_mse", "direction": "minimize", "score": 0.02, "zero_line": 0.06}
+
+
+class Canary:
+    """Makes a file wherever it is unpickled."""
+
+    def __init__(self, path):
+        self._path = path
+
+    def __reduce__(self):
+        return open, (self._path, "w")
+
+
+def seal(folder):
+    """As somebody would who knows how models are sealed."""
+    record = json.loads((folder / SETTINGS).read_text())
+    if "files" in record:
+        for name in record["files"]:
+            if (folder / name).is_file():
+                record["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sum_of(folder / name)}
+    (folder / SETTINGS).write_text(json.dumps(record))
+    resum(folder)
+
+
+def resum(folder):
+    files = sorted(path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode) and path.name != SUMS)
+    (folder / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+
+
+def settings(change):
+    """Change what the settings say."""
+
+    def harm(folder):
+        record = json.loads((folder / SETTINGS).read_text())
+        change(record)
+        (folder / SETTINGS).write_text(json.dumps(record))
+        seal(folder)
+
+    return harm
+
+
+def text(change):
+    """Change the settings as text."""
+
+    def harm(folder):
+        (folder / SETTINGS).write_text(change((folder / SETTINGS).read_text()))
+        resum(folder)
+
+    return harm
+
+
+def weights(change):
+    """Change the arrays of the weights."""
+
+    def harm(folder):
+        with np.load(folder / WEIGHTS) as file:
+            arrays = dict(file)
+        np.savez(folder / WEIGHTS, **change(arrays))
+        seal(folder)
+
+    return harm
+
+
+def members(change, compression=zipfile.ZIP_STORED):
+    """Change the names and bytes in the weights' file."""
+
+    def harm(folder):
+        with zipfile.ZipFile(folder / WEIGHTS) as file:
+            found = [(name, file.read(name)) for name in file.namelist()]
+        with zipfile.ZipFile(folder / WEIGHTS, "w", compression) as file:
+            for name, content in change(found):
+                file.writestr(name, content)
+        seal(folder)
+
+    return harm
+
+
+def instead(name, make):
+    """Put something else in the place of a file."""
+
+    def harm(folder):
+        (folder / name).unlink()
+        make(folder / name)
+        if name == WEIGHTS:
+            seal(folder)
+        elif name != SUMS:
+            resum(folder)
+
+    return harm
+
+
+def header(shape, descr="<f4"):
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": descr, "fortran_order": False, "shape": shape})
+    return content.getvalue()
+
+
+def first(change):
+    """Change the first of a list of names and bytes."""
+    return lambda found: [change(*found[0]), *found[1:]]
+
+
+def keras_file(path):
+    """A model as Keras saves it, whose layer makes a file wherever it is loaded."""
+    inputs = keras.Input((1,))
+    canary = str(path.parent / "canary")
+    # A default travels with the layer's code.
+    layer = keras.layers.Lambda(lambda x, canary=canary: (open(canary, "w"), x)[1])  # noqa: SIM115
+    keras.Model(inputs, layer(inputs)).save(path.with_suffix(".keras"))
+
+
+def with_keras_file(folder):
+    keras_file(folder / "model.keras")
+    (folder / "canary").unlink(missing_ok=True)
+    resum(folder)
+
+
+def keras_file_as_weights(folder):
+    keras_file(folder / "model.keras")
+    (folder / "canary").unlink(missing_ok=True)
+    (folder / "model.keras").replace(folder / WEIGHTS)
+    seal(folder)
+
+
+def overlapping(folder):
+    """Two names for the same bytes."""
+    with zipfile.ZipFile(folder / WEIGHTS, "a") as file:
+        for number in range(50):
+            twin = zipfile.ZipInfo(f"twin-{number}.npy")
+            largest = max(file.infolist(), key=lambda member: member.file_size)
+            twin.header_offset, twin.CRC = largest.header_offset, largest.CRC
+            twin.file_size = twin.compress_size = largest.file_size
+            file.filelist.append(twin)
+            file.NameToInfo[twin.filename] = twin
+        file._didModify = True  # type: ignore[attr-defined]
+    seal(folder)
+
+
+def object_array(found):
+    content = io.BytesIO()
+    np.save(content, np.array([Canary("canary")], object), allow_pickle=True)
+    return [(found[0][0], content.getvalue()), *found[1:]]
+
+
+def other_model(folder):
+    """The weights of another model of the same shapes."""
+    network = build(CONFIG)
+    np.savez(folder / WEIGHTS, **{weight.path: weight.numpy() for weight in network.vae.trainable_weights})
+    seal(folder)
+
+
+def probe(folder, change):
+    """Change the arrays of the probe."""
+    with np.load(folder / PROBE) as file:
+        arrays = dict(file)
+    np.savez(folder / PROBE, **change(arrays))
+    seal(folder)
+
+
+def sparse(path):
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+
+def set_first(value):
+    def change(arrays):
+        name = next(iter(arrays))
+        spoilt = arrays[name].copy()
+        spoilt.flat[0] = value
+        return {**arrays, name: spoilt}
+
+    return change
+
+
+BOTH = {
+    "a pickle in an array": members(object_array),
+    "a pickle instead of the weights": instead(WEIGHTS, lambda path: path.write_bytes(pickle.dumps(Canary("canary")))),
+    "a Keras file beside the weights": with_keras_file,
+    "a Keras file as weights": keras_file_as_weights,
+    "sums of a file elsewhere": lambda folder: (folder / SUMS).write_text(
+        (folder / SUMS).read_text() + f"{sum_of(Path('/etc/passwd'))}  ../../../../../../../../etc/passwd\n"
+    ),
+    "an array that climbs out": members(
+        lambda found: [*found, *((name, found[0][1]) for name in ("../../canary", "/tmp/canary"))]
+    ),
+    "a layer of a billion units": settings(lambda record: record["config"].update(merge_units=10**9)),
+    "the largest layers, without weights": settings(lambda record: record["config"].update(merge_units=4096)),
+    "an array of 4 TB": members(first(lambda name, content: (name, header((10**6, 10**6)) + content[-1000:]))),
+    "an array of a negative size": members(first(lambda name, content: (name, header((-1, 5)) + content[-1000:]))),
+    "an array of Python objects": members(first(lambda name, content: (name, header((9,), "|O") + content[-72:]))),
+    "an array of doubles": weights(lambda arrays: {name: array.astype(float) for name, array in arrays.items()}),
+    "a bomb": members(
+        first(lambda name, content: (name, header((5 * 10**7,)) + bytes(2 * 10**8))), zipfile.ZIP_DEFLATED
+    ),
+    "arrays that overlap": overlapping,
+    "one name for two arrays": members(lambda found: [found[0], *found]),
+    "more arrays": weights(lambda arrays: {**arrays, "more": np.zeros(3, np.float32)}),
+    "a weight that is no number": weights(set_first(np.nan)),
+    "an infinite weight": weights(set_first(np.inf)),
+    "weights that are a link": instead(WEIGHTS, lambda path: path.symlink_to("/etc/passwd")),
+    "settings that are a link": instead(SETTINGS, lambda path: path.symlink_to("/etc/passwd")),
+    "weights without end": instead(WEIGHTS, lambda path: path.symlink_to("/dev/zero")),
+    "weights that are a pipe": instead(WEIGHTS, os.mkfifo),
+    "settings that are a pipe": instead(SETTINGS, os.mkfifo),
+    "weights that are a folder": instead(WEIGHTS, Path.mkdir),
+    "weights of a terabyte": lambda folder: sparse(folder / WEIGHTS),
+    "sums of 200 MB": instead(SUMS, lambda path: path.write_bytes(b"a" * 2 * 10**8)),
+    "no weights": lambda folder: (folder / WEIGHTS).unlink(),
+    "no sums": lambda folder: (folder / SUMS).unlink(),
+    "a file more": lambda folder: ((folder / "more").write_text("more"), resum(folder)),
+    "a thousand files": lambda folder: [(folder / f"{number}.txt").touch() for number in range(1000)],
+    "a newer schema": settings(lambda record: record.update(schema=99)),
+    "a schema that is a word": settings(lambda record: record.update(schema="2")),
+    "a schema that is true": settings(lambda record: record.update(schema=True)),
+    "settings that are no JSON": text(lambda text: "\x00\xff{}"),
+    "settings of 100 MB": text(lambda text: text + " " * 10**8),
+    "settings nested without end": text(lambda text: '{"schema":' * 10**5),
+    "a name twice": text(lambda text: text.replace('"seed"', '"seed": 1, "seed"')),
+    "NaN in the settings": text(lambda text: text.replace('"skill": 0.25', '"skill": NaN')),
+    "a number beyond all": text(lambda text: text.replace('"skill": 0.25', '"skill": 1e999')),
+    "settings that are a list": settings(lambda record: record.update(config=[])),
+    "an unknown setting": settings(lambda record: record["config"].update(lambda_layer="import os")),
+    "code for an activation": settings(lambda record: record["config"].update(activation="lambda x: x")),
+    "a seed with a comma": settings(lambda record: record.update(seed=1.5)),
+    "figures that are a list": settings(lambda record: record.update(figures=[1])),
+    "a colour of words": settings(lambda record: record.update(mean_chroma=["0", "0"])),
+    "a name that moves the cursor": settings(lambda record: record["origin"].update(run="\x1b[2Jrun")),
+    "something of which nothing is known": settings(lambda record: record.update(code="import os")),
+}
+"""What can be wrong with a model in a run as well as with one that left it."""
+
+EXPORTS = {
+    "another model's weights": other_model,
+    "no probe": lambda folder: ((folder / PROBE).unlink(), resum(folder)),
+    "a probe that is another's": lambda folder: probe(folder, lambda arrays: {"grey": np.zeros(3, np.uint8)}),
+    "a probe that says nothing": lambda folder: probe(
+        folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] * np.nan}
+    ),
+    "a probe a little off": lambda folder: probe(
+        folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] + np.float32(2e-4)}
+    ),
+    "no card": lambda folder: ((folder / CARD).unlink(), resum(folder)),
+    "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me."), resum(folder)),
+    "photos prepared otherwise": settings(lambda record: record["preparation"].update(version=99)),
+}
+
+USUAL = (
+    "a pickle in an array",
+    "a layer of a billion units",
+    "an array of 4 TB",
+    "weights that are a link",
+    "settings that are a pipe",
+    "a weight that is no number",
+    "no weights",
+    "a file more",
+)
+"""Those that a run gets, too: it is the same code."""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An export that is as it should be."""
+    folder = tmp_path_factory.mktemp("models")
+    photos = {"training": 3, "validation": 1, "test": 0, "fingerprint": "0" * 64}
+    about = Checkpoint(CONFIG, 7, {"epoch": 1, "skill": 0.25}, (0.1, -0.2), photos, {"preset": "model-2"})
+    save(folder / "checkpoint", about, build(CONFIG).vae)
+    export(folder / "checkpoint", folder / "export", METRIC)
+    return folder / "export"
+
+
+CALL = """
+import contextlib, io, json, resource, sys
+
+def watch(event, arguments):
+    if event == "pickle.find_class" and watching:
+        ran.append(f"{watching}: {arguments}")
+
+watching, ran = [], []
+sys.addaudithook(watch)
+from search.command import main
+import tensorflow
+answers = {}
+for name, words in json.load(sys.stdin):
+    said = io.StringIO()
+    sys.argv = ["huetune", *words]
+    watching.append(name)
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        except BaseException as error:
+            code = repr(error)
+    watching.clear()
+    answers[name] = [code, said.getvalue()]
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"answers": answers, "ran": ran, "memory": memory}))
+"""
+
+
+def call(cases, cwd):
+    """Call the command for each case, all in one process: codes and what was said, what was unpickled, the memory."""
+    command = [sys.executable, "-c", CALL]
+    done = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, cwd=cwd, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["answers"]) == len(cases)
+    return found
+
+
+def test_hostile_models_are_refused_in_a_line_with_their_code_and_nothing_is_run(exported, searched, tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(garden(1)[0]).save(tmp_path / "photos" / "scene.png")
+    cases = []
+
+    def evaluated(name, model):
+        cases.append((name, ["evaluate", str(model), "--photos", str(tmp_path / "photos"), "--out", f"{model}-out"]))
+
+    for number, (name, harm) in enumerate({**BOTH, **EXPORTS}.items()):
+        folder = tmp_path / f"export-{number}"
+        shutil.copytree(exported, folder)
+        harm(folder)
+        evaluated(name, folder)
+    run = searched[0] / "tiny"
+    best = find_model("tiny", searched[0])[0].relative_to(run)
+    for name in USUAL:
+        folder = tmp_path / name.replace(" ", "-")
+        folder.mkdir()
+        for part in ("manifest.json", "study.db"):
+            shutil.copy(run / part, folder)
+        shutil.copytree(run / best, folder / best)
+        BOTH[name](folder / best)
+        evaluated(f"{name}, in a run", folder)
+
+    found = call(cases, tmp_path)
+    wrong = {
+        name: (code, said)
+        for name, (code, said) in found["answers"].items()
+        if code != 6 or len(said) > 700 or not said.removesuffix("\n").isprintable()
+    }
+    assert not wrong and len(cases) > 60
+    assert not list(tmp_path.rglob("*canary*")) and not Path("/tmp/canary").exists() and not found["ran"]
+    assert found["memory"] < 2 * 10**9
+    assert not list(tmp_path.glob("*-out"))
+
+
+def test_no_verb_unpickles_anything_of_a_run(exported, searched, tmp_path):
+    """Not even `resume` before Ray begins; though pickles lie in the run, as an older Tune left them."""
+    shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
+    for name in ("tuner.pkl", "searcher-state.pkl", "trials/0000/trainable.pkl"):
+        (tmp_path / "tiny" / name).write_bytes(pickle.dumps(Canary("canary")))
+    Image.fromarray(garden(1)[0]).save(tmp_path / "scene.png")
+    verbs = {
+        "list": [],
+        "trials": ["tiny"],
+        "effects": ["tiny"],
+        "best": ["tiny", "--export", "best"],
+        "evaluate": ["tiny", "--photos", str(tmp_path / "photos"), "--samples", "1"],
+        "colorize": [str(exported), "scene.png", "--out", "coloured"],
+        "verify": ["tiny"],
+        "resume": ["tiny"],
+    }
+    (tmp_path / "photos").mkdir()
+    shutil.copy(tmp_path / "scene.png", tmp_path / "photos")
+    cases = [(verb, [verb, *words, "--storage", str(tmp_path)]) for verb, words in verbs.items()]
+    found = call(cases, tmp_path)
+    # What was put there belongs to no trial.
+    assert {verb: code for verb, (code, _) in found["answers"].items()} == {**dict.fromkeys(verbs, 0), "verify": 1}
+    assert found["answers"]["verify"][1].count("names it") == 1, found["answers"]["verify"]
+    assert not found["ran"] and not list(tmp_path.rglob("canary"))
+
+
+def test_a_snapshot_with_pickles_is_refused(tmp_path):
+    with sealed(tmp_path / "after-001-x") as draft:
+        np.savez(draft / snapshot.STATE, counters=np.array([Canary(str(tmp_path / "canary"))], object))
+        (draft / snapshot.LOG).write_text(json.dumps({"config": {}, "seed": 0, "epochs": []}))
+    with pytest.raises(CheckpointError, match="damaged"):
+        snapshot.load(tmp_path / "after-001-x")
+    assert not (tmp_path / "canary").exists()
+
+
+def test_none_of_our_modules_can_unpickle_or_run_what_it_reads():
+    """Whoever adds one of these words has to think about what is read with it."""
+    root = Path(__file__).parents[2]
+    words = re.compile(r"\b(c?pickle|dill|joblib|shelve|marshal|load_model|exec|eval|allow_pickle=True)\b")
+    for path in (path for part in ("data_tools", "model", "results", "search") for path in (root / part).glob("*.py")):
+        code = "".join(
+            token.string + " " for token in tokenize.generate_tokens(path.open().readline) if token.type == 1
+        )
+        assert not words.search(code), path
+
+
+def test_the_same_export_unharmed_is_fine(exported):
+    assert load(exported)[0].origin == {"preset": "model-2"}
+
+
+def test_the_canary_sings(tmp_path):
+    """What the corpus holds would do harm to whoever is careless."""
+    (tmp_path / "one").write_bytes(pickle.dumps(Canary(str(tmp_path / "canary"))))
+    pickle.loads((tmp_path / "one").read_bytes())
+    assert (tmp_path / "canary").exists()
+
+
+def test_a_study_that_names_a_model_elsewhere_is_not_followed(searched):
+    run = find_run("tiny", searched[0])
+    for name in ("../../elsewhere", "/etc"):
+        with pytest.raises(StorageError, match="not in it"):
+            run.path(name)

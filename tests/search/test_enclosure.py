@@ -1,0 +1,51 @@
+"""What lets others in is kept from them."""
+
+import os
+
+import pytest
+
+from search import enclosure
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", enclosure.SWITCH):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_a_token_is_made_for_its_owner_alone(home):
+    with enclosure.enclosed():
+        token = home / ".ray" / "auth_token"
+        assert len(token.read_text()) == 64 and token.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
+
+
+def test_a_token_that_all_can_read_stays_and_is_closed(home):
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").write_text("mine")
+    (home / ".ray" / "auth_token").chmod(0o644)
+    with enclosure.enclosed():
+        assert (home / ".ray" / "auth_token").read_text() == "mine"
+        assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_token_of_the_environment_is_used_and_none_is_made(home, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
+    with enclosure.enclosed():
+        pass
+    assert not (home / ".ray").exists()
+
+
+def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
+    with pytest.raises(KeyError), enclosure.enclosed():
+        assert os.environ[enclosure.SWITCH] == "0" and not enclosure.ray_constants.ENABLE_RAY_CLUSTER
+        raise KeyError
+    assert enclosure.SWITCH not in os.environ and enclosure.ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_rays_files_are_in_a_folder_of_ones_own(home, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(home))
+    folder = enclosure.make_folder()
+    assert os.stat(folder).st_mode & 0o777 == 0o700 and os.path.dirname(folder) == str(home)
