@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from data_tools.errors import NoTrialError, StorageError, UserError
 from data_tools.folder import SUMS, require_empty, sealed
 from data_tools.mirror import path_of, pull, push
-from model import checkpoint as checkpoints
+from model import checkpoint as models
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.card import card
@@ -134,7 +134,7 @@ def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = No
     require_empty(folder)
     metric = metric or {}
     with sealed(folder) as draft:
-        checkpoints.export(checkpoint, draft, metric, card(checkpoints.read(checkpoint), metric))
+        models.export(checkpoint, draft, metric, card(models.read(checkpoint), metric))
     push(folder)
 
 
