@@ -13,14 +13,15 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from data_tools.colour import luma
+from data_tools.colour import luma, luma_of, paint, spread
 from data_tools.garden import garden
+from data_tools.photos import prepare
 from model.checkpoint import load, log_of, read
 from model.command import train
 from model.config import PRESETS
 from results.command import log
 from results.entry import Entry, newest_first, of_run, told_apart
-from results.log import write
+from results.log import SAMPLES, write
 from results.run import find_run
 from results.verdict import verdict
 from results.words import SETTINGS, WORDS, Language
@@ -261,6 +262,12 @@ def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
     )
     assert "2 test photos: chroma_mse" in newer and "in this one training" in newer
     assert len(list((tmp_path / "photos").glob("*-truth.png"))) == 2
+    scenes = prepare(garden(6)[4:], ["a", "b"])
+    drawn = load(trained / "model-3")[1].draw(scenes.grey, SAMPLES, seed=0)
+    for mark, grey, boxes in zip(scenes.digests, scenes.grey, drawn, strict=True):
+        for number, sample in enumerate(paint(luma_of(grey), spread(boxes[:3])), 1):
+            shown = np.asarray(Image.open(tmp_path / "model-3" / f"{mark[:12]}-{number}.png"))
+            np.testing.assert_array_equal(shown, sample)
     assert {path.name for path in trained.iterdir()} == {"model-1", "model-3"}
     assert read(trained / "model-3"), "nothing was written into the sealed folder"
 
