@@ -81,19 +81,33 @@ def test_a_trial_that_goes_on_is_added_to_and_nothing_is_written_twice(study, tm
         state=TrialState.RUNNING, params=whole.params, distributions=whole.distributions, user_attrs=attributes
     )
     begun.datetime_start = whole.datetime_start
-    for trial in (begun, whole, whole):
-        written = optuna.create_study(study_name="tiny")
+
+    def written(trial, folder):
+        made = optuna.create_study(study_name="tiny")
         for name, value in study.user_attrs.items():
-            written.set_user_attr(name, value)
-        written.add_trial(trial)
-        tensorboard.write(written, tmp_path / "followed")
-        (path,) = (tmp_path / "followed" / "0000").iterdir()
-        if trial is begun:
-            first, inode = path.read_bytes(), path.stat().st_ino
-    assert path.stat().st_ino == inode and path.read_bytes().startswith(first)
-    tensorboard.write(written, tmp_path / "anew")
-    assert path.read_bytes() == (tmp_path / "anew" / "0000" / path.name).read_bytes() != first
+            made.set_user_attr(name, value)
+        made.add_trial(trial)
+        tensorboard.write(made, tmp_path / folder)
+        (path,) = (tmp_path / folder / "0000").iterdir()
+        return path
+
+    with written(begun, "followed").open("rb") as followed:
+        seen = followed.read()
+        assert seen == written(begun, "begun").read_bytes()
+        for _ in range(2):
+            written(whole, "followed")
+            seen += followed.read()
+            assert seen == written(whole, "whole").read_bytes()
     assert set(read_back(tmp_path / "followed" / "0000")[0]["chroma_mse"]) == {1, 2, 3}
+
+
+def test_the_verb_writes_the_same_bytes_in_any_process(huetune, searched, study, tmp_path):
+    done = huetune("tensorboard", "tiny", "--storage", searched[0], "--out", tmp_path / "there")
+    assert done.returncode == 0 and "6 trials in" in done.stdout
+    tensorboard.write(study, tmp_path / "here")
+    files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*tfevents*")]
+    assert len(files) == 7
+    assert all((tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes() for file in files)
 
 
 @pytest.fixture
@@ -201,9 +215,13 @@ def test_a_server_of_mlflow_that_is_not_there_is_one_line(run, monkeypatch):
 def test_parquet_holds_the_rows_with_their_types(study):
     table = trials.rows(study)
     assert parquet.read_table(io.BytesIO(trials.to_parquet(table))).to_pylist() == table
-    mixed: list[trials.Row] = [{"decay": 0.5, "units": 96}, {"decay": "none", "units": None}]
-    read = parquet.read_table(io.BytesIO(trials.to_parquet(mixed))).to_pylist()
-    assert read == [{"decay": "0.5", "units": 96}, {"decay": "none", "units": None}]
+    mixed: list[trials.Row] = [
+        {"decay": 0.5, "units": 96},
+        {"decay": "none", "units": 1},
+        {"decay": None, "units": None},
+    ]
+    read = parquet.read_table(io.BytesIO(trials.to_parquet(mixed))).to_pydict()
+    assert read == {"decay": ["0.5", "none", None], "units": [96, 1, None]}
 
 
 def test_a_table_goes_to_a_file_or_a_pipe(huetune, executable, searched, run, tmp_path):
