@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from search.sampler import Sampler
 from search.searcher import Budget, StudySearcher
 from search.space import parse
 from search.trial import BEST
+from tests.terminal import Terminal
 
 EPOCHS = 4
 SPACE = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
@@ -178,3 +180,24 @@ def test_a_reader_who_went_away_ends_no_search(study):
     searcher.suggest("a")
     _epochs(searcher, "a", 0.4)
     assert searcher.progress == {0: 1}
+
+
+SHOWN = """
+import time
+from rich.live import Live
+from data_tools.console import stdout
+from search import interruption
+interruption.install()
+with Live("calm", console=stdout, screen=True), interruption.told(lambda signal: None):
+    time.sleep(100)
+"""
+
+
+def test_who_is_left_at_once_has_the_terminal_back():
+    terminal = Terminal(80, 24, sys.executable, "-c", SHOWN)
+    terminal.wait_for("calm")
+    terminal.type("\x03")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    last = terminal.raw.rpartition(b"\x1b[?1049l")[2]
+    assert b"\x1b[?25h" in last and b"left at once; `huetune resume` goes on" in last
