@@ -225,21 +225,24 @@ class _Pen:
         """
         lines = [*gap, Text(heading, "bold")]
         free -= len(lines)
-        blocks = {training: self.block(training) for training in trainings}
+        ranked = sorted(trainings, key=self._rank) if counted else trainings
+        # Hundreds may run, and each takes a line at least.
+        blocks = {training: self.block(training) for training in ranked[: max(0, free) + 1]}
         more: list[Text] = []
         if sum(map(len, blocks.values())) > free:
             free -= counted
             kept: list[Training] = []
             used = 0
-            for training in sorted(trainings, key=self._rank) if counted else trainings:
+            for training in blocks:
                 used += len(blocks[training])
                 # Of those that run, one is better shown in part than not at all.
                 if used > free and (kept or not counted):
                     break
                 kept.append(training)
             more = [Text(f"{len(trainings) - len(kept)} more", "dim")] if counted and len(kept) < len(trainings) else []
-            blocks = {training: block for training, block in blocks.items() if training in kept}
-        drawn = [line for block in blocks.values() for line in block][: max(0, free)]
+        else:
+            kept = list(trainings)
+        drawn = [line for training in trainings if training in kept for line in blocks[training]][: max(0, free)]
         return [*lines, *drawn, *more] if drawn else more
 
     def _rank(self, training: Training) -> tuple[bool, float, int]:
