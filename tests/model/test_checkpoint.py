@@ -8,7 +8,7 @@ import pytest
 from data_tools.contexts import contexts, positions
 from data_tools.errors import CheckpointError
 from data_tools.folder import SUMS, sealed
-from model.checkpoint import SETTINGS, WEIGHTS, Checkpoint, load, read, save
+from model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from model.colorizer import CHUNK, Colorizer
 from model.config import PRESETS
 from model.network import LATENT, build
@@ -43,6 +43,12 @@ def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
     save(folder, checkpoint, network.vae)
     assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS, SUMS}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_the_log_of_train_may_lie_beside_a_model(saved):
+    folder, checkpoint = saved
+    (folder / LOG).write_text("[]")
+    assert read(folder) == checkpoint
 
 
 def test_a_save_that_fails_leaves_the_old_checkpoint(saved, network, monkeypatch):
