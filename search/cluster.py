@@ -29,6 +29,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 import ray
 from ray import tune
 from ray._private import worker as ray_worker
+from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 import data_tools
 import model
@@ -46,6 +47,9 @@ from search.limits import check_cluster
 from search.schedulers import SCHEDULERS
 from search.searcher import StudySearcher
 from search.trial import BEST, Trial
+
+# Tune would hand the driver's keys to a bucket on to the workers, through Ray, which writes them into its logs.
+ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
 
 BEAT = 2.0
 """Seconds between two looks at whether Ray is still there."""
