@@ -216,6 +216,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("data fetch flowers --url nonsense", 2, "--url 'nonsense': is none"),
     ("data fetch flowers --url file:///etc/passwd", 2, "--url 'file:///etc/passwd': is none"),
     ("data fetch flowers --url http://127.0.0.1:1/x", 3, "cannot be fetched"),
+    ("data fetch flowers --url http://127.0.0.1:1/x --out new", 3, "cannot be fetched"),
     ("data fetch flowers --sha256 nonsense", 2, "--sha256 'nonsense': is none"),
     ("data fetch flowers --out text/x", 4, "cannot be made (Not a directory)"),
 ]
