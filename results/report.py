@@ -370,9 +370,10 @@ def _pictures(
         return {}, "there is no model to show" if not models else "there are no test photos"
     try:
         folders = {name: checkpoints(found.run, number)[0] for name, number in models.items()}
-        return gallery(folders, photos.photos, photos.truth), None
+        shown_rows = gallery(folders, photos.photos, photos.truth)
     except CheckpointError as error:
         return {}, str(error)
+    return {name.removeprefix(f"{photos.source}/"): row for name, row in shown_rows.items()}, None
 
 
 def _structures(found: _Study, models: Mapping[str, int]) -> list[Row]:
