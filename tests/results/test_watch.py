@@ -14,11 +14,12 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from data_tools.errors import StorageError
+from data_tools.folder import replace
 from data_tools.mirror import path_of, push
 from results.lock import held
 from results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
 from results.trials import SESSION
-from results.watch import picture, watch
+from results.watch import View, picture, watch
 from search.record import Record
 from tests.terminal import Terminal
 
@@ -162,6 +163,17 @@ def test_replicates_are_shown_likewise(search):
     assert "nobody searches" in _picture(search)[1]
 
 
+def test_a_study_that_gives_way_to_its_copy_is_the_one_that_is_looked_at(search):
+    """As `resume` does with a damaged one, and the mirror of a bucket with each new copy."""
+    view = View(lambda: search.run)
+    path = search.run.folder / STUDY
+    replace(path, path.read_bytes())
+    storage = open_storage(sqlite_url(path))
+    optuna.load_study(study_name="roses", storage=storage).set_user_attr("asked", {**ASKED, "trials": 9})
+    view.look()
+    assert view.phase().trials == 9
+
+
 def test_a_run_that_is_taken_away_ends_the_watching(search):
     with pytest.raises(StorageError, match="no run"):
         picture(lambda: find_run("other", search.run.folder.parent), _console())
@@ -243,7 +255,7 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
             search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
         search.end()
         terminal.wait_for("4 of 4 trials ended")
-    assert terminal.end() == 0
+    assert terminal.end() == 0 and b"\x1b[?1049l" in terminal.raw
     assert b"the search ended: all 4 are asked for" in terminal.raw.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no colour; italics are none
 
@@ -251,7 +263,7 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
 def test_a_dumb_terminal_gets_lines(search, executable):
     terminal = Terminal(90, 24, executable, "watch", str(search.run.folder), TERM="dumb")
     assert terminal.end() == 1
-    assert b"nobody searches; go on with" in terminal.raw and b"\x1b[" not in terminal.raw
+    assert terminal.raw.startswith(b"nobody searches; go on with") and b"\x1b[" not in terminal.raw
 
 
 def test_from_another_machine_a_run_in_a_bucket(store, executable, tmp_path):

@@ -200,4 +200,5 @@ def test_who_is_left_at_once_has_the_terminal_back():
     terminal.type("\x03")
     assert terminal.end() == 130
     last = terminal.raw.rpartition(b"\x1b[?1049l")[2]
+    assert b"\x1b[?1049l" in terminal.raw
     assert b"\x1b[?25h" in last and b"left at once; `huetune resume` goes on" in last
