@@ -37,12 +37,13 @@ lock: install ## Renew requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes --upgrade \
 	    --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock pyproject.toml
 
+# Both tools run outside of .venv: what they bring there makes `import ray` take four times as long.
 # Strictly: a package of which the advisories say nothing, or advisories out of reach, are no clean bill.
 audit: install ## Look up the pinned packages in the advisories of known holes
-	$(BIN)/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r requirements.lock
+	$(BIN)/uv tool run --quiet pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r requirements.lock
 
 sbom: install ## Write sbom.json, the list of what is pinned, with hashes (CycloneDX)
-	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements.lock
+	$(BIN)/uv tool run --quiet --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json requirements.lock
 
 clean: ## Remove what was installed, not what was searched
 	rm -rf $(VENV) *.egg-info

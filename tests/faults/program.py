@@ -10,8 +10,8 @@ from results.run import STUDY, Run
 from tests.faults.chaos import HUETUNE, QUICK
 
 NAME = "run"
-ALONE = ("--cpus-per-trial", min(2, os.cpu_count() or 1))
-"""Where two cores are all, one trial at a time, and so only one worker that has to start."""
+ALONE = ("--cpus-per-trial", min(1.5, os.cpu_count() or 1))
+"""Where two cores are all, one trial at a time, on one thread, and so only one worker that has to start."""
 
 
 class Program:

@@ -21,7 +21,7 @@ from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, sea
 def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
     """Ctrl-C once, SIGTERM, Ctrl-C twice; each time within its seconds, with its code and the command to go on."""
     for words, numbers, code, most in (
-        (search(), [signal.SIGINT], 130, 15),
+        (search(3, 6), [signal.SIGINT], 130, 15),
         (("resume", NAME), [signal.SIGTERM], 143, 15),
         (("resume", NAME), [signal.SIGINT, signal.SIGINT], 130, 3),
     ):
@@ -41,7 +41,7 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
     done = {trial.number: len(trial.intermediate_values) for trial in trials(tmp_path)}
     code, said = start(tmp_path, "resume", NAME).end()
     assert code == 0, said
-    gone_on = [re.search(rf"trial {number} +goes on .*\(epoch (\d)", said) for number in done if done[number] < 3]
+    gone_on = [re.search(rf"trial {number} +goes on .*\(epoch (\d)", said) for number in done if done[number] < 6]
     assert gone_on and all(found for found in gone_on)
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 3
     assert_whole(tmp_path)
@@ -199,7 +199,8 @@ def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
 
 
 def test_of_two_searches_of_one_name_one_wins_and_is_named(start, tmp_path):
-    both = [start(tmp_path, *search(3, 3, *ALONE)) for _ in range(2)]
+    # Long enough that the winner still searches when the third one has started.
+    both = [start(tmp_path, *search(3, 60, *ALONE)) for _ in range(2)]
     while all(program.process.poll() is None for program in both):
         time.sleep(0.1)
     loser = next(program for program in both if program.process.poll() is not None)
