@@ -90,7 +90,7 @@ def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
     [
         ("postgresql://me:secret@127.0.0.1/x", UserError, "the URL holds a password"),
         ("no url", UserError, "not a database URL"),
-        ("sqlite:////no/such/folder/study.db", StorageError, "the study cannot be made"),
+        ("sqlite:////no/such/folder/study.db", StorageError, "'/no/such/folder' is not a folder"),
     ],
 )
 def test_a_bad_study_leaves_no_run_behind(study, error, message, tmp_path, parts):
