@@ -20,7 +20,7 @@ from results.mlflow import check_uri
 from results.run import MANIFEST, STUDY, check_name, sqlite_url, with_driver
 from search.sampler import Sampler
 
-PATIENCE = 2
+PATIENCE = 4
 """Seconds that a database may take to answer."""
 LONGEST = 100 * 365 * 86400.0
 """Seconds that nobody waits: what is said to take longer is a slip."""
