@@ -18,7 +18,7 @@ NEAR = 28
 """Bits in which the looks of one picture may differ.
 
 Measured on 140 roses, and on 400 and 100 scenes of the garden: two different pictures differ in 42 (roses) and 38 bits
-or more. All roses are found again that were saved at JPEG quality 60 or 20, halved, made 20 % brighter or darker, cut by
+or more. All roses are found again that were saved at quality 60 or 20, halved, made 20 % brighter or darker, cut by
 2 % at every side, or all of it at once (24 bits at most); of those cut by 3 % 136 of 140, of those cut by 5 % 62.
 """
 FLATTEST = 2.0
