@@ -109,7 +109,7 @@ def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
 
     Args:
         folder: as `sealed` made it.
-        besides: names of files that may be there and are not looked at.
+        besides: names of files that may be there without a sum.
 
     Raises:
         CheckpointError: a file is missing, is another, or was never sealed.
@@ -123,8 +123,8 @@ def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
         if len(sums) != len(lines):
             # Names lead nowhere else, and each is there once.
             raise CheckpointError(f"{str(folder / SUMS)!r}: is no list of sums and names of files beside it")
-        files = {path.name for path in folder.iterdir()} - {SUMS, *besides}
-        if files != set(sums):
+        files = {path.name for path in folder.iterdir()} - {SUMS}
+        if not set(sums) <= files or not files - set(sums) <= set(besides):
             raise CheckpointError(f"{str(folder)!r}: holds other files than its {SUMS} says")
         damaged = [name for name in sums if sum_of(folder / name) != sums[name]]
     except FileNotFoundError:

@@ -220,9 +220,7 @@ def evaluate(
     source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
     leaked = evaluation.leaked(settings, read)
-    if leaked is None:
-        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
-    elif leaked:
+    if leaked:
         found = f"{len(leaked)} of {len(read)} photos, or near copies of them, have trained or ranked this model, "
         found += f"the first is {leaked[0]!r}"
         if not allow_leakage:
@@ -235,6 +233,8 @@ def evaluate(
     report = evaluation.evaluate(
         path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
     )
+    if leaked is None:
+        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
     for name, value in report["all"].items():
         say(f"{name:14} {shown(value)}")
     say(f"{len(read)} photos, {samples} samples each: {os.path.relpath(out)}/contact-sheet.png")

@@ -42,6 +42,7 @@ from results.command import photos_of, show_trials, storage_option
 from results.completion import run_argument
 from search import confirmation, interruption, notification
 from search.confirmation import address_option, quiet_option
+from search.notification import check as check_notification
 from search.notification import notify_option, told
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -269,6 +270,7 @@ def search(
     check_cluster(SimpleNamespace(**takes))
     check_place(SimpleNamespace(**options))
     source.check()
+    check_notification(notify)
 
     from search.cluster import Cluster
     from search.launch import Search, check, launch

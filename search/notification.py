@@ -48,6 +48,16 @@ def hide() -> None:
         os.execve(sys.executable, [sys.executable, *kept], {**os.environ, VARIABLE: url})
 
 
+def check(url: str | None) -> None:
+    """Make sure that somebody can be told, before there is anything to tell.
+
+    Raises:
+        UserError: Apprise knows no such service.
+    """
+    if url := url or os.environ.get(VARIABLE):
+        _services(url)
+
+
 @contextlib.contextmanager
 def told(url: str | None, name: str, storage: Path) -> Iterator[None]:
     """Tell of a search when it is over, or broke off; what goes wrong with that is one line.

@@ -387,7 +387,7 @@ def test_no_verb_unpickles_anything_of_a_run(exported, searched, tmp_path):
         "trials": ["tiny"],
         "effects": ["tiny"],
         "best": ["tiny", "--export", "best"],
-        "evaluate": ["tiny", "--photos", str(tmp_path / "photos"), "--samples", "1"],
+        "evaluate": ["tiny", "--photos", str(tmp_path / "photos"), "--samples", "1", "--allow-leakage"],
         "colorize": [str(exported), "scene.png", "--out", "coloured"],
         "verify": ["tiny"],
         "resume": ["tiny"],

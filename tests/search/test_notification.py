@@ -70,8 +70,8 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
     assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
     assert "trial 0 of 1 is the best: chroma_mse 0." in message["message"]
     assert not seen
-    (session,) = Path("/tmp/ray").glob(f"session_2*_{process.pid}")
-    for folder in (tmp_path, session):
+    sessions = Path("/tmp").glob(f"hue-*/ray/session_2*_{process.pid}")
+    for folder in (tmp_path, *sessions):
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 assert TOKEN.encode() not in file.read_bytes(), file

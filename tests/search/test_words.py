@@ -219,6 +219,36 @@ WORDS: list[tuple[str, int, str]] = [
     ("data fetch flowers --url http://127.0.0.1:1/x --out new", 3, "cannot be fetched"),
     ("data fetch flowers --sha256 nonsense", 2, "--sha256 'nonsense': is none"),
     ("data fetch flowers --out text/x", 4, "cannot be made (Not a directory)"),
+    # Watching, reports, logs and other people's tools
+    ("trials nothing --out text/x --format csv", 4, NOTHING),
+    ("trials nothing --out ''", 2, EMPTY),
+    ("watch nothing --storage text", 4, "'nothing' in 'text'"),
+    ("watch nothing --interval 0", 2, RANGE),
+    ("watch nothing --once", 4, NOTHING),
+    ("report nothing --storage runs", 4, NOTHING),
+    ("report nothing --out ''", 2, EMPTY),
+    ("report nothing --photos ''", 2, EMPTY),
+    ("log nothing --storage runs", 4, NOTHING),
+    ("log nothing --top -1", 2, RANGE),
+    ("log nothing --trials 0,x", 2, "'x' is not the number of a trial"),
+    ("log nothing --photos ''", 2, EMPTY),
+    ("log nothing --classes rose", 2, "--classes: goes with --photos"),
+    ("log nothing --lang de", 2, "'de' is not one of 'en', 'ko'"),
+    ("log nothing --out ''", 2, EMPTY),
+    ("structure nothing --out s --storage runs", 4, NOTHING),
+    ("structure nothing --out ''", 2, EMPTY),
+    ("structure nothing --out s --by ''", 2, EMPTY),
+    ("dashboard nothing --storage runs", 4, NOTHING),
+    ("dashboard nothing --port 99999999", 2, RANGE),
+    ("tensorboard nothing --storage runs", 4, NOTHING),
+    ("tensorboard nothing --out ''", 2, EMPTY),
+    ("tensorboard nothing --follow", 4, NOTHING),
+    ("mlflow nothing --storage runs", 2, "Missing option '--uri'"),
+    ("mlflow nothing --uri http://127.0.0.1:1 --follow", 4, NOTHING),
+    ("search --mlflow http://me:secret@127.0.0.1:1", 2, "MLFLOW_TRACKING_PASSWORD"),
+    ("search --notify nonsense", 2, "not a URL that Apprise knows"),
+    ("resume nothing --notify nonsense", 4, NOTHING),
+    ("extend nothing --notify nonsense", 4, NOTHING),
 ]
 
 
@@ -325,7 +355,7 @@ SPACES: list[tuple[str, str]] = [
     (f"[mse_weight]\nlow = 1\nhigh = {10**400}", "line 3: mse_weight: a number of 401 digits is beyond all bounds"),
     (f"[merge_units]\nvalue = {10**400}", "a number of 401 digits is beyond all bounds"),
     (f"[merge_units]\nchoices = [1, {10**400}]", "a number of 401 digits is beyond all bounds"),
-    ("[merge_units]\nlow = -5\nhigh = 8", "merge_units must be 1 or more, received -5"),
+    ("[merge_units]\nlow = -5\nhigh = 8", "merge_units must be 1 to 4096, received -5"),
     ("[batching]\nvalue = 'boxes'", "batching: is chosen with --batching"),
     ("[positions]\nvalue = 3", "positions must be 2 or 7"),
     ("[skip]\nchoices = [true, 1]", "skip must be true or false, received 1"),
@@ -353,7 +383,7 @@ def test_a_space_that_is_no_text_is_refused(said, folder):
 
 def test_a_grid_without_end_is_refused(said, folder):
     ranges = {"mse_weight": (1, 2), "dropout": (0, 0.5), "learning_rate": (0.1, 0.2), "decay": (0, 1), "clip": (0, 1)}
-    ranges |= {"merge_units": (1, 10**12), "batch_size": (1, 10**12)}
+    ranges |= {"merge_units": (1, 4096), "batch_size": (1, 10**12)}
     text = "".join(f"[{name}]\nlow = {low}\nhigh = {high}\n" for name, (low, high) in ranges.items())
     (folder / "space.toml").write_text(text)
     assert_refused(said, folder, "search --searcher grid --space space.toml", 2, "this space has 78,125 points")
