@@ -274,7 +274,7 @@ def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
 
 def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, monkeypatch):
     """Neither Graphviz nor the photos of then: the log is written, without the pictures."""
-    monkeypatch.setattr("data_tools.source.garden.garden", lambda count, seed=0: garden(count, seed=9))
+    monkeypatch.setattr("data_tools.garden.garden", lambda count, seed=0: garden(count, seed=9))
     done = call(log, trained / "model-1", "--out", tmp_path / "log")
     assert done.exit_code == 0, done.output
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
