@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install search test lint bench chaos lock audit sbom clean
+.PHONY: help install search test test-long lint bench chaos lock audit sbom clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed ## Make .venv and install huetune with pinned, hashed packages
 
@@ -21,6 +21,9 @@ search: install ## Search on the built-in photos (a few minutes); ARGS="..." add
 
 test: lint ## Install, lint, check types, run all tests
 	$(BIN)/pytest
+
+test-long: install ## Run the few tests that take minutes each
+	$(BIN)/pytest --numprocesses=1 -m long
 
 lint: install ## Lint, format and types
 	$(BIN)/ruff check .

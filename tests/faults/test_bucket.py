@@ -76,6 +76,7 @@ def begun(place, state_folder):
         kill(program.process)
 
 
+@pytest.mark.long
 def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, begun, tmp_path):
     begun = begun()
     begun.wait_for(epochs(1))
@@ -115,6 +116,7 @@ def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, b
     assert finished.returncode == 0 and "nothing was changed" in finished.stdout
 
 
+@pytest.mark.long
 def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between, begun, state_folder):
     begun = begun()
     begun.wait_for(epochs(1))

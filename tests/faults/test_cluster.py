@@ -77,6 +77,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_unless_only_this_machine_re
         assert not (tmp_path / NAME).exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seconds", [10])
 def test_what_a_node_says_after_it_was_cut_off_is_not_taken(start, nodes, tmp_path, seconds):
     """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""

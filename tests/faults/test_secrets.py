@@ -56,6 +56,7 @@ def doors(process):
     return found
 
 
+@pytest.mark.long
 def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, place, tmp_path, monkeypatch):
     """It runs, is killed, fails and ends, with a password, a key and a token that it needs."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)

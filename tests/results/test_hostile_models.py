@@ -340,6 +340,7 @@ def call(cases, cwd):
     return found
 
 
+@pytest.mark.long
 def test_hostile_models_are_refused_in_a_line_with_their_code_and_nothing_is_run(exported, searched, tmp_path):
     (tmp_path / "photos").mkdir()
     Image.fromarray(garden(1, seed=9)[0]).save(tmp_path / "photos" / "scene.png")
