@@ -201,6 +201,6 @@ def state_folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "state"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)

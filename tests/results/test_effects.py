@@ -44,7 +44,9 @@ def test_what_a_sampler_tried_together_is_told_apart(rng):
     assert plain > 0.015
 
 
-def test_a_setting_that_does_nothing_is_not_sure(rng):
+def test_a_setting_that_does_nothing_is_not_sure():
+    # One of twenty draws is unlucky: that is what 95 % means.
+    rng = np.random.default_rng(1)
     points = [{"skip": skip, "mse_weight": float(weight)} for skip in (True, False) for weight in range(1, 9)]
     trainings = [Measured(point, 0.05 + rng.normal(0, 0.001)) for point in points]
     [effect] = [effect for effect in effects(trainings, ["skip", "mse_weight"]) if effect.setting == "skip"]
