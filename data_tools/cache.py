@@ -17,6 +17,7 @@ import PIL
 from numpy.typing import NDArray
 
 from data_tools.colour import GRID, SIDE
+from data_tools.folder import home_of
 
 VERSION = 1
 """Of the preparation: raised whenever it makes something else of the same files, so that no old sets are found."""
@@ -68,13 +69,8 @@ def default_folder() -> Path | None:
     chosen = os.environ.get("HUETUNE_CACHE")
     if chosen is not None:
         return Path(chosen, "prepared") if chosen else None
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(shared).is_absolute():  # the XDG standard wants any other ignored
-        return Path(shared, "huetune", "prepared")
-    try:
-        return Path.home() / ".cache" / "huetune" / "prepared"
-    except RuntimeError:  # a container's nameless user has no home
-        return None
+    home = home_of("XDG_CACHE_HOME", ".cache")
+    return home and home / "prepared"
 
 
 def set_key(contents: Iterable[bytes | None]) -> str | None:

@@ -137,6 +137,22 @@ def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
         raise CheckpointError(f"{str(folder / damaged[0])!r}: damaged, its sha256 is not that of {SUMS}")
 
 
+def home_of(variable: str, usual: str) -> Path | None:
+    """Return huetune's own folder among those that the XDG standard gives a user; None for one who has no home.
+
+    Args:
+        variable: that names another place than the usual one, as `XDG_CACHE_HOME`.
+        usual: the place in the user's home, as `.cache`.
+    """
+    shared = os.environ.get(variable, "")
+    if Path(shared).is_absolute():  # the standard wants any other ignored
+        return Path(shared, "huetune")
+    try:
+        return Path.home() / usual / "huetune"
+    except RuntimeError:  # a container's nameless user
+        return None
+
+
 def sum_of(path: Path) -> str:
     """Return a file's sha256, hexadecimal."""
     with path.open("rb") as file:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_tools.bucket import SCHEME, Bucket
-from data_tools.folder import SUMS, replace
+from data_tools.folder import SUMS, home_of, replace
 
 MARKER = ".bucket"
 """Names the bucket, in its mirror."""
@@ -27,13 +27,8 @@ def root() -> Path:
 
     Of a search that runs here, the study in the mirror is the one that is written: a cache could be emptied.
     """
-    shared = os.environ.get("XDG_STATE_HOME", "")
-    if Path(shared).is_absolute():  # the XDG standard wants any other ignored
-        return Path(shared, "huetune", "mirrors").resolve()
-    try:
-        return (Path.home() / ".local" / "state" / "huetune" / "mirrors").resolve()
-    except RuntimeError:  # a container's nameless user has no home
-        return Path(tempfile.gettempdir(), f"huetune-{os.getuid()}", "mirrors").resolve()
+    home = home_of("XDG_STATE_HOME", ".local/state") or Path(tempfile.gettempdir(), f"huetune-{os.getuid()}")
+    return (home / "mirrors").resolve()
 
 
 def path_of(place: str | Path) -> Path:
@@ -122,25 +117,29 @@ def pull(path: Path, keep: str = "*", *, anew: bool = False, exact: bool = True,
     """
     if not (bucket := bucket_of(path)):
         return
-    stored = {path / key if key else path: about for key, about in bucket.objects().items()}
-    stored = {file: about for file, about in stored.items() if file == path or _first(file, path).match(keep)}
-    there = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    for file in there:
-        if exact and file not in stored and file.name != MARKER and (file == path or _first(file, path).match(keep)):
-            file.unlink()
-    missing = [file for file, about in stored.items() if anew or not _same(file, *about)]
 
-    def fetch(file: Path) -> None:
-        place = bucket_of(file)
-        assert place
+    def wanted(key: str) -> bool:
+        return not key or Path(Path(key).parts[0]).match(keep)
+
+    stored = {key: about for key, about in bucket.objects().items() if wanted(key)}
+    if exact:
+        there = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        for file in there:
+            key = "" if file == path else file.relative_to(path).as_posix()
+            if key not in stored and file.name != MARKER and wanted(key):
+                file.unlink()
+    missing = [key for key, about in stored.items() if anew or not _same(path / key, *about)]
+
+    def fetch(key: str) -> None:
+        file, time = path / key, stored[key].time
         with contextlib.suppress(FileNotFoundError):  # removed since it was listed
-            content = place.read()
+            content = (bucket / key if key else bucket).read()
             file.parent.mkdir(parents=True, exist_ok=True)
             replace(file, content)
-            os.utime(file, ns=(stored[file].time, stored[file].time))
+            os.utime(file, ns=(time, time))
 
     with ThreadPoolExecutor(CONNECTIONS) as threads:
-        fetched = [threads.submit(fetch, file) for file in missing]
+        fetched = [threads.submit(fetch, key) for key in missing]
         try:
             for done in progress(fetched):
                 done.result()
@@ -165,10 +164,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _first(file: Path, folder: Path) -> Path:
-    return Path(file.relative_to(folder).parts[0])
 
 
 def _same(file: Path, size: int, time: int) -> bool:

@@ -42,7 +42,6 @@ from results.command import photos_of, show_trials, storage_option
 from results.completion import run_argument
 from search import confirmation, interruption, notification
 from search.confirmation import address_option, quiet_option
-from search.notification import check as check_notification
 from search.notification import notify_option, told
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -270,13 +269,13 @@ def search(
     check_cluster(SimpleNamespace(**takes))
     check_place(SimpleNamespace(**options))
     source.check()
-    check_notification(notify)
+    notification.check(notify)
 
     from search.cluster import Cluster
-    from search.launch import Search, check, launch
+    from search.launch import Search, launch
 
     wanted = Search(cluster=Cluster(**takes), **options)
-    check(wanted)
+    wanted.cluster.check()
     read = read_photos(source, strict, quiet)
     parts = split(read, wanted.seed)
     # Now, not when the search is done: the files may be others by then.

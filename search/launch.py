@@ -96,17 +96,6 @@ class Search:
         check_search(self)
 
 
-def check(search: Search) -> None:
-    """Say at once what would stop a search before its first trial, and make nothing.
-
-    Raises:
-        UserError: Ray cannot be reached; the study is no database URL.
-        StorageError: the name is taken, or the storage cannot be written.
-    """
-    check_place(search)
-    search.cluster.check()
-
-
 def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:
     """Run a search to its end, and train its finalists again.
 
@@ -122,7 +111,8 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
         StorageError: the name is taken, or what must be written cannot be. If a trial had begun, `resume` goes on.
         Interrupted: Ctrl-C or SIGTERM; likewise.
     """
-    check(search)
+    check_place(search)
+    search.cluster.check()
     with _created(search, parts, source) as (run, study):
         _run(run, study, search, parts, console, quiet)
     return run
@@ -214,7 +204,7 @@ def repair(run: Run, console: Console) -> None:
     for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
         if study:
             ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-            tidy(run.folder / folder, ended, objective)
+            tidy(listed(run.folder / folder, "*/*"), ended, objective)
 
 
 def _repair_study(run: Run, console: Console) -> None:

@@ -51,10 +51,13 @@ def hide() -> None:
 def check(url: str | None) -> None:
     """Make sure that somebody can be told, before there is anything to tell.
 
+    Args:
+        url: of a service; None for nobody.
+
     Raises:
         UserError: Apprise knows no such service.
     """
-    if url := url or os.environ.get(VARIABLE):
+    if url:
         _services(url)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from data_tools.errors import StorageError, in_a_line
 from data_tools.folder import flush, replace
-from data_tools.mirror import bucket_of, listed, remove
+from data_tools.mirror import bucket_of, remove
 from model import snapshot
 from results import lease
 from results.run import PULLED, STUDY, Run, copy_of
@@ -169,30 +169,27 @@ def push_copy(path: Path) -> None:
         replace(pulled, (place.tag() or "").encode())
 
 
-def tidy(folder: Path, trials: Iterable[FrozenTrial], objective: str) -> None:
+def tidy(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -> None:
     """Keep of ended trials their best epochs, which the study surely names, and where complete ones ended.
 
     Args:
-        folder: of the trials' folders.
+        found: what is in the folders of trials, as `listed` returns it; of other trials it stays.
         trials: that ended.
         objective: by which an epoch is the best.
 
     Raises:
         StorageError: the bucket that they are in does not do it.
     """
-    ended = {f"{trial.number:04}": trial for trial in trials}
-    if len(ended) == 1:
-        (name,) = ended
-        found = {name: listed(folder / name, "*")}
-    else:
-        found = {}
-        for path in listed(folder, "*/*"):
-            found.setdefault(path.parent.name, []).append(path)
-    for name in found.keys() & ended.keys():
-        best = best_epoch(ended[name], objective)
-        kept = {folder.parent / best["checkpoint"]} if best else set()
-        if ended[name].state == TrialState.COMPLETE:
-            kept |= set(sorted((path for path in found[name] if path.match(snapshot.NAMES)), key=snapshot.order)[-1:])
-        for path in found[name]:
-            if path not in kept:
+    folders: dict[str, list[Path]] = {}
+    for path in found:
+        folders.setdefault(path.parent.name, []).append(path)
+    for trial in trials:
+        paths = folders.get(f"{trial.number:04}", [])
+        best = best_epoch(trial, objective)
+        kept = {Path(best["checkpoint"]).name} if best else set()
+        if trial.state == TrialState.COMPLETE:
+            ends = sorted((path for path in paths if path.match(snapshot.NAMES)), key=snapshot.order)
+            kept |= {path.name for path in ends[-1:]}
+        for path in paths:
+            if path.name not in kept:
                 remove(path)

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from data_tools.errors import StorageError, UserError
+from data_tools.mirror import listed
 from model.config import Config
 from model.score import OBJECTIVES, better
 from results.replicates import config_key
@@ -423,7 +424,7 @@ class StudySearcher(Searcher):
         self._close(ended, self._curves.pop(trial.number), values)
         # What cannot be taken away now is when the search goes on.
         with contextlib.suppress(StorageError):
-            tidy(self._folder, [ended], self.objective)
+            tidy(listed(self._folder / f"{ended.number:04}", "*"), [ended], self.objective)
         self._listener(self, trial, STATES[state])
 
     def _close(self, ended: FrozenTrial, past: Mapping[int, float], values: Sequence[float] | None) -> None:
