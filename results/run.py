@@ -1,6 +1,7 @@
 """A run: the folder that one search writes, and the study in it."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -159,11 +160,22 @@ def open_storage(location: URL) -> optuna.storages.BaseStorage:
 
     SQLite waits while another process writes, as `trials` does beside a running search.
     """
-    url = with_driver(location).render_as_string(hide_password=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    url = with_driver(location).render_as_string(hide_password=False)
+    if url.startswith("sqlite"):
+        return _open(url, connect_args={"timeout": 60})
+    return _open_server(url)
+
+
+@functools.cache
+def _open_server(url: str) -> optuna.storages.RDBStorage:
+    # A storage keeps its connections, and a server has a hundred for all: who looks again and again takes no new ones.
+    return _open(url, pool_pre_ping=True)
+
+
+def _open(url: str, **options: Any) -> optuna.storages.RDBStorage:
     # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.
-    return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=waiting)
+    return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
 
 
 def with_driver(location: URL) -> URL:

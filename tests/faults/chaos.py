@@ -118,14 +118,12 @@ class Chaos:
             self._waited = None
 
     def _kill(self, victim: str) -> None:
-        self._look()
         mark = PROCESSES.get(victim)
-        workers = [process for process in self._family if _is(process, PROCESSES["worker"])]
-        targets = [process.pid for process in self._family if mark and _is(process, mark)]
-        if not mark:
-            targets = [self._driver.pid]
-        elif not workers:
-            # While the driver still registers with its raylet, Ray ends it without a word when that dies.
+        # While the driver still registers with its raylet, Ray ends it without a word when that dies.
+        while mark and not self._alive("worker") and self._driver.poll() is None:
+            self._watch(0.2)
+        targets = self._alive(victim) if mark else [self._driver.pid]
+        if self._driver.poll() is not None or not targets:
             return
         self._compare()
         os.kill(self._rng.choice(sorted(targets)), signal.SIGKILL)
@@ -137,6 +135,10 @@ class Chaos:
         if victim != "driver" and (self._driver.returncode != 4 or "huetune resume" not in said):
             self.violations.append(f"the {victim} died: exit code {self._driver.returncode}, {said[-500:]!r}")
         self._start()
+
+    def _alive(self, part: str) -> list[int]:
+        self._look()
+        return [process.pid for process in self._family if _is(process, PROCESSES[part])]
 
     def _end(self) -> str:
         """Wait for the driver and all that it began; return what it said."""

@@ -143,7 +143,8 @@ class Nodes:
 def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
     """A cluster of nodes with one CPU each; skips the test where namespaces cannot be had."""
     nodes = Nodes(folder)
-    made = ["ip", "link", "add", nodes.bridge, "type", "bridge"]
+    # Left to itself a bridge changes its address with each node that comes or goes, and the others do not find it.
+    made = ["ip", "link", "add", nodes.bridge, "address", "02:00:00:00:00:01", "type", "bridge"]
     if os.getuid() or subprocess.run(made, capture_output=True, check=False).returncode:
         pytest.skip("only root can make network namespaces")
     _ip_command("addr", "add", f"{nodes.ip(253)}/24", "dev", nodes.bridge)
