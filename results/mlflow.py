@@ -30,6 +30,8 @@ DEFAULTS = {
 }
 SIZES = {"metrics": 1000, "params": 100}
 """Most that MLflow takes at once."""
+SCHEMES = ("http", "https", "file", "databricks", "sqlite", "postgresql", "mysql", "mssql")
+"""Where MLflow can keep runs; a database may also name its driver, as in postgresql+psycopg."""
 
 
 def check_uri(uri: str) -> str:
@@ -42,6 +44,8 @@ def check_uri(uri: str) -> str:
         url = make_url(uri)
     except ArgumentError:
         raise UserError(f"mlflow: {uri!r} is no URI such as http://host:5000 or sqlite:///mlflow.db") from None
+    if url.get_backend_name() not in SCHEMES:
+        raise UserError(f"mlflow: {uri!r} is of no kind that MLflow knows: {', '.join(SCHEMES)}")
     if url.password or url.username:
         raise UserError(
             "mlflow: the URI holds a user or password, which would be written down; "

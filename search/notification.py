@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from data_tools.console import say, stderr
-from data_tools.errors import UserError
+from data_tools.errors import Interrupted, UserError, in_a_line
 
 VARIABLE = "HUETUNE_NOTIFY"
 OPTION = "--notify"
@@ -81,8 +81,8 @@ def told(url: str | None, name: str, storage: Path) -> Iterator[None]:
     services = _services(url)
     try:
         yield
-    except UserError as error:
-        _tell(services, f"huetune: {name} broke off", str(error))
+    except (Exception, Interrupted) as error:
+        _tell(services, f"huetune: {name} broke off", in_a_line(error))
         raise
     _tell(services, f"huetune: {name} is done", _summary(name, storage))
 

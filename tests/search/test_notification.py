@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data_tools.errors import StorageError, UserError
+from data_tools.errors import Interrupted, StorageError, UserError
 from results.run import find_run
 from search import tracking
 from search.notification import VARIABLE, told
@@ -96,11 +96,19 @@ def test_a_service_that_does_not_take_it_costs_one_line(searched, capsys, monkey
     assert line == "nobody was told: JSON did not take the message"
 
 
-def test_a_search_that_breaks_off_is_told_of_and_breaks_off(service, searched):
-    with pytest.raises(StorageError, match="the disk is full"), told(service.url, "tiny", searched[0]):
-        raise StorageError("the disk is full")
+BROKEN = [
+    (StorageError("the disk is full"), "the disk is full"),
+    (Interrupted(15, "go on with: huetune resume tiny"), "interrupted; go on with: huetune resume tiny"),
+    (ZeroDivisionError(), "ZeroDivisionError"),
+]
+
+
+@pytest.mark.parametrize(("error", "why"), BROKEN)
+def test_a_search_that_breaks_off_is_told_of_and_breaks_off(error, why, service, searched):
+    with pytest.raises(type(error)), told(service.url, "tiny", searched[0]):
+        raise error
     ((_, message),) = service.heard
-    assert (message["title"], message["message"]) == ("huetune: tiny broke off", "the disk is full")
+    assert (message["title"], message["message"]) == ("huetune: tiny broke off", why)
 
 
 def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):

@@ -246,6 +246,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("mlflow nothing --storage runs", 2, "Missing option '--uri'"),
     ("mlflow nothing --uri http://127.0.0.1:1 --follow", 4, NOTHING),
     ("search --mlflow http://me:secret@127.0.0.1:1", 2, "MLFLOW_TRACKING_PASSWORD"),
+    ("search --mlflow nonsense://x", 2, "of no kind that MLflow knows"),
     ("search --notify nonsense", 2, "not a URL that Apprise knows"),
     ("resume nothing --notify nonsense", 4, NOTHING),
     ("extend nothing --notify nonsense", 4, NOTHING),
