@@ -35,7 +35,8 @@ class Colorizer:
         self._towers, self._head = network.towers, network.head
 
     def _run_towers(self, views):
-        return self._towers([*views, tf.tile(self._place, [tf.shape(views[0])[0], 1])], training=False)
+        features = self._towers([*views, tf.tile(self._place, [tf.shape(views[0])[0], 1])], training=False)
+        return tf.cast(features, tf.float32)
 
     def _run_head(self, features, latent):
         photos = tf.shape(latent)[0]

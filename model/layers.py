@@ -49,11 +49,13 @@ class Channels:
 
 @tf.custom_gradient
 def _columns(weights, places):
+    places = tf.cast(places, weights.dtype)
     return tf.matmul(weights, places, transpose_b=True), lambda upstream: (tf.matmul(upstream, places), None)
 
 
 @tf.custom_gradient
 def _rows(weights, places):
+    places = tf.cast(places, weights.dtype)
     return tf.matmul(places, weights), lambda upstream: (tf.matmul(places, upstream, transpose_a=True), None)
 
 

@@ -66,15 +66,15 @@ def build(config: Config) -> Network:
 
     seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, dice, "encoder"), place])
     hidden = keras.layers.Dense(64, config.activation, name="encoder_hidden")(seen)
-    mean = keras.layers.Dense(LATENT, name="latent_mean")(hidden)
-    log_variance = keras.layers.Dense(LATENT, name="latent_log_variance")(hidden)
+    mean = keras.layers.Dense(LATENT, dtype="float32", name="latent_mean")(hidden)
+    log_variance = keras.layers.Dense(LATENT, dtype="float32", name="latent_log_variance")(hidden)
     encoder = keras.Model([*views, place], [mean, log_variance], name="encoder")
 
     towers = keras.Model([*views, place], _towers(views, place, config, dice, "decoder"), name="decoder_towers")
     known = keras.layers.Concatenate(name="decoder_known")([features, latent, place])
     hidden = keras.layers.Dense(96, config.activation, name="decoder_hidden")(known)
     hidden = Dropout(config.dropout, dice, name="decoder_dropout")(hidden)
-    chroma = keras.layers.Dense(2, "tanh", name="chroma")(hidden)
+    chroma = keras.layers.Dense(2, "tanh", dtype="float32", name="chroma")(hidden)
     head = keras.Model([features, latent, place], chroma, name="decoder_head")
     decoder = keras.Model([*views, place, latent], head([towers([*views, place]), latent, place]), name="decoder")
 

@@ -22,6 +22,10 @@ from model.score import scores
 BOXES = GRID * GRID
 KEPT = 4
 """Structures that a worker keeps ready, the last ones used: each holds a model and its optimizer."""
+COMPILED_FROM = 400
+"""Photos from which XLA compiles a card's training step, unless told. Compiling costs a worker a minute a structure; it
+saves 20 ms of 30 a step, in which a card waits for the next of a thousand small operations (`tests.benchmarks packing`,
+on an H100). 3,000 steps earn it back, eight epochs of 400 photos."""
 L2 = 0.001
 """Weight of the squared kernels of all convolutions in the loss."""
 VALIDATION_SAMPLES = 4
@@ -43,10 +47,14 @@ class Trainer:
     Args:
         training: the photos that weights are learnt from.
         validation: the photos that score each epoch.
+        compiled: whether XLA compiles the training step; by default, where a GPU has COMPILED_FROM photos to train on.
     """
 
-    def __init__(self, training: PhotoSet, validation: PhotoSet):
+    def __init__(self, training: PhotoSet, validation: PhotoSet, compiled: bool | None = None):
         self.training, self.validation = training, validation
+        if compiled is None:
+            compiled = len(training) >= COMPILED_FROM and bool(tf.config.list_logical_devices("GPU"))
+        self._compiled = compiled
         self.mean_chroma = training.chroma.mean(axis=(0, 1, 2))
         self._steps: dict[tuple[Any, ...], _Step] = {}
 
@@ -58,7 +66,7 @@ class Trainer:
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
         kind = (config.structure, config.batching, config.dropout_of, config.optimizer)
-        step = self._steps.pop(kind, None) or _Step(config)
+        step = self._steps.pop(kind, None) or _Step(config, self._compiled)
         self._steps[kind] = step
         if len(self._steps) > KEPT:
             del self._steps[next(iter(self._steps))]
@@ -184,17 +192,19 @@ class _Step:
     Constants of the graph would need a new trace, seconds long, for each new value.
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, compiled: bool):
         self.network = build(config)
         self.colorizer = Colorizer(self.network, config)
         self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
         self._optimizer = Optimizer(self.network.vae.trainable_variables, muon=config.optimizer == "muon")
-        self._mse_weight, self._seed = tf.Variable(0.0), tf.Variable(0)
+        # No int32: on a card TensorFlow keeps those with the host, where a compiled step may not reach.
+        self._mse_weight, self._seed = tf.Variable(0.0), tf.Variable(0, dtype=tf.int64)
         loose = config.batching == "boxes"
         sides = [WINDOW if loose else view.side for view in VIEWS]
         views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
         place, chroma = tf.TensorSpec([None, config.positions]), tf.TensorSpec([None, 2])
-        self.run = tf.function(self._run, input_signature=[views, place, chroma], autograph=False)
+        signature = [views, place, chroma]
+        self.run = tf.function(self._run, input_signature=signature, autograph=False, jit_compile=compiled or None)
 
     def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
         """Give every variable the value that a fresh process would give it."""
@@ -222,7 +232,7 @@ class _Step:
         self._optimizer.show()
 
     def _run(self, views, place, chroma):
-        seed = tf.stack([self._seed, tf.cast(self._optimizer.steps, tf.int32) + 1])
+        seed = tf.stack([tf.cast(self._seed, tf.int32), tf.cast(self._optimizer.steps, tf.int32) + 1])
         self.network.dice.throw(seed)
         noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
         with tf.GradientTape() as tape:

@@ -248,6 +248,8 @@ def take_devices(threads: int, gpus: Sequence[int | str]) -> None:
         # The others' trials share the cards; one on the CPU must not even open them, which takes memory on each.
         tf.config.set_visible_devices([], "GPU")
         return
+    # Or products are rounded to 10 bits of fraction there, and nowhere else would a model score the same again.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     for device in tf.config.list_physical_devices("GPU"):
         # Or the first of the trials that share a card would take all of its memory.
         tf.config.experimental.set_memory_growth(device, True)

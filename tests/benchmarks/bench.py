@@ -35,7 +35,7 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import bookkeeping, peers, replay, table
+from tests.benchmarks import bookkeeping, packing, peers, replay, table
 
 SLOTS = 2
 PEER = PRESETS["model-2"]
@@ -372,6 +372,7 @@ def main() -> None:
         "scale": lambda parts, seeds: replay.scale(),
         "bookkeeping": lambda parts, seeds: bookkeeping.bookkeeping(parts),
         "curves": curves,
+        "packing": lambda parts, seeds: packing.packing(parts),
         "table": lambda parts, seeds: table.record(),
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
@@ -382,7 +383,7 @@ def main() -> None:
     asked = parser.parse_args()
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)
     figures: dict[str, Any] = {}
-    for name in asked.names or [name for name in names if name not in ("curves", "table")]:
+    for name in asked.names or [name for name in names if name not in ("curves", "packing", "table")]:
         sets = _sets(asked.photos, 400 if name == "curves" else 100) if name in ("training", "curves") else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()

@@ -20,6 +20,7 @@ from search.trial import take_devices
 
 take_devices(3, json.loads(sys.argv[1]))
 threads = tf.config.threading
+asked["rounding"] = tf.config.experimental.tensor_float_32_execution_enabled()
 asked["threads"] = threads.get_intra_op_parallelism_threads(), threads.get_inter_op_parallelism_threads()
 print(json.dumps(asked))
 """
@@ -28,8 +29,8 @@ print(json.dumps(asked))
 @pytest.mark.parametrize(
     ("gpus", "asked"),
     [
-        ([], {"visible": [[], "GPU"]}),
-        (["0"], {"growth": ["/physical_device:GPU:0", True]}),
+        ([], {"visible": [[], "GPU"], "rounding": True}),
+        (["0"], {"growth": ["/physical_device:GPU:0", True], "rounding": False}),
     ],
     ids=["on the CPU", "on a part of a card"],
 )
