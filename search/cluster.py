@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -276,7 +275,7 @@ def _stop_ray(folder: str | None) -> None:
     ray.shutdown()
     if folder:
         # Of a Ray that was lost it stays: its logs say why.
-        shutil.rmtree(folder, ignore_errors=True)
+        enclosure.remove_folder(folder)
 
 
 def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:

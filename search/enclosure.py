@@ -5,9 +5,12 @@ writes the token that lets one in for all to read. Whoever gets at one of these 
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +21,45 @@ SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 """Off, Ray keeps to the loopback address. It is there for desktops whose firewalls ask about each port; the address
 that `ray.init` is given would not do, as Ray replaces the loopback's by one that others reach."""
 
+PREFIX = "hue-"
+KEPT = 86_400.0
+"""Seconds that the files of a killed search stay."""
+_locks: dict[str, int] = {}
+
 
 def make_folder() -> str:
     """Make a folder that nobody else can look into, for Ray to have its files beneath: it opens its own to all.
 
-    Its path is short, for there will be sockets.
+    Its path is short, for there will be sockets. What searches left that were killed is taken away, a day later: Ray's
+    logs in there may say why.
     """
-    return tempfile.mkdtemp(prefix="hue-", dir=get_default_system_temp_dir())
+    place = get_default_system_temp_dir()
+    for left in Path(place).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            old = time.time() - left.stat().st_mtime > KEPT
+            if old and left.stat().st_uid == os.getuid() and _hold(str(left)):
+                remove_folder(str(left))
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+    _hold(folder)
+    return folder
+
+
+def remove_folder(folder: str) -> None:
+    """Take such a folder away, with all that Ray has put there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(_locks.pop(folder))
+
+
+def _hold(folder: str) -> bool:
+    """Hold a folder as long as this process lives: what it starts does not inherit the lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return False
+    _locks[folder] = descriptor
+    return True
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What lets others in is kept from them."""
 
 import os
+import time
 
 import pytest
 
@@ -49,3 +50,19 @@ def test_rays_files_are_in_a_folder_of_ones_own(home, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(home))
     folder = enclosure.make_folder()
     assert os.stat(folder).st_mode & 0o777 == 0o700 and os.path.dirname(folder) == str(home)
+
+
+def test_what_a_killed_search_left_goes_a_day_later(home, monkeypatch):
+    """Not what is younger, not what a living process holds, not what is another's."""
+    monkeypatch.setenv("RAY_TMPDIR", str(home))
+    held = enclosure.make_folder()
+    for name in ("hue-old", "hue-young", "others"):
+        (home / name / "ray").mkdir(parents=True)
+    (home / "hue-link").symlink_to(home / "others")
+    yesterday = time.time() - enclosure.KEPT - 60
+    for path in (held, home / "hue-old", home / "others"):
+        os.utime(path, (yesterday, yesterday))
+    new = enclosure.make_folder()
+    left = {path.name for path in home.iterdir()}
+    assert left == {os.path.basename(held), os.path.basename(new), "hue-young", "others", "hue-link"}
+    assert (home / "others" / "ray").is_dir()
