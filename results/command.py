@@ -1,6 +1,5 @@
-"""Verbs that read a run or a model: tables, the best model, evaluation. None of them needs Ray."""
+"""Verbs that show a run as it is: tables, what its settings do, whether it is whole. None of them needs Ray."""
 
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,23 +12,18 @@ from data_tools.console import (
     FOLDER,
     PLACE,
     TEXT,
-    bar,
-    count_from,
     import_tensorflow,
     plain,
     say,
-    seed_option,
-    stderr,
     stdout,
     words,
 )
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
-from data_tools.folder import replace, require_empty, require_place
-from data_tools.mirror import place_of, pull, push
+from data_tools.folder import replace
+from data_tools.mirror import place_of, pull
 from data_tools.source import Source
-from results.completion import run_argument, run_names
+from results.completion import run_argument
 
-by_option = click.option("--by", type=TEXT, help="Of several objectives, the one that decides.")
 storage_option = click.option(
     "--storage", type=PLACE, default=Path("runs"), show_default=True, help="Folder of runs, or s3://bucket/folder."
 )
@@ -146,131 +140,6 @@ def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
 
 
 @click.command()
-@run_argument
-@storage_option
-@click.option("--export", "folder", type=PLACE, help="Copy the model to this new folder.")
-@by_option
-def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
-    """Show the winner of a run, confirmed if it was, and export its model.
-
-    Example: huetune best roses --export best-model
-    """
-    from model.checkpoint import read
-    from results import export
-    from results.replicates import verdict
-    from results.run import find_run
-    from results.trials import shown
-
-    found = find_run(run, storage)
-    if folder:
-        require_empty(folder)
-    row, paths = export.best(found, by)
-    path = paths[0]
-    checkpoint = read(path)
-    for name, value in row.items():
-        if value is not None:
-            say(f"{name:14} {shown(value)}")
-    say(f"{'best epoch':14} {checkpoint.figures['epoch']}")
-    say(f"{'seed':14} {checkpoint.seed}")
-    say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
-    say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
-    say(f"{'checkpoint':14} {os.path.relpath(path)}")
-    if line := verdict(found.study(), found.replicates()):
-        say(line)
-    if folder:
-        import_tensorflow()
-        export.export(path, folder, export.claim(found, row, by))
-        say(f"{'exported to':14} {place_of(folder)}")
-
-
-@click.command()
-@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
-@storage_option
-@click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
-@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
-@click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
-@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
-@click.option("--allow-leakage", is_flag=True, help="Measure on photos, too, that the model has seen.")
-@seed_option
-@by_option
-@click.option("--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluation, in the run]")
-def evaluate(
-    run_or_export: str,
-    storage: Path,
-    photos: Path,
-    classes: str | None,
-    strict: bool,
-    samples: int,
-    allow_leakage: bool,
-    seed: int,
-    by: str | None,
-    out: Path | None,
-) -> None:
-    """Colorize test photos and measure how near the truth they come.
-
-    Example: huetune evaluate roses --photos test-photos
-    """
-    from model.checkpoint import read as read_checkpoint
-    from results import evaluation
-    from results.export import find_model
-    from results.trials import shown
-
-    path, usual = find_model(run_or_export, storage, by)
-    settings = read_checkpoint(path)
-    source = Source(photos, None, words(classes))
-    read = read_photos(source, strict)
-    leaked = evaluation.leaked(settings, read)
-    if leaked:
-        found = f"{len(leaked)} of {len(read)} photos, or near copies of them, have trained or ranked this model, "
-        found += f"the first is {leaked[0]!r}"
-        if not allow_leakage:
-            raise PhotoError(f"{found}; test it on others, or say --allow-leakage")
-        say(f"{found}: what follows is too good", "yellow", stderr)
-    truth = source.colours(read, bar)
-    out = out or usual
-    require_place(out)
-    import_tensorflow()
-    report = evaluation.evaluate(
-        path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
-    )
-    if leaked is None:
-        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
-    for name, value in report["all"].items():
-        say(f"{name:14} {shown(value)}")
-    say(f"{len(read)} photos, {samples} samples each: {os.path.relpath(out)}/contact-sheet.png")
-
-
-@click.command()
-@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
-@click.argument("photos", nargs=-1, required=True, type=FOLDER)
-@storage_option
-@click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
-@click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations a photo.")
-@seed_option
-@by_option
-def colorize(
-    run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int, by: str | None
-) -> None:
-    """Colorize grey photos at their own size.
-
-    Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
-    """
-    from data_tools.photos import check_readable
-    from results import evaluation
-    from results.export import find_model
-
-    path, _ = find_model(run_or_export, storage, by)
-    check_readable(photos)
-    require_place(out)
-    import_tensorflow()
-    written = evaluation.colorize(
-        path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
-    )
-    for file in written:
-        say(str(file))
-
-
-@click.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def presets(form: str) -> None:
     """Show the log's models: their settings and parameter counts.
@@ -286,33 +155,6 @@ def presets(form: str) -> None:
         click.echo(to_json(rows))
     else:
         stdout.print(to_table(rows, "presets"))
-
-
-@click.command()
-@click.argument("run_or_export_or_preset", type=TEXT, shell_complete=run_names)
-@storage_option
-@click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
-@by_option
-def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | None) -> None:
-    """Draw a model's structure: encoder, decoder and whole, as PNG and SVG. Of a run, the best model's.
-
-    Example: huetune structure model-2 --out structure
-    """
-    from model.checkpoint import read
-    from model.config import PRESETS
-    from results.export import find_model
-
-    config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
-    import_tensorflow()
-    from model.network import build, parameter_counts
-    from results.structure import PICTURES, draw
-
-    network = build(config)
-    files = draw(network, out)
-    for name, count in zip(PICTURES, parameter_counts(network).values(), strict=True):
-        say(f"{name:14} {count:,} parameters")
-    for file in files:
-        click.echo(file)
 
 
 @click.command()
@@ -349,87 +191,6 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@click.argument("runs_or_models", nargs=-1, required=True, type=TEXT, shell_complete=run_names)
-@storage_option
-@click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
-@click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
-@click.option("--photos", type=PLACE, help="Folder of test photos.  [default: those that were held out]")
-@click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip.")
-@click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
-@click.option("--out", type=PLACE, help="Folder for the log.  [default: log in the run, or MODEL-log]")
-def log(
-    runs_or_models: tuple[str, ...],
-    storage: Path,
-    top: int | None,
-    trials: str | None,
-    photos: Path | None,
-    classes: str | None,
-    lang: str,
-    out: Path | None,
-) -> None:
-    """Write the log of a run, or of models that `train` made: Markdown, the newest first, with pictures.
-
-    Example: huetune log roses
-    """
-    from results.entry import told_apart
-
-    numbers = words(trials)
-    if numbers and top is not None:
-        raise UserError("--top and --trials: choose one of them")
-    if wrong := [word for word in numbers if not word.isdecimal()]:
-        raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
-    chosen = Source(photos, None, words(classes))
-    found = [_entries(word, storage, top, tuple(map(int, numbers))) for word in runs_or_models]
-    named = (read_photos(chosen), chosen) if photos else None
-    tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
-    entries = told_apart([entry for entries, _, _ in found for entry in entries])
-    import_tensorflow()
-    from results import log as document
-    from results.structure import missing_graphviz
-
-    if line := missing_graphviz():
-        say(line, "yellow", stderr)
-    pairs = [(entry, test and document.Tested(*test)) for entry, test in zip(entries, tests, strict=True)]
-    file = document.write(pairs, out or found[0][1], lang, bar("writing the log", len(pairs)))
-    say(f"{len(pairs)} models, the newest first: {os.path.relpath(file)}")
-
-
-def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]) -> tuple[Any, Path, Any]:
-    """The entries for a run or a model, where their log belongs, and what reads the photos that test them."""
-    from model.checkpoint import SETTINGS, read
-    from model.command import parts_of
-    from results.entry import TOP, of_checkpoint, of_run
-    from results.run import find_run
-
-    folder = Path(word)
-    if (folder / SETTINGS).is_file():
-
-        def held_out() -> tuple[Any, Source]:
-            parts, source = parts_of(read(folder))
-            return parts.validation, source
-
-        return [of_checkpoint(folder)], folder.with_name(f"{folder.resolve().name}-log"), held_out
-    run = find_run(word, storage)
-
-    def kept_back() -> tuple[Any, Source]:
-        return photos_of(run, quiet=True).test, Source.of(run.manifest["photos"]["source"])
-
-    return of_run(run, TOP if top is None else top, numbers), run.folder / "log", kept_back
-
-
-def _tested(named: Any, photos_then: Any) -> Any:
-    """Test photos with their colours; None where they cannot be read any more, which is said."""
-    try:
-        photos, source = named or photos_then()
-        return photos, source.colours(photos, bar)
-    except UserError as error:
-        if named:
-            raise
-        say(f"no test photos in the log: {error}; name some with --photos", "yellow", stderr)
-        return None
-
-
-@click.command()
 @run_argument
 @storage_option
 @click.option("--quick", is_flag=True, help="Do not score the best model again.")
@@ -460,43 +221,6 @@ def verify(run: str, storage: Path, quick: bool) -> int:
     ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
     say(f"run {found.name!r} is whole: {len(ended)} trials, each as it ended")
     return 0
-
-
-@click.command()
-@run_argument
-@storage_option
-@click.option("--out", type=PLACE, help="The HTML file.  [default: report.html, in the run]")
-@click.option("--photos", type=PLACE, help="Folder of test photos to show.  [default: those that no trial has seen]")
-def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> None:
-    """Write all that a search found as one HTML page, also while it runs.
-
-    Example: huetune report roses --out roses.html
-    """
-    from results import report as pages
-    from results.run import find_run
-
-    found = find_run(run, storage)
-    out = out or found.folder / "report.html"
-    pages.check(out)
-    shown, why_not = None, None
-    try:
-        if photos:
-            source = Source(photos)
-            chosen = read_photos(source)
-        else:
-            chosen = photos_of(found, quiet=False).test
-            source = Source.of(found.manifest["photos"]["source"])
-        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source))
-    except (PhotoError, StorageError) as error:
-        if photos:
-            raise
-        why_not = str(error)
-    import_tensorflow()
-    pages.write(out, pages.page(found, shown, why_not))
-    push(out)
-    say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
-    if why_not:
-        say(f"without pictures: {why_not}", "yellow")
 
 
 def show_trials(run: Any, top: int = 10) -> None:
@@ -535,4 +259,4 @@ def photos_of(run: Any, quiet: bool) -> Any:
     return parts
 
 
-VERBS = (list_, trials, watch, best, evaluate, colorize, report, log, structure, presets, effects, verify)
+VERBS = (list_, trials, watch, presets, effects, verify)

@@ -36,8 +36,8 @@ from data_tools.console import (
 from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError, in_a_line
 from data_tools.source import Source
 from model.command import train
+from results import artefacts, tools
 from results import command as results
-from results import tools
 from results.command import photos_of, show_trials, storage_option
 from results.completion import run_argument
 from search import confirmation, interruption, notification
@@ -120,7 +120,7 @@ def cli() -> None:
     """Find the VAE that colorizes your photos best, and how sure that is."""
 
 
-for verb in (*results.VERBS, *tools.VERBS, train, data, *confirmation.VERBS):
+for verb in (*results.VERBS, *artefacts.VERBS, *tools.VERBS, train, data, *confirmation.VERBS):
     cli.add_command(verb)
 
 

@@ -19,7 +19,7 @@ from data_tools.photos import prepare
 from model.checkpoint import load, log_of, read
 from model.command import train
 from model.config import PRESETS
-from results.command import log
+from results.artefacts import log
 from results.entry import Entry, newest_first, of_run, told_apart
 from results.log import SAMPLES, write
 from results.run import find_run

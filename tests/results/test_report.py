@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_tools.errors import StorageError
 from data_tools.garden import garden
-from results import command, report
+from results import artefacts, report
 from results.run import MANIFEST, find_run
 from results.trials import rows, run_rows, sort
 from tests.results.made import make_run
@@ -272,13 +272,13 @@ def test_whatever_state_a_run_is_in(tmp_path, show, options, says):
 def test_without_photos_to_show_the_page_says_why(searched, tmp_path):
     run = tmp_path / "tiny"
     shutil.copytree(searched[0] / "tiny", run)
-    done = CliRunner().invoke(command.report, [str(run)])
+    done = CliRunner().invoke(artefacts.report, [str(run)])
     assert done.exit_code == 0, done.output
     html = (run / "report.html").read_text()
     assert "1 of 1 photos from the built-in garden" in html and html.count("<article") == 1
     manifest = run / MANIFEST
     manifest.write_text(manifest.read_text().replace('"scenes": 12', '"scenes": 13'))
-    done = CliRunner().invoke(command.report, [str(run)])
+    done = CliRunner().invoke(artefacts.report, [str(run)])
     assert done.exit_code == 0 and "without pictures: " in done.output
     assert "No pictures: &#39;the built-in garden&#39;: not the photos any more" in (run / "report.html").read_text()
 

@@ -11,7 +11,7 @@ from PIL import Image
 from data_tools.errors import UserError
 from model.config import PRESETS, batched
 from model.network import build, parameter_counts
-from results.command import structure
+from results.artefacts import structure
 from results.structure import FORMATS, PICTURES, draw, missing_graphviz
 
 graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
