@@ -37,26 +37,18 @@ class Channels:
 
     def columns(self, weights):
         """Return the living columns of the weights that make the channels: [..., count] -> [..., living]."""
-        return _columns(weights, self.places) if self.living < self.count else weights
+        if self.living == self.count:
+            return weights
+        return tf.matmul(weights, tf.cast(self.places, weights.dtype), transpose_b=True)
 
     def rows(self, weights):
         """Return the living rows of the weights that read the channels: [..., count, c] -> [..., living, c].
 
         They are scaled by what was dropped, so that the expectation is that of all channels.
         """
-        return _rows(weights, self.places * (self.count / self.living)) if self.living < self.count else weights
-
-
-@tf.custom_gradient
-def _columns(weights, places):
-    places = tf.cast(places, weights.dtype)
-    return tf.matmul(weights, places, transpose_b=True), lambda upstream: (tf.matmul(upstream, places), None)
-
-
-@tf.custom_gradient
-def _rows(weights, places):
-    places = tf.cast(places, weights.dtype)
-    return tf.matmul(places, weights), lambda upstream: (tf.matmul(places, upstream, transpose_a=True), None)
+        if self.living == self.count:
+            return weights
+        return tf.matmul(tf.cast(self.places * (self.count / self.living), weights.dtype), weights)
 
 
 class Dice:
@@ -237,15 +229,9 @@ class Convolution(keras.layers.Conv2D):
 
 
 def _activate(activation, units):
-    return _silu(units) if activation is keras.activations.silu else activation(units)
-
-
-@tf.custom_gradient
-def _silu(units):
-    """Keras's own with half of its work: its gradient computes the sigmoid a second time, to save memory."""
-    gate = tf.sigmoid(units)
-    product = units * gate
-    return product, lambda upstream: upstream * (gate + product * (1 - gate))
+    # Keras's own computes the sigmoid again for the gradient, and TensorFlow keeps its graph for ever: what has a
+    # gradient of its own is registered by name and never let go.
+    return units * tf.sigmoid(units) if activation is keras.activations.silu else activation(units)
 
 
 def _of_grey(pixels, kernel):
@@ -254,6 +240,14 @@ def _of_grey(pixels, kernel):
     taps = [pixels[:, row : row + rows, column : column + columns, 0] for row in range(3) for column in range(3)]
     product = tf.matmul(tf.reshape(tf.stack(taps), [9, -1]), tf.reshape(kernel, [9, -1]), transpose_a=True)
     return tf.reshape(product, [-1, rows, columns, kernel.shape[3]])
+
+
+@keras.saving.register_keras_serializable("huetune")
+class Dense(keras.layers.Dense):
+    """Keras's own with the activation of this module."""
+
+    def call(self, units):
+        return _activate(self.activation, tf.nn.bias_add(tf.matmul(units, self.kernel), self.bias))
 
 
 @keras.saving.register_keras_serializable("huetune")

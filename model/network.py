@@ -21,7 +21,7 @@ import keras
 
 from data_tools.contexts import VIEWS, WINDOW
 from model.config import PRESETS, Config
-from model.layers import Convolution, Dice, Dropout, Merge, Share, Windows
+from model.layers import Convolution, Dense, Dice, Dropout, Merge, Share, Windows
 
 FILTERS = (16, 32, 32, 48, 48)
 LATENT = 120
@@ -65,14 +65,14 @@ def build(config: Config) -> Network:
     features = keras.Input((len(VIEWS) * CONTEXT,), name="features")
 
     seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, dice, "encoder"), place])
-    hidden = keras.layers.Dense(64, config.activation, name="encoder_hidden")(seen)
+    hidden = Dense(64, config.activation, name="encoder_hidden")(seen)
     mean = keras.layers.Dense(LATENT, dtype="float32", name="latent_mean")(hidden)
     log_variance = keras.layers.Dense(LATENT, dtype="float32", name="latent_log_variance")(hidden)
     encoder = keras.Model([*views, place], [mean, log_variance], name="encoder")
 
     towers = keras.Model([*views, place], _towers(views, place, config, dice, "decoder"), name="decoder_towers")
     known = keras.layers.Concatenate(name="decoder_known")([features, latent, place])
-    hidden = keras.layers.Dense(96, config.activation, name="decoder_hidden")(known)
+    hidden = Dense(96, config.activation, name="decoder_hidden")(known)
     hidden = Dropout(config.dropout, dice, name="decoder_dropout")(hidden)
     chroma = keras.layers.Dense(2, "tanh", dtype="float32", name="chroma")(hidden)
     head = keras.Model([features, latent, place], chroma, name="decoder_head")
@@ -116,7 +116,7 @@ def _tower(pixels, stride: int, config: Config, dice: Dice, name: str):
         flat = layers.Concatenate(name=f"{name}_with_view")([flat, layers.Flatten(name=f"{name}_view")(seen)])
     merge = Merge(config.merge_units, FILTERS[-1], living, activation=config.activation, name=f"{name}_merge")
     merged = Dropout(config.dropout, dice, name=f"{name}_merge_dropout")(merge(flat))
-    return layers.Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)
+    return Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)
 
 
 def preset_rows() -> list[dict[str, Any]]:

@@ -5,12 +5,14 @@ Whatever a photo, a run or a value is called is only text in it.
 """
 
 import base64
+import contextlib
 import datetime
 import hashlib
 import itertools
 import json
 import re
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -152,6 +154,7 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
         "pictures": pictures,
         "no_pictures": no_photos or why_not,
         "structures": _structures(found, models),
+        **_drawings(found, models),
         **_reproduction(found),
     }
     return _rendered(content)
@@ -390,6 +393,25 @@ def _structures(found: _Study, models: Mapping[str, int]) -> list[Row]:
             counts[config.structure] = parameter_counts(build(config))
         table.append({"model": name, **{one: getattr(config, one) for one in SHOWN}, **counts[config.structure]})
     return table
+
+
+def _drawings(found: _Study, models: Mapping[str, int]) -> dict[str, Any]:
+    """The structure of the first of the shown models as pictures, or why there are none."""
+    from model.network import build
+    from results.structure import PICTURES, draw, missing_graphviz
+
+    why_not = missing_graphviz()
+    for name, number in models.items() if not why_not else ():
+        with contextlib.suppress(KeyError, UserError), tempfile.TemporaryDirectory() as folder:
+            network = build(Config.of(found.trial(number).user_attrs["config"]))
+            draw(network, Path(folder))
+            drawings = {one: _url(Path(folder, f"{one}.svg").read_bytes()) for one in PICTURES}
+            return {"drawn": name, "drawings": drawings}
+    return {"no_drawings": why_not}
+
+
+def _url(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _reproduction(found: _Study) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 
-from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._private.services import canonicalize_bootstrap_address_or_die, find_bootstrap_address
 from ray.util import get_node_ip_address
 
 from data_tools.errors import UserError
@@ -20,12 +20,12 @@ def given(address: str | None) -> str | None:
     """
     address = address or os.environ.get("RAY_ADDRESS")
     if address == "auto":
-        try:
-            return canonicalize_bootstrap_address_or_die(address)
-        except ConnectionError:
+        # Not by the list of processes, where Ray would look too: what else runs there is somebody's own search.
+        if not (recorded := find_bootstrap_address(None)):
             raise UserError(
-                "--address auto: no Ray cluster runs on this machine; start one, or say HOST:PORT"
-            ) from None
+                "--address auto: `ray start` has started no cluster on this machine; start one, or say HOST:PORT"
+            )
+        return canonicalize_bootstrap_address_or_die(recorded)
     if address and "://" in address:
         raise UserError(
             f"--address {address!r}: say the HOST:PORT of the cluster's head, as `ray start --head` shows it"

@@ -102,6 +102,13 @@ class Nodes:
         finally:
             shutil.rmtree(folder)
 
+    def wait_for_head(self) -> None:
+        """Wait until the head has noted where it is."""
+        end = time.monotonic() + 60
+        while not Path(self._scratch, "ray", "ray_current_cluster").exists():
+            assert time.monotonic() < end, "the head does not start"
+            time.sleep(0.1)
+
     def kill(self, number: int) -> None:
         """Kill a node at once, as when its power fails."""
         pids = subprocess.run(["ip", "netns", "pids", self.name(number)], capture_output=True, text=True).stdout.split()
@@ -154,7 +161,7 @@ def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
     try:
         for _ in range(count):
             nodes.add()
-            time.sleep(3 if len(nodes._nodes) == 1 else 0)
+            nodes.wait_for_head()
         yield nodes
     finally:
         nodes.end()

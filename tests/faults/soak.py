@@ -7,6 +7,7 @@ As in a notebook that is left open, so what a search keeps of memory, descriptor
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import os
@@ -54,6 +55,8 @@ def soak(minutes: float, folder: Path) -> list[dict[str, Any]]:
 
 def _left(folder: Path) -> dict[str, int]:
     """What there is now: of this process, of all that it started, and of files outside of the runs."""
+    # What Python has only not yet collected is no leak.
+    gc.collect()
     # Ray's helpers need a moment to see that it has ended.
     _, others = psutil.wait_procs(_marked(), timeout=15)
     own = psutil.Process()

@@ -1,5 +1,7 @@
 """Training learns, follows its seed to the last bit, and stops where numbers end."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import keras
@@ -185,10 +187,18 @@ def test_dropout_may_be_another_or_none(dropout, photos):
 
 
 def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos):
+    """Nor their graphs, some 10 MB each: TensorFlow keeps for ever what has a gradient of its own, as its own silu."""
     trainer = Trainer(*photos)
-    for units in range(1, KEPT + 3):
+    _epochs(trainer, PHOTOS, 0)
+    graphs = [
+        weakref.ref(function.get_concrete_function().graph)
+        for function in (trainer._step.run, trainer._step.colorizer._features, trainer._step.colorizer._paint)
+    ]
+    for units in range(1, KEPT + 1):
         trainer.start(replace(PHOTOS, merge_units=units), 0)
     assert len(trainer._steps) == KEPT
+    gc.collect()
+    assert [graph() for graph in graphs] == [None] * 3
 
 
 def test_a_compiled_step_learns_as_the_traced_one_does_and_starts_anew_to_the_last_bit(photos):

@@ -13,6 +13,7 @@ from data_tools.errors import StorageError
 from data_tools.garden import garden
 from results import artefacts, report
 from results.run import MANIFEST, find_run
+from results.structure import missing_graphviz
 from results.trials import rows, run_rows, sort
 from tests.results.made import make_run
 
@@ -114,6 +115,27 @@ def test_pictures_of_twenty_photos_are_enlarged_by_mouse_and_keyboard(searched, 
     page.wait_for_function("alt => document.activeElement.querySelector('img')?.alt === alt", arg=f"{names[1]}: truth")
     page.keyboard.press("Enter")
     assert page.is_visible("dialog")
+
+
+@pytest.mark.skipif(missing_graphviz() is not None, reason="Graphviz is not installed")
+def test_the_structure_of_the_best_is_drawn(written, show):
+    page = show(written[0])
+    parts = page.locator("#structure details")
+    assert [words.split(" of trial ")[0] for words in parts.locator("summary").all_inner_texts()] == [
+        "Encoder",
+        "Decoder",
+        "Whole",
+    ]
+    for part in parts.all():
+        part.locator("summary").press("Enter")
+        picture = part.locator("img")
+        page.wait_for_function("image => image.naturalWidth > 300", arg=picture.element_handle())
+
+
+def test_a_report_says_where_graphviz_is_to_be_had(made, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    words = report.page(made[0], None, "none were given")
+    assert "No pictures of the structure: Graphviz, which draws them, is not installed" in words
 
 
 def test_the_table_sorts_by_each_column_both_ways(made, show):

@@ -1,0 +1,40 @@
+"""Which cluster `--address` means."""
+
+import subprocess
+import sys
+
+import pytest
+from ray._private.services import find_gcs_addresses
+
+from data_tools.errors import UserError
+from search.address import given
+
+forget = find_gcs_addresses.cache_clear  # type: ignore[attr-defined]  # Ray sets it on the function
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray" / "ray_current_cluster"
+
+
+def test_auto_is_what_ray_start_has_noted(place):
+    place.write_text("10.1.2.3:6379\n")
+    assert given("auto") == "10.1.2.3:6379" and given(None) is None
+
+
+def test_auto_is_not_somebodys_own_search(place):
+    """Ray itself would take it: it looks for a raylet in the list of processes."""
+    words = ["raylet", "-c", "import time; time.sleep(60)", "--gcs-address=127.0.0.1:9"]
+    other = subprocess.Popen(words, executable=sys.executable)
+    try:
+        forget()
+        assert "127.0.0.1:9" in find_gcs_addresses()
+        with pytest.raises(UserError, match="has started no cluster on this machine"):
+            given("auto")
+    finally:
+        other.kill()
+        other.wait()
+        forget()
