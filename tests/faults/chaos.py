@@ -4,6 +4,7 @@
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -158,8 +159,12 @@ class Chaos:
 
     def _require_gone(self, processes: set[psutil.Process], seconds: float) -> None:
         # Ray's own that were just starting find out late, and try for a minute to tell the head, which is dead too.
-        _, alive = psutil.wait_procs(processes, timeout=seconds)
-        self.violations += [f"an orphan: {' '.join(process.cmdline())[:100]}" for process in alive]
+        end = time.monotonic() + seconds
+        while (alive := [process for process in processes if _is(process, "")]) and time.monotonic() < end:
+            time.sleep(0.2)
+        for process in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.violations.append(f"an orphan: {' '.join(process.cmdline())[:100]}")
 
     def _epochs(self) -> int:
         trials = self._read()
@@ -183,7 +188,9 @@ class Chaos:
 
 def _is(process: psutil.Process, mark: str) -> bool:
     try:
-        return mark in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE
+        # A number may be another process's by now.
+        alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return alive and mark in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return False
 
