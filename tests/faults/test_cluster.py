@@ -78,6 +78,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_unless_only_this_machine_re
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("seconds", "wanted"), [(10, 40), (120, 200)])
 def test_what_a_node_says_after_it_was_cut_off_is_not_taken(start, nodes, tmp_path, seconds, wanted):
     """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""
