@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 import threading
 import urllib.error
@@ -13,10 +14,11 @@ from optuna.trial import TrialState
 from pyarrow import parquet
 
 from data_tools.errors import StorageError, UserError
+from data_tools.mirror import path_of, push
 from results import tensorboard, trials
 from results.dashboard import serving
 from results.mlflow import Log, check_uri
-from results.run import find_run
+from results.run import MANIFEST, STUDY, copy_of, find_run
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,24 @@ def test_the_verb_writes_the_same_bytes_in_any_process(huetune, searched, study,
     files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*tfevents*")]
     assert len(files) == 7
     assert all((tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes() for file in files)
+
+
+def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
+    here = path_of(place := store.uri("hue/handed/tiny"))
+    shutil.copytree(searched[0] / "tiny", here)
+    for file in (here / MANIFEST, copy_of(here / STUDY)):
+        push(file)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    done = huetune("tensorboard", place, "--out", tmp_path / "events")
+    assert done.returncode == 0, done.stderr
+    tensorboard.write(study, tmp_path / "expected")
+    assert contents(tmp_path / "events") == contents(tmp_path / "expected") != {}
+    done = huetune("mlflow", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert done.returncode == 0 and f"{len(study.trials)} trials of 'tiny' are new" in done.stdout, done.stderr
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*tfevents*")}
 
 
 @pytest.fixture
