@@ -21,9 +21,9 @@ from model.layers import Convolution, Dropout, Merge, Share
 from model.network import Network
 
 PICTURES = ("encoder", "decoder", "whole")
-FORMATS = ("png", "svg")
-DPI = 96
-"""With which the letters of a PNG are as large as those of the page around it."""
+FORMATS = {"png": 96, "svg": 72}
+"""And the dots per inch of each. A PNG's letters are then as large as those of the page around it; of an SVG, Graphviz
+cuts off what lies beyond its size at 72."""
 GRAPH = {"splines": "spline", "concentrate": False, "ranksep": 0.28, "nodesep": 0.25, "pad": 0.1}
 TITLE = {"labelloc": "t", "fontname": "Helvetica", "fontsize": 14}
 NODE = {"shape": "box", "style": "filled,rounded", "color": "#777777", "margin": "0.1,0.04", "fontsize": 12}
@@ -68,8 +68,9 @@ def draw(network: Network, folder: Path) -> list[Path]:
     files = []
     for name, model in zip(PICTURES, (network.encoder, network.decoder, network.vae), strict=True):
         dot = _Picture(model).dot()
-        for form in FORMATS:
+        for form, dpi in FORMATS.items():
             files.append(folder / f"{name}.{form}")
+            dot.set("dpi", dpi)
             dot.write(str(files[-1]), format=form)
     return files
 
@@ -96,7 +97,7 @@ class _Picture:
 
     def dot(self) -> Any:
         """Return the picture as pydot has it."""
-        dot = keras.utils.model_to_dot(self._graph, dpi=DPI)
+        dot = keras.utils.model_to_dot(self._graph)
         _set(dot, {**GRAPH, **TITLE, "label": f"<<b>{self._name}: {self._parameters:,} parameters</b>>"})
         nodes = {node.get_name(): node for node in dot.get_nodes()}
         for operation in self._graph.operations:

@@ -51,6 +51,11 @@ def test_the_pictures_can_be_read_on_a_page(drawn):
     for path in folder.rglob("*.png"):
         width, height = Image.open(path).size
         assert 700 < width < 1200 and 400 < height < 1400
+    for path in folder.rglob("*.svg"):
+        text = path.read_text()
+        (size,) = re.findall(r'viewBox="0.00 0.00 ([\d.]+) ([\d.]+)"', text)
+        assert 'transform="scale(1 1)' in text, "Graphviz scales what it draws, but not the viewBox: it is cut off"
+        assert [float(side) > 400 for side in size] == [True, True]
 
 
 @graphviz
