@@ -98,4 +98,3 @@ def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, plac
     assert (tmp_path / "bucket" / NAME / "manifest.json").is_file()
     mirrors = next((place / "XDG_").glob("huetune/mirrors/*"))
     assert mirrors.stat().st_mode & 0o077 == 0
-    assert (place / "HUET" / "prepared").stat().st_mode & 0o077 == 0
