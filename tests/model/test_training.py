@@ -201,6 +201,7 @@ def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos):
     assert [graph() for graph in graphs] == [None] * 3
 
 
+@pytest.mark.long
 def test_a_compiled_step_learns_as_the_traced_one_does_and_starts_anew_to_the_last_bit(photos):
     """Its dice fall otherwise, so no number is the same; without dropout what is left is the latent noise."""
     config = replace(PHOTOS, dropout=0.0)
@@ -221,6 +222,7 @@ def test_a_step_has_no_variable_that_a_card_leaves_with_the_host(trainer):
     assert len(variables) > 5 and not [one.name for one in variables if one.dtype.name == "int32"]
 
 
+@pytest.mark.long
 def test_layers_may_compute_in_bfloat16(photos):
     """As the benchmark of a card asks for; what is learnt and scored stays float32."""
     keras.config.set_dtype_policy("mixed_bfloat16")
