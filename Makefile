@@ -33,7 +33,7 @@ lint: install ## Lint, format and types
 bench: install ## Measure against plain Keras under plain Ray Tune; writes bench.json
 	$(BIN)/python -m tests.benchmarks
 
-chaos: install ## Kill a search N times and count what was lost (30 seconds and more a kill)
+chaos: install ## Kill a search N times and count what was lost (a minute and more a kill)
 	$(BIN)/python -m tests.faults.chaos $(or $(N),10)
 
 lock: install ## Renew requirements.lock from pyproject.toml
