@@ -28,10 +28,10 @@ class Colorizer:
     def __init__(self, network: Network, config: Config):
         self._place = tf.constant(positions(config.positions))
         views = [tf.TensorSpec([None, view.side, view.side, 1]) for view in VIEWS]
-        self._features = tf.function(self._run_towers, input_signature=[views])
-        self._paint = tf.function(
-            self._run_head, input_signature=[tf.TensorSpec([None, len(VIEWS) * CONTEXT]), tf.TensorSpec([None, LATENT])]
-        )
+        features, latent = tf.TensorSpec([None, len(VIEWS) * CONTEXT]), tf.TensorSpec([None, LATENT])
+        # Autograph would leave a file for each in the folder of temporary ones until the process ends.
+        self._features = tf.function(self._run_towers, input_signature=[views], autograph=False)
+        self._paint = tf.function(self._run_head, input_signature=[features, latent], autograph=False)
         self._towers, self._head = network.towers, network.head
 
     def _run_towers(self, views):
