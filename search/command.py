@@ -305,7 +305,7 @@ def resume(run: str, storage: Path, address: str | None, notify: str | None, qui
 
     from search import launch
 
-    with held(found.folder), told(notify, found.name, found.folder.parent):
+    with held(found.folder), told(notify, found.name, found.folder.parent) as keep_silent:
         launch.repair(found, stdout)
         search = launch.recalled(found, address)
         parts, truth = _photos_again(found, quiet)
@@ -313,6 +313,7 @@ def resume(run: str, storage: Path, address: str | None, notify: str | None, qui
         shown = not len(parts.test) or found.path(f"evaluation/{CONTACT_SHEET}").is_file()
         if launch.resume(found, search, parts, stdout, quiet=quiet) or not shown:
             return _finish(found, parts.test, truth, quiet)
+        keep_silent()
     say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
     return 0
 

@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,10 @@ def check(url: str | None) -> None:
 
 
 @contextlib.contextmanager
-def told(url: str | None, name: str, storage: Path) -> Iterator[None]:
+def told(url: str | None, name: str, storage: Path) -> Iterator[Callable[[], None]]:
     """Tell of a search when it is over, or broke off; what goes wrong with that is one line.
+
+    What it gives is called where there turns out to be nothing to tell.
 
     Args:
         url: of a service; None for nobody.
@@ -75,16 +77,23 @@ def told(url: str | None, name: str, storage: Path) -> Iterator[None]:
     """
     # Workers, and all else that is started from here, have no use for it.
     os.environ.pop(VARIABLE, None)
+    over = True
+
+    def keep_silent() -> None:
+        nonlocal over
+        over = False
+
     if not url:
-        yield
+        yield keep_silent
         return
     services = _services(url)
     try:
-        yield
+        yield keep_silent
     except (Exception, Interrupted) as error:
         _tell(services, f"huetune: {name} broke off", in_a_line(error))
         raise
-    _tell(services, f"huetune: {name} is done", _summary(name, storage))
+    if over:
+        _tell(services, f"huetune: {name} is done", _summary(name, storage))
 
 
 def _services(url: str) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -109,6 +110,13 @@ def test_a_search_that_breaks_off_is_told_of_and_breaks_off(error, why, service,
         raise error
     ((_, message),) = service.heard
     assert (message["title"], message["message"]) == ("huetune: tiny broke off", why)
+
+
+def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, huetune, tmp_path):
+    shutil.copytree(searched[0], tmp_path / "runs")
+    done = huetune("resume", "tiny", "--storage", tmp_path / "runs", "--notify", service.url)
+    assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout, done.stderr
+    assert not service.heard
 
 
 def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):
