@@ -38,7 +38,7 @@ class Program:
                 if (self.storage / NAME / "manifest.json").exists() and condition(trials(self.storage)):
                     return
                 seen = written
-            time.sleep(0.1)
+            time.sleep(0.1 if written else 0.5)
         raise TimeoutError(f"not within {seconds} s")
 
     def end(self, seconds=200):
