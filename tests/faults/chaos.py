@@ -199,11 +199,11 @@ def main() -> None:
     """Kill N times, and compare with the same search left in peace."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos")
     parser.add_argument("kills", type=int)
-    parser.add_argument("--trials", type=int, help="of the search  [default: 80 a kill]")
-    parser.add_argument("--pause", type=float, nargs=2, default=(30.0, 60.0), help="seconds between two kills")
+    parser.add_argument("--trials", type=int, help="of the search  [default: 100 a kill]")
+    parser.add_argument("--pause", type=float, nargs=2, default=(40.0, 80.0), help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    trials = asked.trials or 80 * asked.kills
+    trials = asked.trials or 100 * asked.kills
     with tempfile.TemporaryDirectory() as folder:
         chaos = Chaos(Path(folder, "chaos"), trials, asked.seed)
         seconds = chaos.run(asked.kills, asked.pause)
