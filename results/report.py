@@ -404,8 +404,8 @@ def _drawings(found: _Study, models: Mapping[str, int]) -> dict[str, Any]:
     for name, number in models.items() if not why_not else ():
         with contextlib.suppress(KeyError, UserError), tempfile.TemporaryDirectory() as folder:
             network = build(Config.of(found.trial(number).user_attrs["config"]))
-            draw(network, Path(folder))
-            drawings = {one: _url(Path(folder, f"{one}.svg").read_bytes()) for one in PICTURES}
+            files = draw(network, Path(folder), ["svg"])
+            drawings = {one: _url(file.read_bytes()) for one, file in zip(PICTURES, files, strict=True)}
             return {"drawn": name, "drawings": drawings}
     return {"no_drawings": why_not}
 

@@ -9,7 +9,7 @@ person wants to know is what becomes of one box. So the model's own layers are c
 
 import html
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,13 @@ def missing_graphviz() -> str | None:
     return f"no pictures of the structure: Graphviz, which draws them, is not installed; get it with {how}"
 
 
-def draw(network: Network, folder: Path) -> list[Path]:
-    """Draw a model's encoder, decoder and whole, each as PNG and SVG.
+def draw(network: Network, folder: Path, forms: Iterable[str] = tuple(FORMATS)) -> list[Path]:
+    """Draw a model's encoder, decoder and whole.
 
     Args:
         network: as `model.network.build` returns it.
         folder: made here; files of these names are replaced.
+        forms: of FORMATS.
 
     Returns:
         The files written, as `encoder.png`.
@@ -68,9 +69,9 @@ def draw(network: Network, folder: Path) -> list[Path]:
     files = []
     for name, model in zip(PICTURES, (network.encoder, network.decoder, network.vae), strict=True):
         dot = _Picture(model).dot()
-        for form, dpi in FORMATS.items():
+        for form in forms:
             files.append(folder / f"{name}.{form}")
-            dot.set("dpi", dpi)
+            dot.set("dpi", FORMATS[form])
             dot.write(str(files[-1]), format=form)
     return files
 
