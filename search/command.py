@@ -272,7 +272,8 @@ def search(
     notification.check(notify)
 
     from search.cluster import Cluster
-    from search.launch import Search, launch
+    from search.launch import launch
+    from search.request import Search
 
     wanted = Search(cluster=Cluster(**takes), **options)
     wanted.cluster.check()
@@ -304,10 +305,12 @@ def resume(run: str, storage: Path, address: str | None, notify: str | None, qui
     found = find_run(run, storage)
 
     from search import launch
+    from search.repair import repair
+    from search.request import recalled
 
     with held(found.folder), told(notify, found.name, found.folder.parent) as keep_silent:
-        launch.repair(found, stdout)
-        search = launch.recalled(found, address)
+        repair(found, stdout)
+        search = recalled(found, address)
         parts, truth = _photos_again(found, quiet)
         # The sheet is the last thing that a search makes.
         shown = not len(parts.test) or found.path(f"evaluation/{CONTACT_SHEET}").is_file()
@@ -347,10 +350,12 @@ def extend(
     found = find_run(run, storage)
 
     from search import launch
+    from search.repair import repair
+    from search.request import recalled
 
     with held(found.folder), told(notify, found.name, found.folder.parent):
-        launch.repair(found, stdout)
-        search = launch.recalled(found, address)
+        repair(found, stdout)
+        search = recalled(found, address)
         if not trials and (epochs is None or epochs == search.epochs):
             raise UserError("extend: by what? say --trials, --epochs or both")
         if epochs is not None and epochs < search.epochs:

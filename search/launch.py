@@ -1,99 +1,37 @@
 """The launch: everything becomes a search."""
 
 import contextlib
-import datetime
 import json
 import shlex
 import shutil
-import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.distributions import distribution_to_json, json_to_distribution
 from rich.console import Console
 from sqlalchemy.engine import URL
 
 from data_tools.console import say
 from data_tools.errors import Interrupted, StorageError, UserError, in_a_line
 from data_tools.folder import replace as replace_file
-from data_tools.mirror import listed, place_of, pull, push, remove
+from data_tools.mirror import listed, place_of, push, remove
 from data_tools.source import Source
 from data_tools.split import Split
 from model.config import Config
 from model.score import OBJECTIVES, zero_line
 from results.display import Display
 from results.lock import held
-from results.machine import code, hardware, versions
-from results.run import CONTACT_SHEET, MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, sqlite_url
+from results.run import CONTACT_SHEET, MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from results.trials import asked, ended, rows
-from results.verification import damage, lost
-from search.cluster import Cluster
-from search.limits import check_place, check_search, left_over, require_free, study_url
-from search.record import Record, copy_study, push_copy, tidy
+from search.jobs import Budget, Job, grid_jobs
+from search.limits import check_place, left_over, require_free, study_url
+from search.record import Record, copy_study, push_copy
 from search.replicates import missing_finalists, replicate, replicate_finalists
-from search.sampler import SAMPLERS, Sampler
-from search.schedulers import SCHEDULERS
-from search.searcher import Budget, Job, StudySearcher, grid_jobs
-from search.space import Space
+from search.request import Search, described, extensible
+from search.sampler import Sampler
+from search.searcher import StudySearcher
 from search.tracking import tracked
-
-SCHEMA = 2
-"""Of the manifest; 1 did not say how its photos are read again."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """What is asked of a search.
-
-    Args:
-        name: of the run.
-        storage: folder of runs.
-        space: what is varied.
-        cluster: where it runs.
-        trials: how many, 1 or more.
-        epochs: of a complete trial, 1 or more.
-        objectives: different keys of `model.score.OBJECTIVES`. The first one chooses a trial's best epoch; with several
-            of them there is no early stopping and no confirmation, for both rank by one.
-        searcher: a key of `search.sampler.SAMPLERS`.
-        scheduler: a key of `search.schedulers.SCHEDULERS`.
-        seed: of the split, the sampler and, with its number added, of each trial.
-        warm_start: presets that are tried first.
-        study: URL of the study's database; None for SQLite in the run's folder.
-        time_budget: seconds after which no more trials are started; None for as long as it takes.
-        stop_when_flat: trials in a row without a better one that end the search; None for however many.
-        confirm: how many finalists are trained again, and each from how many fresh seeds; None for none.
-        mlflow: URI of an MLflow to which each trial is logged; None for none.
-
-    Raises:
-        UserError: a value outside of these.
-    """
-
-    name: str
-    storage: Path
-    space: Space
-    cluster: Cluster = field(default_factory=Cluster)
-    trials: int = 12
-    epochs: int = 8
-    objectives: tuple[str, ...] = ("chroma_mse",)
-    searcher: str = "tpe"
-    scheduler: str = "asha"
-    seed: int = 0
-    warm_start: tuple[str, ...] = ("model-1", "model-2", "model-3")
-    study: str | None = None
-    time_budget: float | None = None
-    stop_when_flat: int | None = None
-    confirm: tuple[int, int] | None = None
-    mlflow: str | None = None
-
-    def __post_init__(self) -> None:
-        for option, value, known in (("searcher", self.searcher, SAMPLERS), ("scheduler", self.scheduler, SCHEDULERS)):
-            if value not in known:
-                raise UserError(f"{option} must be one of {', '.join(known)}, received {value!r}")
-        check_search(self)
 
 
 def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:
@@ -189,81 +127,8 @@ def extend(
     # What shows the best of before is not to be taken for the best of then.
     remove(run.folder / "evaluation" / CONTACT_SHEET)
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
-    study.set_user_attr("asked", {**_asked(search), "further": [*asked(study)["further"], *further]})
+    study.set_user_attr("asked", {**extensible(search), "further": [*asked(study)["further"], *further]})
     _run(run, study, search, parts, console, quiet)
-
-
-def repair(run: Run, console: Console) -> None:
-    """Have a run that is held be whole: a damaged study gives way to its copy, loudly; what nothing names goes.
-
-    Raises:
-        StorageError: the copy is damaged, too.
-    """
-    _repair_study(run, console)
-    objective = run.manifest["search"]["objectives"][0]
-    for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
-        if study:
-            ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-            tidy(listed(run.folder / folder, "*/*"), ended, objective)
-
-
-def _repair_study(run: Run, console: Console) -> None:
-    path = run.folder / STUDY
-    for draft in (*run.folder.glob(f".{STUDY}*"), *run.folder.glob(f".{MANIFEST}*")):
-        draft.unlink()
-    if run.manifest["study"] is not None:
-        return
-    if not (problem := damage(path) or next(lost(run), None)):
-        return
-    copy = copy_of(path)
-    if damage(copy):
-        pull(copy, anew=True)
-    if also := damage(copy):
-        raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
-    mark = f"damaged-{time.time_ns()}"
-    for part in (path, path.with_name(f"{STUDY}-journal")):
-        # A journal that stayed would be applied to the copy.
-        if part.exists():
-            part.rename(part.with_name(f"{part.name}.{mark}"))
-    replace_file(path, copy.read_bytes())
-    line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
-    say(line, "yellow", console)
-
-
-def recalled(run: Run, address: str | None = None) -> Search:
-    """Return what was asked of a run's search, as it stands now.
-
-    Args:
-        run: of the search.
-        address: of the Ray cluster to go on with; None for this machine or RAY_ADDRESS.
-
-    Raises:
-        StorageError: the run does not say.
-    """
-    manifest, study = run.manifest, run.study()
-    if manifest["schema"] < 2:
-        raise StorageError(f"run {run.name!r} is of an older huetune, which did not record how to go on with it")
-    options: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in manifest["search"].items()
-    }
-    space = Space(
-        {name: json_to_distribution(json.dumps(domain)) for name, domain in manifest["space"].items()},
-        Config.of(manifest["base"]),
-        {
-            name: {other: tuple(values) for other, values in where.items()}
-            for name, where in manifest["conditions"].items()
-        },
-    )
-    # An older huetune did not record how many trials: then it is as in the manifest.
-    now = {name: value for name, value in asked(study).items() if name in options}
-    options |= now if now["trials"] else {"epochs": now["epochs"]}
-    options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
-    return Search(**options, cluster=Cluster(**{**manifest["cluster"], "address": address}))
-
-
-def _asked(search: Search) -> dict[str, Any]:
-    """What an extension may change."""
-    return {name: getattr(search, name) for name in ("trials", "epochs", "time_budget", "stop_when_flat")}
 
 
 def _sampler(search: Search, drawn: int = 0) -> Sampler:
@@ -416,29 +281,12 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
         "objectives": search.objectives,
         "parameters": list(search.space.domains),
         "epochs": search.epochs,
-        "asked": {**_asked(search), "further": []},
+        "asked": {**extensible(search), "further": []},
         "zero_line": zero_line(parts.validation.chroma, mean_chroma),
     }
     for name, value in attributes.items():
         study.set_user_attr(name, value)
-    options = {name: getattr(search, name) for name in (option.name for option in fields(search))}
-    del options["space"], options["cluster"]
-    manifest = {
-        "schema": SCHEMA,
-        "command": sys.argv,
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "search": {**options, "storage": place_of(search.storage)},
-        "cluster": asdict(search.cluster),
-        "directions": {objective: OBJECTIVES[objective] for objective in search.objectives},
-        "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},
-        "conditions": search.space.conditions,
-        "base": asdict(search.space.base),
-        "photos": {"source": source.record, **parts.summary},
-        "study": url and url.render_as_string(),
-        "versions": versions(),
-        "code": code(),
-        "hardware": hardware(),
-    }
+    manifest = described(search, parts, source, url)
     if url is None:
         copy_study(run.folder / STUDY)
         push_copy(run.folder / STUDY)

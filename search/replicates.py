@@ -16,8 +16,9 @@ from results.replicates import FINALISTS, config_key, diverged, target
 from results.run import REPLICATES, Run, open_storage
 from results.trials import asked, rows
 from search.cluster import Cluster
+from search.jobs import Budget, Job
 from search.record import Record
-from search.searcher import Budget, Job, StudySearcher
+from search.searcher import StudySearcher
 
 FRESH = 1_000_000
 """Added to a run's seed: the first one of its replicates, far from those of its trials."""

@@ -7,12 +7,11 @@ it. Here each epoch is reported as it comes, and a trial ends as what it was: co
 
 import contextlib
 import datetime
-import random
 import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +21,14 @@ from ray.tune.search import Searcher
 
 from data_tools.errors import StorageError, UserError
 from data_tools.mirror import listed
-from model.config import Config
 from model.score import OBJECTIVES, better
 from results.replicates import config_key
 from results.trials import SESSION, STATES, curve, epochs
+from search.jobs import Budget, Job
 from search.record import Record, tidy
-from search.sampler import Point, Sampler
+from search.sampler import Sampler
 from search.space import Space
 from search.trial import BEST
-
-
-@dataclass(frozen=True)
-class Job:
-    """A training to be asked for.
-
-    Attributes:
-        config: what is trained.
-        point: its place in the space, if it is one of a search.
-        seed: that it trains from; None for the next of the search.
-        attributes: what else the study is to know of it; `continues` is the number of a trial that it takes further.
-    """
-
-    config: Config
-    point: Point = field(default_factory=dict)
-    seed: int | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """When a search asks for no more trials; those that run then come to their own end.
-
-    Args:
-        trials: in all, those that the study has already among them, 1 or more.
-        seconds: of searching, what came before an interruption counted in; None for as long as it takes.
-        flat: so many ended trials in a row without a better one; None for however many.
-    """
-
-    trials: int
-    seconds: float | None = None
-    flat: int | None = None
-
 
 LIVES = 3
 """Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""
@@ -447,10 +413,3 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing: see `save`."""
-
-
-def grid_jobs(space: Space, seed: int) -> list[Job]:
-    """Return all points of a space's grid in a random order, so that a part of it is a fair sample of the whole."""
-    points = space.grid()
-    random.Random(seed).shuffle(points)
-    return [Job(space.config(point), point) for point in points]

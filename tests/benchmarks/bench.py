@@ -221,7 +221,8 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
     """Wall time, and what a worker's time is of its pure training and validation time, from its second trial on."""
     from rich.console import Console
 
-    from search.launch import Search, launch
+    from search.launch import launch
+    from search.request import Search
     from search.space import Space, parse
 
     space: Space = parse({"mse_weight": {"choices": list(weights)}}, OURS)

@@ -18,9 +18,10 @@ from data_tools.split import Split
 from model.config import PRESETS, batched
 from results.run import open_storage, sqlite_url
 from search.cluster import Cluster
+from search.jobs import Budget
 from search.record import Record
 from search.sampler import Sampler
-from search.searcher import Budget, StudySearcher
+from search.searcher import StudySearcher
 from search.space import parse
 from search.trial import BEST, Trial
 

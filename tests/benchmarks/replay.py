@@ -33,10 +33,11 @@ from ray.tune.search.optuna import OptunaSearch
 
 from model.config import PRESETS, batched
 from results.statistics import mean
+from search.jobs import Budget, Job, grid_jobs
 from search.record import Record
 from search.sampler import Sampler
 from search.schedulers import SCHEDULERS
-from search.searcher import Budget, Job, StudySearcher, grid_jobs
+from search.searcher import StudySearcher
 from search.space import Space, parse
 from search.trial import BEST
 from tests.benchmarks.table import EPOCHS, GRID, read_table

@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from results.run import STUDY, Run, copy_of
-from search.launch import repair
+from search.repair import repair
 from tests.faults.chaos import QUICK
 from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified
 

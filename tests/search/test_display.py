@@ -13,9 +13,10 @@ from rich.console import Console
 from model.config import PRESETS, batched
 from results.display import Display
 from results.trials import SESSION
+from search.jobs import Budget
 from search.record import Record
 from search.sampler import Sampler
-from search.searcher import Budget, StudySearcher
+from search.searcher import StudySearcher
 from search.space import parse
 from search.trial import BEST
 from tests.terminal import Terminal

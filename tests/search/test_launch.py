@@ -8,7 +8,8 @@ from data_tools.errors import StorageError, UserError
 from data_tools.source import Source
 from model.config import PRESETS, batched
 from search.cluster import Cluster, raised_by_ray, slots
-from search.launch import Search, launch
+from search.launch import launch
+from search.request import Search
 from search.space import DEFAULT, parse
 
 SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))

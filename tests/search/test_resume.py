@@ -11,7 +11,7 @@ from rich.console import Console
 
 from results.run import MANIFEST, STUDY, Run, copy_of
 from results.trials import digest
-from search.launch import repair
+from search.repair import repair
 from tests.faults.program import ALONE
 
 

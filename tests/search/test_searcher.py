@@ -8,9 +8,10 @@ from optuna.trial import TrialState
 
 from data_tools.errors import StorageError
 from model.config import PRESETS, batched
+from search.jobs import Budget, grid_jobs
 from search.record import Record
 from search.sampler import Sampler
-from search.searcher import LIVES, Budget, StudySearcher, grid_jobs
+from search.searcher import LIVES, StudySearcher
 from search.space import parse
 from search.trial import BEST
 

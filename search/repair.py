@@ -1,0 +1,50 @@
+"""What a fault left of a run, made whole."""
+
+import time
+
+from rich.console import Console
+
+from data_tools.console import say
+from data_tools.errors import StorageError
+from data_tools.folder import replace as replace_file
+from data_tools.mirror import listed, pull
+from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of
+from results.verification import damage, lost
+from search.record import tidy
+
+
+def repair(run: Run, console: Console) -> None:
+    """Have a run that is held be whole: a damaged study gives way to its copy, loudly; what nothing names goes.
+
+    Raises:
+        StorageError: the copy is damaged, too.
+    """
+    _repair_study(run, console)
+    objective = run.manifest["search"]["objectives"][0]
+    for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
+        if study:
+            ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+            tidy(listed(run.folder / folder, "*/*"), ended, objective)
+
+
+def _repair_study(run: Run, console: Console) -> None:
+    path = run.folder / STUDY
+    for draft in (*run.folder.glob(f".{STUDY}*"), *run.folder.glob(f".{MANIFEST}*")):
+        draft.unlink()
+    if run.manifest["study"] is not None:
+        return
+    if not (problem := damage(path) or next(lost(run), None)):
+        return
+    copy = copy_of(path)
+    if damage(copy):
+        pull(copy, anew=True)
+    if also := damage(copy):
+        raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
+    mark = f"damaged-{time.time_ns()}"
+    for part in (path, path.with_name(f"{STUDY}-journal")):
+        # A journal that stayed would be applied to the copy.
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.{mark}"))
+    replace_file(path, copy.read_bytes())
+    line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
+    say(line, "yellow", console)
