@@ -172,19 +172,19 @@ def effects(run: str, storage: Path, form: str) -> None:
 
     found = find_run(run, storage)
     study = found.study()
-    trainings = found_effects.measured(found)
-    table = found_effects.effect_rows(found_effects.effects(trainings, study.user_attrs["parameters"]))
+    trained = found_effects.measured(found)
+    table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"]))
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
         click.echo(plain(tables.to_csv(table), keep="\n"))
     elif not table:
-        say(f"{len(trainings)} complete trainings in {found.name!r}: too few to say what a setting does")
+        say(f"{len(trained)} configurations in {found.name!r}: too few to say what a setting does")
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
         objective = study.user_attrs["objective"]
-        stdout.print(tables.to_table(table, f"{objective} of {len(trainings)} complete trainings in {found.name}"))
+        stdout.print(tables.to_table(table, f"{objective} of {len(trained)} configurations in {found.name}"))
         importances, count = found_effects.importances(study)
         shares = ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
         say(f"importance (Optuna's, from {count} complete trials; pruned ones do not count): {shares or 'not known'}")

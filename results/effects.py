@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from data_tools.errors import NoTrialError, UserError
 from model.config import PRESETS, Config, like
-from results.replicates import config_key, replicated, shown_estimate
+from results.replicates import config_key, of_trial, replicated, shown_estimate, target
 from results.run import Run
 from results.statistics import SURE, Estimate, difference, mean
 from results.trials import Row, shown, trial_of
@@ -46,69 +46,77 @@ class Effect:
 
 @dataclass(frozen=True)
 class Measured:
-    """A complete training: its searched values and score."""
+    """A configuration: its searched values, and the mean score of its complete trainings."""
 
     point: Mapping[str, Any]
     score: float
 
 
 def measured(run: Run) -> list[Measured]:
-    """Return all complete trials of a run, and their replicates."""
+    """Return all configurations of a run that were trained to the end, each once.
+
+    Its replicates are no trainings of their own here: what a model of the settings misses of a configuration is the
+    same in all of them, and intervals that took them for independent would be too narrow.
+    """
     study = run.study()
-    names = study.user_attrs["parameters"]
-    found = []
     again = replicated(run.replicates())
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state == TrialState.COMPLETE and trial.values:
-            point = {name: trial.params.get(name) for name in names}
-            group = again.get(config_key(trial.user_attrs["config"]))
-            found += [Measured(point, score) for score in (trial.values[0], *(group.scores if group else ()))]
+    trials: dict[str, list[FrozenTrial]] = {}
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if trial.values:
+            trials.setdefault(config_key(trial.user_attrs["config"]), []).append(trial)
+    found = []
+    for group in trials.values():
+        # Of one that was trained further, how it ended.
+        most = max(map(target, group))
+        full = [trial for trial in group if target(trial) == most]
+        replicates = of_trial(full[0], again)
+        scores = [*(trial.values[0] for trial in full), *(replicates.scores if replicates else ())]
+        point = {name: full[0].params.get(name) for name in study.user_attrs["parameters"]}
+        found.append(Measured(point, float(np.mean(scores))))
     return found
 
 
-def effects(trainings: Sequence[Measured], parameters: Sequence[str]) -> list[Effect]:
+def effects(trained: Sequence[Measured], parameters: Sequence[str]) -> list[Effect]:
     """Return what each searched setting does to the score.
 
     For words and toggles the difference to the most frequent value: of pairs of configurations that agree in all other
     settings where there are enough, or else of a linear model of all settings (ordinary least squares, with t
     intervals): a plain mean would credit a value with whatever else the sampler tried it with. For numbers the mean
-    scores of ranges that hold about as many trainings each.
+    scores of ranges that hold about as many configurations each.
     """
     found = []
     for name in parameters:
-        values = [training.point[name] for training in trainings if training.point[name] is not None]
+        values = [one.point[name] for one in trained if one.point[name] is not None]
         if any(isinstance(value, (bool, str)) for value in values):
-            found += _category(trainings, name, values, parameters)
+            found += _category(trained, name, values, parameters)
         elif values:
-            found += _curve(trainings, name)
+            found += _curve(trained, name)
     return found
 
 
-def _category(
-    trainings: Sequence[Measured], name: str, values: Sequence[Any], parameters: Sequence[str]
-) -> list[Effect]:
+def _category(trained: Sequence[Measured], name: str, values: Sequence[Any], parameters: Sequence[str]) -> list[Effect]:
     ordered = sorted(set(values), key=lambda value: (-values.count(value), str(value)))
     usual = ordered[0]
-    model = _adjusted(trainings, name, usual, parameters)
+    model = _adjusted(trained, name, usual, parameters)
     found = []
     for value in ordered[1:]:
-        pairs = _pairs(trainings, name, value, usual)
+        pairs = _pairs(trained, name, value, usual)
         if len(pairs) >= PAIRS:
             found.append(Effect(name, shown(value), shown(usual), mean(pairs), f"{len(pairs)} pairs"))
         elif value in model:
             found.append(
-                Effect(name, shown(value), shown(usual), model[value], f"{len(trainings)} trainings, adjusted")
+                Effect(name, shown(value), shown(usual), model[value], f"{len(trained)} configurations, adjusted")
             )
     return found
 
 
-def _pairs(trainings: Sequence[Measured], name: str, value: Any, usual: Any) -> list[float]:
+def _pairs(trained: Sequence[Measured], name: str, value: Any, usual: Any) -> list[float]:
     """The differences between configurations that agree in all but one setting, means over their seeds."""
     groups: dict[Any, dict[tuple, list[float]]] = {value: {}, usual: {}}
-    for training in trainings:
-        if training.point[name] in groups:
-            rest = tuple((other, training.point[other]) for other in training.point if other != name)
-            groups[training.point[name]].setdefault(rest, []).append(training.score)
+    for one in trained:
+        if one.point[name] in groups:
+            rest = tuple((other, one.point[other]) for other in one.point if other != name)
+            groups[one.point[name]].setdefault(rest, []).append(one.score)
     return [
         float(np.mean(scores) - np.mean(groups[usual][rest]))
         for rest, scores in groups[value].items()
@@ -116,13 +124,13 @@ def _pairs(trainings: Sequence[Measured], name: str, value: Any, usual: Any) -> 
     ]
 
 
-def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: Sequence[str]) -> dict[Any, Estimate]:
+def _adjusted(trained: Sequence[Measured], name: str, usual: Any, parameters: Sequence[str]) -> dict[Any, Estimate]:
     """The difference of each value to the usual one, all other settings held still."""
     from scipy import stats
 
-    columns: dict[tuple[str, Any], NDArray[np.float64]] = {("", None): np.ones(len(trainings))}
+    columns: dict[tuple[str, Any], NDArray[np.float64]] = {("", None): np.ones(len(trained))}
     for other in parameters:
-        values = [training.point[other] for training in trainings]
+        values = [one.point[other] for one in trained]
         if any(isinstance(value, (bool, str)) for value in values):
             known = [value for value in values if value is not None]
             least = usual if other == name else max(set(known), key=known.count)
@@ -134,8 +142,8 @@ def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: 
             column = np.array([math.nan if one is None else float(one) for one in values])
             columns[other, None] = np.nan_to_num(column - np.nanmean(column))
     design = np.stack(list(columns.values()), axis=1)
-    scores = np.array([training.score for training in trainings])
-    freedom = len(trainings) - int(np.linalg.matrix_rank(design))
+    scores = np.array([one.score for one in trained])
+    freedom = len(trained) - int(np.linalg.matrix_rank(design))
     if freedom < 2 or np.linalg.matrix_rank(design) < design.shape[1]:
         return {}
     weights, *_ = np.linalg.lstsq(design, scores, rcond=None)
@@ -149,9 +157,9 @@ def _adjusted(trainings: Sequence[Measured], name: str, usual: Any, parameters: 
     }
 
 
-def _curve(trainings: Sequence[Measured], name: str) -> list[Effect]:
-    ordered = sorted((one for one in trainings if one.point[name] is not None), key=lambda one: one.point[name])
-    values = [training.point[name] for training in ordered]
+def _curve(trained: Sequence[Measured], name: str) -> list[Effect]:
+    ordered = sorted((one for one in trained if one.point[name] is not None), key=lambda one: one.point[name])
+    values = [one.point[name] for one in ordered]
     different = sorted(set(values))
     if len(different) <= BINS:
         places = [different.index(value) for value in values]
@@ -164,8 +172,8 @@ def _curve(trainings: Sequence[Measured], name: str) -> list[Effect]:
         part = [training for training, its in zip(ordered, places, strict=True) if its == place]
         low, high = part[0].point[name], part[-1].point[name]
         words = shown(low) if low == high else f"{shown(low)} to {shown(high)}"
-        scores = [training.score for training in part]
-        found.append(Effect(name, words, None, mean(scores), f"{len(scores)} trainings"))
+        scores = [one.score for one in part]
+        found.append(Effect(name, words, None, mean(scores), f"{len(scores)} configurations"))
     return found
 
 
@@ -223,7 +231,7 @@ def config_of(run: Run, name: str) -> Config:
     """
     if name in PRESETS:
         return like(Config.of(run.manifest["base"]), name)
-    if not name.isdigit():
+    if not name.isdecimal():
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
     if trial := trial_of(run.study(), int(name)):
         return Config.of(trial.user_attrs["config"])
@@ -249,7 +257,7 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
         scores.append(group.scores)
     gap = difference(*scores)
     base = abs(float(np.mean(scores[1])))
-    words = [f"trial {name}" if name.isdigit() else name for name in (first, second)]
+    words = [f"trial {name}" if name.isdecimal() else name for name in (first, second)]
     shown_gap = shown_estimate(gap, 100 / base, " %") if base else shown_estimate(gap)
     sentence = f"{words[0]} against {words[1]}: {objective} {shown_gap}"
     judged = "really apart" if gap.sure else "not apart"

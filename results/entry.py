@@ -14,7 +14,7 @@ from data_tools.errors import NoTrialError
 from data_tools.source import Source
 from model.checkpoint import log_of, read
 from model.config import Config
-from results.replicates import Replicated, config_key, replicated, target
+from results.replicates import Replicated, of_trial, replicated, target
 from results.run import Run
 from results.trials import STATES, best_epoch, epochs, rows
 
@@ -168,9 +168,7 @@ def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str,
     attributes, photos = trial.user_attrs, run.manifest["photos"]
     best, name = best_epoch(trial, objective), f"trial {trial.number}"
     assert best
-    group = groups.get(config_key(attributes["config"]))
-    # Of an extended search, those with more epochs say nothing of a trial with fewer.
-    fitting = group is not None and target(group.trials[0]) == target(trial)
+    group = of_trial(trial, groups)
     return Entry(
         key=f"{run.name}-trial-{trial.number}",
         name=f"{attributes['preset']} ({name})" if "preset" in attributes else name,
@@ -185,7 +183,7 @@ def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str,
         checkpoint=run.folder / best["checkpoint"],
         photos=photos,
         source=str(Source.of(photos["source"])) if "source" in photos else run.name,
-        again=group.scores if group and fitting else (),
+        again=group.scores if group else (),
         known_as=(run.name, str(trial.number)),
         error=attributes.get("error"),
     )

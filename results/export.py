@@ -15,7 +15,7 @@ from model import checkpoint as models
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.card import card
-from results.replicates import config_key, replicated
+from results.replicates import of_trial, replicated
 from results.run import STORAGE, Run, find_run
 from results.trials import Row, best_epoch, rows, trial_of, winner
 
@@ -60,7 +60,7 @@ def checkpoints(run: Run, number: int, by: str | None = None) -> list[Path]:
     objective = by or study.user_attrs["objective"]
     trial = trial_of(study, number)
     assert trial
-    group = replicated(run.replicates()).get(config_key(trial.user_attrs.get("config", {})))
+    group = of_trial(trial, replicated(run.replicates()))
     trainings = [trial, *(again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE)]
     epochs = [epoch for training in trainings if (epoch := best_epoch(training, study.user_attrs["objective"]))]
     epochs.sort(key=lambda epoch: epoch[objective], reverse=OBJECTIVES[objective] == "maximize")

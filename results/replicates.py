@@ -65,6 +65,19 @@ def target(trial: FrozenTrial) -> int:
     return trial.user_attrs.get("target") or trial.last_step or 0
 
 
+def of_trial(trial: FrozenTrial, found: Mapping[str, Replicated]) -> Replicated | None:
+    """Return the replicates of a trial's configuration over as many epochs; None where there are none.
+
+    Of an extended search, those with more epochs say nothing of a trial with fewer.
+
+    Args:
+        trial: of the search.
+        found: what `replicated` returns.
+    """
+    group = found.get(config_key(trial.user_attrs.get("config", {})))
+    return group if group and target(group.trials[0]) == target(trial) else None
+
+
 def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
     scores = tuple(trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
     # Those that ended by no fault of theirs say nothing of the configuration, and are trained again.
@@ -82,15 +95,20 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
 
     There are none before each finalist has two seeds, or one that diverged: an early first would only be the one that
     was trained first. A finalist of which a seed diverged comes after all others, and without two good ones nowhere.
+    One that was trained further since has no place: the trial that took it further may have.
     """
     if replicates is None:
         return {}
     found = replicated(replicates)
+    most = max((target(group.trials[0]) for group in found.values()), default=0)
     sign = 1 if OBJECTIVES[study.user_attrs["objective"]] == "minimize" else -1
     ranks = {}
+    known: set[str] = set()
     for trial in study.get_trials(deepcopy=False):
-        if trial.number in replicates.user_attrs.get(FINALISTS, ()):
-            group = found.get(config_key(trial.user_attrs["config"]))
+        key = config_key(trial.user_attrs.get("config", {}))
+        if trial.number in replicates.user_attrs.get(FINALISTS, ()) and target(trial) == most and key not in known:
+            known.add(key)
+            group = of_trial(trial, found)
             if not group or (len(group.scores) < LEAST and not group.failed):
                 return {}
             if group.estimate and len(group.scores) >= LEAST:

@@ -37,7 +37,7 @@ from results.effects import effect_rows, effects, importances, measured
 from results.export import checkpoints
 from results.gallery import Picture, gallery
 from results.lock import holder
-from results.replicates import FINALISTS, Replicated, config_key, places, replicated, verdict
+from results.replicates import FINALISTS, Replicated, of_trial, places, replicated, verdict
 from results.run import Run
 from results.trials import Row, asked, ended, rows, shown, winner, with_zero_line
 
@@ -116,8 +116,8 @@ class _Study:
     def groups(self) -> dict[int, Replicated]:
         """The replicates of each finalist that has any."""
         again = replicated(self.replicates)
-        keys = {number: config_key(self.trial(number).user_attrs.get("config", {})) for number in self.finalists()}
-        return {number: again[key] for number, key in keys.items() if key in again}
+        groups = {number: of_trial(self.trial(number), again) for number in self.finalists()}
+        return {number: group for number, group in groups.items() if group}
 
 
 def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
@@ -337,8 +337,8 @@ def _columns(found: _Study) -> dict[str, bool]:
 
 
 def _effects(found: _Study) -> dict[str, Any]:
-    trainings = measured(found.run)
-    each = effects(trainings, found.study.user_attrs["parameters"])
+    configurations = measured(found.run)
+    each = effects(configurations, found.study.user_attrs["parameters"])
     shares, count = importances(found.study)
     drawn = [
         _drawn(charts.effect(list(group), found.objectives[0]), name)
@@ -348,7 +348,7 @@ def _effects(found: _Study) -> dict[str, Any]:
     return {
         "effects": _without_empty(table),
         "effect_charts": drawn,
-        "trainings": len(trainings),
+        "configurations": len(configurations),
         "importances": ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
         "importances_from": count,
     }

@@ -19,7 +19,7 @@ from rich.text import Text
 from data_tools.console import plain
 from data_tools.errors import UserError, nearest
 from model.score import OBJECTIVES, better
-from results.replicates import config_key, places, replicated
+from results.replicates import of_trial, places, replicated, target
 from results.run import Run
 
 Row = dict[str, Any]
@@ -98,6 +98,13 @@ def ended(study: optuna.Study) -> str | None:
     return None
 
 
+def full(study: optuna.Study) -> dict[int, FrozenTrial]:
+    """Return by their numbers the trials that came to the end of all epochs; those before an extension had fewer."""
+    epochs = asked(study)["epochs"]
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return {trial.number: trial for trial in trials if target(trial) >= epochs}
+
+
 def named(trial: optuna.Trial | FrozenTrial) -> str:
     """Return a trial's number, or of a replicate what is repeated and from which seed."""
     if name := trial.user_attrs.get("name"):
@@ -144,7 +151,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
         trained = epochs(trial)
         attributes = trial.user_attrs
         score = None if trial.state == TrialState.FAIL else best.get(objective)
-        group = again.get(config_key(attributes.get("config", {})))
+        group = of_trial(trial, again)
         estimate = group.estimate if group else None
         table.append(
             {

@@ -31,12 +31,13 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
     from results.lock import held
     from results.replicates import verdict
     from results.run import find_run
+    from results.trials import full
 
     found = find_run(run, storage)
     study = found.study()
     if len(study.directions) > 1:
         raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
-    if not any(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)):
+    if not full(study):
         raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
     parts = photos_of(found, quiet)
 

@@ -14,7 +14,7 @@ from model.score import OBJECTIVES
 from results.display import Display
 from results.replicates import FINALISTS, config_key, diverged, target
 from results.run import REPLICATES, Run, open_storage
-from results.trials import asked, rows
+from results.trials import asked, full, rows
 from search.cluster import Cluster
 from search.jobs import Budget, Job
 from search.record import Record
@@ -31,9 +31,10 @@ def replicate_finalists(
     finalists = _finalists(run, top)
     if finalists:
         replicates = _open(run)
-        # Those of an earlier confirmation stay candidates: they may have won it.
-        candidates = dict.fromkeys([*replicates.user_attrs.get(FINALISTS, ()), *finalists])
-        replicates.set_user_attr(FINALISTS, list(candidates))
+        # Those of an earlier confirmation stay candidates, for they may have won it; not once the search went further.
+        there = full(run.study())
+        earlier = [number for number in replicates.user_attrs.get(FINALISTS, ()) if number in there]
+        replicates.set_user_attr(FINALISTS, list(dict.fromkeys([*earlier, *finalists])))
         if not quiet:
             numbers = ", ".join(map(str, finalists))
             say(f"again, from {seeds} fresh seeds each: trials {numbers}", console=console)
@@ -50,10 +51,14 @@ def missing_finalists(run: Run, top: int, seeds: int) -> bool:
 
 
 def _finalists(run: Run, top: int) -> dict[int, Config]:
+    """The best configurations, each once, by the best trial of it."""
     study = run.study()
-    best = [row["trial"] for row in rows(study) if row["state"] == "complete"][:top]
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    return {number: Config.of(trials[number].user_attrs["config"]) for number in best}
+    trials = full(study)
+    best: dict[str, FrozenTrial] = {}
+    for row in rows(study):
+        if trial := trials.get(row["trial"]):
+            best.setdefault(config_key(trial.user_attrs["config"]), trial)
+    return {trial.number: Config.of(trial.user_attrs["config"]) for trial in list(best.values())[:top]}
 
 
 def replicate(

@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from optuna.trial import create_trial
 
-from results.effects import Measured, effect_rows, effects
+from results.effects import Measured, effect_rows, effects, measured
+from tests.results.made import make_run
 
 
 def _score(point, rng):
@@ -75,3 +77,19 @@ def test_a_setting_that_a_condition_rules_out_hides_no_effect(rng):
 def test_equal_numbers_stay_in_one_point_of_a_curve():
     trainings = [Measured({"positions": 2 if number < 12 else 7}, 0.1) for number in range(20)]
     assert [effect.value for effect in effects(trainings, ["positions"])] == ["2", "7"]
+
+
+def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
+    once, again = make_run(tmp_path / "once", 20), make_run(tmp_path / "again", 20, finalists=3, seeds=5)
+    assert [one.point for one in measured(again)] == [one.point for one in measured(once)]
+    moved = [one.score != other.score for one, other in zip(measured(again), measured(once), strict=True)]
+    assert sum(moved) == 3, "a finalist's score is the mean of all of its trainings"
+    trial = once.made.trials[0]
+    further = create_trial(
+        value=0.01,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={**trial.user_attrs, "target": 12, "continues": 0},
+    )
+    once.made.add_trial(further)
+    assert [one.score for one in measured(once)][:1] == [0.01] and len(measured(once)) == len(measured(again))

@@ -5,6 +5,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results.replicates import FINALISTS, places, verdict
+from results.trials import rows
 
 A, B = {"mse_weight": 1.0}, {"mse_weight": 2.0}
 
@@ -15,9 +16,11 @@ def study():
     study = optuna.create_study()
     study.set_user_attr("objective", "chroma_mse")
     study.set_user_attr("zero_line", {"chroma_mse": 0.5})
+    study.set_user_attr("parameters", [])
     for config, score in ((A, 0.1), (B, 0.2)):
         trial = study.ask()
         trial.set_user_attr("config", config)
+        trial.set_user_attr("target", 8)
         study.tell(trial, score)
     return study
 
@@ -26,14 +29,19 @@ def _replicates(*trainings):
     study = optuna.create_study()
     study.set_user_attr(FINALISTS, [0, 1])
     for config, score in trainings:
-        trial = study.ask()
-        trial.set_user_attr("config", config)
-        if isinstance(score, str):
-            trial.set_user_attr("error", score)
-            study.tell(trial, state=TrialState.FAIL)
-        else:
-            study.tell(trial, score)
+        _add(study, config, score)
     return study
+
+
+def _add(study, config, score, target=8):
+    trial = study.ask()
+    trial.set_user_attr("config", config)
+    trial.set_user_attr("target", target)
+    if isinstance(score, str):
+        trial.set_user_attr("error", score)
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, score)
 
 
 def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
@@ -52,6 +60,23 @@ def test_one_that_diverged_comes_last_and_one_that_the_disk_ended_is_still_to_be
     good = [(A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21)]
     assert places(study, _replicates(*good, (B, "diverged in epoch 1: train_loss is nan"))) == {0: 1, 1: 2}
     assert places(study, _replicates(*good, (B, "the search ended: No space left on device"))) == {1: 1, 0: 2}
+
+
+def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study):
+    """After an extension, whose trial 2 has the settings of trial 0, whose replicates have more epochs."""
+    further = study.ask()
+    for name, value in (("config", A), ("target", 10), ("continues", 0)):
+        further.set_user_attr(name, value)
+    study.tell(further, 0.1)
+    replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
+    replicates.set_user_attr(FINALISTS, [0, 1, 2])
+    assert places(study, replicates) == {1: 1, 0: 2}, "what was confirmed stays so until the new ones are trained"
+    _add(replicates, A, 0.25, 10)
+    assert places(study, replicates) == {}
+    _add(replicates, A, 0.26, 10)
+    assert places(study, replicates) == {2: 1}
+    found = {row["trial"]: row["confirmed"] for row in rows(study, replicates)}
+    assert found == {0: None, 1: None, 2: pytest.approx(0.255)}
 
 
 def test_what_is_no_better_than_one_colour_is_said_to_be(study):

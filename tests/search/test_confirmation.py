@@ -6,7 +6,7 @@ import sqlite3
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from results.effects import comparison, effects, importances, measured
 from results.entry import newest_first, of_run
@@ -16,8 +16,10 @@ from results.run import find_run
 from results.trials import run_rows, winner
 from results.verdict import verdict as log_verdict
 from results.words import Language
+from search.replicates import missing_finalists
 from tests.faults.chaos import QUICK
 from tests.faults.program import ALONE
+from tests.results.made import make_run
 
 TOGGLES = """
 [flips]
@@ -216,3 +218,20 @@ def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process
     for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):
         row, _ = best(run, objective)
         assert row[objective] == min(trial.values[end] for trial in study.get_trials())
+
+
+def test_after_an_extension_finalists_are_different_configurations_of_all_epochs(tmp_path):
+    run = make_run(tmp_path / "made", 20, finalists=3)
+    assert not missing_finalists(run, 3, 3)
+    complete = [trial for trial in run.made.trials if trial.state == TrialState.COMPLETE]
+    for trial in sorted(complete, key=lambda trial: trial.value):
+        notes = {**trial.user_attrs, "target": 12, "continues": trial.number}
+        attributes = {"value": trial.value, "params": trial.params, "distributions": trial.distributions}
+        run.made.add_trial(create_trial(**attributes, user_attrs=notes))
+    run.made.set_user_attr("asked", {"trials": 20 + len(complete), "epochs": 12, "further": []})
+    for trial in sorted(complete, key=lambda trial: trial.value)[:3]:
+        assert missing_finalists(run, 3, 3), f"trial {trial.number} was not trained again"
+        for seed in range(1_000_000, 1_000_003):
+            notes = {"config": trial.user_attrs["config"], "seed": seed, "name": "again", "target": 12}
+            run.again.add_trial(create_trial(value=0.05, user_attrs=notes))
+    assert not missing_finalists(run, 3, 3)
