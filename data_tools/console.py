@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from data_tools.bucket import SCHEME
+from data_tools.folder import by_name
 from data_tools.mirror import path_of
 
 
@@ -29,7 +30,7 @@ class _Filled(click.ParamType):
 
 class _Folder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return super().convert(TEXT.convert(value, param, ctx), param, ctx)
+        return by_name(Path(os.fsdecode(super().convert(TEXT.convert(value, param, ctx), param, ctx))))
 
 
 TEXT = _Filled()

@@ -27,9 +27,16 @@ def require_empty(folder: Path) -> None:
     Raises:
         StorageError: it is there and not an empty folder, or cannot be made.
     """
+    if os.path.exists(folder) and folder.samefile(os.curdir):
+        raise StorageError(f"{str(folder)!r}: is the folder that you are in; choose a new one")
     if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{str(folder)!r}: is not empty; choose a new folder")
     require_place(folder)
+
+
+def by_name(path: Path) -> Path:
+    """Return a path that ends in a name, which a draft or a neighbour of it can be called after: `.` has none."""
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
 
 
 def require_place(folder: Path) -> None:

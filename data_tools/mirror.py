@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_tools.bucket import SCHEME, Bucket
-from data_tools.folder import SUMS, home_of, replace
+from data_tools.folder import SUMS, by_name, home_of, replace
 
 MARKER = ".bucket"
 """Names the bucket, in its mirror."""
@@ -39,7 +39,7 @@ def path_of(place: str | Path) -> Path:
         OSError: the mirror cannot be made.
     """
     if isinstance(place, Path) or not place.startswith(SCHEME):
-        return Path(place)
+        return by_name(Path(place))
     bucket = Bucket.of(place)
     name, _, key = bucket.path.partition("/")
     whole = str(Bucket(name, bucket.query))

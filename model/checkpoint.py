@@ -145,11 +145,18 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
         CheckpointError: they are damaged.
     """
     try:
-        return json.loads((folder / LOG).read_text())
+        epochs = json.loads((folder / LOG).read_text())
+        if not isinstance(epochs, list) or [_plain("epoch", one).get("epoch") for one in epochs] != _counted(epochs):
+            raise ValueError("no list of epochs")
+        return epochs
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(folder / LOG)!r}: damaged ({error})") from None
+    except (OSError, ValueError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{str(folder / LOG)!r}: damaged ({in_a_line(error)[:200]})") from None
+
+
+def _counted(epochs: list[Any]) -> list[int]:
+    return list(range(1, len(epochs) + 1))
 
 
 def read(folder: Path) -> Checkpoint:
@@ -188,7 +195,7 @@ def _read(folder: Path) -> tuple[int, Checkpoint]:
         raise CheckpointError(f"{str(folder)!r}: not a checkpoint or export, it has no {SETTINGS}") from None
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise CheckpointError(f"{str(path)!r}: damaged ({in_a_line(error)[:200]}); export the model again") from None
 
 

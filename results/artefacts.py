@@ -20,7 +20,7 @@ from data_tools.console import (
     words,
 )
 from data_tools.errors import PhotoError, StorageError, UserError
-from data_tools.folder import require_empty, require_place
+from data_tools.folder import by_name, require_empty, require_place
 from data_tools.mirror import place_of, push
 from data_tools.source import Source
 from results.command import photos_of, storage_option
@@ -103,10 +103,7 @@ def evaluate(
     settings = read_checkpoint(path)
     source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
-    leaked = evaluation.leaked(settings, read)
-    if leaked:
-        found = f"{len(leaked)} of {len(read)} photos, or near copies of them, have trained or ranked this model, "
-        found += f"the first is {leaked[0]!r}"
+    if found := evaluation.leakage([settings], read):
         if not allow_leakage:
             raise PhotoError(f"{found}; test it on others, or say --allow-leakage")
         say(f"{found}: what follows is too good", "yellow", stderr)
@@ -117,7 +114,7 @@ def evaluate(
     report = evaluation.evaluate(
         path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
     )
-    if leaked is None:
+    if evaluation.leaked(settings, read) is None:
         say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
     for name, value in report["all"].items():
         say(f"{name:14} {shown(value)}")
@@ -204,16 +201,22 @@ def log(
 
     Example: huetune log roses
     """
+    from model.checkpoint import read
+    from results import evaluation
+    from results.effects import NUMBER
     from results.entry import told_apart
 
     numbers = words(trials)
     if numbers and top is not None:
         raise UserError("--top and --trials: choose one of them")
-    if wrong := [word for word in numbers if not word.isdecimal()]:
+    if wrong := [word for word in numbers if not NUMBER.fullmatch(word)]:
         raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
     chosen = Source(photos, None, words(classes))
     found = [_entries(word, storage, top, tuple(map(int, numbers))) for word in runs_or_models]
     named = (read_photos(chosen), chosen) if photos else None
+    models = (read(entry.checkpoint) for entries, *_ in found for entry in entries)
+    if named and (seen := evaluation.leakage(models, named[0])):
+        raise PhotoError(f"{seen}; show it others")
     tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
     entries = told_apart([entry for entries, _, _ in found for entry in entries])
     import_tensorflow()
@@ -234,7 +237,7 @@ def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]
     from results.entry import TOP, of_checkpoint, of_run
     from results.run import find_run
 
-    folder = Path(word)
+    folder = by_name(Path(word))
     if (folder / SETTINGS).is_file():
 
         def held_out() -> tuple[Any, Source]:
@@ -286,7 +289,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         else:
             chosen = photos_of(found, quiet=False).test
             source = Source.of(found.manifest["photos"]["source"])
-        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source))
+        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source), kept=not photos)
     except (PhotoError, StorageError) as error:
         if photos:
             raise

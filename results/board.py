@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
+from data_tools.console import plain
 from model.score import OBJECTIVES, better
 from results.trials import epochs, named, settings, shown
 
@@ -57,13 +58,13 @@ class Training:
         troubles = [*attributes.get("notes", ()), *attributes.get("deaths", ())]
         return cls(
             trial.number,
-            named(trial),
-            "" if again else settings(trial),
+            plain(named(trial)),
+            "" if again else plain(settings(trial)),
             state,
             attributes.get("target") or max((figures["epoch"] for figures in trained), default=0),
             {figures["epoch"]: figures[objective] for figures in trained},
             {figures["epoch"]: figures["seconds"] for figures in trained},
-            attributes.get("error") or (troubles[-1] if troubles else ""),
+            plain(str(attributes.get("error") or (troubles[-1] if troubles else ""))),
         )
 
     @property
@@ -132,7 +133,7 @@ def draw(board: Board, width: int, height: int | None = None, *, ascii_only: boo
     """
     pen = _Pen(board, width, ascii_only)
     gap = [Text()] if height is None or height >= ROOMY else []
-    foot = [line for words in board.words for line in pen.folded(Text(words, "italic"))[: None if gap else 1]]
+    foot = [line for words in board.words for line in pen.folded(Text(plain(words), "italic"))[: None if gap else 1]]
     foot = [*gap, *foot] if foot else []
     best = pen.block(board.best) if board.best else [Text("none yet", "dim")]
     lines = [*pen.head(), *gap, *pen.folded(Text(f"{pen.best()} so far{pen.zero()}", "bold")), *best]
@@ -165,7 +166,7 @@ class _Pen:
     def head(self) -> list[Text]:
         """What is searched, for how long, and how far it is."""
         board = self._board
-        title = Text(board.title, "bold", overflow="fold")
+        title = Text(plain(board.title), "bold", overflow="fold")
         way = "lower" if OBJECTIVES[board.objective] == "minimize" else "higher"
         title.append(f"  {board.objective}, {way} is better", "not bold dim")
         spans = [] if board.seconds is None else [clock(board.seconds)]

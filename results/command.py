@@ -1,5 +1,6 @@
 """Verbs that show a run as it is: tables, what its settings do, whether it is whole. None of them needs Ray."""
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,9 @@ def trials(
 @click.command()
 @run_argument
 @storage_option
-@click.option("--interval", type=click.FloatRange(0.1), help="Seconds between two looks.  [default: 2; in a bucket 10]")
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two looks.  [default: 2; in a bucket 10]"
+)
 @click.option("--once", is_flag=True, help="Show how it is now, and end.")
 def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
     """Watch a search that runs elsewhere until it ends; Ctrl-C leaves it alone.
@@ -131,6 +134,8 @@ def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
     from results.watch import picture
     from results.watch import watch as follow
 
+    if interval is not None and math.isnan(interval):
+        raise UserError("watch --interval: nan is no number of seconds")
     find = partial(find_run, run, storage)
     try:
         ended = picture(find, stdout) if once else follow(find, stdout, interval)

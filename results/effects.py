@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ from results.trials import Row, shown, trial_of
 
 PAIRS = 3
 """Pairs of trials from which on they are used: fewer say too little."""
+NUMBER = re.compile(r"\d{1,9}")
+"""Of a trial, as one types it."""
 BINS = 5
 """Points of a number's curve at most."""
 
@@ -231,7 +234,7 @@ def config_of(run: Run, name: str) -> Config:
     """
     if name in PRESETS:
         return like(Config.of(run.manifest["base"]), name)
-    if not name.isdecimal():
+    if not NUMBER.fullmatch(name):
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
     if trial := trial_of(run.study(), int(name)):
         return Config.of(trial.user_attrs["config"])
@@ -257,7 +260,7 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
         scores.append(group.scores)
     gap = difference(*scores)
     base = abs(float(np.mean(scores[1])))
-    words = [f"trial {name}" if name.isdecimal() else name for name in (first, second)]
+    words = [f"trial {name}" if NUMBER.fullmatch(name) else name for name in (first, second)]
     shown_gap = shown_estimate(gap, 100 / base, " %") if base else shown_estimate(gap)
     sentence = f"{words[0]} against {words[1]}: {objective} {shown_gap}"
     judged = "really apart" if gap.sure else "not apart"

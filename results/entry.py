@@ -10,10 +10,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial
 
-from data_tools.errors import NoTrialError
+from data_tools.errors import CheckpointError, NoTrialError
 from data_tools.source import Source
-from model.checkpoint import log_of, read
+from model.checkpoint import Checkpoint, log_of, read
 from model.config import Config
+from model.score import OBJECTIVES
 from results.replicates import Replicated, of_trial, replicated, target
 from results.run import Run
 from results.trials import STATES, best_epoch, epochs, rows
@@ -34,7 +35,8 @@ class Entry:
         seed: that it was trained from.
         state: complete, pruned, failed, running, waiting or interrupted.
         target: epochs that it was to train.
-        epochs: the figures of each that it did, in order.
+        epochs: the figures of each that it did, in order; of an export those of the best one alone.
+        whole: whether these are all.
         best: the figures of the one whose weights are kept.
         objective: that says which one that is, a key of `model.score.OBJECTIVES`.
         checkpoint: the folder of these weights.
@@ -62,6 +64,7 @@ class Entry:
     first: bool = False
     again: tuple[float, ...] = ()
     known_as: tuple[str, str] | None = None
+    whole: bool = True
     error: str | None = None
 
     @property
@@ -116,7 +119,10 @@ class Entry:
         def comparable(entry: Entry) -> tuple[float, int]:
             return entry.config.mse_weight, len(entry.epochs)
 
-        return next((entry for entry in self.earlier(entries) if comparable(entry) == comparable(self)), None)
+        if not self.whole:
+            return None
+        before = (entry for entry in self.earlier(entries) if entry.whole)
+        return next((entry for entry in before if comparable(entry) == comparable(self)), None)
 
 
 def changed(entry: Entry, other: Entry) -> list[str]:
@@ -197,26 +203,46 @@ def of_checkpoint(folder: Path) -> Entry:
     Raises:
         CheckpointError: it is not there or damaged.
     """
-    found = read(folder)
+    found, log = read(folder), log_of(folder)
     origin, name = found.origin, folder.resolve().name
-    trained: list[Mapping[str, Any]] = [*log_of(folder)] or [found.figures]
-    wanted = origin.get("epochs", len(trained))
+    trained: list[Mapping[str, Any]] = [*log] or [found.figures]
+    wanted, begun, objective = _origin(folder, found, trained)
     return Entry(
         key=re.sub(r"[^A-Za-z0-9._-]+", "-", name),
         name=name if origin.get("preset") in (None, name) else f"{name} ({origin['preset']})",
-        begun=datetime.fromisoformat(origin["begun"]) if "begun" in origin else None,
+        begun=begun,
         config=found.config,
         seed=found.seed,
-        state="complete" if len(trained) == wanted else "interrupted",
+        state="complete" if not log or len(log) == wanted else "interrupted",
         target=wanted,
         epochs=trained,
         best=found.figures,
-        objective=origin.get("objective", "chroma_mse"),
+        objective=objective,
         checkpoint=folder,
         photos=found.photos,
         source=str(Source.of(origin["source"])) if "source" in origin else origin.get("run", name),
         first=bool(origin.get("first")),
+        whole=bool(log),
     )
+
+
+def _origin(folder: Path, found: Checkpoint, trained: Sequence[Mapping[str, Any]]) -> tuple[int, datetime | None, str]:
+    """The epochs that a model was to train, when that began, and by what its best one was chosen.
+
+    An export of an older huetune does not say how many: then as many as surely were.
+    """
+    origin = found.origin
+    objective, epochs = origin.get("objective", "chroma_mse"), origin.get("epochs", trained[-1]["epoch"])
+    try:
+        begun = datetime.fromisoformat(origin["begun"]).replace(tzinfo=None) if "begun" in origin else None
+        needed = {"epoch", "boxes", "seconds", "train_loss", "skill", objective}
+        if objective not in OBJECTIVES or type(epochs) is not int or not {"fingerprint", "training"} <= {*found.photos}:
+            raise ValueError("no objective, epochs or photos")
+        if any(not needed <= {*figures} or isinstance(figures[name], str) for figures in trained for name in needed):
+            raise ValueError("an epoch without its figures")
+        return epochs, begun, objective
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{str(folder)!r}: what it says of its training makes no sense ({error})") from None
 
 
 def told_apart(entries: Sequence[Entry]) -> list[Entry]:

@@ -138,6 +138,19 @@ def leaked(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
     return [name for name, found in zip(photos.names, known, strict=True) if found]
 
 
+def leakage(models: Iterable[Checkpoint], photos: PhotoSet) -> str | None:
+    """Return in words how many photos one of these models has seen, see `leaked`; None where they say of none.
+
+    Raises:
+        CheckpointError: what one says makes no sense.
+    """
+    seen = list(dict.fromkeys(name for model in models for name in leaked(model, photos) or ()))
+    if not seen:
+        return None
+    found = f"{len(seen)} of {len(photos)} photos, or near copies of them, have trained or ranked the model"
+    return f"{found}, the first is {seen[0]!r}"
+
+
 def judge(checkpoints: Sequence[Path], photos: PhotoSet, *, samples: int = 5, seed: int = 0) -> list[dict[str, float]]:
     """Return the scores of models on photos, as `model.score.scores` names them, without any picture."""
     judged = []

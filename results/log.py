@@ -74,7 +74,7 @@ def write(
     # The oldest first: what a newer one says of it must be known.
     written = [log.entry(entry, tested[entry.key]) for entry in progress(log.entries[::-1])]
     file = out / ("log.md" if language == "en" else f"log.{language}.md")
-    replace(file, "\n".join(written[::-1]).encode())
+    replace(file, "\n".join(written[::-1]).encode(errors="backslashreplace"))
     push(out, last=file.name)
     return file
 
@@ -115,7 +115,7 @@ class _Log:
         source = escaped(entry.source)
         counts = {part: entry.photos.get(part, 0) for part in ("training", "validation", "test")}
         done, asked = len(entry.epochs), entry.target
-        epochs = self._say("epochs", done=done)
+        epochs = self._say("epochs", done=done) if entry.whole else self._say("epochs_unknown", target=asked)
         if entry.state != "complete":
             state = self._say(entry.state, error=escaped(entry.error or ""))
             epochs = self._say("epochs_of", done=done, target=asked, state=state)
@@ -150,7 +150,8 @@ class _Log:
             percent = f"{abs(loss / before - 1) * 100:.1f}{self._say('percent')}"
             gaps = {"percent": percent, "other": link(other)}
         best = {"epoch": entry.best["epoch"], "score": figure(entry.score), "skill": f"{entry.best['skill']:.3f}"}
-        lines = _list(self._say(word, loss=f"{loss:.4f}", **gaps), self._say("best", objective=entry.objective, **best))
+        final = [self._say(word, loss=f"{loss:.4f}", **gaps)] if entry.whole else []
+        lines = _list(*final, self._say("best", objective=entry.objective, **best))
         return f"{self._say('training')}\n{lines}\n```\n{''.join(_epoch(entry, line) for line in entry.epochs)}```\n"
 
     def _structure(self, entry: Entry) -> str:

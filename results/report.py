@@ -27,13 +27,15 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
-from data_tools.errors import CheckpointError, StorageError, UserError
+from data_tools.errors import CheckpointError, PhotoError, StorageError, UserError
 from data_tools.folder import replace
 from data_tools.photos import PhotoSet
+from model.checkpoint import read
 from model.config import Config
 from model.score import OBJECTIVES
 from results import charts
 from results.effects import effect_rows, effects, importances, measured
+from results.evaluation import leakage
 from results.export import checkpoints
 from results.gallery import Picture, gallery
 from results.lock import holder
@@ -57,11 +59,13 @@ class Photos:
         photos: n of them.
         truth: uint8 [n, 112, 112, 3], their colours.
         source: where they are from, in words.
+        kept: whether they are those that the run kept for the end, which no model of it has seen.
     """
 
     photos: PhotoSet
     truth: NDArray[np.uint8]
     source: str
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
 
     Raises:
         StorageError: the run has no study.
+        PhotoError: a model that is shown has learnt from the photos.
     """
     study, replicates = run.study(), run.replicates()
     found = _Study(run, run.manifest, study, replicates, rows(study, replicates))
@@ -182,7 +187,8 @@ def write(out: Path, html: str) -> None:
     """
     check(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace(out, html.encode())
+    # A photo may have a name of bytes that are no UTF-8.
+    replace(out, html.encode(errors="backslashreplace"))
 
 
 def _best(table: Sequence[Row], objective: str) -> Row:
@@ -373,6 +379,8 @@ def _pictures(
         return {}, "there is no model to show" if not models else "there are no test photos"
     try:
         folders = {name: checkpoints(found.run, number)[0] for name, number in models.items()}
+        if not photos.kept and (seen := leakage(map(read, folders.values()), photos.photos)):
+            raise PhotoError(f"{seen}; show it others")
         shown_rows = gallery(folders, photos.photos, photos.truth)
     except CheckpointError as error:
         return {}, str(error)

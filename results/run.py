@@ -74,8 +74,11 @@ class Run:
         """
         path = self.folder / MANIFEST
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+            manifest = json.loads(path.read_text())
+            if not isinstance(manifest, dict):
+                raise ValueError("no object")
+            return manifest
+        except (OSError, ValueError, RecursionError) as error:
             raise StorageError(f"{str(path)!r}: cannot be read ({error})") from None
 
     @property

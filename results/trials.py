@@ -211,6 +211,8 @@ def where(table: list[Row], condition: str) -> list[Row]:
         tree = ast.parse(condition, mode="eval").body
     except SyntaxError as error:
         raise UserError(f"--where {condition!r}: not understood at character {error.offset}") from None
+    except (ValueError, RecursionError, MemoryError):  # bytes that are no UTF-8; a hundred brackets
+        raise UserError(f"--where {condition!r:.200}: not understood") from None
     columns = table[0] if table else {}
     return [row for row in table if _holds(tree, row, columns, condition)]
 
@@ -298,12 +300,13 @@ def with_zero_line(table: list[Row], study: optuna.Study) -> list[Row]:
     """Return rows, as `rows` orders them, with the zero line at its rank."""
     objective = study.user_attrs["objective"]
     zero = zero_row(study, list(table[0]))
-    behind = [row for row in table if not row["place"] and not _ahead(row, zero, objective)]
-    return [*table[: len(table) - len(behind)], zero, *behind]
+    rank = next((rank for rank, row in enumerate(table) if not _ahead(row, zero, objective)), len(table))
+    return [*table[:rank], zero, *table[rank:]]
 
 
 def _ahead(row: Row, zero: Row, objective: str) -> bool:
-    return row["score"] is not None and better(objective, row["score"], zero["score"])
+    score = row["confirmed"] if row["place"] else row["score"]
+    return score is not None and better(objective, score, zero["score"])
 
 
 def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
@@ -377,10 +380,23 @@ def to_table(table: list[Row], title: str) -> Table:
     return drawn
 
 
+LEAST = (
+    *("host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio"),
+    *("seeds", "epochs", "skill", "plus_minus", "place", "front"),
+)
+"""Columns that a narrow terminal does without, the first ones first."""
+
+
 def fitted(table: list[Row], title: str, console: Console) -> Table:
-    """Return rows as a table no wider than the console, the columns that say least left out first."""
+    """Return rows as a table no wider than the console, the columns that say least left out first.
+
+    Of settings those go first of which the fewest values were tried.
+    """
     rows = table
-    for column in ("", "host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio", "seeds", "epochs"):
+    names = list(table[0]) if table else []
+    settings = [name for name in names if name not in (*LEAST, "trial", "state", "score", "confirmed", "error")]
+    settings.sort(key=lambda name: len({row[name] for row in table}))
+    for column in ("", *LEAST, *settings):
         rows = [{name: value for name, value in row.items() if name != column} for row in rows]
         drawn = to_table(rows, title)
         if Measurement.get(console, console.options.update(width=10_000), drawn).maximum <= console.width:

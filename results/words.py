@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from data_tools.console import plain
+
 SETTINGS = {
     "en": {
         "mse_weight": "MSE weight",
@@ -56,6 +58,7 @@ WORDS = {
         "first": "Trained on the first **{training}** photos of {source} only; {validation} more rank the epochs{kept}",
         "kept": ", {test} are kept for the end",
         "epochs": "Epochs: **{done}**",
+        "epochs_unknown": "Epochs: **{target}** or more; of an export only the best one is known",
         "epochs_of": "Epochs: **{done}** of {target}, {state}",
         "pruned": "then stopped by the scheduler",
         "failed": "then it failed: {error}",
@@ -117,6 +120,7 @@ WORDS = {
         "first": "{source} 의 처음 **{training}장** 의 이미지만 이용하여 학습 (epoch 평가용 {validation}장{kept} 별도)",
         "kept": ", 테스트용 {test}장",
         "epochs": "epoch **{done}회**",
+        "epochs_unknown": "epoch **{target}회** 이상 (내보낸 모델은 가장 좋은 epoch 의 기록만 있음)",
         "epochs_of": "epoch **{done}회** (전체 {target}회 중, {state})",
         "pruned": "scheduler 에 의해 조기 종료",
         "failed": "실패 : {error}",
@@ -205,4 +209,4 @@ def shown(value: Any) -> str:
 
 def escaped(text: str) -> str:
     """Return text in which Markdown finds nothing of its own."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", plain(text))

@@ -130,7 +130,7 @@ class _Duration(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         if isinstance(value, float):
             return value
-        parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", value)
+        parts = re.fullmatch(r"(?:(\d{1,20})h)?(?:(\d{1,20})m)?(?:(\d{1,20})s)?", value)
         if not parts or not value:
             self.fail(f"{value!r} is no duration such as 90s, 30m or 1h30m", param, ctx)
         hours, minutes, seconds = (int(part or 0) for part in parts.groups())
@@ -145,7 +145,7 @@ class _Confirm(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int] | str:
         if value == "none" or isinstance(value, tuple):
             return value
-        if not (parts := re.fullmatch(r"(\d+)x(\d+)", value)):
+        if not (parts := re.fullmatch(r"(\d{1,9})x(\d{1,9})", value)):
             self.fail(f"{value!r} is neither none nor finalists x seeds such as 3x5", param, ctx)
         return int(parts[1]), int(parts[2])
 

@@ -194,7 +194,7 @@ class Trial(tune.Trainable):
         folder = self._own / f"epoch-{figures['epoch']:03}-{self._mark}"
         trainer = self._trainer
         number = {"replicate": self._number, "of": self._name} if self._name else {"trial": self._number}
-        origin = {"run": self._run.name, **number, "objective": self._objective}
+        origin = {"run": self._run.name, **number, "objective": self._objective, "epochs": self._epochs}
         mean_chroma = tuple(map(float, trainer.mean_chroma))
         checkpoint = Checkpoint(trainer.config, self._seed, figures, mean_chroma, self._photos, origin, self._versions)
         save(folder, checkpoint, trainer.vae)

@@ -28,7 +28,7 @@ def test_the_best_is_the_best_complete_trial(searched):
     assert row == min(complete, key=lambda other: other["score"])
     checkpoint = read(path)
     assert checkpoint.figures["chroma_mse"] == row["score"]
-    assert checkpoint.origin == {"run": "tiny", "trial": row["trial"], "objective": "chroma_mse"}
+    assert checkpoint.origin == {"run": "tiny", "trial": row["trial"], "objective": "chroma_mse", "epochs": 3}
     assert checkpoint.seed == 5 + row["trial"]
     assert checkpoint.config.learning_rate == row["learning_rate"]
 

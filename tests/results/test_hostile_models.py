@@ -249,6 +249,7 @@ BOTH = {
     "a name twice": text(lambda text: text.replace('"seed"', '"seed": 1, "seed"')),
     "NaN in the settings": text(lambda text: text.replace('"skill": 0.25', '"skill": NaN')),
     "a number beyond all": text(lambda text: text.replace('"skill": 0.25', '"skill": 1e999')),
+    "a number of 400 digits": text(lambda text: text.replace('"skill": 0.25', f'"skill": {"9" * 400}')),
     "settings that are a list": settings(lambda record: record.update(config=[])),
     "an unknown setting": settings(lambda record: record["config"].update(lambda_layer="import os")),
     "code for an activation": settings(lambda record: record["config"].update(activation="lambda x: x")),

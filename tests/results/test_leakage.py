@@ -66,7 +66,7 @@ def test_evaluate_refuses_photos_that_the_model_has_seen(searched, model, huetun
     done = huetune(*words)
     assert done.returncode == 3 and done.stdout == ""
     seen = len(seen_of(model, garden(12)))
-    assert f"{seen} of 12 photos, or near copies of them, have trained or ranked this model" in done.stderr
+    assert f"{seen} of 12 photos, or near copies of them, have trained or ranked the model" in done.stderr
     assert "say --allow-leakage" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -1,5 +1,6 @@
 """The log says what the records say, in two languages, and judges no further than the figures go."""
 
+import json
 import re
 import shutil
 import string
@@ -14,12 +15,15 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from data_tools.colour import luma, luma_of, paint, spread
+from data_tools.errors import CheckpointError, PhotoError
+from data_tools.folder import SUMS, sum_of
 from data_tools.garden import garden
 from data_tools.photos import prepare
-from model.checkpoint import load, log_of, read
+from model.checkpoint import LOG, load, log_of, read
+from model.checkpoint import SETTINGS as SETTINGS_FILE
 from model.command import train
 from model.config import PRESETS
-from results.artefacts import log
+from results.artefacts import best, log, report
 from results.entry import Entry, newest_first, of_run, told_apart
 from results.log import SAMPLES, write
 from results.run import find_run
@@ -295,6 +299,55 @@ def test_photos_of_ones_own_choice(trained, tmp_path, no_graphviz):
     html = MarkdownIt().enable("table").render((tmp_path / "log" / "log.md").read_text())
     assert "* 1 test photos" in (tmp_path / "log" / "log.md").read_text()
     assert html.count('alt="a [b] | c"') == 5
+
+
+def test_photos_that_a_model_has_seen_are_refused(trained, searched, tmp_path, no_graphviz):
+    (tmp_path / "seen").mkdir()
+    for number, scene in enumerate(garden(12)):
+        Image.fromarray(scene).save(tmp_path / "seen" / f"{number}.png")
+    for words in ((trained / "model-1",), ("tiny", "--storage", searched[0], "--trials", "0")):
+        done = call(log, *words, "--photos", tmp_path / "seen", "--out", tmp_path / "log")
+        assert isinstance(done.exception, PhotoError) and "have trained or ranked the model" in str(done.exception)
+    done = call(report, "tiny", "--storage", searched[0], "--photos", tmp_path / "seen", "--out", tmp_path / "r.html")
+    assert isinstance(done.exception, PhotoError) and "have trained or ranked the model" in str(done.exception)
+    assert {path.name for path in tmp_path.iterdir()} == {"seen"}
+
+
+def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz):
+    done = call(best, "tiny", "--storage", searched[0], "--export", tmp_path / "left")
+    assert done.exit_code == 0, done.output
+    done = call(log, tmp_path / "left", "--out", tmp_path / "log")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "log" / "log.md").read_text()
+    assert "Epochs: **3** or more" in text and "epochs=3" in text and "Final loss" not in text
+    assert len(re.findall(r"^Epoch \d/3 ", text, re.MULTILINE)) == 1
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda folder: (folder / LOG).write_text("5"),
+        lambda folder: (folder / LOG).write_text('[{"epoch": 1}, {"epoch": 3}]'),
+        lambda folder: (folder / LOG).write_text('[{"epoch": 1}]'),
+        lambda folder: _say_otherwise(folder, begun="yesterday"),
+        lambda folder: _say_otherwise(folder, epochs="two"),
+        lambda folder: _say_otherwise(folder, objective="train_loss"),
+    ],
+)
+def test_a_model_that_says_nonsense_of_its_training_is_refused(harm, trained, tmp_path):
+    shutil.copytree(trained / "model-1", tmp_path / "model")
+    harm(tmp_path / "model")
+    files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS]
+    (tmp_path / "model" / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+    done = call(log, tmp_path / "model", "--out", tmp_path / "log")
+    assert isinstance(done.exception, CheckpointError), done.exception
+    assert not (tmp_path / "log").exists()
+
+
+def _say_otherwise(folder: Path, **origin: object) -> None:
+    record = json.loads((folder / SETTINGS_FILE).read_text())
+    record["origin"] |= origin
+    (folder / SETTINGS_FILE).write_text(json.dumps(record))
 
 
 def test_models_of_one_name_are_told_apart():

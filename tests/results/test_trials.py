@@ -11,6 +11,7 @@ from rich.console import Console
 from data_tools.errors import UserError
 from results import trials
 from results.run import find_run
+from tests.results.made import make_run
 
 ROWS = [
     {"trial": 3, "state": "complete", "score": 0.02, "skip": True, "activation": "silu", "epochs": 5, "error": None},
@@ -56,6 +57,8 @@ def test_where(condition, expected):
         ("__import__('os').system('id')", "is neither a column nor a value"),
         ("score > -state", "is neither a column nor a value"),
         ("state.upper() == 'X'", "is neither a column nor a value"),
+        ("score < '\udcff'", "not understood"),
+        ("(" * 5000, "not understood"),
         ("skip is true", "use ==, !=, <, <=, >, >=, in or not in"),
     ],
 )
@@ -123,6 +126,32 @@ def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones():
     console.print(trials.fitted([{**row, "host": "h" * 30} for row in ROWS], "roses", console))
     text = console.export_text()
     assert "…" not in text and "host" not in text and "activation" in text and "a | b" in text
+
+
+def test_the_zero_line_stands_among_finalists_by_what_they_are_confirmed_to_be(tmp_path):
+    run = make_run(tmp_path / "made", 20, finalists=3)
+    again = run.again
+    assert again
+    run.made.set_user_attr("zero_line", {**run.made.user_attrs["zero_line"], "chroma_mse": 0.0})
+    assert trials.with_zero_line(trials.run_rows(run), run.made)[0]["trial"] == "zero"
+    second = sorted(row["confirmed"] for row in trials.run_rows(run) if row["place"])[1]
+    run.made.set_user_attr("zero_line", {**run.made.user_attrs["zero_line"], "chroma_mse": second})
+    table = trials.with_zero_line(trials.run_rows(run), run.made)
+    assert [row["place"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "zero"
+
+
+@pytest.mark.parametrize("width", [80, 88, 100, 110, 140])
+def test_of_a_confirmed_search_no_figure_is_cut(width, tmp_path):
+    """Nor of one with many settings, of which those that vary least are left out."""
+    run = make_run(tmp_path / "made", 20, finalists=3)
+    table = [{**row, **{f"setting_{number}": 0.5 for number in range(6)}} for row in trials.run_rows(run)]
+    for rows in (trials.with_zero_line(trials.run_rows(run), run.made), table):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(trials.fitted([{**row, "error": None} for row in rows], "made", console))
+        text = console.export_text()
+        assert (
+            "…" not in text and "confirmed" in text and "mse_weight" in text and ("setting_" not in text or width > 80)
+        )
 
 
 def test_brackets_in_an_error_are_only_brackets():

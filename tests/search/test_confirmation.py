@@ -224,12 +224,16 @@ def test_after_an_extension_finalists_are_different_configurations_of_all_epochs
     run = make_run(tmp_path / "made", 20, finalists=3)
     assert not missing_finalists(run, 3, 3)
     complete = [trial for trial in run.made.trials if trial.state == TrialState.COMPLETE]
-    for trial in sorted(complete, key=lambda trial: trial.value):
+    complete.sort(key=lambda trial: trial.values)
+    for trial in complete:
         notes = {**trial.user_attrs, "target": 12, "continues": trial.number}
-        attributes = {"value": trial.value, "params": trial.params, "distributions": trial.distributions}
-        run.made.add_trial(create_trial(**attributes, user_attrs=notes))
+        further = create_trial(
+            value=trial.value, params=trial.params, distributions=trial.distributions, user_attrs=notes
+        )
+        run.made.add_trial(further)
     run.made.set_user_attr("asked", {"trials": 20 + len(complete), "epochs": 12, "further": []})
-    for trial in sorted(complete, key=lambda trial: trial.value)[:3]:
+    assert run.again
+    for trial in complete[:3]:
         assert missing_finalists(run, 3, 3), f"trial {trial.number} was not trained again"
         for seed in range(1_000_000, 1_000_003):
             notes = {"config": trial.user_attrs["config"], "seed": seed, "name": "again", "target": 12}

@@ -98,6 +98,32 @@ def run(searched, tmp_path) -> Path:
     return run
 
 
+def test_watching(run, said):
+    code, out, _ = said("watch", run, "--once")
+    assert code == 0
+    assert_plain(out)
+
+
+def test_documents_of_photos_of_such_names(folder, searched, said, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no Graphviz to wait for
+    for verb, words in (("report", ["--out", tmp_path / "r.html"]), ("log", ["--out", tmp_path / "l", "--trials", 0])):
+        code, out, err = said(verb, "tiny", "--storage", searched[0], "--photos", folder, *words)
+        assert code == 0, err
+        assert_plain(out)
+    assert len((tmp_path / "l" / "log.md").read_text().split("\n| ![")) == 1 + 4, "a row a photo, whatever its name"
+
+
+def test_a_folder_that_is_called_dot(run, said, monkeypatch, tmp_path):
+    monkeypatch.chdir(run)
+    assert said("trials", ".") == said("trials", run)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    code, _, err = said("best", run, "--export", ".")
+    assert code == 4 and "is the folder that you are in" in err and not list(Path().iterdir())
+    code, _, err = said("trials", run, "--format", "csv", "--out", ".")
+    assert code == 4 and "Is a directory" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
 def test_tables(run, said, form):
     for verb in ("trials", "effects"):
