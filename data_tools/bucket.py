@@ -72,6 +72,8 @@ class Bucket:
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in QUERY or not value:
                 raise UserError(f"{uri!r}: after the '?' may be {', '.join(QUERY)}, each with a value, not {name!r}")
+            if name == "scheme" and value not in ("http", "https"):
+                raise UserError(f"{uri!r}: the scheme is http or https, not {value!r}")
         return cls(path, "&".join(sorted(query.split("&"))))
 
     def __str__(self) -> str:
@@ -204,7 +206,10 @@ class Bucket:
         end = time.monotonic() + (PATIENCE if patience is None else patience)
         pause = 0.25
         bucket = self.path.partition("/")[0]
-        store = _store(bucket, *(dict(parse_qsl(self.query)).get(name) for name in QUERY))
+        try:
+            store = _store(bucket, *(dict(parse_qsl(self.query)).get(name) for name in QUERY))
+        except ValueError as error:
+            raise UserError(f"{str(self)!r}: is no such store ({in_a_line(error)})") from None
         while True:
             try:
                 return action(store)

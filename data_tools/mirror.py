@@ -80,7 +80,7 @@ def listed(folder: Path, pattern: str) -> list[Path]:
 
 
 def push(path: Path, last: str = SUMS) -> None:
-    """Put a file or folder of a mirror into its bucket, as it is here.
+    """Put a file or folder of a mirror into its bucket; what else the bucket has there stays.
 
     Args:
         path: in a mirror, or else nothing is done.
@@ -94,20 +94,26 @@ def push(path: Path, last: str = SUMS) -> None:
     if path.is_file():
         bucket.write(path.read_bytes())
         return
-    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    for key in bucket.objects():
-        if key not in files:
-            (bucket / key).remove()
+    there = (file for file in path.rglob("*") if file.is_file() and file.name != MARKER)
+    files = {file.relative_to(path).as_posix(): file for file in there}
     for key in sorted(files, key=lambda key: (key == last, key)):
         (bucket / key).write(files[key].read_bytes())
 
 
-def pull(path: Path, keep: str = "*", *, anew: bool = False, exact: bool = True, progress: Progress = iter) -> None:
+def pull(
+    path: Path,
+    keep: str | Callable[[str], bool] = "*",
+    *,
+    anew: bool = False,
+    exact: bool = True,
+    progress: Progress = iter,
+) -> None:
     """Have a file or folder of a mirror be as it is in the bucket; what is there already is not fetched again.
 
     Args:
         path: in a mirror, or else nothing is done.
-        keep: of a folder, the names right in it that are wanted; others are let be.
+        keep: of a folder, a pattern for the names right in it that are wanted, or what says of a key beneath it
+            whether it is; others are let be.
         anew: fetch again what seems to be there already.
         exact: take away here what is not in the bucket.
         progress: wraps the files to fetch.
@@ -119,6 +125,8 @@ def pull(path: Path, keep: str = "*", *, anew: bool = False, exact: bool = True,
         return
 
     def wanted(key: str) -> bool:
+        if callable(keep):
+            return keep(key)
         return not key or Path(Path(key).parts[0]).match(keep)
 
     stored = {key: about for key, about in bucket.objects().items() if wanted(key)}

@@ -104,12 +104,28 @@ class Source:
 
     def _fetch(self, bar: Bar) -> None:
         """Have the photos on this machine, if they are in a bucket."""
+        from data_tools.photos import SUFFIXES
+
         assert self.folder
-        if bucket := bucket_of(self.folder):
-            bucket.reach()
-            pull(self.folder, progress=lambda files: bar("fetching photos", len(files))(files))
-            if not self.folder.is_dir():
-                raise PhotoError(f"{str(self)!r}: there is nothing")
+        root, found = self.folder, set()
+        if not (bucket := bucket_of(root)):
+            return
+
+        def wanted(key: str) -> bool:
+            # Runs may lie beneath, too, whose study and lock are here alone: they are to be let be.
+            path = root / key
+            if path.suffix.lower() not in SUFFIXES:
+                return False
+            found.add(path.parent.name)
+            return not self.classes or path.parent.name in self.classes
+
+        bucket.reach()
+        pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
+        if missing := sorted({*self.classes} - found):
+            has = f"it has {', '.join(sorted(found))}" if found else "there are no photos"
+            raise PhotoError(f"no photos of class {missing[0]!r} in {str(self)!r}: {has}")
+        if not found:
+            raise PhotoError(f"{str(self)!r}: there is nothing")
 
     def colours(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
         """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""

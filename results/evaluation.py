@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from data_tools import likeness
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
 from data_tools.errors import CheckpointError, StorageError
-from data_tools.mirror import push
+from data_tools.mirror import pull, push, remove
 from data_tools.photos import PhotoSet, read_photo, resize
 from model.checkpoint import Checkpoint, load
 from model.score import scores
@@ -70,9 +69,10 @@ def evaluate(
     seen = leaked(settings, photos)
     drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
+    pull(out / "metrics.json")
     if (out / "metrics.json").is_file():
         # An earlier evaluation's: with other photos or more samples, its pictures would stay among the new ones.
-        shutil.rmtree(out / "colorized", ignore_errors=True)
+        remove(out / "colorized")
     (out / "colorized").mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     names = _file_names(photos.names)

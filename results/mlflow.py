@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
+from data_tools.secret import holds_secret
 from results.run import Run
 from results.trials import STATES, curve, epochs
 
@@ -46,7 +47,7 @@ def check_uri(uri: str) -> str:
         raise UserError(f"mlflow: {uri!r} is no URI such as http://host:5000 or sqlite:///mlflow.db") from None
     if url.get_backend_name() not in SCHEMES:
         raise UserError(f"mlflow: {uri!r} is of no kind that MLflow knows: {', '.join(SCHEMES)}")
-    if url.password or url.username:
+    if url.username or "user" in url.query or holds_secret(url):
         raise UserError(
             "mlflow: the URI holds a user or password, which would be written down; "
             "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

@@ -46,7 +46,8 @@ def damage(path: Path) -> str | None:
                     return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
     except Exception as error:  # a flipped bit makes SQLite, SQLAlchemy and Optuna raise nearly anything
         reason = in_a_line(error)
-        if any(word in reason for word in ("locked", "unable to open", "version")):
+        # Not just "version": a table is called so, which a flipped bit may leave "malformed".
+        if any(words in reason for words in ("is locked", "unable to open", "no longer compatible")):
             raise StorageError(f"{str(path)!r}: cannot be read now ({reason})") from None
         return f"damaged ({reason})"
     return None

@@ -9,7 +9,7 @@ import sys
 from ray._private.services import canonicalize_bootstrap_address_or_die, find_bootstrap_address
 from ray.util import get_node_ip_address
 
-from data_tools.errors import UserError
+from data_tools.errors import UserError, in_a_line
 
 
 def given(address: str | None) -> str | None:
@@ -91,10 +91,12 @@ def _check_guarded(address: str) -> None:
 def unreachable(address: str, patience: float = 10.0) -> str | None:
     """Return why nobody answers at host:port; None where somebody does, or where it is no such address."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
+    if not (port.isascii() and port.isdigit()):
         return None
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
     except OSError as error:
         return error.strerror or f"no answer within {patience:g} s"
+    except ValueError as error:  # a name that no host can have
+        return in_a_line(error)
     return None

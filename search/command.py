@@ -233,7 +233,7 @@ def search(
     """
     from data_tools.split import split
     from model.config import PRESETS, batched
-    from search.limits import check_cluster, check_place, check_search
+    from search.limits import check_apart, check_cluster, check_place, check_search
     from search.space import DEFAULT, parse, read_space
 
     base = batched(PRESETS["model-2"], batching)
@@ -268,6 +268,7 @@ def search(
     check_search(SimpleNamespace(**options))
     check_cluster(SimpleNamespace(**takes))
     check_place(SimpleNamespace(**options))
+    check_apart(source, options["storage"])
     source.check()
     notification.check(notify)
 

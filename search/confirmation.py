@@ -34,16 +34,18 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
     from results.trials import full
 
     found = find_run(run, storage)
-    study = found.study()
-    if len(study.directions) > 1:
-        raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
-    if not full(study):
-        raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
-    parts = photos_of(found, quiet)
 
+    from search.repair import repair
     from search.replicates import replicate_finalists
 
     with held(found.folder):
+        repair(found, stdout)
+        study = found.study()
+        if len(study.directions) > 1:
+            raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
+        if not full(study):
+            raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
+        parts = photos_of(found, quiet)
         replicate_finalists(found, parts, cluster_of(found, address), top, seeds, stdout, quiet=quiet)
     if not quiet:
         show_trials(found)
@@ -69,13 +71,14 @@ def compare(run: str, first: str, second: str, storage: Path, seeds: int, addres
     from results.run import find_run
 
     found = find_run(run, storage)
-    configs = {name: config_of(found, name) for name in (first, second)}
     if seeds:
-        parts = photos_of(found, quiet)
-
+        from search.repair import repair
         from search.replicates import replicate
 
         with held(found.folder):
+            repair(found, stdout)
+            configs = {name: config_of(found, name) for name in (first, second)}
+            parts = photos_of(found, quiet)
             replicate(found, parts, cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
     for line in comparison(found, first, second):
         say(line)

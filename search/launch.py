@@ -127,7 +127,8 @@ def extend(
     # What shows the best of before is not to be taken for the best of then.
     remove(run.folder / "evaluation" / CONTACT_SHEET)
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
-    study.set_user_attr("asked", {**extensible(search), "further": [*asked(study)["further"], *further]})
+    begun_with = [number for number in asked(study)["further"] if number not in further]
+    study.set_user_attr("asked", {**extensible(search), "further": [*begun_with, *further]})
     _run(run, study, search, parts, console, quiet)
 
 
@@ -200,10 +201,13 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
 
 
 def _further(study: optuna.Study, epochs: int) -> list[int]:
-    """The complete trials that have fewer epochs and were not trained further yet, the best ones first."""
-    known = set(asked(study)["further"])
+    """The complete trials that have fewer epochs and were not trained further yet, the best ones first.
+
+    Those among them that an earlier extension had no time for.
+    """
+    continued = {trial.user_attrs.get("continues") for trial in study.get_trials(deepcopy=False)}
     order = [row["trial"] for row in rows(study) if row["state"] == "complete" and row["epochs"] < epochs]
-    return [number for number in order if number not in known]
+    return [number for number in order if number not in continued]
 
 
 @contextlib.contextmanager

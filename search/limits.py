@@ -13,11 +13,13 @@ from data_tools.console import MOST
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.folder import require_place
 from data_tools.mirror import bucket_of, listed, place_of
+from data_tools.secret import holds_secret
+from data_tools.source import Source
 from model.config import PRESETS
 from model.score import OBJECTIVES
 from results.lock import LOCK, holder
 from results.mlflow import check_uri
-from results.run import MANIFEST, STUDY, check_name, sqlite_url, with_driver
+from results.run import MANIFEST, STUDY, check_name, copy_of, sqlite_url, with_driver
 from search.sampler import Sampler
 
 PATIENCE = 4
@@ -85,6 +87,19 @@ def check_place(asked: Any) -> None:
     require_place(folder)
 
 
+def check_apart(source: Source, storage: Path) -> None:
+    """Refuse runs among the photos: the pictures that one search makes would be photos of the next.
+
+    Raises:
+        UserError: they would be.
+    """
+    if source.folder and not source.classes and storage.absolute().is_relative_to(source.folder.absolute()):
+        raise UserError(
+            f"--storage {place_of(storage)!r}: lies in {str(source)!r}, so pictures of runs would be taken for photos; "
+            "choose another place, or name --classes"
+        )
+
+
 def require_free(folder: Path) -> None:
     """Refuse the folder of another run.
 
@@ -107,8 +122,9 @@ def left_over(folder: Path) -> bool:
     """
     if bucket_of(folder):
         return folder.is_dir() and not listed(folder, MANIFEST)
-    ours = (LOCK, STUDY, f".{MANIFEST}")
-    return folder.is_dir() and all(path.name.startswith(ours) for path in folder.iterdir())
+    copy = copy_of(Path(STUDY))
+    ours = (LOCK, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", f".{MANIFEST}*")
+    return folder.is_dir() and all(any(path.match(name) for name in ours) for path in folder.iterdir())
 
 
 def study_url(study: str | None) -> URL | None:
@@ -123,7 +139,7 @@ def study_url(study: str | None) -> URL | None:
         url = make_url(study)
     except ArgumentError:
         raise UserError(f"--study {study!r}: not a database URL such as postgresql://host/name") from None
-    if url.password or "password" in url.query:
+    if holds_secret(url):
         raise UserError("--study: the URL holds a password, which would be written down; use ~/.pgpass or PGPASSWORD")
     return sqlite_url(Path(url.database)) if url.drivername == "sqlite" and url.database else url
 

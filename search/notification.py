@@ -93,7 +93,11 @@ def told(url: str | None, name: str, storage: Path) -> Iterator[Callable[[], Non
         _tell(services, f"huetune: {name} broke off", in_a_line(error))
         raise
     if over:
-        _tell(services, f"huetune: {name} is done", _summary(name, storage))
+        try:
+            summary = _summary(name, storage)
+        except Exception as error:  # a store that does not answer now: the search is done all the same
+            summary = f"what came of it cannot be read now: {in_a_line(error)}"
+        _tell(services, f"huetune: {name} is done", summary)
 
 
 def _services(url: str) -> Any:

@@ -1,15 +1,19 @@
 """A bucket gives back what was put there, whatever is between it and us; its mirror is what it has."""
 
+import io
 import threading
 import time
 
 import pytest
+from PIL import Image
 
 from data_tools import bucket as buckets
 from data_tools import mirror
 from data_tools.bucket import Bucket
-from data_tools.errors import StorageError, UserError
+from data_tools.errors import PhotoError, StorageError, UserError
 from data_tools.folder import SUMS, check_sums, sealed
+from data_tools.garden import garden
+from data_tools.source import Source
 
 
 @pytest.fixture
@@ -56,6 +60,7 @@ def test_another_object_has_another_tag(place):
         ("s3://key:secret@hue/runs", "AWS_ACCESS_KEY_ID"),
         ("s3://hue/runs?secret_key=x", "not 'secret_key'"),
         ("s3://hue/runs?scheme=", "each with a value"),
+        ("s3://hue/runs?scheme=ftp", "the scheme is http or https"),
     ],
 )
 def test_another_uri_is_refused(uri, why):
@@ -145,6 +150,37 @@ def test_another_machine_sees_what_was_put_there(place, monkeypatch, tmp_path):
     assert there != here and mirror.listed(there.parent, "*/*") == [there / SUMS, there / "weights"]
     mirror.pull(there)
     check_sums(there)
+
+
+def test_what_else_is_in_a_place_stays_there(place, store):
+    for key in ("notes.txt", "theirs/model.bin"):
+        (place / key).write(b"1")
+    here = mirror.path_of(str(place))
+    here.mkdir(parents=True)
+    (here / "sheet.png").write_bytes(b"1")
+    mirror.push(here)
+    assert sorted(place.objects()) == ["notes.txt", "sheet.png", "theirs/model.bin"]
+    mirror.push(mirror.path_of(store.uri("hue")))
+    assert mirror.MARKER not in Bucket.of(store.uri("hue")).names()
+
+
+def test_photos_are_fetched_and_runs_beneath_them_let_be(place):
+    """The study and the lock of a run that is searched from here are in no bucket."""
+    file = io.BytesIO()
+    Image.fromarray(garden(1)[0]).save(file, "png")
+    for key in ("rose/a.png", "tulip/a.png", "runs/r/evaluation/sheet.png"):
+        (place / key).write(file.getvalue())
+    (place / "runs/r/manifest.json").write(b"{}")
+    here = mirror.path_of(str(place))
+    (here / "runs" / "r" / "evaluation").mkdir(parents=True)
+    mine = [here / "runs" / "r" / name for name in ("study.db", "lock", "evaluation/not-there-yet.png")]
+    for path in mine:
+        path.write_bytes(b"1")
+    photos, left_out = Source(here, None, ("rose",)).read()
+    assert len(photos) == 1 and not left_out and all(path.is_file() for path in mine)
+    assert not (here / "tulip").exists()
+    with pytest.raises(PhotoError, match=r"no photos of class 'lily' in .* it has evaluation, rose, tulip"):
+        Source(here, None, ("lily",)).read()
 
 
 def test_a_folder_that_was_cut_short_is_not_whole(broken, network, monkeypatch, tmp_path):

@@ -103,5 +103,16 @@ def test_a_study_cut_short_is_damaged(run, keep):
     assert str(damage(path)).startswith("damaged (")
 
 
+@pytest.mark.parametrize("bit", range(8))
+@pytest.mark.parametrize("word", [b"alembic_version", b"version_info", b"locked"])
+def test_a_flipped_bit_in_a_name_is_damage_and_no_other_optuna(word, bit, run):
+    path = run.folder / STUDY
+    content = bytearray(path.read_bytes() + (b"locked" if word == b"locked" else b""))
+    content[content.index(word) + bit % len(word)] ^= 1 << bit % 7
+    path.write_bytes(content)
+    found = damage(path)
+    assert found is None or found.startswith("damaged (")
+
+
 def test_a_study_that_is_not_there_is_said(tmp_path):
     assert damage(tmp_path / STUDY) == "is not there"

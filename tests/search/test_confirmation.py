@@ -1,5 +1,6 @@
 """A real search whose space comes to an end, its winner confirmed; and one with two objectives."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -12,9 +13,10 @@ from results.effects import comparison, effects, importances, measured
 from results.entry import newest_first, of_run
 from results.export import best
 from results.replicates import FINALISTS, replicated, verdict
-from results.run import find_run
+from results.run import STUDY, copy_of, find_run
 from results.trials import run_rows, winner
 from results.verdict import verdict as log_verdict
+from results.verification import damage
 from results.words import Language
 from search.replicates import missing_finalists
 from tests.faults.chaos import QUICK
@@ -119,6 +121,18 @@ def test_confirming_again_trains_only_what_is_missing(copied, huetune):
     done = huetune("confirm", "toggles", "--storage", copied, "--top", 2, "--seeds", 2)
     assert done.returncode == 0 and "started" not in done.stdout
     assert _seeds(run) == before
+
+
+def test_a_damaged_study_gives_way_to_its_copy_before_anything_is_confirmed(copied, in_process):
+    """Whose next copy would have the damage, too."""
+    path = copied / "toggles" / STUDY
+    for words in (("confirm", "toggles", "--top", 2, "--seeds", 2), ("compare", "toggles", "0", "0", "--seeds", 2)):
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE trial_values SET value = value / 2")
+        assert damage(path) and not damage(copy_of(path))
+        done = in_process(*words, "--storage", copied)
+        assert "taken from its copy" in done.stdout, done.stderr
+        assert not damage(path) and not damage(copy_of(path))
 
 
 def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, huetune, in_process):

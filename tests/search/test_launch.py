@@ -9,6 +9,7 @@ from data_tools.source import Source
 from model.config import PRESETS, batched
 from search.cluster import Cluster, raised_by_ray, slots
 from search.launch import launch
+from search.limits import left_over
 from search.request import Search
 from search.space import DEFAULT, parse
 
@@ -35,6 +36,26 @@ def test_a_bad_request_is_refused_in_one_line(asked, message):
     with pytest.raises(UserError) as refused:
         Search(**{"name": "fine", "storage": Path("runs"), "space": SPACE, **asked})
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("lock", True),
+        ("study.db-journal", True),
+        ("study-copy.db", True),
+        (".study.db.draft", True),
+        (".study-copy.db-0a1b2c3d", True),
+        (".manifest.json-0a1b2c3d", True),
+        ("manifest.json", False),
+        ("locksmith", False),
+        ("photo.jpg", False),
+    ],
+)
+def test_what_a_search_left_that_died_before_it_was_described_is_told_from_what_is_somebodys(name, ours, tmp_path):
+    (tmp_path / "study.db").touch()
+    (tmp_path / name).touch()
+    assert left_over(tmp_path) is ours
 
 
 def test_a_trial_takes_some_cpu():

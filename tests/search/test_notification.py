@@ -119,6 +119,13 @@ def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, h
     assert not service.heard
 
 
+def test_that_a_search_is_done_is_told_also_where_nobody_can_read_what_came_of_it(service, tmp_path):
+    with told(service.url, "gone", tmp_path):
+        pass
+    [(_, message)] = service.heard
+    assert message["title"] == "huetune: gone is done" and "what came of it cannot be read now" in message["message"]
+
+
 def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):
     with pytest.raises(UserError) as refused, told(f"nonsense://{TOKEN}", "roses", tmp_path):
         pytest.fail("it was begun")
