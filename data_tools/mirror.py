@@ -107,7 +107,7 @@ def pull(
     anew: bool = False,
     exact: bool = True,
     progress: Progress = iter,
-) -> None:
+) -> list[str]:
     """Have a file or folder of a mirror be as it is in the bucket; what is there already is not fetched again.
 
     Args:
@@ -118,24 +118,30 @@ def pull(
         exact: take away here what is not in the bucket.
         progress: wraps the files to fetch.
 
+    Returns:
+        All keys that the bucket has beneath, wanted or not.
+
     Raises:
         StorageError: the store does not give it.
     """
     if not (bucket := bucket_of(path)):
-        return
+        return []
 
     def wanted(key: str) -> bool:
         if callable(keep):
             return keep(key)
         return not key or Path(Path(key).parts[0]).match(keep)
 
-    stored = {key: about for key, about in bucket.objects().items() if wanted(key)}
+    objects = bucket.objects()
+    stored = {key: about for key, about in objects.items() if wanted(key)}
+    left: set[Path] = set()
     if exact:
         there = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         for file in there:
             key = "" if file == path else file.relative_to(path).as_posix()
             if key not in stored and file.name != MARKER and wanted(key):
                 file.unlink()
+                left |= {folder for folder in file.parents if folder != path and folder.is_relative_to(path)}
     missing = [key for key, about in stored.items() if anew or not _same(path / key, *about)]
 
     def fetch(key: str) -> None:
@@ -155,9 +161,10 @@ def pull(
             threads.shutdown(cancel_futures=True)
             raise
     if exact and path.is_dir():
-        for folder in sorted((inner for inner in path.rglob("*") if inner.is_dir()), reverse=True):
+        for folder in sorted(left, reverse=True):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
+    return list(objects)
 
 
 def remove(path: Path) -> None:

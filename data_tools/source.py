@@ -107,22 +107,22 @@ class Source:
         from data_tools.photos import SUFFIXES
 
         assert self.folder
-        root, found = self.folder, set()
+        root = self.folder
         if not (bucket := bucket_of(root)):
             return
 
+        def photo(key: str) -> bool:
+            return Path(key).suffix.lower() in SUFFIXES
+
         def wanted(key: str) -> bool:
             # Runs may lie beneath, too, whose study and lock are here alone: they are to be let be.
-            path = root / key
-            if path.suffix.lower() not in SUFFIXES:
-                return False
-            found.add(path.parent.name)
-            return not self.classes or path.parent.name in self.classes
+            return photo(key) and (not self.classes or (root / key).parent.name in self.classes)
 
         bucket.reach()
-        pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
+        keys = pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
+        found = {(root / key).parent.name for key in keys if photo(key)}
         if missing := sorted({*self.classes} - found):
-            has = f"it has {', '.join(sorted(found))}" if found else "there are no photos"
+            has = f"it has {', '.join(sorted(found - {root.name}))}" if found else "there are no photos"
             raise PhotoError(f"no photos of class {missing[0]!r} in {str(self)!r}: {has}")
         if not found:
             raise PhotoError(f"{str(self)!r}: there is nothing")

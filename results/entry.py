@@ -186,7 +186,7 @@ def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str,
         epochs=epochs(trial),
         best=best,
         objective=objective,
-        checkpoint=run.folder / best["checkpoint"],
+        checkpoint=run.path(best["checkpoint"]),
         photos=photos,
         source=str(Source.of(photos["source"])) if "source" in photos else run.name,
         again=group.scores if group else (),
@@ -232,16 +232,18 @@ def _origin(folder: Path, found: Checkpoint, trained: Sequence[Mapping[str, Any]
     An export of an older huetune does not say how many: then as many as surely were.
     """
     origin = found.origin
-    objective, epochs = origin.get("objective", "chroma_mse"), origin.get("epochs", trained[-1]["epoch"])
+    objective = origin.get("objective", "chroma_mse")
     try:
+        epochs = origin["epochs"] if "epochs" in origin else trained[-1]["epoch"]
         begun = datetime.fromisoformat(origin["begun"]).replace(tzinfo=None) if "begun" in origin else None
         needed = {"epoch", "boxes", "seconds", "train_loss", "skill", objective}
-        if objective not in OBJECTIVES or type(epochs) is not int or not {"fingerprint", "training"} <= {*found.photos}:
+        counts = [epochs, *(found.photos.get(part, 0) for part in ("training", "validation", "test"))]
+        if objective not in OBJECTIVES or "fingerprint" not in found.photos or {*map(type, counts)} != {int}:
             raise ValueError("no objective, epochs or photos")
-        if any(not needed <= {*figures} or isinstance(figures[name], str) for figures in trained for name in needed):
-            raise ValueError("an epoch without its figures")
+        if {type(figures[name]) for figures in (*trained, found.figures) for name in needed} - {int, float}:
+            raise ValueError("a figure that is no number")
         return epochs, begun, objective
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{str(folder)!r}: what it says of its training makes no sense ({error})") from None
 
 

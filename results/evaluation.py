@@ -69,8 +69,9 @@ def evaluate(
     seen = leaked(settings, photos)
     drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
+    earlier = (out / "metrics.json").is_file()
     pull(out / "metrics.json")
-    if (out / "metrics.json").is_file():
+    if earlier or (out / "metrics.json").is_file():
         # An earlier evaluation's: with other photos or more samples, its pictures would stay among the new ones.
         remove(out / "colorized")
     (out / "colorized").mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,8 @@ def evaluate(
     sheet = contact_sheet(pictures, headings, [labels[index] for index in shown])
     sheet.save(out / f".{CONTACT_SHEET}", "png")
     (out / f".{CONTACT_SHEET}").replace(out / CONTACT_SHEET)
-    push(out, last=CONTACT_SHEET)
+    for name in ("colorized", "metrics.json", "metrics.csv", CONTACT_SHEET):
+        push(out / name)
     return report
 
 

@@ -75,7 +75,8 @@ def write(
     written = [log.entry(entry, tested[entry.key]) for entry in progress(log.entries[::-1])]
     file = out / ("log.md" if language == "en" else f"log.{language}.md")
     replace(file, "\n".join(written[::-1]).encode(errors="backslashreplace"))
-    push(out, last=file.name)
+    for name in ("photos", *tested, file.name):
+        push(out / name)
     return file
 
 

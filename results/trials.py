@@ -387,6 +387,10 @@ LEAST = (
 """Columns that a narrow terminal does without, the first ones first."""
 
 
+FOLDED = 20
+"""Letters of an error that fit in its column at least."""
+
+
 def fitted(table: list[Row], title: str, console: Console) -> Table:
     """Return rows as a table no wider than the console, the columns that say least left out first.
 
@@ -398,10 +402,12 @@ def fitted(table: list[Row], title: str, console: Console) -> Table:
     settings.sort(key=lambda name: len({row[name] for row in table}))
     for column in ("", *LEAST, *settings):
         rows = [{name: value for name, value in row.items() if name != column} for row in rows]
-        drawn = to_table(rows, title)
-        if Measurement.get(console, console.options.update(width=10_000), drawn).maximum <= console.width:
+        # An error is the one thing that may go on in the next line.
+        cut = [{**row, "error": row["error"][:FOLDED]} if row.get("error") else row for row in rows]
+        narrow = console.options.update(width=10_000)
+        if Measurement.get(console, narrow, to_table(cut, title)).maximum <= console.width:
             break
-    return drawn
+    return to_table(rows, title)
 
 
 def shown(value: Any) -> str:

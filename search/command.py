@@ -357,7 +357,8 @@ def extend(
     with held(found.folder), told(notify, found.name, found.folder.parent):
         repair(found, stdout)
         search = recalled(found, address)
-        if not trials and (epochs is None or epochs == search.epochs):
+        left = epochs == search.epochs and launch.not_further(found.study(), search.epochs)
+        if not trials and (epochs is None or epochs == search.epochs) and not left:
             raise UserError("extend: by what? say --trials, --epochs or both")
         if epochs is not None and epochs < search.epochs:
             raise UserError(f"epochs must be {search.epochs} or more, which this search had, received {epochs!r}")

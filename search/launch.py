@@ -113,7 +113,7 @@ def extend(
     study = _opened(run)
     if not ended(study):
         raise UserError(f"run {run.name!r} has not come to its end; first: huetune resume {run.name}")
-    further = _further(study, epochs)
+    further = not_further(study, epochs)
     # It may have ended before its trials were used up.
     begun = len(study.get_trials(deepcopy=False))
     spent = study.user_attrs.get("seconds", 0.0)
@@ -127,6 +127,7 @@ def extend(
     # What shows the best of before is not to be taken for the best of then.
     remove(run.folder / "evaluation" / CONTACT_SHEET)
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
+    study.set_user_attr("ended", None)
     begun_with = [number for number in asked(study)["further"] if number not in further]
     study.set_user_attr("asked", {**extensible(search), "further": [*begun_with, *further]})
     _run(run, study, search, parts, console, quiet)
@@ -200,8 +201,8 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
     return jobs + (grid_jobs(search.space, search.seed) if search.searcher == "grid" else [])
 
 
-def _further(study: optuna.Study, epochs: int) -> list[int]:
-    """The complete trials that have fewer epochs and were not trained further yet, the best ones first.
+def not_further(study: optuna.Study, epochs: int) -> list[int]:
+    """Return the complete trials that have fewer epochs and were not trained further yet, the best ones first.
 
     Those among them that an earlier extension had no time for.
     """

@@ -93,7 +93,7 @@ def check_apart(source: Source, storage: Path) -> None:
     Raises:
         UserError: they would be.
     """
-    if source.folder and not source.classes and storage.absolute().is_relative_to(source.folder.absolute()):
+    if source.folder and not source.classes and storage.resolve().is_relative_to(source.folder.resolve()):
         raise UserError(
             f"--storage {place_of(storage)!r}: lies in {str(source)!r}, so pictures of runs would be taken for photos; "
             "choose another place, or name --classes"

@@ -176,11 +176,15 @@ def test_photos_are_fetched_and_runs_beneath_them_let_be(place):
     mine = [here / "runs" / "r" / name for name in ("study.db", "lock", "evaluation/not-there-yet.png")]
     for path in mine:
         path.write_bytes(b"1")
+    (here / "runs" / "r" / "trials" / "0000" / ".after-001").mkdir(parents=True)
     photos, left_out = Source(here, None, ("rose",)).read()
     assert len(photos) == 1 and not left_out and all(path.is_file() for path in mine)
-    assert not (here / "tulip").exists()
+    assert not (here / "tulip").exists() and (here / "runs" / "r" / "trials" / "0000" / ".after-001").is_dir()
     with pytest.raises(PhotoError, match=r"no photos of class 'lily' in .* it has evaluation, rose, tulip"):
         Source(here, None, ("lily",)).read()
+    (place / "rose/a.png").remove()
+    with pytest.raises(PhotoError, match=r"no photos of class 'rose' in .* it has evaluation, tulip"):
+        Source(here, None, ("rose",)).read()
 
 
 def test_a_folder_that_was_cut_short_is_not_whole(broken, network, monkeypatch, tmp_path):

@@ -104,6 +104,7 @@ def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, b
         ["trials", run],
         ["best", run, "--export", export],
         ["evaluate", export, "--photos", photos, "--allow-leakage"],
+        ["log", run, "--top", "1"],
     ):
         done = on(third, *words)
         assert done.returncode == 0, done.stderr

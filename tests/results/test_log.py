@@ -332,6 +332,9 @@ def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz
         lambda folder: _say_otherwise(folder, begun="yesterday"),
         lambda folder: _say_otherwise(folder, epochs="two"),
         lambda folder: _say_otherwise(folder, objective="train_loss"),
+        lambda folder: _say_otherwise(folder, part="photos", training=None),
+        lambda folder: _say_otherwise(folder, part="figures", skill=None),
+        lambda folder: _say_otherwise(folder, part="figures", epoch=None),
     ],
 )
 def test_a_model_that_says_nonsense_of_its_training_is_refused(harm, trained, tmp_path):
@@ -344,9 +347,11 @@ def test_a_model_that_says_nonsense_of_its_training_is_refused(harm, trained, tm
     assert not (tmp_path / "log").exists()
 
 
-def _say_otherwise(folder: Path, **origin: object) -> None:
+def _say_otherwise(folder: Path, part: str = "origin", **values: object) -> None:
     record = json.loads((folder / SETTINGS_FILE).read_text())
-    record["origin"] |= origin
+    record[part] |= values
+    if part == "figures":
+        (folder / LOG).unlink()
     (folder / SETTINGS_FILE).write_text(json.dumps(record))
 
 

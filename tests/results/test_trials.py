@@ -154,6 +154,13 @@ def test_of_a_confirmed_search_no_figure_is_cut(width, tmp_path):
         )
 
 
+def test_a_long_error_goes_on_in_the_next_line_and_takes_no_column_away():
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(trials.fitted([{**ROWS[0], "error": "no such thing " * 20}, *ROWS[1:]], "roses", console))
+    text = console.export_text()
+    assert "…" not in text and "activation" in text and "skip" in text and text.count("such") == 20
+
+
 def test_brackets_in_an_error_are_only_brackets():
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(trials.to_table([{"trial": 1, "error": "died: x [/tmp/foo] y"}], "roses"))

@@ -1,5 +1,6 @@
 """What is asked of a search is checked before Ray starts."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from data_tools.source import Source
 from model.config import PRESETS, batched
 from search.cluster import Cluster, raised_by_ray, slots
 from search.launch import launch
-from search.limits import left_over
+from search.limits import check_apart, left_over
 from search.request import Search
 from search.space import DEFAULT, parse
 
@@ -56,6 +57,25 @@ def test_what_a_search_left_that_died_before_it_was_described_is_told_from_what_
     (tmp_path / "study.db").touch()
     (tmp_path / name).touch()
     assert left_over(tmp_path) is ours
+
+
+@pytest.mark.parametrize(
+    ("photos", "storage", "fine"),
+    [
+        (".", "runs", False),
+        (".", "../runs", True),
+        ("../photos", "runs", False),
+        ("..", "../other/runs", False),
+        (".", "../link/runs", False),
+        ("rose", "rose-runs", True),
+    ],
+)
+def test_runs_are_not_kept_among_photos(photos, storage, fine, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    with contextlib.nullcontext() if fine else pytest.raises(UserError, match="would be taken for photos"):
+        check_apart(Source(Path(photos)), Path(storage))
 
 
 def test_a_trial_takes_some_cpu():

@@ -71,6 +71,20 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
     assert {number: digest(trial) for number, trial in after.items()} == {t.number: digest(t) for t in _trials(run)}
 
 
+def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
+    """To the very number of trials that it was to have."""
+    before = _trials(run)
+    complete = [trial.number for trial in before if trial.state == TrialState.COMPLETE]
+    total = len(before) + len(complete)
+    study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
+    study.set_user_attr("asked", {**asked(study), "trials": total, "epochs": 4, "further": complete})
+    study.set_user_attr("ended", {"by": "its time was over", "trials": total, "epochs": 4})
+    done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 4)
+    assert done.returncode == 0, done.stderr
+    assert sorted(trial.user_attrs["continues"] for trial in _trials(run)[len(before) :]) == complete
+    assert len(_trials(run)) == total
+
+
 def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, in_process):
     _change(run, "schema", 1)
     done = in_process("resume", "tiny", "--storage", run.folder.parent)
