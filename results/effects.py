@@ -143,7 +143,10 @@ def _adjusted(trained: Sequence[Measured], name: str, usual: Any, parameters: Se
         else:
             # Around its mean where it is searched, so that elsewhere it counts as that.
             column = np.array([math.nan if one is None else float(one) for one in values])
-            columns[other, None] = np.nan_to_num(column - np.nanmean(column))
+            known = column[~np.isnan(column)]
+            # One that never varied says nothing, and takes nothing from the others.
+            if known.size and known.min() < known.max():
+                columns[other, None] = np.nan_to_num(column - known.mean())
     design = np.stack(list(columns.values()), axis=1)
     scores = np.array([one.score for one in trained])
     freedom = len(trained) - int(np.linalg.matrix_rank(design))

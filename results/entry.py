@@ -17,7 +17,7 @@ from model.config import Config
 from model.score import OBJECTIVES
 from results.replicates import Replicated, of_trial, replicated, target
 from results.run import Run
-from results.trials import STATES, best_epoch, epochs, rows
+from results.trials import STATES, best_epoch, epochs, rows, start_of
 
 TOP = 3
 """Best trials in the log of a search, besides its presets, unless told otherwise."""
@@ -178,7 +178,7 @@ def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str,
     return Entry(
         key=f"{run.name}-trial-{trial.number}",
         name=f"{attributes['preset']} ({name})" if "preset" in attributes else name,
-        begun=trial.datetime_start,
+        begun=start_of(trial),
         config=Config.of(attributes["config"]),
         seed=attributes["seed"],
         state=STATES[trial.state],

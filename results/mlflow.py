@@ -16,7 +16,7 @@ from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
 from data_tools.secret import holds_secret
 from results.run import Run
-from results.trials import STATES, curve, epochs
+from results.trials import STATES, curve, epochs, start_of
 
 EXPERIMENT = "huetune"
 SEARCH, TRIAL = "huetune.search", "huetune.trial"
@@ -139,7 +139,7 @@ class Log:
                 return found
 
     def _log(self, trial: FrozenTrial, objective: str) -> None:
-        start = _milliseconds(trial.datetime_start)
+        start = _milliseconds(start_of(trial))
         tags = {"mlflow.parentRunId": self._parent, TRIAL: str(trial.number), "state": STATES[trial.state]}
         tags |= {
             name: str(trial.user_attrs[name])[:5000] for name in ("preset", "host", "error") if name in trial.user_attrs

@@ -18,12 +18,12 @@ class Pace:
         Args:
             seconds: that each of its epochs took, by the epoch's number; empty for one that failed before the first.
         """
-        rest = sum(seconds.values())
+        rest, last = sum(seconds.values()), max(seconds, default=0)
         self._count[0] += 1
         self._rest[0] += rest
         for epoch, took in sorted(seconds.items()):
             rest -= took
-            if rest > 0:
+            if epoch < last:
                 self._count[epoch] += 1
                 self._rest[epoch] += rest
 

@@ -34,7 +34,7 @@ from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import RecordWriter
 
 from model.config import PRESETS
-from results.trials import FIGURES, curve, epochs
+from results.trials import FIGURES, curve, epochs, start_of
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""
@@ -86,7 +86,8 @@ def _extend(folder: Path, events: Iterator[Event]) -> None:
 
 
 def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
-    now = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    start = start_of(trial)
+    now = start.timestamp() if start else 0.0
     yield Event(wall_time=now, file_version="brain.Event:2")
     begun = SessionStartInfo(start_time_secs=now, group_name=f"trial {trial.number}")
     for name, value in {**trial.params, PRESET: trial.user_attrs.get(PRESET)}.items():
@@ -110,7 +111,7 @@ def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
 
 
 def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[Event]:
-    begun = min((trial.datetime_start.timestamp() for trial in trials if trial.datetime_start), default=0.0)
+    begun = min((start.timestamp() for trial in trials if (start := start_of(trial))), default=0.0)
     yield Event(wall_time=begun, file_version="brain.Event:2")
     domains: dict[str, Any] = {name: domain for trial in trials for name, domain in trial.distributions.items()}
     settings = []

@@ -7,6 +7,7 @@ import io
 import json
 import operator
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -40,6 +41,16 @@ SESSION = "session"
 `spent` until then."""
 DIGEST = "digest"
 """User attribute of an ended trial: its `digest` when it ended."""
+
+
+BEGUN = "begun"
+"""User attribute of a trial: when it began, local time in ISO's format; an older huetune did not record it."""
+
+
+def start_of(trial: optuna.Trial | FrozenTrial) -> datetime | None:
+    """Return when a trial began, local time; None where it has not."""
+    recorded = trial.user_attrs.get(BEGUN)
+    return datetime.fromisoformat(recorded) if recorded else trial.datetime_start
 
 
 def epochs(trial: optuna.Trial | FrozenTrial) -> list[dict[str, Any]]:

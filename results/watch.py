@@ -253,6 +253,7 @@ def changes(
         for name, event in ("notes", "warning"), ("deaths", "died"):
             if len(trial.user_attrs.get(name, ())) > (len(old.user_attrs.get(name, ())) if old else 0):
                 yield trial, event
+                was = "waiting" if event == "died" else was
         if state == "running":
             if was == "waiting":
                 yield trial, "goes on"

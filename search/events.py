@@ -7,7 +7,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
-from search.schedulers import remind, teach
+from search.schedulers import forget, remind, teach
 from search.searcher import StudySearcher
 
 
@@ -44,6 +44,7 @@ class Events(Callback):
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Have another worker go on with a trial whose worker died."""
         # Tune could do so itself, but takes the two errors of a worker that dies between two trials for two deaths.
+        forget(self._scheduler, trial)
         if trial.trial_id in self._searcher.live:
             self._searcher.lost(trial.trial_id, _reason(trial), self._timeout)
 

@@ -78,6 +78,7 @@ class Sampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._sampler = SAMPLERS[kind](seed, trials)
+        self._whole = kind in ("cmaes", "nsga2")
         self._size = space.size
         self._random = random.Random(seed)
         self._fallback = RandomSampler(seed=seed)
@@ -140,15 +141,24 @@ class Sampler:
         memory.add_trials(ended)
         for key, trial in self._drawn.items():
             memory.enqueue_trial(trial.params)
-            self._drawn[key] = memory.ask(trial.distributions)
+            self._drawn[key] = self._asked(memory)
+            for name, domain in trial.distributions.items():
+                _suggest(self._drawn[key], name, domain)
         return memory
+
+    def _asked(self, memory: optuna.Study) -> optuna.Trial:
+        trial = memory.ask()
+        if self._whole:
+            # These learn only from trials that they drew a point for, also where that gives way to somebody else's.
+            _ = trial.relative_params
+        return trial
 
     def _again(self, point: Mapping[str, Any]) -> optuna.Trial:
         self._memory.enqueue_trial(dict(point))
         return self._suggested()
 
     def _suggested(self) -> optuna.Trial:
-        trial = self._memory.ask()
+        trial = self._asked(self._memory)
         for name, domain in self._space.domains.items():
             if self._space.searched(name, trial.params):
                 _suggest(trial, name, domain)

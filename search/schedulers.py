@@ -77,3 +77,13 @@ def remind(scheduler: TrialScheduler, trial: Any, curve: Mapping[int, float]) ->
         if isinstance(scheduler, MedianStoppingRule):
             # It may find now that it should have stopped the trial, and insists on never seeing it again.
             scheduler._stopped_trials.discard(trial)
+
+
+def forget(scheduler: TrialScheduler, trial: Any) -> None:
+    """Have a scheduler not count a trial whose worker died: it goes on under another name, or failed."""
+    if isinstance(scheduler, ASHAScheduler):
+        for bracket in scheduler._brackets:
+            for _, recorded in bracket._rungs:
+                recorded.pop(trial.trial_id, None)
+    elif isinstance(scheduler, MedianStoppingRule):
+        scheduler._results.pop(trial, None)

@@ -23,7 +23,7 @@ from data_tools.errors import StorageError, UserError
 from data_tools.mirror import listed
 from model.score import OBJECTIVES, better
 from results.replicates import config_key
-from results.trials import SESSION, STATES, curve, epochs
+from results.trials import BEGUN, SESSION, STATES, curve, epochs
 from search.jobs import Budget, Job
 from search.record import Record, tidy
 from search.sampler import Sampler
@@ -60,8 +60,7 @@ class StudySearcher(Searcher):
         stopping: why all is to be left as it is, now: what is raised once it was left so.
         slots: says how many may run at once; None for however many Tune asks for.
         room: what it said last.
-        ended_curves: of trials that ended before: the best score so far after each epoch.
-        resumed: Tune's names of trials that go on and have not begun to yet.
+        resumed: Tune's names of trials that go on, or take an ended one further, and have not begun to yet.
     """
 
     def __init__(
@@ -90,9 +89,10 @@ class StudySearcher(Searcher):
         self.stopping: BaseException | None = None
         self.slots: Callable[[], int] | None = None
         self.room: int | None = None
-        self.ended_curves: list[dict[int, float]] = []
         self.resumed: set[str] = set()
         self._scores: dict[int, tuple[float, optuna.Trial | FrozenTrial]] = {}
+        # Of trials that ended before, by their numbers: the best score so far after each epoch.
+        self._ended: dict[int, dict[int, float]] = {}
         # Of running trials: the best score by epoch, and the values of the best epoch's weights.
         self._curves: dict[int, dict[int, float]] = {}
         self._values: dict[int, list[float]] = {}
@@ -117,7 +117,7 @@ class StudySearcher(Searcher):
                 self._sampler.add(trial.params)
             if trial.state.is_finished():
                 past = {} if trial.state == TrialState.FAIL else curve(trial, self.objective)
-                self.ended_curves.append(past)
+                self._ended[trial.number] = past
                 self._close(trial, past, trial.values if trial.state == TrialState.COMPLETE else None)
             else:
                 self.left.append(trial)
@@ -132,11 +132,13 @@ class StudySearcher(Searcher):
 
         They wait here, not in the study: what is never started leaves no trace there.
         """
+        waiting = {(job.config, job.seed) for job in self.waiting}
         for job in jobs:
             again = job.seed is not None or "continues" in job.attributes
             if not again and config_key(asdict(job.config)) in self._known:
                 continue
-            if all((job.config, job.seed) != (waiting.config, waiting.seed) for waiting in self.waiting):
+            if (job.config, job.seed) not in waiting:
+                waiting.add((job.config, job.seed))
                 self.waiting.append(job)
 
     def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED and None
@@ -178,8 +180,12 @@ class StudySearcher(Searcher):
             "seed": self._seed + self._asked if job.seed is None else job.seed,
             "config": asdict(job.config),
             "target": self.epochs,
+            # Optuna's own time of its start is that of the last time that it went on.
+            BEGUN: datetime.datetime.now().isoformat(),
         }
         self._asked += 1
+        if "continues" in job.attributes:
+            self.resumed.add(trial_id)
         trial = self._record.begin(job.point, self._space.domains if self._space else {}, attributes)
         return self._start(trial_id, trial, [], "started")
 
@@ -239,8 +245,17 @@ class StudySearcher(Searcher):
         return None if self._budget.seconds is None else max(0.0, self._budget.seconds - self.seconds)
 
     def past(self, trial_id: str) -> dict[int, float]:
-        """Return the best score so far after each epoch that a running trial has behind it."""
-        return dict(self._curves[self.live[trial_id].number])
+        """Return the best score so far after each epoch that a running trial, or that which it takes further, has."""
+        trial = self.live[trial_id]
+        return dict(self._curves[trial.number] or self._ended.get(trial.user_attrs.get("continues", -1), {}))
+
+    @property
+    def ended_curves(self) -> list[dict[int, float]]:
+        """The best score so far after each epoch, of each trial that ended before and is not taken further."""
+        trials = [*self._record.study.get_trials(deepcopy=False), *self.live.values()]
+        further = {trial.user_attrs.get("continues") for trial in trials}
+        further |= {job.attributes.get("continues") for job in self.waiting}
+        return [past for number, past in self._ended.items() if number not in further]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch, and those before it that a dying worker could no longer tell of."""

@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,9 @@ class Space:
     @property
     def size(self) -> float:
         """How many different points there are: infinite where they are too many to come to an end."""
-        values = [_values(domain) for domain in self.domains.values()]
-        if any(some is None for some in values) or math.prod(len(some or ()) for some in values) > MOST_POINTS:
-            return math.inf
-        return len(self.points())
+        values = {name: some for name, domain in self.domains.items() if (some := _values(domain)) is not None}
+        count = self._count(values) if len(values) == len(self.domains) else math.inf
+        return count if count <= MOST_POINTS else math.inf
 
     def searched(self, name: str, point: Mapping[str, Any]) -> bool:
         """Whether a setting is searched where others have the values of a point."""
@@ -82,19 +81,36 @@ class Space:
         Raises:
             UserError: they are too many for anyone.
         """
-        values = [_grid_values(domain) for domain in self.domains.values()]
-        if (count := math.prod(map(len, values))) > MOST_POINTS:
+        values = {name: _grid_values(domain) for name, domain in self.domains.items()}
+        if (count := self._count(values)) > MOST_POINTS:
             raise UserError(f"a grid of this space has {count:,} points, more than {MOST_POINTS:,}; use tpe")
-        return self._product(values)
+        return list(self._points(values))
 
     def points(self) -> list[dict[str, Any]]:
         """Return every point of a space of finite size."""
-        return self._product([_values(domain) or [] for domain in self.domains.values()])
+        return list(self._points({name: _values(domain) or [] for name, domain in self.domains.items()}))
 
-    def _product(self, values: list[list[Any]]) -> list[dict[str, Any]]:
-        points = (self.active(dict(zip(self.domains, point, strict=True))) for point in itertools.product(*values))
-        # Points that differ only in what their other values rule out are one.
-        return list({tuple(point.items()): point for point in points}.values())
+    def _points(self, values: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+        """Every point of these values, those of a setting only where others are as its condition wants."""
+        for point in self._combined({name: values[name] for name in self.domains if name not in self.conditions}):
+            for inner in self._combined(self._inner(point, values)):
+                yield point | inner
+
+    def _count(self, values: Mapping[str, list[Any]]) -> int:
+        """How many points these are, or where they are too many to count at least how many."""
+        always = {name: values[name] for name in self.domains if name not in self.conditions}
+        if (count := math.prod(map(len, always.values()))) > MOST_POINTS:
+            return count
+        return sum(math.prod(map(len, self._inner(point, values).values())) for point in self._combined(always))
+
+    def _inner(self, point: Mapping[str, Any], values: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """The values of the settings that have conditions, which a point meets."""
+        return {name: values[name] for name in self.conditions if self.searched(name, point)}
+
+    @staticmethod
+    def _combined(values: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+        for some in itertools.product(*values.values()):
+            yield dict(zip(values, some, strict=True))
 
 
 def _among(value: Any, values: tuple[Any, ...]) -> bool:
@@ -268,7 +284,7 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
     domains = {name: domains[name] for name in sorted(domains, key=lambda name: name in checked)}
     for name, values in [
         *((name, [value]) for name, value in fixed.items()),
-        *((name, _ends(domain)) for name, domain in domains.items()),
+        *((name, _to_check(domain)) for name, domain in domains.items()),
     ]:
         for value in values:
             try:
@@ -353,8 +369,10 @@ def _possible(domain: BaseDistribution, value: Any) -> bool:
     return (number or isinstance(domain, CategoricalDistribution)) and _holds(domain, value)
 
 
-def _ends(domain: BaseDistribution) -> list[Any]:
-    if isinstance(domain, CategoricalDistribution):
-        return list(domain.choices)
-    assert isinstance(domain, (FloatDistribution, IntDistribution))
-    return [domain.low, domain.high]
+def _to_check(domain: BaseDistribution) -> list[Any]:
+    """All values of words and whole numbers, of which some between two fine ones may be wrong; of others the ends."""
+    values = None if isinstance(domain, FloatDistribution) else _values(domain)
+    if values is None:
+        assert isinstance(domain, (FloatDistribution, IntDistribution))
+        return [domain.low, domain.high]
+    return values

@@ -93,3 +93,13 @@ def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
     )
     once.made.add_trial(further)
     assert [one.score for one in measured(once)][:1] == [0.01] and len(measured(once)) == len(measured(again))
+
+
+def test_a_number_that_never_varied_hides_no_effect(rng):
+    """Nor one that a condition ruled out in all but one."""
+    trainings = []
+    for number in range(40):
+        point = {"skip": bool(number % 2), "merge_units": 96 if number == 5 else None, "mse_weight": 1.0 + number / 10}
+        trainings.append(Measured(point, _score({**point, "activation": "silu"}, rng)))
+    [effect] = [effect for effect in effects(trainings, list(trainings[0].point)) if effect.against]
+    assert effect.estimate.sure and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)

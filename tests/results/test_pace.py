@@ -35,6 +35,15 @@ def test_who_came_further_is_compared_with_those_who_did(pace):
     assert pace.rest(_seconds(3), 4) == pytest.approx(10)
 
 
+def test_one_that_was_stopped_did_not_go_on_whatever_its_seconds_sum_up_to():
+    """0.1 + 0.2 - 0.1 - 0.2 is no 0."""
+    pace = Pace()
+    for _ in range(3):
+        pace.add({1: 0.1, 2: 0.2, 3: 0.3})
+    pace.add({1: 0.1, 2: 0.2, 3: 0.3, 4: 60.0})
+    assert pace.rest({1: 0.1, 2: 0.2, 3: 0.3}, 4) == pytest.approx(60.0)
+
+
 def test_where_nobody_came_yet_a_trial_has_its_own_pace(pace):
     assert pace.rest(_seconds(5, 7.0), 8) == pytest.approx(21)
 

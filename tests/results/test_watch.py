@@ -18,8 +18,8 @@ from data_tools.folder import replace
 from data_tools.mirror import path_of, push
 from results.lock import held
 from results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
-from results.trials import SESSION
-from results.watch import View, picture, watch
+from results.trials import SESSION, STATES
+from results.watch import View, changes, picture, watch
 from search.record import Record
 from tests.terminal import Terminal
 
@@ -109,6 +109,15 @@ def test_what_runs_is_shown(search):
     assert "0:01:0" in said and "about 60 s left" in said
     assert "running trial 2 1/3" in said and "trial 3 0/3 ··· - mse_weight 8" in said
     assert f"in the hands of process {os.getpid()} of" in said
+
+
+def test_a_trial_that_another_worker_took_over_between_two_looks_runs(search):
+    known = {trial.number: (STATES[trial.state], trial) for trial in search.study.trials}
+    trial = search.begin(2.0)
+    assert [event for _, event in changes(known, search.study.trials, True)] == ["started"]
+    search.record.note(trial, "deaths", ["died: killed"])
+    search.record.take_up(search.record.put_back(trial))
+    assert [event for _, event in changes(known, search.study.trials, True)] == ["died", "goes on"]
 
 
 def test_what_was_left_waits_and_the_remedy_is_said(search):

@@ -83,6 +83,29 @@ def test_what_a_sampler_learns_beats_chance(kind):
     assert late(kind) < (0.85 if kind == "nsga2" else 0.6) * late("random")
 
 
+@pytest.mark.parametrize("kind", ["tpe", "cmaes", "nsga2"])
+def test_what_a_sampler_learnt_it_still_knows_after_an_interruption(kind):
+    before = Sampler(NUMBERS, kind, ["minimize"], 1, 200)
+    after, fresh = (Sampler(NUMBERS, kind, ["minimize"], seed, 200) for seed in (2, 2))
+    for _ in range(120):
+        point = before.draw()
+        score = _error(point)
+        for sampler in (before, after):
+            if sampler is after:
+                sampler.add(point)
+            sampler.tell(point, [score], {1: score})
+
+    def next_ones(sampler):
+        errors = []
+        for _ in range(20):
+            point = sampler.draw()
+            errors.append(_error(point))
+            sampler.tell(point, [errors[-1]], {1: errors[-1]})
+        return float(np.median(errors))
+
+    assert next_ones(after) < (0.75 if kind == "nsga2" else 0.2) * next_ones(fresh)
+
+
 def test_pruned_trials_teach_and_failed_ones_do_not():
     """Weights below 1 are pruned with bad scores, those above complete; or else they fail."""
 

@@ -5,7 +5,7 @@ import random
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from search.schedulers import SCHEDULERS, Past, remind, teach
+from search.schedulers import SCHEDULERS, Past, forget, remind, teach
 from search.trial import BEST
 
 EPOCHS = 9
@@ -66,6 +66,32 @@ def test_the_taught_decide_as_those_who_saw(name):
         decisions.append(ends)
     assert decisions[0] == decisions[1] != decisions[2]
     assert min(decisions[0]) < EPOCHS
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_trial_whose_worker_died_counts_once(name):
+    """However often it died, each time to go on under another name."""
+    curves = _curves(20, 0)
+    once, often = _new(name), _new(name)
+    for number, curve in enumerate(curves):
+        trial = Past(f"trial-{number}")
+        once.on_trial_add(None, trial)
+        end = _train(once, trial, curve)
+        past = {epoch: curve[epoch] for epoch in range(1, end + 1)}
+        for death in range(4):
+            trial = Past(f"trial-{number}-{death}")
+            often.on_trial_add(None, trial)
+            remind(often, trial, past)
+            if death < 3:
+                forget(often, trial)
+    ends: list[list[int]] = []
+    for scheduler in (once, often):
+        ends.append([])
+        for number, curve in enumerate(_curves(20, 1)):
+            trial = Past(f"later-{number}")
+            scheduler.on_trial_add(None, trial)
+            ends[-1].append(_train(scheduler, trial, curve))
+    assert ends[0] == ends[1] and min(ends[0]) < EPOCHS
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median", "none"])

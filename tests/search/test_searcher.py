@@ -7,8 +7,9 @@ import pytest
 from optuna.trial import TrialState
 
 from data_tools.errors import StorageError
-from model.config import PRESETS, batched
-from search.jobs import Budget, grid_jobs
+from model.config import PRESETS, Config, batched
+from results.trials import curve, start_of
+from search.jobs import Budget, Job, grid_jobs
 from search.record import Record
 from search.sampler import Sampler
 from search.searcher import LIVES, StudySearcher
@@ -82,6 +83,43 @@ def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     assert len({tuple(trial.params.items()) for trial in study.trials}) == 6
     assert _searcher(study).suggest("j") == "FINISHED"
+
+
+def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
+    """Which a scheduler is to know as its own, and not to count twice."""
+    study = _study()
+    before = _searcher(study)
+    for name in "abc":
+        _train(before, name)
+    after = _searcher(study)
+    assert len(after.ended_curves) == 3
+    config = Config.of(study.trials[1].user_attrs["config"])
+    after.enqueue([Job(config, study.trials[1].params, 101, {"continues": 1})])
+    assert len(after.ended_curves) == 2
+    after.suggest("d")
+    assert "d" in after.resumed and after.past("d") == curve(study.trials[1], "chroma_mse") != {}
+    assert len(after.ended_curves) == 2
+    after.suggest("e")
+    assert "e" not in after.resumed and after.past("e") == {}
+
+
+def test_a_trial_that_goes_on_began_when_it_began():
+    study = _study()
+    before = _searcher(study)
+    _train(before, "a", epochs=1)
+    first = start_of(study.trials[0])
+    before.leave()
+    after = _searcher(study)
+    _train(after, "b")
+    assert first and start_of(study.trials[0]) == first != study.trials[0].datetime_start
+
+
+def test_a_grid_of_thousands_is_enqueued_at_once():
+    domains = {"mse_weight": {"low": 1.0, "high": 8.0, "step": 0.001}, "skip": {"choices": [True, False]}}
+    searcher = _searcher(_study(), space=parse(domains, SPACE.base), kind="grid")
+    assert len(searcher.waiting) == 14_002
+    searcher.enqueue(searcher.waiting[:100])
+    assert len(searcher.waiting) == 14_002
 
 
 @pytest.mark.parametrize("kind", ["tpe", "grid"])

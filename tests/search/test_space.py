@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from model.config import PRESETS, Config, batched
-from search.space import DEFAULT, parse, read_space
+from search.space import DEFAULT, SpaceError, parse, read_space
 
 BASE = batched(PRESETS["model-2"], "photos")
 
@@ -77,3 +77,26 @@ def test_a_grid_takes_every_choice_and_both_ends():
     assert weights[0] == 1.0 and weights[-1] == 8.0 and weights[2] == pytest.approx(8**0.5)
     steps = parse({"dropout": {"low": 0.0, "high": 0.6, "step": 0.2}}, BASE).grid()
     assert [point["dropout"] for point in steps] == pytest.approx([0.0, 0.2, 0.4, 0.6])
+
+
+def test_points_are_counted_as_their_conditions_allow_them():
+    """40,000 if each were combined with each."""
+    space = parse(
+        {
+            "activation": {"choices": ["relu", "silu", "gelu", "elu"]},
+            "merge_units": {"low": 64, "high": 83, "where": {"activation": "relu"}},
+            "dropout": {"low": 0.0, "high": 0.19, "step": 0.01, "where": {"activation": "silu"}},
+            "flips": {"choices": [True, False], "where": {"activation": ["gelu", "elu"]}},
+            "batch_size": {"low": 1, "high": 20, "where": {"activation": "elu"}},
+        },
+        BASE,
+    )
+    assert space.size == 20 + 20 + 2 + 2 * 20 == len(space.points())
+    assert len({tuple(sorted(point.items())) for point in space.points()}) == space.size
+    assert len(space.grid()) == 5 + 20 + 2 + 2 * 5
+
+
+def test_what_lies_between_two_fine_ends_must_be_fine_too():
+    with pytest.raises(SpaceError, match="positions"):
+        parse({"positions": {"low": 2, "high": 7}}, BASE)
+    assert parse({"positions": {"low": 2, "high": 7, "step": 5}}, BASE).size == 2
