@@ -21,6 +21,8 @@ from data_tools.folder import home_of
 
 VERSION = 1
 """Of the preparation: raised whenever it makes something else of the same files, so that no old sets are found."""
+REFUSED = 2
+"""Likewise of what is refused; what is not is the same."""
 MOST = 16
 """Sets that are kept; then the longest unused goes."""
 
@@ -84,7 +86,7 @@ def set_key(contents: Iterable[bytes | None]) -> str | None:
     Returns:
         64 hexadecimal digits; None where a file cannot be read.
     """
-    key = hashlib.sha256(f"{VERSION}, Pillow {PIL.__version__}, NumPy {np.__version__}\n".encode())
+    key = hashlib.sha256(f"{VERSION}, {REFUSED}, Pillow {PIL.__version__}, NumPy {np.__version__}\n".encode())
     for content in contents:
         if content is None:
             return None

@@ -1,8 +1,11 @@
 """TensorFlow's archive of flower photos."""
 
 import contextlib
+import filecmp
+import os
 import re
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pooch
@@ -44,11 +47,20 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
         archive = pooch.retrieve(
             url, known_hash=f"sha256:{sha256}", fname="flower_photos.tgz", path=out, progressbar=True
         )
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=out) as draft:
             # Whatever a name says, nothing is written outside: Python before 3.11.4 has no `filter="data"`.
-            inside = out.resolve()
+            inside = Path(draft).resolve()
             files = [file for file in tar if file.isfile() and (inside / file.name).resolve().is_relative_to(inside)]
-            tar.extractall(out, files)
+            for file in files:
+                file.mode, file.uid, file.gid = 0o644, os.getuid(), os.getgid()
+            tar.extractall(draft, files)
+            made = [path.relative_to(inside) for path in sorted(inside.rglob("*")) if path.is_file()]
+            for name in made:
+                if (out / name).exists() and not filecmp.cmp(out / name, inside / name, shallow=False):
+                    raise FileExistsError(f"{str(out / name)!r} is there and another file; choose another --out")
+            for name in made:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (inside / name).replace(out / name)
     except Exception as error:
         if new:
             with contextlib.suppress(OSError):
@@ -58,4 +70,5 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
     photos = [out / file.name for file in files if file.name.lower().endswith(".jpg")]
     if not photos:
         raise PhotoError(f"{url!r}: there are no photos in the archive")
-    return photos[0].parent.parent
+    folder = photos[0].parent.parent
+    return folder if folder.is_relative_to(out) else out

@@ -1,6 +1,7 @@
 """Folders that are written to: whole or not at all, and so that damage shows."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -27,11 +28,51 @@ def require_empty(folder: Path) -> None:
     Raises:
         StorageError: it is there and not an empty folder, or cannot be made.
     """
-    if os.path.exists(folder) and folder.samefile(os.curdir):
-        raise StorageError(f"{str(folder)!r}: is the folder that you are in; choose a new one")
     if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{str(folder)!r}: is not empty; choose a new folder")
     require_place(folder)
+
+
+def require_new(folder: Path) -> None:
+    """Refuse a folder that `sealed` could not make, or would have to take from under somebody's feet.
+
+    Raises:
+        StorageError: it is not empty, or is where nothing can be put in its place.
+    """
+    require_empty(folder)
+    if folder.exists() and folder.samefile(os.curdir):
+        raise StorageError(f"{str(folder)!r}: is the folder that you are in; choose a new one")
+    if folder.is_symlink() or os.path.ismount(folder):
+        raise StorageError(f"{str(folder)!r}: is a link or a disk of its own; name a new folder in it")
+    place = next(place for place in folder.absolute().parents if place.is_dir())
+    draft = _draft(place / folder.name)
+    try:
+        draft.mkdir()
+        draft.rmdir()
+    except OSError as error:
+        raise StorageError(f"{str(folder)!r}: cannot be made anew ({error.strerror}); choose another folder") from None
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Have no other process make the same folder meanwhile.
+
+    Raises:
+        StorageError: one does.
+    """
+    lock = folder.with_name(f".{folder.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StorageError(f"{str(folder)!r}: another process is making it; choose another folder") from None
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def by_name(path: Path) -> Path:

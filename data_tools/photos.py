@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from data_tools import likeness
 from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, write_set
@@ -235,7 +235,7 @@ def _open(path: Path) -> Image.Image:
             if image.width * image.height > LARGEST:
                 size = f"{image.width} x {image.height} pixels"
                 raise PhotoError(f"{where}: {size} are more than {LARGEST:,}; shrink it first")
-            return _rgb(ImageOps.exif_transpose(image))
+            return _rgb(_upright(image))
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
@@ -245,6 +245,25 @@ def _open(path: Path) -> Image.Image:
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
         reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
         raise PhotoError(f"{where}: cannot be read ({reason})") from None
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""By EXIF's orientation."""
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF says; `ImageOps.exif_transpose` also writes that anew, and fails at any odd entry."""
+    image.load()  # a TIFF turns itself, and forgets how it lay
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))  # type: ignore[arg-type]  # anything may be there
+    return image if turn is None else image.transpose(turn)
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -17,6 +17,7 @@ from data_tools.cache import VERSION
 from data_tools.colour import BOX, SIDE
 from data_tools.errors import CheckpointError, in_a_line
 from data_tools.folder import SUMS, check_files, check_sums, sealed, sum_of
+from data_tools.source import MOST_SCENES
 from model import arrays
 from model.config import Config
 
@@ -248,6 +249,9 @@ def _checkpoint(record: dict[str, Any]) -> Checkpoint:
             raise ValueError("seen is no list of marks")
         about["photos"]["seen"] = seen
     if source is not None:
+        learnt = about["origin"]["first"]
+        if learnt is not None and (type(learnt) is not int or learnt < 1):
+            raise ValueError("first is no number of photos")
         about["origin"]["source"] = _source(source)
     return Checkpoint(config=config, seed=seed, mean_chroma=tuple(mean_chroma), **about)
 
@@ -260,6 +264,11 @@ def _source(record: Any) -> dict[str, Any]:
         raise ValueError("source says not where photos are")
     if not all(isinstance(name, str) for name in record["classes"]):
         raise ValueError("source has a class that is no word")
+    scenes, limit = record["scenes"], record["limit"]
+    if any(isinstance(number, bool) for number in (scenes, limit)) or (scenes and record["folder"]):
+        raise ValueError("source says not where photos are")
+    if (scenes is not None and not 2 <= scenes <= MOST_SCENES) or (limit is not None and limit < 1):
+        raise ValueError("source has a number of photos that cannot be")
     return record
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich.progress import Progress
 
+from data_tools.bucket import SCHEME
 from data_tools.command import photo_options, read_photos
 from data_tools.console import FOLDER, TEXT, count_from, import_tensorflow, say, seed_option, stderr, words
 from data_tools.errors import CheckpointError, NoTrialError, PhotoError, UserError
@@ -39,13 +40,14 @@ def train(
 
     Example: huetune train --preset model-2 --photos flowers --limit 100 --batching boxes
     """
-    from data_tools.folder import require_empty
+    from data_tools.folder import alone, require_new
     from model.config import PRESETS, batched
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
     out = out or Path("trained") / preset
-    require_empty(out)
+    require_new(out)
+    click.get_current_context().with_resource(alone(out))
     source = Source(photos, garden, words(classes))
     read = read_photos(source, strict)
     if limit and limit >= len(read):
@@ -109,6 +111,9 @@ def parts_of(checkpoint: Any) -> tuple[Any, Source]:
     origin = checkpoint.origin
     if "source" not in origin:
         raise CheckpointError("the model does not say how to read its photos again")
+    if str(origin["source"]["folder"]).startswith(SCHEME):
+        # Whoever made the model would choose whom this machine connects to, and shows its keys.
+        raise PhotoError("its photos are in a bucket, which is not read because a model says so")
     source = Source.of(origin["source"])
     parts = _parts(read_photos(source, quiet=True), origin["first"], checkpoint.seed)
     if parts.fingerprint != checkpoint.photos["fingerprint"]:

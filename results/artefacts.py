@@ -20,7 +20,7 @@ from data_tools.console import (
     words,
 )
 from data_tools.errors import PhotoError, StorageError, UserError
-from data_tools.folder import by_name, require_empty, require_place
+from data_tools.folder import by_name, require_new, require_place
 from data_tools.mirror import place_of, push
 from data_tools.source import Source
 from results.command import photos_of, storage_option
@@ -47,7 +47,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
     found = find_run(run, storage)
     if folder:
-        require_empty(folder)
+        require_new(folder)
     row, paths = export.best(found, by)
     path = paths[0]
     checkpoint = read(path)

@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError, UserError
-from data_tools.folder import SUMS, require_empty, sealed
+from data_tools.folder import SUMS, require_new, sealed
 from data_tools.mirror import path_of, pull, push
 from model import checkpoint as models
 from model.checkpoint import SETTINGS
@@ -131,7 +131,7 @@ def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = No
         CheckpointError: the model is damaged.
     """
     pull(folder)
-    require_empty(folder)
+    require_new(folder)
     metric = metric or {}
     with sealed(folder) as draft:
         models.export(checkpoint, draft, metric, card(models.read(checkpoint), metric))

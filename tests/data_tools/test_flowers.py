@@ -111,6 +111,20 @@ def test_photos_that_were_there_before_are_not_taken_for_flowers(tmp_path: Path,
     assert fetch_flowers(out, shop.url, shop.offer(*FLOWERS)) == out / "flower_photos"
 
 
+def test_nothing_of_a_users_is_written_over(tmp_path: Path, shop: Shop) -> None:
+    mine = tmp_path / "out" / "flower_photos" / "roses" / "1.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(PhotoError, match="is there and another file"):
+        fetch_flowers(tmp_path / "out", shop.url, shop.offer(*FLOWERS))
+    assert mine.read_bytes() == b"mine"
+    assert files(tmp_path / "out") == ["flower_photos.tgz", "flower_photos/roses/1.jpg"]
+
+
+def test_photos_at_the_top_of_an_archive_are_in_its_folder(tmp_path: Path, shop: Shop) -> None:
+    assert fetch_flowers(tmp_path / "out", shop.url, shop.offer("a.jpg", "b.jpg")) == tmp_path / "out"
+
+
 def test_another_checksum_is_refused_and_nothing_is_unpacked(tmp_path: Path, shop: Shop) -> None:
     shop.offer(*FLOWERS)
     with pytest.raises(PhotoError, match=r"flowers\.tgz': cannot be fetched .*does not match.*" + "0" * 64):

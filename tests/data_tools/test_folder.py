@@ -1,11 +1,12 @@
 """A folder is there whole or not at all, and damage shows."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from data_tools.errors import CheckpointError
-from data_tools.folder import SUMS, check_sums, replace, sealed
+from data_tools.errors import CheckpointError, StorageError
+from data_tools.folder import SUMS, alone, check_sums, replace, require_new, sealed
 
 
 @pytest.fixture
@@ -46,6 +47,36 @@ def test_damage_shows_in_one_line(folder, damage, message):
     with pytest.raises(CheckpointError) as refused:
         check_sums(folder)
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_where_no_folder_could_be_put_is_known_before_it_is_filled(tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    require_new(tmp_path / "empty")
+    require_new(tmp_path / "a" / "b" / "new")
+    for folder, message in (
+        (tmp_path / "link", "is a link"),
+        (Path("/dev/shm"), "a disk of its own|is not empty"),
+        (tmp_path / ("x" * 250), "File name too long"),
+        (Path("/proc/new"), "cannot be made"),
+    ):
+        with pytest.raises(StorageError, match=message):
+            require_new(folder)
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(StorageError, match="the folder that you are in"):
+        require_new(tmp_path / "empty")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
+
+
+def test_of_two_who_make_a_folder_one_is_refused(tmp_path):
+    with alone(tmp_path / "model"):
+        with pytest.raises(StorageError, match="another process is making it"), alone(tmp_path / "model"):
+            pass
+        with alone(tmp_path / "other"):
+            pass
+    with alone(tmp_path / "model"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_fails_on_the_way_leaves_the_old_folder_and_no_draft(folder):

@@ -100,7 +100,7 @@ def in_floats() -> bytes:
 
 
 def strange_camera_data() -> bytes:
-    """The tag of its description, a text, is made that of its width: Pillow fails over it, and not with an OSError."""
+    """The tag of its description, a text, is made that of its width: Pillow cannot write it anew."""
     exif = with_orientation(6)
     exif[0x010E] = "a rose"
     data = encoded("JPEG", exif=exif)
@@ -209,7 +209,12 @@ ROWS: dict[str, Row] = {
     "AVIF without its pixels": refused(
         "cannot be read (Failed to decode frame 0: Decoding of color planes failed)", without_pixels()
     ),
-    "JPEG, strange camera data": refused("cannot be read (required argument is not an integer)", strange_camera_data()),
+    "JPEG, strange camera data": (
+        "a.jpg",
+        lambda path: path.write_bytes(strange_camera_data()),
+        np.rot90(np.asarray(Image.open(io.BytesIO(encoded("JPEG")))), -1),
+        0,
+    ),
     "PPM with an escape sequence in its head": refused(
         r"cannot be read (invalid literal for int() with base 10: b'\x1b[31m7')", b"P6 \x1b[31m7 7 255\n"
     ),

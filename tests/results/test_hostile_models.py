@@ -126,6 +126,11 @@ def header(shape, descr="<f4"):
     return content.getvalue()
 
 
+def headed(text):
+    """The beginning of an array whose header says anything."""
+    return b"\x93NUMPY\2\0" + len(text).to_bytes(4, "little") + text.encode()
+
+
 def first(change):
     """Change the first of a list of names and bytes."""
     return lambda found: [change(*found[0]), *found[1:]]
@@ -219,6 +224,18 @@ BOTH = {
     "an array of 4 TB": members(first(lambda name, content: (name, header((10**6, 10**6)) + content[-1000:]))),
     "an array of a negative size": members(first(lambda name, content: (name, header((-1, 5)) + content[-1000:]))),
     "an array of Python objects": members(first(lambda name, content: (name, header((9,), "|O") + content[-72:]))),
+    **{
+        f"a header that is {text[:9]!r}": members(
+            first(lambda name, content, text=text: (name, headed(text) + content))
+        )
+        for text in (
+            "{[]: 1}",
+            "{1: 2, 'a': 3}",
+            "{'descr': (), 'shape': (), 'fortran_order': 0}",
+            "{'descr'",
+            "-" * 9000 + "1",
+        )
+    },
     "an array of doubles": weights(lambda arrays: {name: array.astype(float) for name, array in arrays.items()}),
     "a bomb": members(
         first(lambda name, content: (name, header((5 * 10**7,)) + bytes(2 * 10**8))), zipfile.ZIP_DEFLATED

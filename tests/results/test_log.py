@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import socket
 import string
 from dataclasses import replace
 from datetime import datetime
@@ -30,6 +31,7 @@ from results.run import find_run
 from results.verdict import verdict
 from results.words import SETTINGS, WORDS, Language
 
+NO_SOURCE: dict[str, object] = {"folder": None, "scenes": None, "limit": None, "classes": []}
 graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 
 
@@ -332,6 +334,10 @@ def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz
         lambda folder: _say_otherwise(folder, begun="yesterday"),
         lambda folder: _say_otherwise(folder, epochs="two"),
         lambda folder: _say_otherwise(folder, objective="train_loss"),
+        lambda folder: _say_otherwise(folder, source={**NO_SOURCE, "scenes": 10**9}),
+        lambda folder: _say_otherwise(folder, source={**NO_SOURCE, "scenes": -5}),
+        lambda folder: _say_otherwise(folder, source={**NO_SOURCE, "scenes": 5, "limit": -1}),
+        lambda folder: _say_otherwise(folder, first="x"),
         lambda folder: _say_otherwise(folder, part="photos", training=None),
         lambda folder: _say_otherwise(folder, part="figures", skill=None),
         lambda folder: _say_otherwise(folder, part="figures", epoch=None),
@@ -345,6 +351,20 @@ def test_a_model_that_says_nonsense_of_its_training_is_refused(harm, trained, tm
     done = call(log, tmp_path / "model", "--out", tmp_path / "log")
     assert isinstance(done.exception, CheckpointError), done.exception
     assert not (tmp_path / "log").exists()
+
+
+def test_a_bucket_is_not_asked_because_a_model_says_so(trained, tmp_path, no_graphviz):
+    with socket.create_server(("127.0.0.1", 0)) as store:
+        shutil.copytree(trained / "model-1", tmp_path / "model")
+        place = f"s3://x/y?endpoint_override=127.0.0.1:{store.getsockname()[1]}&scheme=http"
+        _say_otherwise(tmp_path / "model", source={**NO_SOURCE, "folder": place})
+        files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS]
+        (tmp_path / "model" / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+        done = call(log, tmp_path / "model", "--out", tmp_path / "log")
+        assert done.exit_code == 0 and "in a bucket, which is not read" in done.stderr, done.output
+        store.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            store.accept()
 
 
 def _say_otherwise(folder: Path, part: str = "origin", **values: object) -> None:
