@@ -1,8 +1,11 @@
 """Photos on disk become arrays: finding, reading and checking them."""
 
+import contextlib
+import functools
 import hashlib
 import os
 import stat
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +24,8 @@ from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, writ
 from data_tools.colour import SIDE, chroma_map, grey, luma_of
 from data_tools.errors import PhotoError, in_a_line
 
+ROOM = 64
+"""Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 """Pillow's decoders that a photo may reach; naming them keeps files from the rarer, less tested ones."""
@@ -196,17 +201,19 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
-    return np.asarray(_open(path))
+    with _opened(path) as image:
+        return np.asarray(image)
 
 
 def read_square(path: Path) -> NDArray[np.uint8]:
     """Return a photo at the model's size: uint8 [112, 112, 3]; the rest as `read_photo`."""
-    return resize(_open(path))
+    with _opened(path) as image:
+        return resize(image)
 
 
 def read_squares(paths: Sequence[Path], progress: Callable[[Iterable], Iterable] = iter) -> NDArray[np.uint8]:
     """Return photos at the model's size, read on all cores: uint8 [n, 112, 112, 3]; the rest as `read_square`."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         squares = list(progress(pool.map(read_square, paths)))
     return np.array(squares, np.uint8).reshape(-1, SIDE, SIDE, 3)
 
@@ -218,7 +225,8 @@ def check_readable(paths: Iterable[Path]) -> None:
         PhotoError: the first that cannot be read.
     """
     for path in paths:
-        _open(path)
+        with _opened(path):
+            pass
 
 
 def resize(photo: Image.Image) -> NDArray[np.uint8]:
@@ -226,7 +234,9 @@ def resize(photo: Image.Image) -> NDArray[np.uint8]:
     return np.asarray(photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3))
 
 
-def _open(path: Path) -> Image.Image:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A photo as it is seen, in RGB. Its pixels are counted until the context is left."""
     where = repr(str(path))
     if reason := _no_file(path):
         raise PhotoError(f"{where}: {reason}")
@@ -235,7 +245,8 @@ def _open(path: Path) -> Image.Image:
             if image.width * image.height > LARGEST:
                 size = f"{image.width} x {image.height} pixels"
                 raise PhotoError(f"{where}: {size} are more than {LARGEST:,}; shrink it first")
-            return _rgb(_upright(image))
+            with _room().taken(image.width * image.height):
+                yield _rgb(_upright(image))
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
@@ -245,6 +256,41 @@ def _open(path: Path) -> Image.Image:
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
         reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
         raise PhotoError(f"{where}: cannot be read ({reason})") from None
+
+
+class _Room:
+    """Pixels that may be in memory at once: with many cores the photos of a phone would not fit in a small container.
+
+    Args:
+        pixels: at most; one photo may have as many as it likes.
+    """
+
+    def __init__(self, pixels: int):
+        self._most = self._free = pixels
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room, and have it."""
+        pixels = min(pixels, self._most)
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= pixels)
+            self._free -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += pixels
+                self._changed.notify_all()
+
+
+@functools.cache
+def _room() -> _Room:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max"
+            memory = min(memory, int(Path(limit).read_text()))
+    return _Room(memory // ROOM)
 
 
 _TURNS = {
@@ -324,7 +370,7 @@ def outcomes(
 def _prepared(
     paths: Iterable[Path], progress: Callable[[Iterable], Iterable], cache: Path | None
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         if cache is None or not isinstance(paths, Sequence) or len(paths) > MOST_KEPT:
             yield from progress(_in_order(pool, lambda path: (path, _prepare_file(path)), paths))
             return

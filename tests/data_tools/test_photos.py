@@ -1,7 +1,10 @@
 """Photos are found, read and gathered; what becomes of each kind of file is in test_photo_files.py."""
 
 import hashlib
+import threading
+import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_tools import photos
 from data_tools.colour import chroma_map, grey
 from data_tools.errors import PhotoError
 from data_tools.photos import (
@@ -266,3 +270,22 @@ def test_one_of_the_roses_is_grey() -> None:
     assert len(photos) == 139
     assert len(left_out) == 1
     assert left_out[0].endswith("grey, there is no colour in it to learn from")
+
+
+def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for() -> None:
+    room, most, now, lock = photos._Room(100), [0], [0], threading.Lock()
+
+    def take(pixels: int) -> None:
+        with room.taken(pixels):
+            with lock:
+                now[0] += pixels
+                most[0] = max(most[0], now[0])
+            time.sleep(0.01)
+            with lock:
+                now[0] -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(take, [40, 30, 60, 100, 20, 50] * 4))
+    assert 60 < most[0] <= 100 and now[0] == 0
+    with room.taken(1000):
+        pass
