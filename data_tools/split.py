@@ -38,6 +38,12 @@ class Split:
         return {"kind": likeness.KIND, **{name: likeness.to_text(part.marks) for name, part in parts.items()}}
 
     @property
+    def order(self) -> str:
+        """A sha256 over all photos as they come: by their order the seed shuffles them and draws latent vectors."""
+        digests = (digest for part in (self.training, self.validation, self.test) for digest in part.digests)
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
     def fingerprint(self) -> str:
         """A sha256 over the pixels of all photos and the parts they are in."""
         parts = (self.training, self.validation, self.test)

@@ -261,6 +261,12 @@ def photos_of(run: Any, quiet: bool) -> Any:
     parts = split(read_photos(source, quiet=quiet), seed, near_copies=together)
     if parts.fingerprint != record["fingerprint"]:
         raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
+    # An older huetune did not record it.
+    if record.get("order", parts.order) != parts.order:
+        raise PhotoError(
+            f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, in which a seed "
+            "gives other numbers; name the files as they were"
+        )
     return parts
 
 

@@ -101,7 +101,7 @@ def described(search: Search, parts: Split, source: Source, url: URL | None) -> 
         "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},
         "conditions": search.space.conditions,
         "base": asdict(search.space.base),
-        "photos": {"source": source.record, **parts.summary},
+        "photos": {"source": source.record, "order": parts.order, **parts.summary},
         "study": url and url.render_as_string(),
         "versions": versions(),
         "code": code(),
