@@ -264,8 +264,8 @@ def photos_of(run: Any, quiet: bool) -> Any:
     # An older huetune did not record it.
     if record.get("order", parts.order) != parts.order:
         raise PhotoError(
-            f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, in which a seed "
-            "gives other numbers; name the files as they were"
+            f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, in which "
+            "a seed gives other numbers; name the files as they were"
         )
     return parts
 
