@@ -377,6 +377,10 @@ def _prepared(
         key = set_key(_in_order(pool, _content, paths))
         kept = read_set(cache, key, len(paths)) if key else None
         made = list(progress(_in_order(pool, _prepare_file, paths) if kept is None else kept))
+        if kept is None:
+            # Once more, alone: beside others a decoder may have had too little memory, which not all of them call so.
+            pairs = zip(paths, made, strict=True)
+            made = [_prepare_file(path) if isinstance(outcome, Refused) else outcome for path, outcome in pairs]
         # Hashed again: a file that was written to meanwhile would be kept under the bytes that it had before.
         if key and kept is None and set_key(_in_order(pool, _content, paths)) == key:
             write_set(cache, key, made)

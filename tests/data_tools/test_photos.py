@@ -272,6 +272,25 @@ def test_one_of_the_roses_is_grey() -> None:
     assert left_out[0].endswith("grey, there is no colour in it to learn from")
 
 
+def test_a_photo_that_cannot_be_read_beside_others_is_read_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As libwebp and libavif fail without memory, which is then kept for damage."""
+    for number in range(4):
+        filled("RGB", (200, 10 * number, 0)).save(tmp_path / f"{number}.png")
+    asked: list[Path] = []
+
+    def short_of_memory(path: Path) -> Any:
+        asked.append(path)
+        if path.name == "2.png" and asked.count(path) == 1:
+            raise PhotoError(f"{str(path)!r}: cannot be read (could not create decoder object)")
+        return read_square(path)
+
+    monkeypatch.setattr(photos, "read_square", short_of_memory)
+    read, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
+    assert len(read) == 4 and not left_out and len(asked) == 5
+
+
 def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for() -> None:
     room, most, now, lock = photos._Room(100), [0], [0], threading.Lock()
 
