@@ -61,6 +61,7 @@ def alone(folder: Path) -> Iterator[None]:
         StorageError: one does.
     """
     lock = folder.with_name(f".{folder.name}.lock")
+    new = not lock.parent.exists()
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -73,6 +74,9 @@ def alone(folder: Path) -> Iterator[None]:
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+        if new:
+            with contextlib.suppress(OSError):  # what was made is in it
+                lock.parent.rmdir()
 
 
 def by_name(path: Path) -> Path:

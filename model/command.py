@@ -47,7 +47,6 @@ def train(
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
     out = out or Path("trained") / preset
     require_new(out)
-    click.get_current_context().with_resource(alone(out))
     source = Source(photos, garden, words(classes))
     read = read_photos(source, strict)
     if limit and limit >= len(read):
@@ -60,6 +59,7 @@ def train(
     parts = _parts(read, learnt, seed)
     say(f"{preset}: {len(parts.training)} photos from {source}, {len(parts.validation)} held out")
 
+    click.get_current_context().with_resource(alone(out))
     import_tensorflow()
     from model.checkpoint import Checkpoint, keep_log, save
     from model.score import better, zero_line
