@@ -69,7 +69,7 @@ def written(huetune, searched, tmp_path_factory):
     run, photos = folder / IMAGE, folder / "photos" / SCRIPT
     shutil.copytree(searched[0] / "tiny", run)
     photos.parent.mkdir(parents=True)
-    for number, photo in enumerate(garden(24)):
+    for number, photo in enumerate(garden(24, seed=9)):  # the run has seen those of seed 0
         Image.fromarray(photo).save(photos.with_name(f"{photos.name}{number:02}.png"))
     out = folder / "new" / "page.html"
     done = huetune("report", run, "--photos", folder / "photos", "--out", out)
