@@ -179,7 +179,7 @@ def _curve(trained: Sequence[Measured], name: str) -> list[Effect]:
         low, high = part[0].point[name], part[-1].point[name]
         words = shown(low) if low == high else f"{shown(low)} to {shown(high)}"
         scores = [one.score for one in part]
-        found.append(Effect(name, words, None, mean(scores), f"{len(scores)} configurations"))
+        found.append(Effect(name, words, None, mean(scores), f"{len(scores)} configuration{'s' * (len(scores) > 1)}"))
     return found
 
 
