@@ -391,7 +391,7 @@ def to_table(table: list[Row], title: str) -> Table:
     return drawn
 
 
-LEAST = (
+DISPENSABLE = (
     *("host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio"),
     *("seeds", "epochs", "skill", "plus_minus", "place", "front"),
 )
@@ -409,14 +409,14 @@ def fitted(table: list[Row], title: str, console: Console) -> Table:
     """
     rows = table
     names = list(table[0]) if table else []
-    settings = [name for name in names if name not in (*LEAST, "trial", "state", "score", "confirmed", "error")]
+    settings = [name for name in names if name not in (*DISPENSABLE, "trial", "state", "score", "confirmed", "error")]
     settings.sort(key=lambda name: len({row[name] for row in table}))
-    for column in ("", *LEAST, *settings):
+    unlimited = console.options.update(width=10_000)
+    for column in ("", *DISPENSABLE, *settings):
         rows = [{name: value for name, value in row.items() if name != column} for row in rows]
         # An error is the one thing that may go on in the next line.
         cut = [{**row, "error": row["error"][:FOLDED]} if row.get("error") else row for row in rows]
-        narrow = console.options.update(width=10_000)
-        if Measurement.get(console, narrow, to_table(cut, title)).maximum <= console.width:
+        if Measurement.get(console, unlimited, to_table(cut, title)).maximum <= console.width:
             break
     return to_table(rows, title)
 
