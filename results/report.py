@@ -13,7 +13,7 @@ import json
 import re
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
@@ -22,7 +22,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import optuna
 from markupsafe import Markup
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
@@ -32,23 +31,19 @@ from data_tools.folder import replace
 from data_tools.photos import PhotoSet
 from model.checkpoint import read
 from model.config import Config
-from model.score import OBJECTIVES
 from results import charts
 from results.effects import effect_rows, effects, importances, measured
 from results.evaluation import leakage
 from results.export import checkpoints
+from results.findings import Findings, called, without_empty
 from results.gallery import Picture, gallery
-from results.lock import holder
-from results.replicates import FINALISTS, Replicated, of_trial, places, replicated, verdict
 from results.run import Run
-from results.trials import Row, asked, ended, rows, shown, winner, with_zero_line
+from results.trials import Row, shown, winner, with_zero_line
 
 MARK = '<meta name="generator" content="huetune">'
 """What tells a report from somebody's file of that name."""
 SEED_MODELS = ("model-1", "model-2", "model-3")
 """Presets that the gallery shows beside the finalists."""
-TOP = 3
-"""Complete trials that stand for the finalists where there was no confirmation."""
 
 
 @dataclass(frozen=True)
@@ -75,55 +70,6 @@ class _Chart:
     wide: bool = False
 
 
-@dataclass(frozen=True)
-class _Study:
-    """All that the page reads of a run, read once: it may be running."""
-
-    run: Run
-    manifest: Mapping[str, Any]
-    study: optuna.Study
-    replicates: optuna.Study | None
-    table: list[Row]
-
-    @property
-    def objectives(self) -> list[str]:
-        attributes = self.study.user_attrs
-        return list(attributes.get("objectives", [attributes["objective"]]))
-
-    @property
-    def zero(self) -> float:
-        return self.study.user_attrs["zero_line"][self.objectives[0]]
-
-    def row(self, number: int) -> Row:
-        return next(row for row in self.table if row["trial"] == number)
-
-    def trial(self, number: int) -> optuna.trial.FrozenTrial:
-        return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
-
-    def complete(self) -> list[Row]:
-        return [row for row in self.table if row["state"] == "complete"]
-
-    def candidates(self) -> list[Row]:
-        """The finalists, or what stands for them: the ends of a Pareto front, or the best complete trials."""
-        if numbers := self.finalists():
-            return [self.row(number) for number in numbers]
-        front = [row for row in self.table if row["front"]]
-        ends = [_best(front, objective) for objective in self.objectives] if front else []
-        return list({row["trial"]: row for row in (*ends, *self.complete()[:TOP])}.values())[: max(TOP, len(ends))]
-
-    def finalists(self) -> list[int]:
-        """The numbers of the trials that were trained again as candidates, the winner first."""
-        numbers = self.replicates.user_attrs.get(FINALISTS, ()) if self.replicates else ()
-        place = places(self.study, self.replicates)
-        return sorted(numbers, key=lambda number: place.get(number, len(numbers) + 1))
-
-    def groups(self) -> dict[int, Replicated]:
-        """The replicates of each finalist that has any."""
-        again = replicated(self.replicates)
-        groups = {number: of_trial(self.trial(number), again) for number in self.finalists()}
-        return {number: group for number, group in groups.items() if group}
-
-
 def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
     """Return the report of a run as HTML.
 
@@ -136,24 +82,23 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
         StorageError: the run has no study.
         PhotoError: a model that is shown has learnt from the photos.
     """
-    study, replicates = run.study(), run.replicates()
-    found = _Study(run, run.manifest, study, replicates, rows(study, replicates))
+    found = Findings.of(run)
     models = _models(found)
     pictures, why_not = _pictures(found, models, photos)
     content = {
         "name": run.name,
         "written": datetime.datetime.now(datetime.UTC).strftime("%F %H:%M UTC"),
         "version": version("huetune"),
-        "question": _question(found),
-        "answer": _answer(found),
-        "notes": _notes(found),
-        "facts": _facts(found),
+        "question": found.question(),
+        "answer": found.answer(),
+        "notes": found.notes(),
+        "facts": found.facts(),
         "objectives": {name: found.manifest.get("directions", {}).get(name) for name in found.objectives},
         "zero": found.zero,
-        "finalists": _finalists(found),
+        "finalists": found.finalist_rows(),
         "charts": _charts(found),
-        "columns": _columns(found),
-        "trials": with_zero_line(found.table, study) if found.table else [],
+        "columns": found.columns(),
+        "trials": with_zero_line(found.table, found.study) if found.table else [],
         **_effects(found),
         "photos": photos,
         "pictures": pictures,
@@ -191,119 +136,7 @@ def write(out: Path, html: str) -> None:
     replace(out, html.encode(errors="backslashreplace"))
 
 
-def _best(table: Sequence[Row], objective: str) -> Row:
-    return sorted(table, key=lambda row: row[objective], reverse=OBJECTIVES[objective] == "maximize")[0]
-
-
-def _question(found: _Study) -> str:
-    photos = found.manifest.get("photos", {})
-    counts = [photos.get(part) for part in ("training", "validation", "test")]
-    many = f"{sum(counts)} photos" if None not in counts else "photos"
-    return f"Which VAE colorizes these {many} best, and how sure is that?"
-
-
-def _answer(found: _Study) -> str:
-    objective = found.objectives[0]
-    front = [row for row in found.table if row["front"]]
-    if line := verdict(found.study, found.replicates):
-        return f"{line[0].upper()}{line[1:]}."
-    if front:
-        ends = [(name, _best(front, name)) for name in found.objectives]
-        words = ", ".join(f"trial {row['trial']} has the best {name}, {shown(row[name])}" for name, row in ends)
-        count = "One trial is" if len(front) == 1 else f"{len(front)} trials are"
-        return f"{count} on the Pareto front, and what counts decides between them: {words}; without fresh seeds " + (
-            "nobody knows how much of that is luck."
-        )
-    if won := winner(found.table):
-        many = len(found.complete())
-        return (
-            f"Trial {won['trial']} has the best {objective} of {many} complete trial{'s' * (many > 1)}, "
-            f"{shown(won['score'])}, but was trained once: there is no interval before its finalists are trained "
-            f"again from fresh seeds (huetune confirm {shlex.quote(found.run.name)})."
-        )
-    counts = ", ".join(f"{count} {state}" for state, count in _states(found).items())
-    return f"Nobody knows yet: no trial is complete ({counts or 'none has begun'})."
-
-
-def _states(found: _Study) -> dict[str, int]:
-    states = [row["state"] for row in found.table]
-    return {state: states.count(state) for state in sorted(set(states), key=list(charts.FADED).index)}
-
-
-def _notes(found: _Study) -> list[str]:
-    """What the reader must know first: this is not all, or not as it is today."""
-    notes = []
-    if found.manifest.get("schema", 0) < 2:
-        notes.append(
-            "This run is of an older huetune, which did not record how to read its photos again, nor the code and the "
-            "hardware: what rests on these is missing here."
-        )
-    total = asked(found.study)["trials"]
-    done = sum(row["state"] not in ("running", "waiting") for row in found.table)
-    so_far = f"{done} of {total} trials had ended" if total else f"{done} trials had ended"
-    if by := holder(found.run.folder):
-        notes.append(f"This run was in the hands of {by} when the page was written; {so_far}.")
-    elif total and not ended(found.study):
-        name = shlex.quote(found.run.name)
-        notes.append(f"This search was left before its end; {so_far}. To go on: huetune resume {name}")
-    missing = [number for number in found.finalists() if not found.row(number)["place"]]
-    if missing and not places(found.study, found.replicates):
-        notes.append("The finalists are not all trained again yet: there is no winner before that.")
-    return notes
-
-
-def _facts(found: _Study) -> list[tuple[str, str]]:
-    search, wanted = found.manifest.get("search", {}), asked(found.study)
-    counts = ", ".join(f"{count} {state}" for state, count in _states(found).items())
-    seconds = found.study.user_attrs.get("seconds")
-    return [
-        (name, value)
-        for name, value in (
-            ("trials", f"{len(found.table)}{f' ({counts})' if counts else ''}"),
-            ("epochs of a complete trial", str(wanted["epochs"])),
-            ("searcher, scheduler", ", ".join(search[part] for part in ("searcher", "scheduler") if part in search)),
-            ("started", str(found.manifest.get("started", "")).replace("T", " ")),
-            ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
-            ("no more trials because", ended(found.study) or ""),
-        )
-        if value
-    ]
-
-
-def _settings(found: _Study, row: Row) -> str:
-    names = found.study.user_attrs["parameters"]
-    return ", ".join(f"{name} {shown(row[name])}" for name in names if row[name] is not None)
-
-
-def _finalists(found: _Study) -> list[Row]:
-    groups = found.groups()
-    table = []
-    for number in found.finalists():
-        row, group = found.row(number), groups.get(number)
-        estimate = group.estimate if group else None
-        table.append(
-            {
-                "place": row["place"],
-                "trial": number,
-                "preset": row["preset"],
-                "settings": _settings(found, row),
-                found.objectives[0]: estimate.value if estimate else None,
-                "95 % from": estimate.low if estimate else None,
-                "to": estimate.high if estimate else None,
-                "each seed": ", ".join(shown(score) for score in group.scores) if group else None,
-                "diverged": group.failed or None if group else None,
-                "in the search": row["score"],
-            }
-        )
-    return _without_empty(table)
-
-
-def _without_empty(table: list[Row]) -> list[Row]:
-    names = [name for name in (table[0] if table else ()) if any(row[name] is not None for row in table)]
-    return [{name: row[name] for name in names} for row in table]
-
-
-def _charts(found: _Study) -> dict[str, _Chart]:
+def _charts(found: Findings) -> dict[str, _Chart]:
     objective, parameters = found.objectives[0], found.study.user_attrs["parameters"]
     drawn: dict[str, _Chart] = {}
     groups = {f"trial {number}": group for number, group in found.groups().items() if group.scores}
@@ -327,22 +160,7 @@ def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
     return _Chart(Markup(svg), title, wide)
 
 
-def _columns(found: _Study) -> dict[str, bool]:
-    """The columns of the trial table that hold anything, and whether they hold numbers."""
-    names = [
-        name
-        for name in (found.table[0] if found.table else ())
-        # The first objective is the score.
-        if name != found.objectives[0] and any(row[name] is not None for row in found.table)
-    ]
-    return {
-        name: name == "trial"
-        or all(isinstance(row[name], (int, float)) for row in found.table if row[name] is not None)
-        for name in names
-    }
-
-
-def _effects(found: _Study) -> dict[str, Any]:
+def _effects(found: Findings) -> dict[str, Any]:
     configurations = measured(found.run)
     each = effects(configurations, found.study.user_attrs["parameters"])
     shares, count = importances(found.study)
@@ -352,7 +170,7 @@ def _effects(found: _Study) -> dict[str, Any]:
     ]
     table = [{name: value for name, value in row.items() if name != "curve"} for row in effect_rows(each)]
     return {
-        "effects": _without_empty(table),
+        "effects": without_empty(table),
         "effect_charts": drawn,
         "configurations": len(configurations),
         "importances": ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
@@ -360,19 +178,15 @@ def _effects(found: _Study) -> dict[str, Any]:
     }
 
 
-def _models(found: _Study) -> dict[str, int]:
+def _models(found: Findings) -> dict[str, int]:
     """The trials whose pictures and structure are shown, by what they are called."""
     seeds = [row for preset in SEED_MODELS for row in found.table if row["preset"] == preset and row["epochs"]]
     chosen = {row["trial"]: row for row in (*found.candidates(), *seeds)}
-    return {_named(row): number for number, row in chosen.items()}
-
-
-def _named(row: Row) -> str:
-    return f"trial {row['trial']}" + (f" ({row['preset']})" if row["preset"] else "")
+    return {called(row): number for number, row in chosen.items()}
 
 
 def _pictures(
-    found: _Study, models: Mapping[str, int], photos: Photos | None
+    found: Findings, models: Mapping[str, int], photos: Photos | None
 ) -> tuple[dict[str, list[Picture]], str | None]:
     """What each model makes of each photo; or why that cannot be shown."""
     if not photos or not models or not len(photos.photos):
@@ -387,7 +201,7 @@ def _pictures(
     return {name.removeprefix(f"{photos.source}/"): row for name, row in shown_rows.items()}, None
 
 
-def _structures(found: _Study, models: Mapping[str, int]) -> list[Row]:
+def _structures(found: Findings, models: Mapping[str, int]) -> list[Row]:
     """What the shown models are made of, and how many parameters that gives."""
     from model.network import SHOWN, build, parameter_counts
 
@@ -403,7 +217,7 @@ def _structures(found: _Study, models: Mapping[str, int]) -> list[Row]:
     return table
 
 
-def _drawings(found: _Study, models: Mapping[str, int]) -> dict[str, Any]:
+def _drawings(found: Findings, models: Mapping[str, int]) -> dict[str, Any]:
     """The structure of the first of the shown models as pictures, or why there are none."""
     from model.network import build
     from results.structure import PICTURES, draw, missing_graphviz
@@ -422,7 +236,7 @@ def _url(svg: bytes) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
-def _reproduction(found: _Study) -> dict[str, Any]:
+def _reproduction(found: Findings) -> dict[str, Any]:
     manifest = found.manifest
     command = [Path(word).name if place == 0 else word for place, word in enumerate(manifest.get("command", []))]
     photos = manifest.get("photos", {})
