@@ -39,7 +39,8 @@ class Program:
                     return
                 seen = written
             time.sleep(0.1 if written else 0.5)
-        raise TimeoutError(f"not within {seconds} s")
+        self.process.kill()
+        raise TimeoutError(f"not within {seconds} s; it said {self.process.communicate(timeout=60)[0]!r}")
 
     def end(self, seconds=200):
         """Return the exit code and all that was said, once nothing of it is left."""

@@ -1,5 +1,6 @@
 """Faults of the system around a search, each injected for real: nothing is lost, and one line says how to go on."""
 
+import json
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from results.run import STUDY, Run, copy_of
 from search.repair import repair
-from tests.faults.chaos import QUICK
+from tests.faults.chaos import PROCESSES, QUICK
 from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified
 
 
@@ -45,6 +46,22 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
     assert gone_on and all(found for found in gone_on)
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 3
     assert_whole(tmp_path)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(start, in_process, tmp_path):
+    program = start(tmp_path, *search(2, 8))
+    program.wait_for(epochs(1))
+    # The table can be read while the search runs.
+    table = json.loads(in_process("trials", NAME, "--storage", tmp_path, "--format", "json").stdout)
+    assert "running" in {row["state"] for row in table}
+    family = program.process.children(recursive=True)
+    next(process for process in family if PROCESSES["worker"] in " ".join(process.cmdline())).kill()
+    code, said = program.end()
+    assert code == 0, said
+    assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 2
+    (killed,) = [trial for trial in trials(tmp_path) if "deaths" in trial.user_attrs]
+    assert len(killed.user_attrs["deaths"]) == 1 and killed.user_attrs["deaths"][0].startswith("died: ")
+    assert re.search(rf"trial {killed.number} +goes on", said) and list(killed.intermediate_values) == list(range(1, 9))
 
 
 @pytest.fixture

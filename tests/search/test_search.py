@@ -1,22 +1,14 @@
 """Real searches on real Ray, read back through plain Optuna."""
 
 import json
-import os
-import re
-import signal
-import subprocess
-import time
 
 import optuna
-import psutil
-import pytest
 from optuna.trial import TrialState
 
 from data_tools.source import Source
 from results.export import checkpoint
 from results.run import find_run
 from results.trials import rows
-from tests.faults.chaos import QUICK
 from tests.faults.program import ALONE
 
 
@@ -98,41 +90,6 @@ def test_a_pipe_gets_a_line_an_event_and_what_to_do_next(searched):
     assert "\x1b" not in searched[1].stdout and searched[1].stderr == ""
 
 
-@pytest.fixture
-def search(executable, tmp_path):
-    """Start a search in the background; every process of it is gone after the test."""
-    started = []
-
-    def start(*words):
-        command = [executable, "search", *QUICK, "--storage", str(tmp_path), "--name", "live", *words]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if found := condition():
-                return found
-        except Exception:
-            # The study is not there yet.
-            pass
-        time.sleep(0.2)
-    raise TimeoutError(f"not within {seconds} s")
-
-
-def _epochs(storage, at_least):
-    trials = _study(storage, "live").get_trials()
-    return sum(len(trial.intermediate_values) for trial in trials) >= at_least
-
-
 def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tmp_path):
     """More presets than trials, another database, and quiet."""
     url = f"sqlite:///{tmp_path / 'team.db'}"
@@ -145,21 +102,3 @@ def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tm
     (tmp_path / "first").rename(tmp_path / "renamed")
     table = json.loads(huetune("trials", tmp_path / "renamed", "--format", "json").stdout)
     assert {row["preset"] for row in table} == {"model-1", "model-2"}
-
-
-def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(search, in_process, tmp_path):
-    process = search("--trials", "4", "--epochs", "8", "--scheduler", "none")
-    _wait_for(lambda: _epochs(tmp_path, 1))
-    # The table can be read while the search runs.
-    table = json.loads(in_process("trials", "live", "--storage", tmp_path, "--format", "json").stdout)
-    assert "running" in {row["state"] for row in table}
-    processes = psutil.Process(process.pid).children(recursive=True)
-    workers = [worker for worker in processes if "ray::ResourceTrainable" in " ".join(worker.cmdline())]
-    os.kill(workers[0].pid, signal.SIGKILL)
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, out
-    trials = _study(tmp_path, "live").get_trials()
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
-    (killed,) = [trial for trial in trials if "deaths" in trial.user_attrs]
-    assert len(killed.user_attrs["deaths"]) == 1 and killed.user_attrs["deaths"][0].startswith("died: ")
-    assert re.search(rf"trial {killed.number} +goes on", out) and list(killed.intermediate_values) == list(range(1, 9))
