@@ -88,10 +88,16 @@ def require_place(folder: Path) -> None:
     """Refuse a folder that could not be made or written, before any work is done for it; nothing is left of the trial.
 
     Raises:
-        StorageError: the disk would not take it.
+        StorageError: the disk would not take it, or it is in a sealed folder, which would be whole no more.
     """
+    places = (folder.absolute(), *folder.absolute().parents)
+    for place in places:
+        if (place / SUMS).is_file() and _is_whole(place):
+            raise StorageError(
+                f"{str(folder)!r}: {str(place)!r} is sealed, and with more in it would count as damaged; choose another"
+            )
     try:
-        for place in (folder.absolute(), *folder.absolute().parents):
+        for place in places:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.lstat(place)
                 break
@@ -187,6 +193,14 @@ def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
         raise CheckpointError(f"{str(folder)!r}: cannot be read ({error})") from None
     if damaged:
         raise CheckpointError(f"{str(folder / damaged[0])!r}: damaged, its sha256 is not that of {SUMS}")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        check_sums(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def home_of(variable: str, usual: str) -> Path | None:

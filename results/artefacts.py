@@ -165,6 +165,7 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     from model.config import PRESETS
     from results.export import find_model
 
+    require_place(out)
     config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
     import_tensorflow()
     from model.network import build, parameter_counts
@@ -206,6 +207,8 @@ def log(
     from results.effects import NUMBER
     from results.entry import told_apart
 
+    if out:
+        require_place(out)
     numbers = words(trials)
     if numbers and top is not None:
         raise UserError("--top and --trials: choose one of them")
@@ -280,6 +283,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
 
     found = find_run(run, storage)
     out = out or found.folder / "report.html"
+    require_place(out.parent)
     pages.check(out)
     shown, why_not = None, None
     try:

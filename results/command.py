@@ -20,7 +20,7 @@ from data_tools.console import (
     words,
 )
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
-from data_tools.folder import replace
+from data_tools.folder import replace, require_place
 from data_tools.mirror import place_of, pull
 from data_tools.source import Source
 from results.completion import run_argument
@@ -81,6 +81,8 @@ def trials(
     """
     if out and form == "table":
         raise UserError("trials --out: say which --format: csv, json, markdown or parquet")
+    if out:
+        require_place(out.parent)
     if form == "parquet" and not out and sys.stdout.isatty():
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
 

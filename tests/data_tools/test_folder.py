@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.errors import CheckpointError, StorageError
-from data_tools.folder import SUMS, alone, check_sums, replace, require_new, sealed
+from data_tools.folder import SUMS, alone, check_sums, replace, require_new, require_place, sealed
 
 
 @pytest.fixture
@@ -22,6 +22,16 @@ def test_a_sealed_folder_is_whole_for_us_and_for_coreutils(folder):
     checked = subprocess.run(["sha256sum", "--check", SUMS], cwd=folder, capture_output=True, text=True, check=True)
     assert checked.stdout.splitlines() == ["one: OK", "two: OK"]
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_nothing_is_put_into_a_sealed_folder(folder):
+    for place in (folder, folder / "pictures", folder / "a" / "b"):
+        with pytest.raises(StorageError, match="is sealed"):
+            require_place(place)
+    require_place(folder.parent / "pictures")
+    # As a folder of downloads, with the sums of some of what is in it.
+    (folder / "more").mkdir()
+    require_place(folder / "pictures")
 
 
 def _flip(path):
