@@ -4,7 +4,6 @@ import contextlib
 import logging
 import math
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -155,7 +154,7 @@ class Cluster:
         stops = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         # The study is what a search goes on from. What Tune writes down is of no use to anyone.
-        with tempfile.TemporaryDirectory(prefix="huetune-tune-") as scratch:
+        with enclosure.own_folder() as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(trainable, resources),
                 tune_config=tune.TuneConfig(

@@ -27,6 +27,16 @@ KEPT = 86_400.0
 _locks: dict[str, int] = {}
 
 
+@contextlib.contextmanager
+def own_folder() -> Iterator[str]:
+    """Have a folder of `make_folder` for a while."""
+    folder = make_folder()
+    try:
+        yield folder
+    finally:
+        remove_folder(folder)
+
+
 def make_folder() -> str:
     """Make a folder that nobody else can look into, for Ray to have its files beneath: it opens its own to all.
 

@@ -72,8 +72,10 @@ def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, plac
     assert not [word for word in words if any(secret in word for secret in SENTINELS.values())]
     program.process.kill()
     said = [program.end()[1]]
-    (ray,) = (place / "TMPD").glob("hue-*")
-    assert list(ray.glob("ray/session_*/logs/raylet.out")) and ray.stat().st_mode & 0o077 == 0
+    kept = list((place / "TMPD").glob("hue-*"))
+    assert list((place / "TMPD").glob("hue-*/ray/session_*/logs/raylet.out")), kept
+    assert not [folder for folder in kept if folder.stat().st_mode & 0o077]
+    assert not [left for left in (place / "TMPD").iterdir() if left not in kept], "taken away by no later search"
 
     wrong = subprocess.run(
         [HUETUNE, "resume", NAME, "--storage", storage],
