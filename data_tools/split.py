@@ -29,7 +29,7 @@ class Split:
     def summary(self) -> dict[str, Any]:
         """How many photos each part has, and the fingerprint: what a record of a training says of its photos."""
         counts = {"training": len(self.training), "validation": len(self.validation), "test": len(self.test)}
-        return {**counts, "fingerprint": self.fingerprint, "near_copies": "together"}
+        return {**counts, "fingerprint": self.fingerprint, "near_copies": likeness.KIND}
 
     @property
     def seen(self) -> dict[str, str]:
@@ -51,7 +51,7 @@ class Split:
 
 
 def split(
-    photos: PhotoSet, seed: int, validation: float = 0.2, test: float = 0.1, *, near_copies: bool = True
+    photos: PhotoSet, seed: int, validation: float = 0.2, test: float = 0.1, *, near_copies: str | None = likeness.KIND
 ) -> Split:
     """Split photos by their pixels.
 
@@ -63,7 +63,8 @@ def split(
         seed: another seed, another split.
         validation: share of the different photos held out for ranking, above 0 and below 1.
         test: share of them for the last word, 0 or more; the sum of both is below 1.
-        near_copies: whether photos that look the same count as one; an older huetune went by equal pixels alone.
+        near_copies: one of `likeness.KINDS`: by these marks photos that look the same count as one; older runs have
+            others, and the oldest None, which went by equal pixels alone.
 
     Raises:
         PhotoError: fewer than two different photos.
@@ -71,7 +72,7 @@ def split(
     """
     if not (0 < validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise UserError(f"validation and test must be shares that leave some photos, received {validation} and {test}")
-    names = _pictures(photos) if near_copies else photos.digests
+    names = _pictures(photos, likeness.KINDS[near_copies]) if near_copies else photos.digests
     order = sorted(set(names), key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
     if len(order) < 2:
         raise PhotoError(f"at least two different photos are needed to hold one out, received {len(order)}")
@@ -83,9 +84,9 @@ def split(
     return Split(training, ranking, word)
 
 
-def _pictures(photos: PhotoSet) -> list[str]:
-    """For each photo the least digest of all that show its picture."""
-    groups = likeness.groups(photos.marks).tolist()
+def _pictures(photos: PhotoSet, numbers: int) -> list[str]:
+    """For each photo the least digest of all that show its picture, by so many numbers of its mark."""
+    groups = likeness.groups(photos.marks[:, :numbers]).tolist()
     least: dict[int, str] = {}
     for group, digest in zip(groups, photos.digests, strict=True):
         least[group] = min(digest, least.get(group, digest))

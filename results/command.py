@@ -251,6 +251,7 @@ def photos_of(run: Any, quiet: bool) -> Any:
         PhotoError: they are others now.
         StorageError: the run does not say which.
     """
+    from data_tools.likeness import KINDS
     from data_tools.split import split
 
     if run.manifest["schema"] < 2:
@@ -259,8 +260,10 @@ def photos_of(run: Any, quiet: bool) -> Any:
         )
     record = run.manifest["photos"]
     source = Source.of(record["source"])
-    seed, together = run.manifest["search"]["seed"], "near_copies" in record
-    parts = split(read_photos(source, quiet=quiet), seed, near_copies=together)
+    seed, near_copies = run.manifest["search"]["seed"], record.get("near_copies")
+    if near_copies is not None and near_copies not in KINDS:
+        raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
+    parts = split(read_photos(source, quiet=quiet), seed, near_copies=near_copies)
     if parts.fingerprint != record["fingerprint"]:
         raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
     # An older huetune did not record it.

@@ -131,9 +131,9 @@ def leaked(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
     if seen is None:
         return None
     try:
-        if seen["kind"] != likeness.KIND:
+        if seen["kind"] not in likeness.KINDS:
             return None
-        marks = [likeness.from_text(seen[part]) for part in ("training", "validation")]
+        marks = [likeness.from_text(seen[part], seen["kind"]) for part in ("training", "validation")]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model's record of what it has seen is damaged ({error})") from None
     known = likeness.known(photos.marks, np.concatenate(marks))

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from data_tools import likeness
 from data_tools.garden import garden
-from data_tools.likeness import NEAR, Marks, from_text, groups, known, to_text
+from data_tools.likeness import KINDS, NEAR, NEAR_MIDDLE, Marks, from_text, groups, known, to_text
 from data_tools.photos import find_photos, load, prepare, read_photo, resize
 from data_tools.split import first, split
 
@@ -50,23 +51,45 @@ def marks(images: list[Image.Image]) -> Marks:
     return prepare(np.stack([resize(image) for image in images]), [str(number) for number in range(len(images))]).marks
 
 
-def apart(some: Marks, others: Marks) -> np.ndarray:
-    """Bits in which looks differ, int [n, m]."""
-    return np.bitwise_count(some[:, None, 1:] ^ others[None, :, 1:]).sum(axis=2, dtype=int)
+def apart(some: Marks, others: Marks) -> tuple[np.ndarray, np.ndarray]:
+    """Bits in which looks differ, and those of middles, int [n, m]."""
+    bits = np.bitwise_count(some[:, None] ^ others[None]).astype(int)
+    return bits[..., 1:3].sum(axis=2), bits[..., 3:].sum(axis=2)
 
 
 def test_of_140_roses_only_three_pairs_are_alike_which_are_the_same_photos(roses):
     """Uploaded twice each: looked at by hand."""
     looks = marks(roses)
-    bits = apart(looks, looks)[np.triu_indices(len(roses), 1)]
-    assert sorted(bits)[:3] == [0, 0, 2] and sorted(bits)[3] >= NEAR + 10
+    whole, middle = (sorted(bits[np.triu_indices(len(roses), 1)]) for bits in apart(looks, looks))
+    assert whole[:3] == [0, 0, 2] and whole[3] >= NEAR + 10
+    assert middle[2] <= 2 and middle[3] > NEAR_MIDDLE
+    assert len(set(groups(looks))) == 137
+
+
+def passe_partout(image: np.ndarray) -> np.ndarray:
+    framed = np.full_like(image, 255)
+    framed[20:-20, 20:-20] = np.asarray(Image.fromarray(image).resize((72, 72)))
+    return framed
+
+
+def medallion(image: np.ndarray) -> np.ndarray:
+    across = np.linspace(-1.25, 1.25, 112)
+    return np.where((np.hypot(across, across[:, None]) < 1)[..., None], image, np.uint8(255))
+
+
+@pytest.mark.parametrize("frame", [passe_partout, medallion])
+def test_photos_in_one_frame_are_different_pictures(roses, frame):
+    framed = np.stack([frame(resize(image)) for image in roses])
+    looks = prepare(framed, [str(number) for number in range(len(framed))]).marks
+    assert len(set(groups(looks[:, :3]))) < 137, "the frame decides by whole photos"
     assert len(set(groups(looks))) == 137
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_all_roses_are_known_again(roses, change):
     looks, again = marks(roses), marks([change(image) for image in roses])
-    assert np.diag(apart(again, looks)).max() <= NEAR
+    whole, middle = (np.diag(bits) for bits in apart(again, looks))
+    assert whole.max() <= NEAR and middle.max() <= NEAR_MIDDLE - 8
     assert known(again, looks).all()
 
 
@@ -82,8 +105,20 @@ def test_photos_without_anything_to_see_are_known_by_their_pixels_alone():
     assert numbers[0] == numbers[1] and len(set(numbers)) == 3
 
 
-def test_what_looks_the_same_through_others_is_one():
-    row = np.zeros((4, 3), np.uint64)
+def test_a_middle_without_anything_to_see_decides_nothing(rng):
+    """Brightened, there may be something to see in it."""
+    photo = np.array(resize(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))))
+    photo[28:-28, 28:-28] = rng.normal(100, 1.8, (56, 56, 1)).round()
+    brighter = (photo * 1.25).clip(0, 255).astype(np.uint8)
+    looks = prepare(np.stack([photo, brighter]), ["1", "2"]).marks
+    assert not looks[0, 3:].any() and looks[1, 3:].any()
+    assert known(looks[:1], looks[1:]) and known(looks[1:], looks[:1])
+
+
+@pytest.mark.parametrize("block", [1, 3, 2048])
+def test_what_looks_the_same_through_others_is_one(block, monkeypatch):
+    monkeypatch.setattr(likeness, "_BLOCK", block)
+    row = np.zeros((4, 5), np.uint64)
     row[:, 0] = range(4)
     row[:3, 1] = [0, (1 << NEAR) - 1, (1 << 2 * NEAR) - 1]
     row[3, 1:] = 2**64 - 1
@@ -94,12 +129,19 @@ def test_what_looks_the_same_through_others_is_one():
 
 
 def test_marks_are_kept_as_a_word(rng):
-    some = rng.integers(0, 2**64, (5, 3), np.uint64)
-    np.testing.assert_array_equal(from_text(to_text(some)), some)
-    assert len(to_text(some)) == 5 * 32 and from_text("").shape == (0, 3)
+    for kind, numbers in KINDS.items():
+        some = rng.integers(0, 2**64, (5, numbers), np.uint64)
+        np.testing.assert_array_equal(from_text(to_text(some), kind), some)
+        assert from_text("", kind).shape == (0, numbers)
     for word in ("?", "AAAA", "é"):
         with pytest.raises(ValueError):
             from_text(word)  # type: ignore[arg-type]
+
+
+def test_marks_of_an_older_kind_are_still_compared():
+    some = prepare(garden(6), [str(number) for number in range(6)]).marks
+    older = from_text(to_text(some[2:4, :3]), "dct-128")
+    assert known(some, older).tolist() == [False, False, True, True, False, False]
 
 
 def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
@@ -114,7 +156,7 @@ def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
         for part in (parts.training, parts.validation, parts.test):
             numbers = [Path(name).name[:2] for name in part.names]
             assert len(numbers) == 2 * len(set(numbers))
-        by_pixels = split(photos, seed, near_copies=False)
+        by_pixels = split(photos, seed, near_copies=None)
         pixels_alone += bool(known(by_pixels.validation.marks, by_pixels.training.marks).any())
     assert pixels_alone > 10, "an older huetune's split would have had them apart"
     learnt = first(photos, 4)
