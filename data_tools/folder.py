@@ -92,7 +92,7 @@ def require_place(folder: Path) -> None:
     """
     places = (folder.absolute(), *folder.absolute().parents)
     for place in places:
-        if (place / SUMS).is_file() and _is_whole(place):
+        if os.path.isfile(place / SUMS) and _is_whole(place):
             raise StorageError(
                 f"{str(folder)!r}: {str(place)!r} is sealed, and with more in it would count as damaged; choose another"
             )

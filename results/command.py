@@ -81,8 +81,6 @@ def trials(
     """
     if out and form == "table":
         raise UserError("trials --out: say which --format: csv, json, markdown or parquet")
-    if out:
-        require_place(out.parent)
     if form == "parquet" and not out and sys.stdout.isatty():
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
 
@@ -90,6 +88,8 @@ def trials(
     from results.run import find_run
 
     found = find_run(run, storage)
+    if out:
+        require_place(out.parent)
     study = found.study()
     table = tables.run_rows(found)
     if condition:
