@@ -49,7 +49,7 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(start, in_process, tmp_path):
-    program = start(tmp_path, *search(2, 8))
+    program = start(tmp_path, *search(2, 8, *ALONE))
     program.wait_for(epochs(1))
     # The table can be read while the search runs.
     table = json.loads(in_process("trials", NAME, "--storage", tmp_path, "--format", "json").stdout)

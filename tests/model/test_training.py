@@ -180,10 +180,9 @@ def test_the_garden_can_be_learnt():
     assert last["train_loss"] < first["train_loss"] / 2 and last["chroma_mse"] < first["chroma_mse"]
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_dropout_may_be_another_or_none(dropout, photos):
+def test_dropout_may_be_none(photos):
     trainer = Trainer(*photos)
-    assert np.isfinite(_epochs(trainer, replace(PHOTOS, dropout=dropout), 0)[0]["train_loss"])
+    assert np.isfinite(_epochs(trainer, replace(PHOTOS, dropout=0.0), 0)[0]["train_loss"])
 
 
 def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos):

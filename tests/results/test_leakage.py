@@ -58,19 +58,19 @@ def test_a_damaged_record_is_refused(model, seen):
         evaluation.leaked(replace(checkpoint, photos={**checkpoint.photos, "seen": seen}), photos(garden(2)))
 
 
-def test_evaluate_refuses_photos_that_the_model_has_seen(searched, model, huetune, tmp_path):
+def test_evaluate_refuses_photos_that_the_model_has_seen(searched, model, in_process, tmp_path):
     (tmp_path / "photos").mkdir()
     for number, scene in enumerate(garden(12)):
         Image.fromarray(scene).save(tmp_path / "photos" / f"{number}.jpg", quality=60)
     words = ["evaluate", model, "--photos", tmp_path / "photos", "--out", tmp_path / "out", "--samples", 1]
-    done = huetune(*words)
+    done = in_process(*words)
     assert done.returncode == 3 and done.stdout == ""
     seen = len(seen_of(model, garden(12)))
     assert f"{seen} of 12 photos, or near copies of them, have trained or ranked the model" in done.stderr
     assert "say --allow-leakage" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
-    done = huetune(*words, "--allow-leakage")
+    done = in_process(*words, "--allow-leakage")
     assert done.returncode == 0, done.stderr
     assert "what follows is too good" in done.stderr
     assert len(json.loads((tmp_path / "out" / "metrics.json").read_text())["leaked"]) == seen

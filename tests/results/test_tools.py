@@ -244,15 +244,15 @@ def test_parquet_holds_the_rows_with_their_types(study):
     assert read == {"decay": ["0.5", "none", None], "units": [96, 1, None]}
 
 
-def test_a_table_goes_to_a_file_or_a_pipe(huetune, executable, searched, run, tmp_path):
+def test_a_table_goes_to_a_file_or_a_pipe(in_process, executable, searched, run, tmp_path):
     import subprocess
 
     words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "parquet"]
     file = tmp_path / "trials.parquet"
-    assert huetune(*words, "--out", file).returncode == 0
+    assert in_process(*words, "--out", file).returncode == 0
     assert parquet.read_table(file).to_pylist() == trials.run_rows(run)
     piped = subprocess.run([executable, *words], capture_output=True, check=True).stdout
     assert piped == file.read_bytes()
-    refused = huetune("trials", "tiny", "--out", tmp_path / "table.txt")
+    refused = in_process("trials", "tiny", "--out", tmp_path / "table.txt")
     assert refused.returncode == 2 and "say which --format" in refused.stderr
     assert sorted(tmp_path.iterdir()) == [file]

@@ -13,8 +13,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from data_tools.garden import garden, write_garden
 
 
-def test_presets_as_json_have_the_logs_figures(huetune):
-    rows = json.loads(huetune("presets", "--format", "json").stdout)
+def test_presets_as_json_have_the_logs_figures(in_process):
+    rows = json.loads(in_process("presets", "--format", "json").stdout)
     assert [row["name"] for row in rows] == ["model-1", "model-2", "model-3", "model-4", "model-6"]
     assert rows[4] == {
         "name": "model-6",
@@ -55,7 +55,7 @@ finally:
     assert "optuna" in loaded and not loaded & {"ray", "tensorflow", "keras"}
 
 
-def test_trials_in_every_format(searched, huetune, in_process):
+def test_trials_in_every_format(searched, in_process):
     def trials(*words):
         done = in_process("trials", "tiny", "--storage", searched[0], *words)
         assert done.returncode == 0, done.stderr
@@ -72,7 +72,7 @@ def test_trials_in_every_format(searched, huetune, in_process):
     assert [set(row) for row in json.loads(chosen)] == [{"trial", "error"}] * 2
     assert "one colour" in trials() and "| zero | one colour |" in trials("--format", "markdown")
     assert in_process("trials", "tiny", "--storage", searched[0], "--sort", "scor").returncode == 2
-    assert "tiny" in huetune("list", "--storage", searched[0]).stdout
+    assert "tiny" in in_process("list", "--storage", searched[0]).stdout
 
 
 def assert_measured_against(scenes, folder):
@@ -98,11 +98,11 @@ def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
     Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "grey.png")
     (scenes / "garden-0001 is no picture.png").write_text("it comes before garden-0001.png")
     exported = tmp_path / "model"
-    done = huetune("best", "tiny", "--storage", searched[0], "--export", exported)
+    done = in_process("best", "tiny", "--storage", searched[0], "--export", exported)
     assert done.returncode == 0 and "exported to" in done.stdout
     assert in_process("best", "tiny", "--storage", searched[0], "--export", exported).returncode == 4
 
-    done = huetune("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
+    done = in_process("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
     assert done.returncode == 0, done.stderr
     assert "grey.png': grey, there is no colour" in done.stderr
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
@@ -133,10 +133,10 @@ def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_
     assert in_process(*words).returncode == 4
 
 
-def test_data_check_says_what_it_would_use_and_why_not_the_rest(huetune, tmp_path):
+def test_data_check_says_what_it_would_use_and_why_not_the_rest(in_process, tmp_path):
     Image.fromarray(garden(1)[0]).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_text("no picture")
-    done = huetune("data", "check", tmp_path)
+    done = in_process("data", "check", tmp_path)
     assert done.returncode == 0
     assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 photos to use" in done.stdout
 
@@ -169,9 +169,9 @@ def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
     assert source.colours(photos.take([])).shape == (0, 112, 112, 3)
 
 
-def test_the_garden_on_disk_is_the_garden_of_a_search(huetune, tmp_path):
+def test_the_garden_on_disk_is_the_garden_of_a_search(in_process, tmp_path):
     from data_tools.photos import find_photos, load, prepare
 
-    assert huetune("data", "garden", "--count", 3, "--out", tmp_path / "g").returncode == 0
+    assert in_process("data", "garden", "--count", 3, "--out", tmp_path / "g").returncode == 0
     photos, left_out = load(find_photos(tmp_path / "g"))
     assert photos.digests == prepare(garden(3), ["a", "b", "c"]).digests and not left_out

@@ -46,6 +46,7 @@ def confirmed(huetune, once):
         done = huetune(
             *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
             *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
+            *ALONE,
         )
         assert done.returncode == 0, done.stderr
         return done
@@ -115,10 +116,10 @@ def _seeds(run):
     return [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
 
 
-def test_confirming_again_trains_only_what_is_missing(copied, huetune):
+def test_confirming_again_trains_only_what_is_missing(copied, in_process):
     run = find_run("toggles", copied)
     before = _seeds(run)
-    done = huetune("confirm", "toggles", "--storage", copied, "--top", 2, "--seeds", 2)
+    done = in_process("confirm", "toggles", "--storage", copied, "--top", 2, "--seeds", 2)
     assert done.returncode == 0 and "started" not in done.stdout
     assert _seeds(run) == before
 
@@ -186,12 +187,12 @@ def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
     assert done.returncode == 3 and "not the photos any more" in done.stderr
 
 
-def test_effects_of_a_run(confirmed, run, huetune):
+def test_effects_of_a_run(confirmed, run, in_process):
     trainings = measured(run)
     assert len(trainings) == 3, "a configuration each, however often it was trained"
     shares, count = importances(run.study())
     assert count == 3 and set(shares) <= {"flips", "clip"}
-    done = huetune("effects", "toggles", "--storage", confirmed[0])
+    done = in_process("effects", "toggles", "--storage", confirmed[0])
     assert done.returncode == 0 and "from 3 complete trials" in done.stdout
     assert effects(trainings, ["flips", "clip"])
 
@@ -205,6 +206,7 @@ def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeyp
     assert "PATH" not in json.dumps(manifest)
 
 
+@pytest.mark.long
 def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
     """A pause would need a worker's whole state on disk; Tune's rule asks for one where it lacks trials to compare."""
     done = huetune(

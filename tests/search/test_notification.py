@@ -112,9 +112,9 @@ def test_a_search_that_breaks_off_is_told_of_and_breaks_off(error, why, service,
     assert (message["title"], message["message"]) == ("huetune: tiny broke off", why)
 
 
-def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, huetune, tmp_path):
+def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, in_process, tmp_path):
     shutil.copytree(searched[0], tmp_path / "runs")
-    done = huetune("resume", "tiny", "--storage", tmp_path / "runs", "--notify", service.url)
+    done = in_process("resume", "tiny", "--storage", tmp_path / "runs", "--notify", service.url)
     assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout, done.stderr
     assert not service.heard
 

@@ -66,7 +66,7 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and max(trial.intermediate_values) > 3
     assert in_process("verify", "tiny", "--storage", run.folder.parent).returncode == 0
 
-    done = huetune("resume", "tiny", "--storage", run.folder.parent)
+    done = in_process("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout
     assert {number: digest(trial) for number, trial in after.items()} == {t.number: digest(t) for t in _trials(run)}
 
@@ -99,8 +99,12 @@ def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
     assert (run.folder / STUDY).read_bytes() == before and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["unconfirmed", "and nothing says that it had ended"])
-def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, huetune):
+@pytest.mark.parametrize(
+    "known",
+    [pytest.param(True, marks=pytest.mark.long), False],
+    ids=["unconfirmed", "and nothing says that it had ended"],
+)
+def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, huetune, in_process):
     before = {trial.number: digest(trial) for trial in _trials(run)}
     _change(run, "search", {**run.manifest["search"], "confirm": [1, 2]})
     if not known:
@@ -109,4 +113,4 @@ def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, 
     done = huetune("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 0, done.stderr
     assert "is confirmed" in done.stdout and {t.number: digest(t) for t in _trials(run)} == before
-    assert huetune("verify", "tiny", "--quick", "--storage", run.folder.parent).returncode == 0
+    assert in_process("verify", "tiny", "--quick", "--storage", run.folder.parent).returncode == 0
