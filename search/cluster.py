@@ -27,6 +27,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 import ray
 from ray import tune
 from ray._private import worker as ray_worker
+from ray.air._internal import usage
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 import data_tools
@@ -48,6 +49,8 @@ from search.trial import BEST, Trial
 
 # Tune would hand the driver's keys to a bucket on to the workers, through Ray, which writes them into its logs.
 ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
+# To count callbacks for statistics that are off, Tune would import MLflow and the like: a second of each start.
+usage.tag_callbacks = lambda callbacks: False
 
 BEAT = 2.0
 """Seconds between two looks at whether Ray is still there."""
@@ -264,7 +267,14 @@ def _start_ray(asked: str | None) -> str | None:
         folder = enclosure.make_folder()
         with enclosure.enclosed():
             # Without an address, Ray would join whatever cluster runs on this machine.
-            ray.init(address="local", include_dashboard=False, _temp_dir=f"{folder}/ray", **quiet)
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                _temp_dir=f"{folder}/ray",
+                # Those a core that Ray starts ahead have not the environment that Tune wants for trials: none is used.
+                _system_config={"prestart_worker_first_driver": False},
+                **quiet,
+            )
         return folder
     except Exception as error:  # whatever part of it died on the way, in its own words
         raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({in_a_line(error)})") from None
