@@ -18,6 +18,7 @@ from results.run import find_run
 from search import tracking
 from search.notification import VARIABLE, told
 from search.tracking import tracked
+from tests.faults.chaos import QUICK
 
 TOKEN = "s3cr3tt0k3n"
 
@@ -55,7 +56,7 @@ def service():
 
 def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, service, tmp_path):
     """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile."""
-    words = "search --garden 4 --trials 1 --epochs 1 --scheduler none --confirm none --name roses --storage runs"
+    words = f"search {' '.join(QUICK)} --trials 1 --epochs 1 --scheduler none --name roses --storage runs"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     command = [executable, *words.split(), "--mlflow", uri, "--notify", service.url]
     begun, seen = time.time(), set()
