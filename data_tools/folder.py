@@ -197,6 +197,7 @@ def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
 
 def _is_whole(folder: Path) -> bool:
     try:
+        check_files(folder)
         check_sums(folder)
     except CheckpointError:
         return False

@@ -261,7 +261,7 @@ def photos_of(run: Any, quiet: bool) -> Any:
     record = run.manifest["photos"]
     source = Source.of(record["source"])
     seed, near_copies = run.manifest["search"]["seed"], record.get("near_copies")
-    if near_copies is not None and near_copies not in KINDS:
+    if near_copies is not None and str(near_copies) not in KINDS:
         raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
     parts = split(read_photos(source, quiet=quiet), seed, near_copies=near_copies)
     if parts.fingerprint != record["fingerprint"]:

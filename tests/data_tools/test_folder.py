@@ -1,5 +1,6 @@
 """A folder is there whole or not at all, and damage shows."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def test_nothing_is_put_into_a_sealed_folder(folder):
         with pytest.raises(StorageError, match="is sealed"):
             require_place(place)
     require_place(folder.parent / "pictures")
+    (folder / "one").unlink()
+    os.mkfifo(folder / "one")
+    require_place(folder / "pictures")
     # As a folder of downloads, with the sums of some of what is in it.
     (folder / "more").mkdir()
     require_place(folder / "pictures")
