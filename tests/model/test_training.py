@@ -169,20 +169,15 @@ def test_validation_photos_never_teach(trainer, photos, parts):
 
 
 def test_the_garden_can_be_learnt():
-    """80 scenes, at most 10 epochs: model-2 does far better on 20 others than one colour for everything."""
-    scenes = prepare(garden(100), [scene_name(k) for k in range(100)])
-    trainer = Trainer(scenes.take(range(80)), scenes.take(range(80, 100)))
+    """40 scenes, at most 10 epochs: model-2 does far better on 10 others than one colour for everything."""
+    scenes = prepare(garden(50), [scene_name(k) for k in range(50)])
+    trainer = Trainer(scenes.take(range(40)), scenes.take(range(40, 50)))
     trainer.start(PHOTOS, 0)
     first = last = trainer.epoch()
     while last["skill"] < 0.5 and trainer.epochs < 10:
         last = trainer.epoch()
     assert last["skill"] >= 0.5
     assert last["train_loss"] < first["train_loss"] / 2 and last["chroma_mse"] < first["chroma_mse"]
-
-
-def test_dropout_may_be_none(photos):
-    trainer = Trainer(*photos)
-    assert np.isfinite(_epochs(trainer, replace(PHOTOS, dropout=0.0), 0)[0]["train_loss"])
 
 
 def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos):
