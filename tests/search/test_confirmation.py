@@ -218,6 +218,7 @@ def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
     assert "pruned" in states and set(states) == {"pruned", "complete"}
 
 
+@pytest.mark.long
 def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process, tmp_path):
     done = huetune(
         *("search", *QUICK, *ALONE, "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4),

@@ -71,6 +71,7 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
     assert {number: digest(trial) for number, trial in after.items()} == {t.number: digest(t) for t in _trials(run)}
 
 
+@pytest.mark.long
 def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
     """To the very number of trials that it was to have."""
     before = _trials(run)
