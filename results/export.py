@@ -17,7 +17,7 @@ from model.score import OBJECTIVES
 from results.card import card
 from results.replicates import of_trial, replicated
 from results.run import STORAGE, Run, find_run
-from results.trials import Row, best_epoch, rows, trial_of, winner
+from results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
 
 
 def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
@@ -68,17 +68,14 @@ def checkpoints(run: Run, number: int, by: str | None = None) -> list[Path]:
 
 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
-    objectives = study.user_attrs.get("objectives", [study.user_attrs["objective"]])
+    objectives = objectives_of(study)
     if by is not None and by not in objectives:
         raise UserError(f"--by {by!r}: run {run.name!r} searched by {', '.join(objectives)}")
-    front = [row for row in table if row["front"]]
-    if not front:
+    ends = front_ends(study, table)
+    if not ends:
         return None
-    ends = {
-        objective: sorted(front, key=lambda row: row[objective], reverse=OBJECTIVES[objective] == "maximize")[0]
-        for objective in objectives
-    }
     if by is None:
+        front = [row for row in table if row["front"]]
         choices = ", ".join(f"--by {objective} (trial {row['trial']})" for objective, row in ends.items())
         raise UserError(f"run {run.name!r} has {len(front)} trials on its Pareto front: which end? {choices}")
     return ends[by]

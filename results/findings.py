@@ -2,18 +2,17 @@
 
 import datetime
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
-from model.score import OBJECTIVES
 from results import charts
 from results.lock import holder
 from results.replicates import FINALISTS, Replicated, of_trial, places, replicated, verdict
 from results.run import Run
-from results.trials import Row, asked, ended, rows, shown, winner
+from results.trials import Row, asked, ended, front_ends, objectives_of, rows, shown, trial_of, winner
 
 TOP = 3
 """Complete trials that stand for the finalists where there was no confirmation."""
@@ -46,8 +45,7 @@ class Findings:
     @property
     def objectives(self) -> list[str]:
         """What was searched for; the first one is the score."""
-        attributes = self.study.user_attrs
-        return list(attributes.get("objectives", [attributes["objective"]]))
+        return objectives_of(self.study)
 
     @property
     def zero(self) -> float:
@@ -60,7 +58,9 @@ class Findings:
 
     def trial(self, number: int) -> optuna.trial.FrozenTrial:
         """A trial of the study."""
-        return next(trial for trial in self.study.get_trials(deepcopy=False) if trial.number == number)
+        trial = trial_of(self.study, number)
+        assert trial
+        return trial
 
     def complete(self) -> list[Row]:
         """The trials that took all their epochs, best first."""
@@ -70,8 +70,7 @@ class Findings:
         """The finalists, or what stands for them: the ends of a Pareto front, or the best complete trials."""
         if numbers := self.finalists():
             return [self.row(number) for number in numbers]
-        front = [row for row in self.table if row["front"]]
-        ends = [best_by(front, objective) for objective in self.objectives] if front else []
+        ends = front_ends(self.study, self.table).values()
         return list({row["trial"]: row for row in (*ends, *self.complete()[:TOP])}.values())[: max(TOP, len(ends))]
 
     def finalists(self) -> list[int]:
@@ -96,13 +95,12 @@ class Findings:
     def answer(self) -> str:
         """The winner and its interval; or what is known without one."""
         objective = self.objectives[0]
-        front = [row for row in self.table if row["front"]]
         if line := verdict(self.study, self.replicates):
             return f"{line[0].upper()}{line[1:]}."
-        if front:
-            ends = [(name, best_by(front, name)) for name in self.objectives]
-            words = ", ".join(f"trial {row['trial']} has the best {name}, {shown(row[name])}" for name, row in ends)
-            count = "One trial is" if len(front) == 1 else f"{len(front)} trials are"
+        if ends := front_ends(self.study, self.table):
+            best = (f"trial {row['trial']} has the best {name}, {shown(row[name])}" for name, row in ends.items())
+            words, many = ", ".join(best), sum(bool(row["front"]) for row in self.table)
+            count = "One trial is" if many == 1 else f"{many} trials are"
             return (
                 f"{count} on the Pareto front, and what counts decides between them: {words}; without fresh seeds "
                 "nobody knows how much of that is luck."
@@ -204,11 +202,6 @@ class Findings:
     def _settings(self, row: Row) -> str:
         names = self.study.user_attrs["parameters"]
         return ", ".join(f"{name} {shown(row[name])}" for name in names if row[name] is not None)
-
-
-def best_by(table: Sequence[Row], objective: str) -> Row:
-    """Return the trial that is best by one objective."""
-    return sorted(table, key=lambda row: row[objective], reverse=OBJECTIVES[objective] == "maximize")[0]
 
 
 def without_empty(table: list[Row]) -> list[Row]:

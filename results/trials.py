@@ -133,6 +133,11 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial | None:
     return next((trial for trial in study.get_trials(deepcopy=False) if trial.number == number), None)
 
 
+def objectives_of(study: optuna.Study) -> list[str]:
+    """Return what a study searched by; the first one is the score."""
+    return list(study.user_attrs.get("objectives", [study.user_attrs["objective"]]))
+
+
 def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
     """Return the trials of a study as rows, the best first.
 
@@ -150,7 +155,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
         name, `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
     """
     objective = study.user_attrs["objective"]
-    objectives = study.user_attrs.get("objectives", [objective])
+    objectives = objectives_of(study)
     parameters = study.user_attrs["parameters"]
     figures_shown = dict.fromkeys((*FIGURES, *objectives))
     place = places(study, replicates)
@@ -305,6 +310,16 @@ def winner(table: list[Row]) -> Row | None:
     """
     complete = [row for row in table if row["state"] == "complete"]
     return next((row for row in complete if row["place"] == 1), next(iter(complete), None))
+
+
+def front_ends(study: optuna.Study, table: list[Row]) -> dict[str, Row]:
+    """Return the ends of the Pareto front by the objective that each is best by; none where there is no front."""
+    front = [row for row in table if row["front"]]
+    return {
+        objective: sorted(front, key=lambda row: row[objective], reverse=OBJECTIVES[objective] == "maximize")[0]
+        for objective in objectives_of(study)
+        if front
+    }
 
 
 def with_zero_line(table: list[Row], study: optuna.Study) -> list[Row]:
