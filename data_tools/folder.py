@@ -128,7 +128,7 @@ def sealed(folder: Path) -> Iterator[Path]:
     try:
         yield draft
         files = sorted(path for path in draft.iterdir() if path.name != SUMS)
-        (draft / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+        (draft / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8")
         for path in (*files, draft / SUMS, draft):
             flush(path)
         if folder.exists():
@@ -175,7 +175,7 @@ def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
     try:
         if (folder / SUMS).stat().st_size > MOST * 400:
             raise CheckpointError(f"{str(folder / SUMS)!r}: is longer than the sums of {MOST} files")
-        lines = (folder / SUMS).read_text().splitlines()
+        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
         parts = [re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._-]*)", line) for line in lines]
         sums = {part[2]: part[1] for part in parts if part}
         if len(sums) != len(lines):

@@ -56,7 +56,7 @@ def bucket_of(path: Path) -> Bucket | None:
         return None
     name, *key = path.relative_to(root()).parts
     try:
-        bucket = Bucket.of((root() / name / MARKER).read_text().rstrip("\n"))
+        bucket = Bucket.of((root() / name / MARKER).read_text(encoding="utf-8").rstrip("\n"))
     except FileNotFoundError:
         return None
     return bucket / "/".join(key) if key else bucket

@@ -113,7 +113,7 @@ def export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card: str) 
 
     known, colorizer = load(checkpoint)
     (draft / WEIGHTS).write_bytes((checkpoint / WEIGHTS).read_bytes())
-    (draft / CARD).write_text(card)
+    (draft / CARD).write_text(card, encoding="utf-8")
     probe.write(draft / PROBE, colorizer)
     files = {name: {"bytes": (draft / name).stat().st_size, "sha256": sum_of(draft / name)} for name in _SEALED}
     about = {"preparation": PREPARATION, "metric": dict(metric), "files": files}
@@ -124,7 +124,7 @@ _SEALED = (WEIGHTS, CARD, PROBE)
 
 
 def _write_settings(folder: Path, record: Mapping[str, Any]) -> None:
-    (folder / SETTINGS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+    (folder / SETTINGS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def keep_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
@@ -136,7 +136,7 @@ def keep_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
     with sealed(folder) as draft:
         for name in (SETTINGS, WEIGHTS):
             shutil.copy2(folder / name, draft / name)
-        (draft / LOG).write_text(json.dumps(list(epochs), indent=2) + "\n")
+        (draft / LOG).write_text(json.dumps(list(epochs), indent=2) + "\n", encoding="utf-8")
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -146,7 +146,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
         CheckpointError: they are damaged.
     """
     try:
-        epochs = json.loads((folder / LOG).read_text())
+        epochs = json.loads((folder / LOG).read_text(encoding="utf-8"))
         if not isinstance(epochs, list) or [_plain("epoch", one).get("epoch") for one in epochs] != _counted(epochs):
             raise ValueError("no list of epochs")
         return epochs
@@ -213,7 +213,7 @@ def _record(path: Path) -> dict[str, Any]:
 
     if path.stat().st_size > MOST:
         raise ValueError(f"{path.stat().st_size} bytes long")
-    record = json.loads(path.read_text(), object_pairs_hook=once, parse_constant=refused)
+    record = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once, parse_constant=refused)
     if not isinstance(record, dict):
         raise ValueError("no object")
     return record

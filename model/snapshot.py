@@ -44,7 +44,7 @@ def save(folder: Path, snapshot: Snapshot) -> None:
     log = {"config": asdict(snapshot.config), "seed": snapshot.seed, "epochs": list(snapshot.epochs)}
     with sealed(folder) as draft:
         np.savez(draft / STATE, **snapshot.state)  # type: ignore[arg-type]  # NumPy's annotation takes it for a flag
-        (draft / LOG).write_text(json.dumps(log) + "\n")
+        (draft / LOG).write_text(json.dumps(log) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Snapshot:
@@ -55,7 +55,7 @@ def load(folder: Path) -> Snapshot:
     """
     check_sums(folder)
     try:
-        log = json.loads((folder / LOG).read_text())
+        log = json.loads((folder / LOG).read_text(encoding="utf-8"))
         with np.load(folder / STATE, allow_pickle=False) as file:
             state = {name: file[name] for name in file.files}
         return Snapshot(Config.of(log["config"]), log["seed"], log["epochs"], state)

@@ -99,7 +99,7 @@ def evaluate(
         "all": {name: overall[name] for name in METRICS},
         "photos": rows,
     }
-    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n")
+    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     # A name may hold bytes that are no UTF-8.
     with (out / "metrics.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")

@@ -46,7 +46,7 @@ class Figure:
 
     def save(self, path: str | Path) -> None:
         """Write it as SVG."""
-        Path(path).write_text(self._repr_svg_())
+        Path(path).write_text(self._repr_svg_(), encoding="utf-8")
 
 
 @dataclass(frozen=True)

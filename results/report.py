@@ -116,7 +116,7 @@ def check(out: Path) -> None:
     Raises:
         StorageError: there is.
     """
-    if out.is_dir() or (out.exists() and MARK not in out.read_text(errors="replace")[:1000]):
+    if out.is_dir() or (out.exists() and MARK not in out.read_text(encoding="utf-8", errors="replace")[:1000]):
         raise StorageError(f"{str(out)!r}: is there and no report of huetune's; choose another --out")
 
 
@@ -282,7 +282,7 @@ def _rendered(content: Mapping[str, Any]) -> str:
         loader=jinja2.PackageLoader("results", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
-    parts = {kind: (files("results") / f"report.{kind}").read_text() for kind in ("css", "js")}
+    parts = {kind: (files("results") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
     sums = {kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in parts.items()}
     code = {kind: Markup(text) for kind, text in parts.items()}
     return environment.get_template("report.html").render(content, mark=Markup(MARK), code=code, sums=sums)

@@ -74,7 +74,7 @@ class Run:
         """
         path = self.folder / MANIFEST
         try:
-            manifest = json.loads(path.read_text())
+            manifest = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(manifest, dict):
                 raise ValueError("no object")
             return manifest
@@ -239,7 +239,7 @@ def _pull(folder: Path) -> None:
     pull(folder / MANIFEST)
     study, copy, pulled = folder / STUDY, copy_of(folder / STUDY), folder / PULLED
     tag = (bucket / copy.name).tag()
-    if tag is None or (pulled.is_file() and pulled.read_text() == tag):
+    if tag is None or (pulled.is_file() and pulled.read_text(encoding="utf-8") == tag):
         # As this mirror left it: the study here is as new, or newer by what was not copied yet.
         return
     content = (bucket / copy.name).read()

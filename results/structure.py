@@ -72,7 +72,8 @@ def draw(network: Network, folder: Path, forms: Iterable[str] = tuple(FORMATS)) 
         for form in forms:
             files.append(folder / f"{name}.{form}")
             dot.set("dpi", FORMATS[form])
-            dot.write(str(files[-1]), format=form)
+            # Without an encoding pydot writes for Graphviz, which reads UTF-8, in the locale's.
+            files[-1].write_bytes(dot.create(format=form, encoding="utf-8"))
     return files
 
 

@@ -97,7 +97,7 @@ def _guard_token() -> None:
     with contextlib.suppress(OSError, RuntimeError):
         token = Path.home() / ".ray" / "auth_token"
         token.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=token.parent) as draft:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=token.parent) as draft:
             draft.write(secrets.token_hex(32))
             draft.flush()
             # Of two searches that begin at once, one makes it.

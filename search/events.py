@@ -56,6 +56,8 @@ class Events(Callback):
 
 def _reason(trial: Any) -> str:
     """The last line of a trial's error; Tune itself only says that there was one."""
-    lines = Path(trial.error_file).read_text().splitlines() if trial.error_file else []
+    lines = (
+        Path(trial.error_file).read_text(encoding="utf-8", errors="replace").splitlines() if trial.error_file else []
+    )
     reason = next((line.strip() for line in reversed(lines) if line.strip()), "no reason given")
     return textwrap.shorten(reason, 200, placeholder=" ...")

@@ -162,7 +162,7 @@ def push_copy(path: Path) -> None:
     """
     if bucket := bucket_of(path.parent):
         place, pulled = bucket / copy_of(path).name, path.with_name(PULLED)
-        if pulled.is_file() and place.tag() != pulled.read_text():
+        if pulled.is_file() and place.tag() != pulled.read_text(encoding="utf-8"):
             raise StorageError(f"{str(place)!r}: another process has written it since; go on with what it made")
         place.write(copy_of(path).read_bytes())
         # From now on the study here goes back to this copy: it is as new, or newer.

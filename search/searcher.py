@@ -424,7 +424,7 @@ class StudySearcher(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing of worth: the study is the searcher's memory, and Tune only insists on a file."""
-        Path(checkpoint_path).write_text("the study holds it\n")
+        Path(checkpoint_path).write_text("the study holds it\n", encoding="utf-8")
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing: see `save`."""

@@ -100,7 +100,9 @@ def huetune(executable) -> Command:
 
     def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
         command = [executable, *map(str, words)]
-        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=400, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=400, stdin=subprocess.DEVNULL
+        )
 
     return run
 
@@ -155,7 +157,7 @@ def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
     """
 
     def search(storage: Path) -> subprocess.CompletedProcess:
-        (storage / "space.toml").write_text(SPACE)
+        (storage / "space.toml").write_text(SPACE, encoding="utf-8")
         options = {
             "--garden": 12,
             "--name": "tiny",

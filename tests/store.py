@@ -45,7 +45,7 @@ class Store:
                 socket.create_connection((host, self.port), 1).close()
                 return
             time.sleep(0.1)
-        raise TimeoutError(log.read_text())
+        raise TimeoutError(log.read_text(encoding="utf-8"))
 
     def make_bucket(self, name: str) -> None:
         from pyarrow import fs

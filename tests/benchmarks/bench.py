@@ -125,14 +125,14 @@ def curves(parts: Split, seeds: int, source: str) -> dict[str, Any]:
 
     Hours for 400 photos, so only when asked for by name; each run is kept as soon as it ends.
     """
-    with CURVES.open() as file:
+    with CURVES.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     runs = [(source, batching, seed) for seed in range(seeds) for batching in ("photos", "boxes")]
     missing = [run for run in runs if sum(_run(row) == run for row in rows) < CURVE_EPOCHS]
     for recorded in _as_they_end(_curve, [(parts, *run) for run in missing]) if missing else ():
         rows = [row for row in rows if _run(row) != _run(recorded[0])] + recorded
         rows.sort(key=lambda row: (*_run(row), int(row["epoch"])))
-        with CURVES.open("w", newline="") as file:
+        with CURVES.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(recorded[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
@@ -391,4 +391,4 @@ def main() -> None:
             figures[label] = names[name](parts, asked.seeds, *([source] if name == "curves" else []))
             shown = {key: value for key, value in figures[label].items() if key != "curves"}
             print(f"{label}: {json.dumps(shown, default=float)}", flush=True)
-            Path("bench.json").write_text(json.dumps(figures, indent=2, default=float) + "\n")
+            Path("bench.json").write_text(json.dumps(figures, indent=2, default=float) + "\n", encoding="utf-8")

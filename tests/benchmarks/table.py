@@ -37,7 +37,7 @@ _trainer: Any = None
 def read_table() -> list[Row]:
     """Return the rows of the table, an epoch each: the grid's parameters, `seed`, `epoch` and the figures."""
     kinds = {**get_type_hints(Config), "seed": int, "epoch": int}
-    with TABLE.open() as file:
+    with TABLE.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return [{name: _value(kinds.get(name, float), text) for name, text in row.items()} for row in rows]
 
@@ -64,7 +64,7 @@ def record() -> dict[str, Any]:
         for number, curve in enumerate(pool.map(_curve, missing), 1):
             rows += curve
             rows.sort(key=lambda row: (*_run(row), row["epoch"]))
-            with TABLE.open("w", newline="") as file:
+            with TABLE.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, [*GRID, "seed", "epoch", *FIGURES], lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)

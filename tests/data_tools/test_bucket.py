@@ -131,7 +131,7 @@ def test_a_path_in_a_mirror_is_a_place_in_its_bucket(place):
 
 
 def test_a_plain_folder_has_no_bucket(tmp_path):
-    (tmp_path / "a").write_text("1")
+    (tmp_path / "a").write_text("1", encoding="utf-8")
     assert mirror.bucket_of(tmp_path) is None and mirror.place_of(tmp_path) == str(tmp_path)
     mirror.push(tmp_path)
     mirror.pull(tmp_path)

@@ -153,7 +153,7 @@ DAMAGES = {
     "cut in half": lambda entry: os.truncate(entry, entry.stat().st_size // 2),
     "cut by a byte": lambda entry: os.truncate(entry, entry.stat().st_size - 1),
     "empty": lambda entry: os.truncate(entry, 0),
-    "text": lambda entry: entry.write_text("a rose is a rose is a rose"),
+    "text": lambda entry: entry.write_text("a rose is a rose is a rose", encoding="utf-8"),
     "a flipped byte": flip_a_byte,
     "one bare array": lambda entry: np.save(entry.open("wb"), np.zeros(3)),
     "a missing array": lambda entry: rewritten(entry, grey=None),
@@ -202,9 +202,9 @@ def test_no_code_in_a_set_is_run(folder: Path, cache: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("place", ["a file", "a file/below"])
 def test_a_cache_that_cannot_be_written_is_no_error(folder: Path, tmp_path: Path, place: str) -> None:
-    (tmp_path / "a file").write_text("mine")
+    (tmp_path / "a file").write_text("mine", encoding="utf-8")
     assert_same(load(find_photos(folder), cache=tmp_path / place), load(find_photos(folder)))
-    assert (tmp_path / "a file").read_text() == "mine"
+    assert (tmp_path / "a file").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.timeout(60, method="thread")  # a pipe that is opened waits for ever, deaf to signals
@@ -281,7 +281,7 @@ def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path,
         os.utime(new, (copies, copies))
         entries.append(new)
     for mine in ("notes.txt", "mine.npz"):
-        (cache / mine).write_text("mine")
+        (cache / mine).write_text("mine", encoding="utf-8")
         os.utime(cache / mine, (0, 0))
     load(photo, cache=cache)  # the oldest, used again
     load(photo * (MOST + 1), cache=cache)

@@ -14,13 +14,15 @@ from data_tools.folder import SUMS, alone, check_sums, replace, require_new, req
 def folder(tmp_path):
     with sealed(tmp_path / "made" / "folder") as draft:
         (draft / "one").write_bytes(b"1" * 1000)
-        (draft / "two").write_text("2")
+        (draft / "two").write_text("2", encoding="utf-8")
     return tmp_path / "made" / "folder"
 
 
 def test_a_sealed_folder_is_whole_for_us_and_for_coreutils(folder):
     check_sums(folder)
-    checked = subprocess.run(["sha256sum", "--check", SUMS], cwd=folder, capture_output=True, text=True, check=True)
+    checked = subprocess.run(
+        ["sha256sum", "--check", SUMS], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert checked.stdout.splitlines() == ["one: OK", "two: OK"]
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
 
@@ -50,7 +52,7 @@ def _flip(path):
         (lambda folder: _flip(folder / "one"), "one': damaged"),
         (lambda folder: (folder / "one").write_bytes(b"1" * 999), "one': damaged"),
         (lambda folder: (folder / "two").unlink(), "holds other files than"),
-        (lambda folder: (folder / "more").write_text("3"), "holds other files than"),
+        (lambda folder: (folder / "more").write_text("3", encoding="utf-8"), "holds other files than"),
         (lambda folder: (folder / SUMS).unlink(), "has no SHA256SUMS"),
         (lambda folder: (folder / SUMS).write_bytes(b"\xff\xfe"), "cannot be read"),
     ],
@@ -95,7 +97,7 @@ def test_of_two_who_make_a_folder_one_is_refused(tmp_path):
 
 def test_what_fails_on_the_way_leaves_the_old_folder_and_no_draft(folder):
     with pytest.raises(RuntimeError), sealed(folder) as draft:
-        (draft / "one").write_text("new")
+        (draft / "one").write_text("new", encoding="utf-8")
         raise RuntimeError
     check_sums(folder)
     assert (folder / "one").read_bytes() == b"1" * 1000

@@ -282,7 +282,7 @@ def test_the_largest_photo_has_fifty_million_pixels(tmp_path: Path) -> None:
 def in_a_child(code: str, *words: object) -> str:
     """What a Python of its own prints, which must be no warning."""
     command = [sys.executable, "-c", code, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
     assert done.stderr == ""
     return done.stdout
 

@@ -85,10 +85,14 @@ class Chaos:
         seconds = time.monotonic() - begun
         self._compare()
         self._require_gone(self._rays, 75)
-        verified = subprocess.run([HUETUNE, "verify", NAME, "--storage", self._storage], capture_output=True, text=True)
+        verified = subprocess.run(
+            [HUETUNE, "verify", NAME, "--storage", self._storage], capture_output=True, text=True, encoding="utf-8"
+        )
         if verified.returncode:
             self.violations += (verified.stdout + verified.stderr).splitlines()
-        again = subprocess.run([HUETUNE, "resume", NAME, "--storage", self._storage], capture_output=True, text=True)
+        again = subprocess.run(
+            [HUETUNE, "resume", NAME, "--storage", self._storage], capture_output=True, text=True, encoding="utf-8"
+        )
         if again.returncode or "is finished, nothing was changed" not in again.stdout:
             self.violations.append(f"a finished search went on: {again.stdout + again.stderr!r}")
         return seconds

@@ -34,7 +34,7 @@ class Nodes:
         self.bridge = f"hue{self._mark}"
         self._python = _bare(folder / "python")
         token = folder / "token"
-        token.write_text("0123456789abcdef" * 4)
+        token.write_text("0123456789abcdef" * 4, encoding="utf-8")
         token.chmod(0o600)
         # Ray notes there which cluster is `--address auto`; its sockets want a short path.
         self._scratch = tempfile.mkdtemp(prefix="hue", dir="/tmp")
@@ -96,7 +96,9 @@ class Nodes:
         (packages,) = Path(self._python).parents[1].glob("lib/*/site-packages")
         folder = packages / f"{package}-{version}.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n", encoding="utf-8"
+        )
         try:
             yield
         finally:
@@ -111,7 +113,9 @@ class Nodes:
 
     def kill(self, number: int) -> None:
         """Kill a node at once, as when its power fails."""
-        pids = subprocess.run(["ip", "netns", "pids", self.name(number)], capture_output=True, text=True).stdout.split()
+        pids = subprocess.run(
+            ["ip", "netns", "pids", self.name(number)], capture_output=True, text=True, encoding="utf-8"
+        ).stdout.split()
         for pid in map(int, pids):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -171,7 +175,7 @@ def _bare(folder: Path) -> str:
     """Make an environment with all packages that huetune needs, and without huetune."""
     venv.create(folder)
     (packages,) = folder.glob("lib/*/site-packages")
-    (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     return str(folder / "bin" / "python")
 
 

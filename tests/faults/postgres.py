@@ -18,7 +18,7 @@ class Postgres:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.folder, self._data, self._socket = folder, folder / "data", folder
-        (folder / "password").write_text(PASSWORD)
+        (folder / "password").write_text(PASSWORD, encoding="utf-8")
         if os.getuid() == 0:
             folder.chmod(0o755)
             for path in (folder, folder / "password"):

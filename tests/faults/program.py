@@ -28,6 +28,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
             env={**os.environ, **environment},
         )
 

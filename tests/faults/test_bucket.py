@@ -45,7 +45,9 @@ def place(store, between, tmp_path):
 def on(machine, *words, program=(HUETUNE,)):
     """Call the command on a machine that has a state of its own."""
     environment = {**os.environ, "XDG_STATE_HOME": str(machine)}
-    return subprocess.run([*program, *map(str, words)], capture_output=True, text=True, env=environment, timeout=500)
+    return subprocess.run(
+        [*program, *map(str, words)], capture_output=True, text=True, encoding="utf-8", env=environment, timeout=500
+    )
 
 
 def kill(process):

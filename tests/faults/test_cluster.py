@@ -53,7 +53,12 @@ def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket):
 def _search(nodes, storage, **environment):
     words = [HUETUNE, "search", *QUICK, "--name", NAME, "--storage", storage, "--address", nodes.address]
     return subprocess.run(
-        nodes.inside(0, *words), capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+        nodes.inside(0, *words),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        timeout=120,
     )
 
 

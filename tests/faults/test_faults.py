@@ -125,15 +125,15 @@ def left(once, tmp_path):
     """The storage of a search that was killed when two trials had ended and two ran, each with two snapshots."""
 
     def kill(storage):
-        (storage / "space.toml").write_text(DICE)
+        (storage / "space.toml").write_text(DICE, encoding="utf-8")
         program = Program(storage, *search(4, 12, "--space", storage / "space.toml"))
         program.wait_for(lambda found: len(found) == 4 and min(len(one.intermediate_values) for one in found) >= 2)
         program.process.kill()
         program.end()
         # Two ran; those who go on do so on one worker, which has less to start.
-        manifest = json.loads((storage / NAME / MANIFEST).read_text())
+        manifest = json.loads((storage / NAME / MANIFEST).read_text(encoding="utf-8"))
         manifest["cluster"]["cpus_per_trial"] = ALONE[1]
-        (storage / NAME / MANIFEST).write_text(json.dumps(manifest))
+        (storage / NAME / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
     killed, _ = once("killed", kill)
     shutil.copytree(killed, tmp_path / "left")
@@ -198,7 +198,7 @@ def test_a_trial_that_hangs_is_tried_again_and_then_fails_alone(start, left):
         (snapshot / "SHA256SUMS").unlink()
         os.mkfifo(snapshot / "SHA256SUMS")
     manifest = left / NAME / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"trial_timeout": null', '"trial_timeout": 15.0'))
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"trial_timeout": null', '"trial_timeout": 15.0'))
     code, said = start(left, "resume", NAME).end(400)
     assert code == 0, said
     after = trials(left)
@@ -275,7 +275,7 @@ time_t time(time_t *where) {
 def test_a_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     if not shutil.which("gcc"):
         pytest.skip("the clock is set by a small C library, and there is no gcc")
-    (tmp_path / "shim.c").write_text(SHIM)
+    (tmp_path / "shim.c").write_text(SHIM, encoding="utf-8")
     shim, mark = tmp_path / "shim.so", tmp_path / "back"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, tmp_path / "shim.c", "-ldl"], check=True)
     words = search(4, 2, "--time-budget", "30m", *ALONE)

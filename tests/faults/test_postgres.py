@@ -21,7 +21,9 @@ def test_a_study_in_postgres_outlives_its_server(postgres, start, tmp_path, monk
     postgres.stop()
     code, said = program.end()
     assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
-    done = subprocess.run([HUETUNE, "trials", NAME, "--storage", tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [HUETUNE, "trials", NAME, "--storage", tmp_path], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 4 and "the study cannot be opened" in done.stderr
     postgres.start()
 
@@ -29,7 +31,9 @@ def test_a_study_in_postgres_outlives_its_server(postgres, start, tmp_path, monk
     assert code == 0 and " goes on " in said, said
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 3
     assert [list(trial.intermediate_values) for trial in trials()] == [list(range(1, 21))] * 3
-    done = subprocess.run([HUETUNE, "verify", NAME, "--quick", "--storage", tmp_path], capture_output=True, text=True)
+    done = subprocess.run(
+        [HUETUNE, "verify", NAME, "--quick", "--storage", tmp_path], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stdout
     # A second run of the name, in another storage, would mix with it.
     code, said = start(tmp_path / "other", *search(), "--study", postgres.url).end()

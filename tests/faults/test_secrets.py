@@ -81,6 +81,7 @@ def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, plac
         [HUETUNE, "resume", NAME, "--storage", storage],
         capture_output=True,
         text=True,
+        encoding="utf-8",
         env={**os.environ, "PGPASSWORD": "wrong"},
     )
     assert wrong.returncode == 4 and "password authentication failed" in wrong.stderr, wrong.stderr
@@ -88,13 +89,16 @@ def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, plac
     code, text = resumed.end(400)
     assert code == 0 and " goes on " in text, text
     exported = subprocess.run(
-        [HUETUNE, "best", NAME, "--storage", storage, "--export", place / "best"], text=True, capture_output=True
+        [HUETUNE, "best", NAME, "--storage", storage, "--export", place / "best"],
+        text=True,
+        encoding="utf-8",
+        capture_output=True,
     )
     assert exported.returncode == 0, exported.stderr
     said += [wrong.stdout, wrong.stderr, text, exported.stdout, exported.stderr]
 
     download(store, place.name, tmp_path / "bucket")
-    (tmp_path / "said").write_text("\n".join(said))
+    (tmp_path / "said").write_text("\n".join(said), encoding="utf-8")
     private = postgres.folder / "password"
     assert leaks(place, tmp_path, postgres.folder) == {(private, "database")}
     assert (tmp_path / "bucket" / NAME / "manifest.json").is_file()

@@ -153,7 +153,13 @@ def fuzz(count: int, seed: int = 0, reader: str = READER, limit: float = LIMIT) 
         command = [sys.executable, "-m", "tests.fuzz.photos", *words, str(count)]
         root = Path(__file__).parents[2]
         child = subprocess.Popen(
-            command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+            command,
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         lines = child.communicate()[0].splitlines()
         for line in lines:

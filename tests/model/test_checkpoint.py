@@ -47,7 +47,7 @@ def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
 
 def test_the_log_of_train_may_lie_beside_a_model(saved):
     folder, checkpoint = saved
-    (folder / LOG).write_text("[]")
+    (folder / LOG).write_text("[]", encoding="utf-8")
     assert read(folder) == checkpoint
 
 
@@ -62,9 +62,9 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(saved, network, monkeypatch
 
 def _rewrite(folder, **changes):
     """As somebody would who knows of the sums."""
-    settings, weights = json.loads((folder / SETTINGS).read_text()), (folder / WEIGHTS).read_bytes()
+    settings, weights = json.loads((folder / SETTINGS).read_text(encoding="utf-8")), (folder / WEIGHTS).read_bytes()
     with sealed(folder) as draft:
-        (draft / SETTINGS).write_text(json.dumps({**settings, **changes}))
+        (draft / SETTINGS).write_text(json.dumps({**settings, **changes}), encoding="utf-8")
         (draft / WEIGHTS).write_bytes(weights)
 
 
@@ -88,8 +88,8 @@ def test_a_checkpoint_of_the_first_schema_still_opens(saved):
     ("damage", "message"),
     [
         (lambda folder: (folder / SETTINGS).unlink(), "not a checkpoint or export"),
-        (lambda folder: (folder / SETTINGS).write_text("{"), "damaged"),
-        (lambda folder: (folder / SETTINGS).write_text("[]"), "damaged"),
+        (lambda folder: (folder / SETTINGS).write_text("{", encoding="utf-8"), "damaged"),
+        (lambda folder: (folder / SETTINGS).write_text("[]", encoding="utf-8"), "damaged"),
         (lambda folder: _rewrite(folder, schema=4), "schema '4', this huetune reads 1 to 3"),
         (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
         (lambda folder: (folder / WEIGHTS).unlink(), "holds other files than its SHA256SUMS says"),

@@ -144,5 +144,5 @@ def make_run(
         manifest["photos"]["source"] = {"folder": "/roses", "scenes": None, "classes": [], "limit": None}
         manifest |= {"directions": {name: OBJECTIVES[name] for name in objectives}, "conditions": {}, "cluster": {}}
         manifest |= {"code": {"commit": "2e71b9c", "dirty": False}, "hardware": {"cores": 2}}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return Made(folder, study, again)

@@ -26,8 +26,8 @@ def evaluated(searched, tmp_path_factory):
 
 def test_figures_are_those_of_the_pictures(evaluated):
     photos, out, report = evaluated
-    assert json.loads((out / "metrics.json").read_text()) == report
-    with (out / "metrics.csv").open() as file:
+    assert json.loads((out / "metrics.json").read_text(encoding="utf-8")) == report
+    with (out / "metrics.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [line["photo"] for line in lines] == ["a/one.png", "b/one.png", "two.png", "three.png", "all"]
     assert set(evaluation.METRICS) == set(report["all"])

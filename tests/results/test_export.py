@@ -107,7 +107,7 @@ def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp
 
 def test_an_export_overwrites_nothing(searched, tmp_path):
     _, (path, *_) = export.best(find_run("tiny", searched[0]))
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="is not empty"):
         export.export(path, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]

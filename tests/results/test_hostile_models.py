@@ -44,27 +44,27 @@ class Canary:
 
 def seal(folder):
     """As somebody would who knows how models are sealed."""
-    record = json.loads((folder / SETTINGS).read_text())
+    record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     if "files" in record:
         for name in record["files"]:
             if (folder / name).is_file():
                 record["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sum_of(folder / name)}
-    (folder / SETTINGS).write_text(json.dumps(record))
+    (folder / SETTINGS).write_text(json.dumps(record), encoding="utf-8")
     resum(folder)
 
 
 def resum(folder):
     files = sorted(path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode) and path.name != SUMS)
-    (folder / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+    (folder / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8")
 
 
 def settings(change):
     """Change what the settings say."""
 
     def harm(folder):
-        record = json.loads((folder / SETTINGS).read_text())
+        record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         change(record)
-        (folder / SETTINGS).write_text(json.dumps(record))
+        (folder / SETTINGS).write_text(json.dumps(record), encoding="utf-8")
         seal(folder)
 
     return harm
@@ -74,7 +74,7 @@ def text(change):
     """Change the settings as text."""
 
     def harm(folder):
-        (folder / SETTINGS).write_text(change((folder / SETTINGS).read_text()))
+        (folder / SETTINGS).write_text(change((folder / SETTINGS).read_text(encoding="utf-8")))
         resum(folder)
 
     return harm
@@ -141,7 +141,7 @@ def keras_file(path):
     inputs = keras.Input((1,))
     canary = str(path.parent / "canary")
     # A default travels with the layer's code.
-    layer = keras.layers.Lambda(lambda x, canary=canary: (open(canary, "w"), x)[1])  # noqa: SIM115
+    layer = keras.layers.Lambda(lambda x, canary=canary: (open(canary, "w", encoding="utf-8"), x)[1])  # noqa: SIM115
     keras.Model(inputs, layer(inputs)).save(path.with_suffix(".keras"))
 
 
@@ -214,7 +214,8 @@ BOTH = {
     "a Keras file beside the weights": with_keras_file,
     "a Keras file as weights": keras_file_as_weights,
     "sums of a file elsewhere": lambda folder: (folder / SUMS).write_text(
-        (folder / SUMS).read_text() + f"{sum_of(Path('/etc/passwd'))}  ../../../../../../../../etc/passwd\n"
+        (folder / SUMS).read_text(encoding="utf-8")
+        + f"{sum_of(Path('/etc/passwd'))}  ../../../../../../../../etc/passwd\n"
     ),
     "an array that climbs out": members(
         lambda found: [*found, *((name, found[0][1]) for name in ("../../canary", "/tmp/canary"))]
@@ -255,7 +256,7 @@ BOTH = {
     "sums of 200 MB": instead(SUMS, lambda path: path.write_bytes(b"a" * 2 * 10**8)),
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),
     "no sums": lambda folder: (folder / SUMS).unlink(),
-    "a file more": lambda folder: ((folder / "more").write_text("more"), resum(folder)),
+    "a file more": lambda folder: ((folder / "more").write_text("more", encoding="utf-8"), resum(folder)),
     "a thousand files": lambda folder: [(folder / f"{number}.txt").touch() for number in range(1000)],
     "a newer schema": settings(lambda record: record.update(schema=99)),
     "a schema that is a word": settings(lambda record: record.update(schema="2")),
@@ -289,7 +290,7 @@ EXPORTS = {
         folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] + np.float32(2e-4)}
     ),
     "no card": lambda folder: ((folder / CARD).unlink(), resum(folder)),
-    "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me."), resum(folder)),
+    "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me.", encoding="utf-8"), resum(folder)),
     "photos prepared otherwise": settings(lambda record: record["preparation"].update(version=99)),
 }
 
@@ -351,7 +352,9 @@ print(json.dumps({"answers": answers, "ran": ran, "memory": memory}))
 def call(cases, cwd):
     """Call the command for each case, all in one process: codes and what was said, what was unpickled, the memory."""
     command = [sys.executable, "-c", CALL]
-    done = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True, cwd=cwd, timeout=500)
+    done = subprocess.run(
+        command, input=json.dumps(cases), capture_output=True, text=True, encoding="utf-8", cwd=cwd, timeout=500
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert len(found["answers"]) == len(cases)
@@ -424,7 +427,7 @@ def test_no_verb_unpickles_anything_of_a_run(exported, searched, tmp_path):
 def test_a_snapshot_with_pickles_is_refused(tmp_path):
     with sealed(tmp_path / "after-001-x") as draft:
         np.savez(draft / snapshot.STATE, counters=np.array([Canary(str(tmp_path / "canary"))], object))
-        (draft / snapshot.LOG).write_text(json.dumps({"config": {}, "seed": 0, "epochs": []}))
+        (draft / snapshot.LOG).write_text(json.dumps({"config": {}, "seed": 0, "epochs": []}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="damaged"):
         snapshot.load(tmp_path / "after-001-x")
     assert not (tmp_path / "canary").exists()
@@ -436,7 +439,9 @@ def test_none_of_our_modules_can_unpickle_or_run_what_it_reads():
     words = re.compile(r"\b(c?pickle|dill|joblib|shelve|marshal|load_model|exec|eval|allow_pickle=True)\b")
     for path in (path for part in ("data_tools", "model", "results", "search") for path in (root / part).glob("*.py")):
         code = "".join(
-            token.string + " " for token in tokenize.generate_tokens(path.open().readline) if token.type == 1
+            token.string + " "
+            for token in tokenize.generate_tokens(path.open(encoding="utf-8").readline)
+            if token.type == 1
         )
         assert not words.search(code), path
 

@@ -73,4 +73,4 @@ def test_evaluate_refuses_photos_that_the_model_has_seen(searched, model, in_pro
     done = in_process(*words, "--allow-leakage")
     assert done.returncode == 0, done.stderr
     assert "what follows is too good" in done.stderr
-    assert len(json.loads((tmp_path / "out" / "metrics.json").read_text())["leaked"]) == seen
+    assert len(json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["leaked"]) == seen

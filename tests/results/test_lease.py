@@ -31,7 +31,9 @@ def run(store, tmp_path) -> Bucket:
 @pytest.fixture
 def other(run):
     """Another process that holds the run."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     assert process.stdout
     assert process.stdout.readline() == "held\n"
     yield process
@@ -100,7 +102,9 @@ def test_who_was_cut_off_and_replaced_holds_it_no_more(cut_off, store, monkeypat
     run, network = cut_off
     place = Bucket.of(store.uri(f"hue/{tmp_path.name}"))
     (place / lease.FOLDER).remove()
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     assert process.stdout and process.stdout.readline() == "held\n"
     network.become("fine")
     for _ in range(2):

@@ -21,7 +21,9 @@ with held(Path(sys.argv[1])):
 
 @pytest.fixture
 def other(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     assert process.stdout and process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -46,7 +48,7 @@ def test_a_killed_holder_leaves_nothing_to_clean_up(tmp_path, other):
 
 ASK = """
 import fcntl, sys, time
-with open(sys.argv[1]) as file:
+with open(sys.argv[1], encoding="utf-8") as file:
     fcntl.flock(file, fcntl.LOCK_SH)
     print("asks", flush=True)
     time.sleep(0.4)
@@ -58,7 +60,7 @@ def test_who_asks_does_not_keep_out_who_searches(tmp_path):
     with held(tmp_path):
         pass
     with subprocess.Popen(
-        [sys.executable, "-c", ASK, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", ASK, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as asking:
         assert asking.stdout and asking.stdout.readline() == "asks\n"
         with held(tmp_path):

@@ -94,12 +94,12 @@ SCORES = {"chroma_mse": 0.02, "skill": 0.2}
 
 def text_of(entries, out, language="en") -> dict[str, str]:
     """The text of each entry, by its key."""
-    text = write([(entry, None) for entry in entries], out, language).read_text()
+    text = write([(entry, None) for entry in entries], out, language).read_text(encoding="utf-8")
     return {part.split('"')[0]: part for part in text.split('<a id="')[1:]}
 
 
 def test_the_log_says_what_the_study_says(written, searched):
-    text = (written / "log.md").read_text()
+    text = (written / "log.md").read_text(encoding="utf-8")
     entries = of_run(find_run("tiny", searched[0]), numbers=(0, 1))
     assert len(entries) == 2
     for entry in entries:
@@ -120,7 +120,7 @@ def test_the_log_says_what_the_study_says(written, searched):
 
 
 def test_its_pictures_are_beside_it(written):
-    html = MarkdownIt().enable("table").render((written / "log.md").read_text())
+    html = MarkdownIt().enable("table").render((written / "log.md").read_text(encoding="utf-8"))
     sources = re.findall(r'src="([^"]+)"', html) + re.findall(r'href="([^#"]+)"', html)
     assert all((written / source).is_file() for source in sources)
     scenes = garden(12)
@@ -138,7 +138,7 @@ def test_its_pictures_are_beside_it(written):
 
 @graphviz
 def test_a_structure_is_pictured_once(written):
-    text = (written / "log.md").read_text()
+    text = (written / "log.md").read_text(encoding="utf-8")
     assert [text.count(f"/{part}.png") for part in ("encoder", "decoder", "whole")] == [1, 1, 1]
     first, last = text.split("<a id=")[1:]
     key = last.split('"')[1]
@@ -146,7 +146,7 @@ def test_a_structure_is_pictured_once(written):
 
 
 def test_the_korean_log_has_the_same_figures(written):
-    english, korean = ((written / name).read_text() for name in ("log.md", "log.ko.md"))
+    english, korean = ((written / name).read_text(encoding="utf-8") for name in ("log.md", "log.ko.md"))
     assert re.findall(r"\d+\.\d{3,4}\b", english) == re.findall(r"\d+\.\d{3,4}\b", korean)
     for word in (
         "## 학습 로그",
@@ -259,7 +259,7 @@ def test_a_trained_model_can_be_used_and_its_log_has_all_epochs(trained):
 def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
     done = call(log, trained / "model-1", trained / "model-3", "--out", tmp_path)
     assert done.exit_code == 0, done.output
-    text = (tmp_path / "log.md").read_text()
+    text = (tmp_path / "log.md").read_text(encoding="utf-8")
     newer, older = text.split("<a id=")[1:]
     assert "# Model-3: skip connection (" in newer and "# Model-1: activation silu, no skip connection and MSE" in older
     assert (
@@ -288,7 +288,7 @@ def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, mo
         "no pictures of the structure",
     ]
     assert "name some with --photos" in done.stderr and "apt-get install graphviz" in done.stderr
-    text = (tmp_path / "log" / "log.md").read_text()
+    text = (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     assert "No pictures: Graphviz was not installed." in text and "**526,512**" in text and "![" not in text
     assert [path.name for path in (tmp_path / "log").rglob("*")] == ["log.md"]
 
@@ -298,8 +298,8 @@ def test_photos_of_ones_own_choice(trained, tmp_path, no_graphviz):
     Image.fromarray(garden(1, seed=5)[0]).save(tmp_path / "mine" / "a [b] | c.png")
     done = call(log, trained / "model-1", "--photos", tmp_path / "mine", "--out", tmp_path / "log")
     assert done.exit_code == 0, done.output
-    html = MarkdownIt().enable("table").render((tmp_path / "log" / "log.md").read_text())
-    assert "* 1 test photos" in (tmp_path / "log" / "log.md").read_text()
+    html = MarkdownIt().enable("table").render((tmp_path / "log" / "log.md").read_text(encoding="utf-8"))
+    assert "* 1 test photos" in (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     assert html.count('alt="a [b] | c"') == 5
 
 
@@ -320,7 +320,7 @@ def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz
     assert done.exit_code == 0, done.output
     done = call(log, tmp_path / "left", "--out", tmp_path / "log")
     assert done.exit_code == 0, done.output
-    text = (tmp_path / "log" / "log.md").read_text()
+    text = (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     assert "Epochs: **3** or more" in text and "epochs=3" in text and "Final loss" not in text
     assert len(re.findall(r"^Epoch \d/3 ", text, re.MULTILINE)) == 1
 
@@ -328,9 +328,9 @@ def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz
 @pytest.mark.parametrize(
     "harm",
     [
-        lambda folder: (folder / LOG).write_text("5"),
-        lambda folder: (folder / LOG).write_text('[{"epoch": 1}, {"epoch": 3}]'),
-        lambda folder: (folder / LOG).write_text('[{"epoch": 1}]'),
+        lambda folder: (folder / LOG).write_text("5", encoding="utf-8"),
+        lambda folder: (folder / LOG).write_text('[{"epoch": 1}, {"epoch": 3}]', encoding="utf-8"),
+        lambda folder: (folder / LOG).write_text('[{"epoch": 1}]', encoding="utf-8"),
         lambda folder: _say_otherwise(folder, begun="yesterday"),
         lambda folder: _say_otherwise(folder, epochs="two"),
         lambda folder: _say_otherwise(folder, objective="train_loss"),
@@ -347,7 +347,9 @@ def test_a_model_that_says_nonsense_of_its_training_is_refused(harm, trained, tm
     shutil.copytree(trained / "model-1", tmp_path / "model")
     harm(tmp_path / "model")
     files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS]
-    (tmp_path / "model" / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+    (tmp_path / "model" / SUMS).write_text(
+        "".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
+    )
     done = call(log, tmp_path / "model", "--out", tmp_path / "log")
     assert isinstance(done.exception, CheckpointError), done.exception
     assert not (tmp_path / "log").exists()
@@ -359,7 +361,9 @@ def test_a_bucket_is_not_asked_because_a_model_says_so(trained, tmp_path, no_gra
         place = f"s3://x/y?endpoint_override=127.0.0.1:{store.getsockname()[1]}&scheme=http"
         _say_otherwise(tmp_path / "model", source={**NO_SOURCE, "folder": place})
         files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS]
-        (tmp_path / "model" / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files))
+        (tmp_path / "model" / SUMS).write_text(
+            "".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
+        )
         done = call(log, tmp_path / "model", "--out", tmp_path / "log")
         assert done.exit_code == 0 and "in a bucket, which is not read" in done.stderr, done.output
         store.settimeout(0)
@@ -368,11 +372,11 @@ def test_a_bucket_is_not_asked_because_a_model_says_so(trained, tmp_path, no_gra
 
 
 def _say_otherwise(folder: Path, part: str = "origin", **values: object) -> None:
-    record = json.loads((folder / SETTINGS_FILE).read_text())
+    record = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     record[part] |= values
     if part == "figures":
         (folder / LOG).unlink()
-    (folder / SETTINGS_FILE).write_text(json.dumps(record))
+    (folder / SETTINGS_FILE).write_text(json.dumps(record), encoding="utf-8")
 
 
 def test_models_of_one_name_are_told_apart():

@@ -296,22 +296,24 @@ def test_without_photos_to_show_the_page_says_why(searched, tmp_path):
     shutil.copytree(searched[0] / "tiny", run)
     done = CliRunner().invoke(artefacts.report, [str(run)])
     assert done.exit_code == 0, done.output
-    html = (run / "report.html").read_text()
+    html = (run / "report.html").read_text(encoding="utf-8")
     assert "1 of 1 photos from the built-in garden" in html and html.count("<article") == 1
     manifest = run / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"scenes": 12', '"scenes": 13'))
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"scenes": 12', '"scenes": 13'))
     done = CliRunner().invoke(artefacts.report, [str(run)])
     assert done.exit_code == 0 and "without pictures: " in done.output
-    assert "No pictures: &#39;the built-in garden&#39;: not the photos any more" in (run / "report.html").read_text()
+    assert "No pictures: &#39;the built-in garden&#39;: not the photos any more" in (run / "report.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_only_a_report_is_replaced(tmp_path):
     mine = tmp_path / "mine.html"
-    mine.write_text("<html>my own</html>")
+    mine.write_text("<html>my own</html>", encoding="utf-8")
     for path in (mine, tmp_path):
         with pytest.raises(StorageError, match="no report of huetune's; choose another --out"):
             report.write(path, report.MARK)
-    assert mine.read_text() == "<html>my own</html>"
+    assert mine.read_text(encoding="utf-8") == "<html>my own</html>"
     report.write(tmp_path / "new.html", f"<html>{report.MARK}")
     report.write(tmp_path / "new.html", f"<html>{report.MARK}2")
-    assert (tmp_path / "new.html").read_text().endswith("2")
+    assert (tmp_path / "new.html").read_text(encoding="utf-8").endswith("2")

@@ -29,7 +29,7 @@ def test_a_missing_run_names_those_that_are_there(searched, tmp_path):
 
 def test_a_run_without_a_study_says_so_and_none_is_made(tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / MANIFEST).write_text(json.dumps({}))
+    (tmp_path / "empty" / MANIFEST).write_text(json.dumps({}), encoding="utf-8")
     with pytest.raises(StorageError, match="the run has no study"):
         find_run("empty", tmp_path).study()
     (tmp_path / "empty" / "study.db").write_bytes(b"not a database, though long enough to be looked at" * 9)
@@ -46,7 +46,9 @@ def test_photos_that_come_in_another_order_are_not_taken_for_those_of_the_search
     source = Source(folder)
     parts = split(source.read()[0], 0)
     photos = {"source": source.record, "order": parts.order, **parts.summary}
-    (tmp_path / MANIFEST).write_text(json.dumps({"schema": 2, "search": {"seed": 0}, "photos": photos}))
+    (tmp_path / MANIFEST).write_text(
+        json.dumps({"schema": 2, "search": {"seed": 0}, "photos": photos}), encoding="utf-8"
+    )
     assert photos_of(Run(tmp_path), quiet=True).order == parts.order
     (folder / "0.png").rename(folder / "9.png")
     with pytest.raises(PhotoError, match="in another order"):

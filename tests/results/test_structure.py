@@ -28,7 +28,7 @@ def drawn(tmp_path_factory):
 
 
 def words(path) -> str:
-    return unescape(re.sub("<[^>]+>", " ", path.read_text()))
+    return unescape(re.sub("<[^>]+>", " ", path.read_text(encoding="utf-8")))
 
 
 @graphviz
@@ -52,7 +52,7 @@ def test_the_pictures_can_be_read_on_a_page(drawn):
         width, height = Image.open(path).size
         assert 700 < width < 1200 and 400 < height < 1400
     for path in folder.rglob("*.svg"):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         (size,) = re.findall(r'viewBox="0.00 0.00 ([\d.]+) ([\d.]+)"', text)
         assert 'transform="scale(1 1)' in text, "Graphviz scales what it draws, but not the viewBox: it is cut off"
         assert [float(side) > 400 for side in size] == [True, True]

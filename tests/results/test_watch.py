@@ -34,7 +34,7 @@ class Search:
         folder.mkdir(parents=True)
         self.run = Run(folder.resolve())
         manifest = {"search": {"name": folder.name, "objectives": ["chroma_mse"]}, "study": None}
-        (folder / MANIFEST).write_text(json.dumps({**manifest, "photos": {"test": 1}}))
+        (folder / MANIFEST).write_text(json.dumps({**manifest, "photos": {"test": 1}}), encoding="utf-8")
         self.study = self.new(folder.name)
         for name, value in {
             "objective": "chroma_mse",
@@ -138,11 +138,11 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
     search.end()
     manifest = search.run.manifest
     (search.run.folder / MANIFEST).write_text(
-        json.dumps({**manifest, "search": {**manifest["search"], "confirm": [1, 2]}})
+        json.dumps({**manifest, "search": {**manifest["search"], "confirm": [1, 2]}}), encoding="utf-8"
     )
     finished, said = _picture(search)
     assert not finished and "nobody searches; go on with" in said  # the best is still to be confirmed
-    (search.run.folder / MANIFEST).write_text(json.dumps(manifest))
+    (search.run.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     finished, said = _picture(search)
     assert finished and "4 of 4 trials ended: 1 complete, 1 pruned, 2 failed" in said
     assert "the search ended: all 4 are asked for" in said
@@ -203,7 +203,11 @@ def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(se
     words = ["watch", str(search.run.folder), "--interval", "0.1"]
     with held(search.run.folder):
         process = subprocess.Popen(
-            [sys.executable, "-c", MODULES, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, "-c", MODULES, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
         )
         assert process.stdout
         lines = [process.stdout.readline() for _ in range(3)]
@@ -285,7 +289,7 @@ def test_from_another_machine_a_run_in_a_bucket(store, executable, tmp_path):
         search.begin(4.0)
         words = [executable, "watch", place, "--once"]
         elsewhere = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "elsewhere")}
-        done = subprocess.run(words, capture_output=True, text=True, env=elsewhere, timeout=100)
+        done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", env=elsewhere, timeout=100)
     said = " ".join(done.stdout.split())
     assert done.returncode == 0, done.stderr
     assert "1 of 4 trials ended: 1 complete; 1 running in 8 slots" in said

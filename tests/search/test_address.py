@@ -21,7 +21,7 @@ def place(tmp_path, monkeypatch):
 
 
 def test_auto_is_what_ray_start_has_noted(place):
-    place.write_text("10.1.2.3:6379\n")
+    place.write_text("10.1.2.3:6379\n", encoding="utf-8")
     assert given("auto") == "10.1.2.3:6379" and given(None) is None
 
 

@@ -49,7 +49,9 @@ finally:
     print(*sys.modules, file=sys.stderr)
 """
     words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "json"]
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, encoding="utf-8", check=True
+    )
     assert len(json.loads(done.stdout)) == 6
     loaded = {name.split(".")[0] for name in done.stderr.split()}
     assert "optuna" in loaded and not loaded & {"ray", "tensorflow", "keras"}
@@ -77,7 +79,7 @@ def test_trials_in_every_format(searched, in_process):
 
 def assert_measured_against(scenes, folder):
     """Each photo of an evaluation was compared with the scene of its name, and no other."""
-    rows = json.loads((folder / "metrics.json").read_text())["photos"]
+    rows = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["photos"]
     assert rows
     for row in rows:
         name = Path(row["photo"]).stem
@@ -96,7 +98,7 @@ def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
     scenes = tmp_path / "scenes"
     assert in_process("data", "garden", "--count", 4, "--out", scenes, "--seed", 9).returncode == 0
     Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "grey.png")
-    (scenes / "garden-0001 is no picture.png").write_text("it comes before garden-0001.png")
+    (scenes / "garden-0001 is no picture.png").write_text("it comes before garden-0001.png", encoding="utf-8")
     exported = tmp_path / "model"
     done = in_process("best", "tiny", "--storage", searched[0], "--export", exported)
     assert done.returncode == 0 and "exported to" in done.stdout
@@ -105,7 +107,7 @@ def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
     done = in_process("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
     assert done.returncode == 0, done.stderr
     assert "grey.png': grey, there is no colour" in done.stderr
-    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["photos"]) == 4 and metrics["all"]["delta_e"] > 0
     assert (tmp_path / "evaluation" / "contact-sheet.png").is_file()
     assert_measured_against(garden(4, seed=9), tmp_path / "evaluation")
@@ -126,8 +128,8 @@ def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 2 and lines[0].startswith("epoch 1/2  576 boxes")
-    log = json.loads((out / "log.json").read_text())
-    settings = json.loads((out / "settings.json").read_text())
+    log = json.loads((out / "log.json").read_text(encoding="utf-8"))
+    settings = json.loads((out / "settings.json").read_text(encoding="utf-8"))
     assert settings["figures"] == min(log, key=lambda epoch: epoch["chroma_mse"])
     assert settings["config"]["batching"] == "boxes" and settings["photos"]["training"] == 3
     assert in_process(*words).returncode == 4
@@ -135,7 +137,7 @@ def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_
 
 def test_data_check_says_what_it_would_use_and_why_not_the_rest(in_process, tmp_path):
     Image.fromarray(garden(1)[0]).save(tmp_path / "good.png")
-    (tmp_path / "bad.jpg").write_text("no picture")
+    (tmp_path / "bad.jpg").write_text("no picture", encoding="utf-8")
     done = in_process("data", "check", tmp_path)
     assert done.returncode == 0
     assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 photos to use" in done.stdout
@@ -145,7 +147,7 @@ def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(in_pr
     photos, cache = tmp_path / "photos", tmp_path / "cache"
     photos.mkdir()
     Image.fromarray(garden(1)[0]).save(photos / "good.png")
-    (photos / "bad.jpg").write_text("no picture")
+    (photos / "bad.jpg").write_text("no picture", encoding="utf-8")
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setenv("HUETUNE_CACHE", "")
     plain = in_process("data", "check", photos)
@@ -160,7 +162,9 @@ def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
     from data_tools.source import Source
 
     write_garden(4, tmp_path / "photos")
-    (tmp_path / "photos" / "garden-0000 is no picture.png").write_text("it comes before garden-0000.png")
+    (tmp_path / "photos" / "garden-0000 is no picture.png").write_text(
+        "it comes before garden-0000.png", encoding="utf-8"
+    )
     source = Source(tmp_path / "photos") if on_disk else Source(scenes=4)
     photos, _ = source.read()
     scenes = garden(4)

@@ -42,7 +42,7 @@ def confirmed(huetune, once):
     """
 
     def search(storage):
-        (storage / "toggles.toml").write_text(TOGGLES)
+        (storage / "toggles.toml").write_text(TOGGLES, encoding="utf-8")
         done = huetune(
             *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
             *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
@@ -103,7 +103,9 @@ def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, ru
 def test_the_best_model_is_the_winners_best_training(run):
     row, paths = best(run)
     assert row["place"] == 1 and len(paths) == 3
-    scores = [json.loads((path / "settings.json").read_text())["figures"]["chroma_mse"] for path in paths]
+    scores = [
+        json.loads((path / "settings.json").read_text(encoding="utf-8"))["figures"]["chroma_mse"] for path in paths
+    ]
     assert scores == sorted(scores) and row["score"] in scores
 
 
@@ -180,9 +182,9 @@ def test_a_trial_whose_record_was_changed_is_not_the_same(copied, huetune):
 
 
 def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
-    manifest = json.loads((copied / "toggles" / "manifest.json").read_text())
+    manifest = json.loads((copied / "toggles" / "manifest.json").read_text(encoding="utf-8"))
     manifest["photos"]["source"]["scenes"] = 11
-    (copied / "toggles" / "manifest.json").write_text(json.dumps(manifest))
+    (copied / "toggles" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     done = in_process("confirm", "toggles", "--storage", copied)
     assert done.returncode == 3 and "not the photos any more" in done.stderr
 

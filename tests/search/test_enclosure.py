@@ -19,16 +19,16 @@ def home(tmp_path, monkeypatch):
 def test_a_token_is_made_for_its_owner_alone(home):
     with enclosure.enclosed():
         token = home / ".ray" / "auth_token"
-        assert len(token.read_text()) == 64 and token.stat().st_mode & 0o777 == 0o600
+        assert len(token.read_text(encoding="utf-8")) == 64 and token.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
 
 
 def test_a_token_that_all_can_read_stays_and_is_closed(home):
     (home / ".ray").mkdir()
-    (home / ".ray" / "auth_token").write_text("mine")
+    (home / ".ray" / "auth_token").write_text("mine", encoding="utf-8")
     (home / ".ray" / "auth_token").chmod(0o644)
     with enclosure.enclosed():
-        assert (home / ".ray" / "auth_token").read_text() == "mine"
+        assert (home / ".ray" / "auth_token").read_text(encoding="utf-8") == "mine"
         assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 

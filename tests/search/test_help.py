@@ -85,9 +85,9 @@ HEAVY = {"ray", "tensorflow", "keras", "optuna", "pandas", "numpy", "scipy", "PI
 )
 def test_help_versions_and_completion_wait_for_nothing(words, environment, shown, tmp_path):
     (tmp_path / "S" / "tiny").mkdir(parents=True)
-    (tmp_path / "S" / "tiny" / "manifest.json").write_text("{}")
+    (tmp_path / "S" / "tiny" / "manifest.json").write_text("{}", encoding="utf-8")
     program = tmp_path / "huetune"
-    program.write_text(CODE)
+    program.write_text(CODE, encoding="utf-8")
     count = len(environment.get("COMP_WORDS", "").split())
     done = subprocess.run(
         [sys.executable, program, *words],
@@ -95,6 +95,7 @@ def test_help_versions_and_completion_wait_for_nothing(words, environment, shown
         env={**os.environ, **environment, "COMP_CWORD": str(count - 1)},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=True,
     )
     assert shown in done.stdout
@@ -139,7 +140,7 @@ def test_colours_are_for_terminals_that_want_them(executable, tmp_path):
     assert re.search(r"\x1b\[[0-9;]*31m", seen), "an error is red"
     code, seen = on_terminal(executable, *words, NO_COLOR="1")
     assert code == 3 and "nowhere" in seen and "\x1b[" not in seen
-    piped = subprocess.run([executable, *words], capture_output=True, text=True)
+    piped = subprocess.run([executable, *words], capture_output=True, text=True, encoding="utf-8")
     assert "nowhere" in piped.stderr and "\x1b" not in piped.stderr
 
 

@@ -121,10 +121,10 @@ def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
     from rich.console import Console
 
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "file").write_text("mine")
+    (tmp_path / "mine" / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="exists already; choose another --name"):
         launch(Search("mine", tmp_path, SPACE), parts, Console(), source=Source())
-    assert (tmp_path / "mine" / "file").read_text() == "mine"
+    assert (tmp_path / "mine" / "file").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(

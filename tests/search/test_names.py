@@ -70,7 +70,7 @@ def test_evaluating_and_colorizing(folder, said, searched, tmp_path):
     assert code == 0, err
     assert_plain(out)
     assert_plain(err)
-    rows = json.loads((folder / "out" / "metrics.json").read_text())["photos"]
+    rows = json.loads((folder / "out" / "metrics.json").read_text(encoding="utf-8"))["photos"]
     assert sorted(Path(row["photo"]).stem for row in rows) == sorted(NAMES)
     with (folder / "out" / "metrics.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(NAMES) + 1
@@ -110,7 +110,9 @@ def test_documents_of_photos_of_such_names(folder, searched, said, monkeypatch, 
         code, out, err = said(verb, "tiny", "--storage", searched[0], "--photos", folder, *words)
         assert code == 0, err
         assert_plain(out)
-    assert len((tmp_path / "l" / "log.md").read_text().split("\n| ![")) == 1 + 4, "a row a photo, whatever its name"
+    assert len((tmp_path / "l" / "log.md").read_text(encoding="utf-8").split("\n| ![")) == 1 + 4, (
+        "a row a photo, whatever its name"
+    )
 
 
 def test_a_folder_that_is_called_dot(run, said, monkeypatch, tmp_path):

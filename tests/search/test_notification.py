@@ -60,14 +60,14 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     command = [executable, *words.split(), "--mlflow", uri, "--notify", service.url]
     begun, seen = time.time(), set()
-    with (tmp_path / "said").open("w") as said:
+    with (tmp_path / "said").open("w", encoding="utf-8") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         while process.poll() is None:
             if time.time() > begun + 5:  # it needs a moment to start itself again
                 for one in psutil.process_iter(["cmdline"]):
                     seen |= {word for word in one.info["cmdline"] or () if TOKEN in word}
             time.sleep(0.5)
-    assert process.returncode == 0, (tmp_path / "said").read_text()
+    assert process.returncode == 0, (tmp_path / "said").read_text(encoding="utf-8")
     ((path, message),) = service.heard
     assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
     assert "trial 0 of 1 is the best: chroma_mse 0." in message["message"]
@@ -77,7 +77,7 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 assert TOKEN.encode() not in file.read_bytes(), file
-    manifest = json.loads((tmp_path / "runs" / "roses" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "runs" / "roses" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["search"]["mlflow"] == uri and "--mlflow" in manifest["command"]
 
     from mlflow import MlflowClient

@@ -13,7 +13,7 @@ RECIPES = Path(__file__).parents[2] / "search" / "recipes"
 
 
 def test_rays_cluster_launcher_takes_the_cluster_file():
-    config = yaml.safe_load((RECIPES / "ray-cluster.yaml").read_text())
+    config = yaml.safe_load((RECIPES / "ray-cluster.yaml").read_text(encoding="utf-8"))
     validate_config(prepare_config(config))
     with pytest.raises(Exception, match="no_such_key"):
         validate_config(prepare_config({**config, "no_such_key": 1}))
@@ -22,10 +22,10 @@ def test_rays_cluster_launcher_takes_the_cluster_file():
 
 
 def test_the_job_has_what_kuberay_wants_and_the_token_on_every_pod():
-    job = yaml.safe_load((RECIPES / "rayjob.yaml").read_text())
+    job = yaml.safe_load((RECIPES / "rayjob.yaml").read_text(encoding="utf-8"))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
-    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
     assert cluster["rayVersion"] == ray.__version__ and f"ray=={ray.__version__}" in lock
     pods = [cluster["headGroupSpec"]["template"], *(group["template"] for group in cluster["workerGroupSpecs"])]
     for pod in (*pods, job["spec"]["submitterPodTemplate"]):
@@ -41,7 +41,7 @@ def test_the_job_has_what_kuberay_wants_and_the_token_on_every_pod():
 
 @pytest.mark.parametrize("name", ["README.md", "rayjob.yaml"])
 def test_every_word_of_the_recipes_is_one_of_the_command(name, in_process):
-    text = (RECIPES / name).read_text()
+    text = (RECIPES / name).read_text(encoding="utf-8")
     known = in_process("search", "--help").stdout + in_process("resume", "--help").stdout
     searches = re.findall(r"huetune (?:search|resume)([^\n`]*)", text)
     assert searches

@@ -25,7 +25,7 @@ def run(searched, tmp_path):
 
 
 def _change(run, part, value):
-    (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, part: value}))
+    (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, part: value}), encoding="utf-8")
 
 
 def _trials(run):

@@ -68,7 +68,7 @@ def test_the_search_ends_with_test_photos_that_it_colorized(searched):
 
 
 def test_the_manifest_says_what_was_asked(searched):
-    manifest = json.loads((searched[0] / "tiny" / "manifest.json").read_text())
+    manifest = json.loads((searched[0] / "tiny" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["search"]["epochs"] == 3 and manifest["search"]["searcher"] == "grid"
     assert manifest["space"]["mse_weight"]["name"] == "FloatDistribution"
     assert manifest["base"]["clip"] == 0.0

@@ -25,7 +25,8 @@ def test_a_file_may_hold_every_kind_of_domain(tmp_path):
     path = tmp_path / "space.toml"
     path.write_text(
         "mse_weight = {low = 1, high = 8, log = true}\n[dropout]\nlow = 0.0\nhigh = 0.6\nstep = 0.2\n"
-        "[merge_units]\nlow = 32\nhigh = 128\nstep = 32\n[skip]\nchoices = [true]\n[positions]\nvalue = 7\n"
+        "[merge_units]\nlow = 32\nhigh = 128\nstep = 32\n[skip]\nchoices = [true]\n[positions]\nvalue = 7\n",
+        encoding="utf-8",
     )
     space = read_space(path, BASE)
     assert space.domains["merge_units"] == IntDistribution(32, 128, step=32)

@@ -36,6 +36,11 @@ print(json.dumps(asked))
 )
 def test_a_trial_takes_no_more_than_ray_gave_it(gpus, asked):
     told = subprocess.run(
-        [sys.executable, "-c", LISTEN, json.dumps(gpus)], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-c", LISTEN, json.dumps(gpus)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=True,
     )
     assert json.loads(told.stdout.splitlines()[-1]) == {**asked, "threads": [3, 1]}

@@ -384,7 +384,7 @@ SPACES: list[tuple[str, str]] = [
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("text", "message"), SPACES, ids=[text[:60] for text, _ in SPACES])
 def test_a_wrong_space_ends_in_one_line_that_names_the_key(text, message, said, folder):
-    (folder / "space.toml").write_text(text)
+    (folder / "space.toml").write_text(text, encoding="utf-8")
     assert_refused(said, folder, "search --space space.toml", 2, message)
 
 
@@ -397,7 +397,7 @@ def test_a_grid_without_end_is_refused(said, folder):
     ranges = {"mse_weight": (1, 2), "dropout": (0, 0.5), "learning_rate": (0.1, 0.2), "decay": (0, 1), "clip": (0, 1)}
     ranges |= {"merge_units": (1, 4096), "batch_size": (1, 10**12)}
     text = "".join(f"[{name}]\nlow = {low}\nhigh = {high}\n" for name, (low, high) in ranges.items())
-    (folder / "space.toml").write_text(text)
+    (folder / "space.toml").write_text(text, encoding="utf-8")
     assert_refused(said, folder, "search --searcher grid --space space.toml", 2, "this space has 78,125 points")
 
 
