@@ -4,12 +4,12 @@ import ipaddress
 import os
 import socket
 import subprocess
-import sys
 
 from ray._private.services import canonicalize_bootstrap_address_or_die, find_bootstrap_address
 from ray.util import get_node_ip_address
 
 from data_tools.errors import UserError, in_a_line
+from search.enclosure import PYTHON
 
 
 def given(address: str | None) -> str | None:
@@ -68,7 +68,7 @@ def _check_guarded(address: str) -> None:
         return
     # In a process of its own: Ray reads once whether there is a token.
     told = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", _KNOCK, address]
+    command = [*PYTHON, "-c", _KNOCK, address]
     try:
         answer = subprocess.run(command, env=told, capture_output=True, check=False, timeout=60).returncode
     except subprocess.TimeoutExpired:

@@ -255,14 +255,15 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
 
 def _start_ray(asked: str | None) -> str | None:
     """Return the folder of its files, where it is this machine's alone."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": enclosure.Job()}
     # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
     ray_worker.print_to_stdstream = lambda *data, **options: None
     try:
         if found := address.given(asked):
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
             ours = [str(Path(module.__file__ or "").parent) for module in (data_tools, model, results, search)]
-            ray.init(address=found, runtime_env={"py_modules": ours, "excludes": ["__pycache__"]}, **quiet)
+            travels = {"py_modules": ours, "excludes": ["__pycache__"], "env_vars": enclosure.SAFE_PATH}
+            ray.init(address=found, runtime_env=travels, **quiet)
             return None
         folder = enclosure.make_folder()
         with enclosure.enclosed():

@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,13 @@ from pathlib import Path
 
 from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
+from ray.job_config import JobConfig
+
+PYTHON = (sys.executable, "-P")
+"""How every child Python is started: the current folder stays off its `sys.path`, where a user's `model.py` or
+`random.py` would be imported, and so executed, in place of ours or of Python's."""
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""The same in the environment, for the processes that Ray starts and what these start."""
 
 SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 """Off, Ray keeps to the loopback address. It is there for desktops whose firewalls ask about each port; the address
@@ -25,6 +33,14 @@ PREFIX = "hue-"
 KEPT = 86_400.0
 """Seconds that the files of a killed search stay."""
 _locks: dict[str, int] = {}
+
+
+class Job(JobConfig):
+    """A Ray job whose workers import what is installed or travels with it, and nothing else."""
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        # Without one, Ray puts the driver's current folder and its script's in front of the workers' `sys.path`.
+        return True
 
 
 @contextlib.contextmanager
@@ -76,17 +92,20 @@ def _hold(folder: str) -> bool:
 def enclosed() -> Iterator[None]:
     """A context in which Ray is started for this machine alone."""
     _guard_token()
-    before = os.environ.get(SWITCH), ray_constants.ENABLE_RAY_CLUSTER
-    # Of Ray's processes each reads the variable; this one has done so when it imported ray.
-    os.environ[SWITCH], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    wanted = {SWITCH: "0", **SAFE_PATH}
+    before, enabled = {name: os.environ.get(name) for name in wanted}, ray_constants.ENABLE_RAY_CLUSTER
+    # Of Ray's processes each reads the variables; this one has read the switch when it imported ray.
+    os.environ.update(wanted)
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        if before[0] is None:
-            del os.environ[SWITCH]
-        else:
-            os.environ[SWITCH] = before[0]
-        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
 
 
 def _guard_token() -> None:

@@ -2,12 +2,12 @@
 
 import contextlib
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 
 from data_tools.console import say, stderr
 from results.run import Run
+from search.enclosure import PYTHON
 
 PATIENCE = 60.0
 """Seconds that the last trials may take to be logged when the search is over."""
@@ -26,7 +26,7 @@ def tracked(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
     if uri is None:
         yield
         return
-    command = [sys.executable, "-c", MAIN, "mlflow", run.place, "--uri", uri, "--follow"]
+    command = [*PYTHON, "-c", MAIN, "mlflow", run.place, "--uri", uri, "--follow"]
     with tempfile.TemporaryFile() as said:
         # A session of its own: Ctrl-C is for the search, which then lets go of the run, and this ends with it.
         process = subprocess.Popen(

@@ -134,6 +134,30 @@ def in_process(monkeypatch) -> Command:
     return run
 
 
+TRAPS = {
+    "files": ("{}.py",),
+    "packages": ("{}/__init__.py",),
+    "namespaces": ("{}/command.py", "{}/trial.py", "{}/config.py"),
+}
+"""How code of another may lie in the current folder; a package is what an older checkout has there."""
+
+
+@pytest.fixture
+def lay_traps(tmp_path) -> Callable[..., Callable[[], list[str]]]:
+    """Fill a folder with Python files named like ours and like modules we use; see which of them were executed."""
+
+    def lay(folder: Path, **layouts: str) -> Callable[[], list[str]]:
+        executed = tmp_path / "executed"
+        for name, layout in layouts.items():
+            for place in (folder / path.format(name) for path in TRAPS[layout]):
+                place.parent.mkdir(exist_ok=True)
+                code = f"with open({str(executed)!r}, 'a') as file: print(__file__, file=file)\n"
+                place.write_text(code, encoding="utf-8")
+        return lambda: executed.read_text(encoding="utf-8").splitlines() if executed.exists() else []
+
+    return lay
+
+
 SPACE = """
 [learning_rate]
 choices = [0.002, 1e-7, 1e30]

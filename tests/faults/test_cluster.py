@@ -33,10 +33,17 @@ def bucket(nodes, tmp_path_factory):
         store.end()
 
 
-def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket):
+def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket, lay_traps, tmp_path):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
     storage = path_of(bucket)
-    program = start(storage, *search(3, 20), "--address", nodes.address, before=nodes.inside(0), **nodes.environment)
+    executed = lay_traps(
+        tmp_path, model="packages", search="files", data_tools="files", results="files", random="files"
+    )
+    program = start(
+        *(storage, *search(3, 20), "--address", nodes.address),
+        before=nodes.inside(0, "env", "--chdir", str(tmp_path)),
+        **nodes.environment,
+    )
     program.wait_for(lambda trials: len(trials) >= 2 and all(trial.intermediate_values for trial in trials[:2]))
     nodes.kill(nodes.newest)
     nodes.add()
@@ -46,6 +53,7 @@ def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket):
     assert states(storage) == {TrialState.COMPLETE} and len(after) == 3
     assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " goes on " in said
     assert len({trial.user_attrs["pid"] for trial in after}) > 1
+    assert not executed()
     assert not list(storage.glob("*/trials/*/*/*")), "the driver's machine saw no checkpoint"
     assert_whole(storage)
 

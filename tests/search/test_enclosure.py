@@ -1,11 +1,20 @@
 """What lets others in is kept from them."""
 
 import os
+import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from search import enclosure
+
+IMPORTS = """
+import random, sys
+import data_tools.errors, model.config, results.words, search.interruption
+for part in ("data_tools", "model", "results", "search"):
+    print(sys.modules[part].__file__)
+"""
 
 
 @pytest.fixture
@@ -66,3 +75,24 @@ def test_what_a_killed_search_left_goes_a_day_later(home, monkeypatch):
     left = {path.name for path in home.iterdir()}
     assert left == {os.path.basename(held), os.path.basename(new), "hue-young", "others", "hue-link"}
     assert (home / "others" / "ray").is_dir()
+
+
+@pytest.mark.parametrize("layout", ["files", "packages", "namespaces"])
+def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
+    """A user's `model.py` or an older checkout there would be executed, and would train the trials."""
+    names = ["data_tools", "model", "results", "search"]
+    executed = lay_traps(tmp_path, **dict.fromkeys(names, layout), random="files", numpy="files")
+    command = [*enclosure.PYTHON, "-c", IMPORTS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    assert done.returncode == 0, done.stderr
+    root = Path(enclosure.__file__).parents[1]
+    assert done.stdout.split() == [str(root / name / "__init__.py") for name in names]
+    assert not executed()
+
+
+def test_child_pythons_are_all_started_the_same_way():
+    """`sys.executable` alone imports from the current folder; notification.py repeats how this one was started."""
+    root = Path(enclosure.__file__).parents[1]
+    sources = [path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")]
+    users = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
+    assert users == {"enclosure.py", "notification.py"}

@@ -54,8 +54,13 @@ def service():
     server.server_close()
 
 
-def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, service, tmp_path):
-    """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile."""
+def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, service, lay_traps, tmp_path):
+    """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile.
+
+    Others' code in the current folder is left alone by all of its processes.
+    """
+    others = {"data_tools": "files", "search": "files", "random": "files", "keras": "files"}
+    executed = lay_traps(tmp_path, model="packages", results="namespaces", **others)
     words = f"search {' '.join(QUICK)} --trials 1 --epochs 1 --scheduler none --name roses --storage runs"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     command = [executable, *words.split(), "--mlflow", uri, "--notify", service.url]
@@ -71,7 +76,7 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
     ((path, message),) = service.heard
     assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
     assert "trial 0 of 1 is the best: chroma_mse 0." in message["message"]
-    assert not seen
+    assert not seen and not executed()
     sessions = Path("/tmp").glob(f"hue-*/ray/session_2*_{process.pid}")
     for folder in (tmp_path, *sessions):
         for file in folder.rglob("*"):
