@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ LARGEST = 2**28
 """Bytes of a file that is no state of a training: the largest model that there can be has half of it."""
 MOST = 100
 """Files in a folder."""
+REPLACEMENT_WAIT_SECONDS = 1.0
+"""How long a reader waits for a folder that another process is replacing: two renames take milliseconds."""
 
 
 def require_empty(folder: Path) -> None:
@@ -39,6 +42,7 @@ def require_new(folder: Path) -> None:
     Raises:
         StorageError: it is not empty, or is where nothing can be put in its place.
     """
+    recover(folder)
     require_empty(folder)
     if folder.exists() and folder.samefile(os.curdir):
         raise StorageError(f"{str(folder)!r}: is the folder that you are in; choose a new one")
@@ -115,13 +119,18 @@ def sealed(folder: Path) -> Iterator[Path]:
     All is flushed to the disk before the draft is renamed: whoever finds the folder finds all of it, even after the
     power failed.
 
+    An older folder there is renamed aside until the draft is in its place, so that one whole version is left at every
+    moment: `recover` finds it.
+
     Args:
-        folder: made here, its parents too; an older one there is replaced.
+        folder: made here, its parents too; an older one there is replaced. No other process may make it meanwhile: hold
+            `alone`, or choose a name that nobody else has.
 
     Raises:
-        OSError: the disk would not take it; nothing is left of the draft.
+        OSError: the disk would not take it; what was there before is still there, and nothing is left of the draft.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    _settle(folder)
     # With the permissions that the user's umask leaves: runs are shared, or not.
     draft = _draft(folder)
     draft.mkdir()
@@ -132,12 +141,63 @@ def sealed(folder: Path) -> Iterator[Path]:
         for path in (*files, draft / SUMS, draft):
             flush(path)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(_aside(folder))
         draft.rename(folder)
+        flush(folder.parent)
     except BaseException:
+        with contextlib.suppress(OSError):  # then whoever opens the folder next does it
+            _settle(folder)
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    flush(folder.parent)
+    with contextlib.suppress(OSError):
+        _settle(folder)
+
+
+def recover(folder: Path) -> None:
+    """Finish or undo what was interrupted while `sealed` replaced a folder; call it before the folder is read.
+
+    Args:
+        folder: it need not be there, nor be made by `sealed`.
+
+    Raises:
+        StorageError: its only version is aside, and cannot be renamed back or is just being replaced.
+    """
+    folder = Path(os.path.realpath(folder))
+    aside = _aside(folder)
+    end = time.monotonic() + REPLACEMENT_WAIT_SECONDS
+    while os.path.isdir(aside):  # unlike a Path, it takes a name of any length
+        try:
+            with alone(folder):
+                return _settle(folder)
+        except (StorageError, OSError) as error:
+            if os.path.lexists(folder):
+                return
+            if isinstance(error, OSError):
+                raise StorageError(
+                    f"{str(folder)!r}: replacing it was interrupted, and the old version cannot be renamed back "
+                    f"({error.strerror}); rename {str(aside)!r} to it"
+                ) from None
+            if time.monotonic() > end:
+                raise StorageError(f"{str(folder)!r}: another process is replacing it; try again") from None
+            time.sleep(0.01)
+
+
+def _settle(folder: Path) -> None:
+    """Have one version of a folder that this process alone makes: the new one if that is whole, or else the old one."""
+    aside = _aside(folder)
+    if not os.path.isdir(aside):
+        return
+    if not os.path.lexists(folder) or (folder.is_dir() and not os.listdir(folder)):
+        aside.rename(folder)
+        flush(folder.parent)
+    elif _is_whole(folder):
+        # Under another name first: what is aside is whole at every moment.
+        shutil.rmtree(aside.rename(_draft(folder)), ignore_errors=True)
+
+
+def _aside(folder: Path) -> Path:
+    """Where the old version of a folder is while a new one takes its place."""
+    return folder.parent / f".{folder.name}.old"
 
 
 def check_files(folder: Path) -> None:

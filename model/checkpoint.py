@@ -16,7 +16,7 @@ import numpy as np
 from data_tools.cache import VERSION
 from data_tools.colour import BOX, SIDE
 from data_tools.errors import CheckpointError, in_a_line
-from data_tools.folder import SUMS, check_files, check_sums, sealed, sum_of
+from data_tools.folder import SUMS, check_files, check_sums, recover, sealed, sum_of
 from data_tools.source import MOST_SCENES
 from model import arrays
 from model.config import Config
@@ -167,12 +167,14 @@ def read(folder: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: it is not there, is damaged, or comes from a newer huetune.
+        StorageError: replacing it was interrupted, see `data_tools.folder.recover`.
     """
     return _read(folder)[1]
 
 
 def _read(folder: Path) -> tuple[int, Checkpoint]:
     path = folder / SETTINGS
+    recover(folder)
     try:
         check_files(folder)
         record = _record(path)

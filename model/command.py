@@ -60,6 +60,8 @@ def train(
     say(f"{preset}: {len(parts.training)} photos from {source}, {len(parts.validation)} held out")
 
     click.get_current_context().with_resource(alone(out))
+    # Another process may have made it while the photos were read.
+    require_new(out)
     import_tensorflow()
     from model.checkpoint import Checkpoint, keep_log, save
     from model.score import better, zero_line

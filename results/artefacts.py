@@ -20,7 +20,7 @@ from data_tools.console import (
     words,
 )
 from data_tools.errors import PhotoError, StorageError, UserError
-from data_tools.folder import by_name, require_new, require_place
+from data_tools.folder import by_name, recover, require_new, require_place
 from data_tools.mirror import place_of, push
 from data_tools.source import Source
 from results.command import photos_of, storage_option
@@ -241,6 +241,7 @@ def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]
     from results.run import find_run
 
     folder = by_name(Path(word))
+    recover(folder)
     if (folder / SETTINGS).is_file():
 
         def held_out() -> tuple[Any, Source]:

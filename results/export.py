@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError, UserError
-from data_tools.folder import SUMS, require_new, sealed
+from data_tools.folder import SUMS, alone, recover, require_new, sealed
 from data_tools.mirror import path_of, pull, push
 from model import checkpoint as models
 from model.checkpoint import SETTINGS
@@ -124,13 +124,13 @@ def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = No
         metric: as `claim` returns it; None where nobody says how good it is.
 
     Raises:
-        StorageError: the folder holds something.
+        StorageError: the folder holds something, or another process makes it.
         CheckpointError: the model is damaged.
     """
     pull(folder)
     require_new(folder)
     metric = metric or {}
-    with sealed(folder) as draft:
+    with alone(folder), sealed(folder) as draft:
         models.export(checkpoint, draft, metric, card(models.read(checkpoint), metric))
     push(folder)
 
@@ -148,6 +148,7 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
         NoTrialError: the run has no complete trial.
     """
     folder = path_of(run_or_export)
+    recover(folder)
     pull(folder / SETTINGS)
     # Whatever has these names is a model, also where it is one that cannot be trusted.
     if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS)):

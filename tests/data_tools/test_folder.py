@@ -1,13 +1,15 @@
 """A folder is there whole or not at all, and damage shows."""
 
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from data_tools.errors import CheckpointError, StorageError
-from data_tools.folder import SUMS, alone, check_sums, replace, require_new, require_place, sealed
+from data_tools.folder import SUMS, alone, check_sums, recover, replace, require_new, require_place, sealed
 
 
 @pytest.fixture
@@ -102,6 +104,90 @@ def test_what_fails_on_the_way_leaves_the_old_folder_and_no_draft(folder):
     check_sums(folder)
     assert (folder / "one").read_bytes() == b"1" * 1000
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+RENAMES_AND_REMOVALS = {"os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+
+
+def _replace_in_child(folder, step, how):
+    """Replace a folder in a process of its own, hit before its step-th rename or removal; return its status."""
+    child = os.fork()
+    if child:
+        return os.waitpid(child, 0)[1]
+    seen = 0
+
+    def hit(event, _):
+        nonlocal seen
+        seen += event in RENAMES_AND_REMOVALS
+        if event in RENAMES_AND_REMOVALS and (seen == step or (seen > step and how == "fails from there on")):
+            if how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError(5, "Input/output error")
+
+    try:
+        sys.addaudithook(hit)
+        with sealed(folder) as draft:
+            (draft / "one").write_bytes(b"new")
+        os._exit(0 if seen < step else 3)
+    except OSError:
+        os._exit(3)
+    finally:
+        os._exit(4)
+
+
+@pytest.mark.parametrize("how", ["killed", "fails once", "fails from there on"])
+def test_sealed_interrupted_at_any_step_loses_nothing(folder, how):
+    """Whatever happens between the renames, whoever opens the folder next finds one whole version of it."""
+    found, step, status = [], 0, None
+    while status != 0:
+        step += 1
+        status = _replace_in_child(folder, step, how)
+        recover(folder)
+        check_sums(folder)
+        found.append((folder / "one").read_bytes() == b"new")
+        assert not list(folder.parent.glob("*.old")), "the old version is gone once the new one is in place"
+        with sealed(folder) as draft:
+            (draft / "one").write_bytes(b"old")
+    assert found == sorted(found) and not found[0] and found[-1] and step > 3
+
+
+def test_recover_leaves_a_folder_to_the_process_making_it(folder):
+    """A reader that looks between the two renames of a living process waits, and takes nothing from it."""
+    folder.rename(folder.with_name(".folder.old"))
+    with alone(folder), pytest.raises(StorageError, match="another process is replacing it"):
+        recover(folder)
+    assert not folder.exists()
+    recover(folder)
+    check_sums(folder)
+
+
+def test_recover_with_both_versions_keeps_the_new_one(folder):
+    """A new version that is damaged or not huetune's does not cost the old one."""
+    aside = folder.with_name(".folder.old")
+    with sealed(aside) as draft:
+        (draft / "one").write_bytes(b"old")
+    (folder / "more").touch()
+    recover(folder)
+    check_sums(aside)
+    (folder / "more").unlink()
+    recover(folder)
+    check_sums(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+
+
+def test_recover_on_a_read_only_disk_names_the_old_version(folder, monkeypatch):
+    """Nothing can be renamed there: the reader says where the old version is."""
+    folder.rename(folder.with_name(".folder.old"))
+    descriptor = os.open
+
+    def opened(path, flags, *words, **more):
+        if flags & os.O_CREAT:
+            raise OSError(30, "Read-only file system")
+        return descriptor(path, flags, *words, **more)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(StorageError, match=r"\(Read-only file system\); rename .*\.folder\.old. to it"):
+        recover(folder)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from data_tools.contexts import contexts, positions
-from data_tools.errors import CheckpointError
-from data_tools.folder import SUMS, sealed
+from data_tools.errors import CheckpointError, StorageError
+from data_tools.folder import SUMS, require_new, sealed
 from model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from model.colorizer import CHUNK, Colorizer
 from model.config import PRESETS
 from model.network import LATENT, build
+from results.export import find_model
 
 CONFIG = PRESETS["model-1"]
 
@@ -43,6 +44,19 @@ def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
     save(folder, checkpoint, network.vae)
     assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS, SUMS}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_find_model_after_an_interrupted_save_finds_the_old(saved):
+    """Whoever opens a model after `huetune train` was killed between two renames has the one before."""
+    folder, checkpoint = saved
+    aside = folder.with_name(f".{folder.name}.old")
+    folder.rename(aside)
+    assert find_model(str(folder))[0] == folder
+    folder.rename(aside)
+    assert read(folder) == checkpoint
+    folder.rename(aside)
+    with pytest.raises(StorageError, match="is not empty"):
+        require_new(folder)
 
 
 def test_the_log_of_train_may_lie_beside_a_model(saved):
