@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,22 @@ def plain(text: str, keep: str = "") -> str:
         keep: signs that stay as they are, line ends for example.
     """
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
+def local_time(recorded: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Return a recorded time as this machine's clock shows it.
+
+    Args:
+        recorded: in ISO 8601; without an offset, as an older huetune wrote it, it is taken for local time.
+        form: as `strftime` takes it.
+
+    Returns:
+        The time in local time; text that is no time as it is.
+    """
+    try:
+        return datetime.fromisoformat(recorded).astimezone().strftime(form)
+    except (ValueError, OverflowError):
+        return recorded
 
 
 def say(text: str, style: str | None = None, console: Console = stdout) -> None:

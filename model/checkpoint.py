@@ -61,8 +61,9 @@ class Checkpoint:
         photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all;
             `seen`: what the first two are known again by, see `Split.seen`; an older huetune did not keep it.
         origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name.
-            Without a search also the `epochs` asked for, `begun`, ISO 8601 in local time, and how its photos are read
-            again: `source`, and `first`, how many of them it learnt from, None where the seed decides.
+            Without a search also the `epochs` asked for, `begun`, ISO 8601 in UTC (of an older huetune in local time
+            without an offset), and how its photos are read again: `source`, and `first`, how many of them it learnt
+            from, None where the seed decides.
         versions: of Python and the packages that made it.
     """
 

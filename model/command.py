@@ -74,7 +74,7 @@ def train(
         "preset": preset,
         "objective": "chroma_mse",
         "epochs": epochs,
-        "begun": datetime.datetime.now().isoformat(timespec="seconds"),
+        "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "source": source.record,
         "first": learnt,
     }

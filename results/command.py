@@ -14,6 +14,7 @@ from data_tools.console import (
     PLACE,
     TEXT,
     import_tensorflow,
+    local_time,
     plain,
     say,
     stdout,
@@ -53,7 +54,7 @@ def list_(storage: Path) -> None:
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials"
         best = winner(table)
         score = f"  best {shown(best['score'])}, trial {best['trial']}" if best else ""
-        say(f"{run.name}  {run.manifest['started']}  {counts}{score}")
+        say(f"{run.name}  {local_time(run.manifest['started'])}  {counts}{score}")
 
 
 @click.command()

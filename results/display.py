@@ -16,7 +16,7 @@ from data_tools.console import say
 from model.score import better
 from results.board import Board, Training, draw
 from results.pace import Pace
-from results.trials import ENDED, STATES, settings, shown
+from results.trials import ENDED, STATES, end_of, settings, shown
 
 KEPT = 100
 """Ended trials that a high terminal may have room for."""
@@ -80,7 +80,7 @@ class Display:
         # By the epochs that they were to train: once a search is extended, shorter ones are no guide.
         self._paces: dict[int, Pace] = {}
         ended = [trial for trial in trials if trial.state.is_finished()]
-        for trial in sorted(ended, key=lambda trial: (trial.datetime_complete, trial.number)):
+        for trial in sorted(ended, key=lambda trial: (end_of(trial), trial.number)):
             self._know(trial, STATES[trial.state])
         for trial in trials:
             if not trial.state.is_finished():

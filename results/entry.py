@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Entry:
     Attributes:
         key: of links to it and of the folder of its pictures.
         name: what the log calls it.
-        begun: when its training began, local time; None where nobody wrote it down.
+        begun: when its training began, UTC; None where nobody wrote it down.
         config: its settings.
         seed: that it was trained from.
         state: complete, pruned, failed, running, waiting or interrupted.
@@ -136,7 +136,7 @@ def newest_first(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _begun(entry: Entry) -> datetime:
-    return entry.begun or datetime.min
+    return entry.begun or datetime.min.replace(tzinfo=UTC)
 
 
 def _apart(value: Any, other: Any) -> float:
@@ -235,7 +235,7 @@ def _origin(folder: Path, found: Checkpoint, trained: Sequence[Mapping[str, Any]
     objective = origin.get("objective", "chroma_mse")
     try:
         epochs = origin["epochs"] if "epochs" in origin else trained[-1]["epoch"]
-        begun = datetime.fromisoformat(origin["begun"]).replace(tzinfo=None) if "begun" in origin else None
+        begun = datetime.fromisoformat(origin["begun"]).astimezone(UTC) if "begun" in origin else None
         needed = {"epoch", "boxes", "seconds", "train_loss", "skill", objective}
         counts = [epochs, *(found.photos.get(part, 0) for part in ("training", "validation", "test"))]
         if objective not in OBJECTIVES or "fingerprint" not in found.photos or {*map(type, counts)} != {int}:
@@ -243,7 +243,7 @@ def _origin(folder: Path, found: Checkpoint, trained: Sequence[Mapping[str, Any]
         if {type(figures[name]) for figures in (*trained, found.figures) for name in needed} - {int, float}:
             raise ValueError("a figure that is no number")
         return epochs, begun, objective
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{str(folder)!r}: what it says of its training makes no sense ({error})") from None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from data_tools.console import local_time
 from results import charts
 from results.lock import holder
 from results.replicates import FINALISTS, Replicated, of_trial, places, replicated, verdict
@@ -155,7 +156,7 @@ class Findings:
                     "searcher, scheduler",
                     ", ".join(search[part] for part in ("searcher", "scheduler") if part in search),
                 ),
-                ("started", str(self.manifest.get("started", "")).replace("T", " ")),
+                ("started", local_time(str(self.manifest.get("started", "")), "%Y-%m-%d %H:%M %z")),
                 ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
                 ("no more trials because", ended(self.study) or ""),
             )

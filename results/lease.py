@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from data_tools.bucket import Bucket
+from data_tools.console import local_time
 from data_tools.errors import StorageError
 
 FOLDER = "leases"
@@ -103,7 +104,7 @@ def holder(run: Bucket) -> str | None:
 def words(about: Mapping[str, Any]) -> str:
     """Return in words who a process is."""
     try:
-        return f"process {about['pid']} of {about['user']} on {about['host']}, since {about['since']}"
+        return f"process {about['pid']} of {about['user']} on {about['host']}, since {local_time(str(about['since']))}"
     except KeyError:
         return "another process"
 

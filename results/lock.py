@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def held(folder: Path) -> Iterator[None]:
     descriptor = _locked(folder / LOCK)
     try:
         bucket = bucket_of(folder)
-        since = time.strftime("%F %T")
+        since = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"pid": os.getpid(), "host": socket.gethostname(), "user": _user(), "since": since, "lease": lease.OWN}
         # Who held the lock here before has ended, whatever the bucket says.
         ended = _about(descriptor).get("lease")

@@ -228,4 +228,4 @@ def _list(*lines: str) -> str:
 
 
 def _time(begun: datetime | None) -> str:
-    return f"{begun:%Y.%m.%d %H:%M}" if begun else "?"
+    return f"{begun.astimezone():%Y.%m.%d %H:%M}" if begun else "?"

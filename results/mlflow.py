@@ -16,7 +16,7 @@ from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
 from data_tools.secret import holds_secret
 from results.run import Run
-from results.trials import STATES, curve, epochs, start_of
+from results.trials import STATES, curve, end_of, epochs, start_of
 
 EXPERIMENT = "huetune"
 SEARCH, TRIAL = "huetune.search", "huetune.trial"
@@ -158,7 +158,7 @@ class Log:
             self._client.log_batch(key, metrics[first : first + SIZES["metrics"]])
         self._client.log_batch(key, params=params[: SIZES["params"]])
         # Last: until then it is one that was begun.
-        self._client.set_terminated(key, ENDS[trial.state], _milliseconds(trial.datetime_complete))
+        self._client.set_terminated(key, ENDS[trial.state], _milliseconds(end_of(trial)))
 
 
 def _best(study: optuna.Study) -> float | None:

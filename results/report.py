@@ -87,7 +87,7 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
     pictures, why_not = _pictures(found, models, photos)
     content = {
         "name": run.name,
-        "written": datetime.datetime.now(datetime.UTC).strftime("%F %H:%M UTC"),
+        "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
         "version": version("huetune"),
         "question": found.question(),
         "answer": found.answer(),

@@ -34,7 +34,7 @@ from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import RecordWriter
 
 from model.config import PRESETS
-from results.trials import FIGURES, curve, epochs, start_of
+from results.trials import FIGURES, curve, end_of, epochs, start_of
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""
@@ -105,7 +105,8 @@ def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
         ]
         yield Event(wall_time=now, step=figures["epoch"], summary=Summary(value=values))
     if trial.state in ENDS:
-        now = trial.datetime_complete.timestamp() if trial.datetime_complete else now
+        end = end_of(trial)
+        now = end.timestamp() if end else now
         ended = SessionEndInfo(status=ENDS[trial.state], end_time_secs=now)
         yield _plugin(now, "session_end_info", HParamsPluginData(session_end_info=ended))
 

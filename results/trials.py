@@ -7,7 +7,7 @@ import io
 import json
 import operator
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -44,13 +44,31 @@ DIGEST = "digest"
 
 
 BEGUN = "begun"
-"""User attribute of a trial: when it began, local time in ISO's format; an older huetune did not record it."""
+"""User attribute of a trial: when it began, UTC in ISO's format; an older huetune recorded local time with no offset,
+or nothing."""
 
 
 def start_of(trial: optuna.Trial | FrozenTrial) -> datetime | None:
-    """Return when a trial began, local time; None where it has not."""
-    recorded = trial.user_attrs.get(BEGUN)
-    return datetime.fromisoformat(recorded) if recorded else trial.datetime_start
+    """Return when a trial began, in UTC; None where it has not."""
+    # Optuna stores UTC and returns local time without an offset, of when the trial last went on.
+    last = trial.datetime_start and trial.datetime_start.astimezone(UTC)
+    if not (recorded := trial.user_attrs.get(BEGUN)):
+        return last
+    begun = datetime.fromisoformat(recorded)
+    if begun.tzinfo is None and last:
+        # An older huetune's local time, of a zone that nobody knows any more.
+        return min(begun.astimezone(UTC), last)
+    return begun.astimezone(UTC)
+
+
+def end_of(trial: FrozenTrial) -> datetime | None:
+    """Return when a trial ended, in UTC and not before it began; None where it has not."""
+    start, local = start_of(trial), trial.datetime_complete
+    if local is None or start is None:
+        return local and local.astimezone(UTC)
+    # Of an hour that the clock shows twice when summer time ends, Optuna does not say which one it means.
+    ends = local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+    return next((end for end in ends if end >= start), start)
 
 
 def epochs(trial: optuna.Trial | FrozenTrial) -> list[dict[str, Any]]:

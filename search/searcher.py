@@ -23,7 +23,7 @@ from data_tools.errors import StorageError, UserError
 from data_tools.mirror import listed
 from model.score import OBJECTIVES, better
 from results.replicates import config_key
-from results.trials import BEGUN, SESSION, STATES, curve, epochs
+from results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
 from search.jobs import Budget, Job
 from search.record import Record, tidy
 from search.sampler import Sampler
@@ -32,6 +32,8 @@ from search.trial import BEST
 
 LIVES = 3
 """Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""
+
+NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 Listener = Callable[["StudySearcher", optuna.Trial, str], None]
 
@@ -110,7 +112,7 @@ class StudySearcher(Searcher):
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in what the study holds."""
-        for trial in sorted(trials, key=lambda trial: trial.datetime_complete or datetime.datetime.max):
+        for trial in sorted(trials, key=lambda trial: end_of(trial) or NEVER):
             self._asked += 1
             self._known.add(config_key(trial.user_attrs["config"]))
             if self._sampler:
@@ -181,7 +183,7 @@ class StudySearcher(Searcher):
             "config": asdict(job.config),
             "target": self.epochs,
             # Optuna's own time of its start is that of the last time that it went on.
-            BEGUN: datetime.datetime.now().isoformat(),
+            BEGUN: datetime.datetime.now(datetime.UTC).isoformat(),
         }
         self._asked += 1
         if "continues" in job.attributes:

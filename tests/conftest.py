@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,19 @@ def state_folder(tmp_path, monkeypatch) -> Path:
     """No test writes the mirrors of whoever runs it: each is a machine of its own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state"
+
+
+@pytest.fixture
+def in_zone(monkeypatch) -> Iterator[Callable[[str], None]]:
+    """Have this process be in another time zone, by its POSIX rule as in CET-1."""
+
+    def move(rule: str) -> None:
+        monkeypatch.setenv("TZ", rule)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

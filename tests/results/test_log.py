@@ -6,7 +6,7 @@ import shutil
 import socket
 import string
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from model.checkpoint import SETTINGS as SETTINGS_FILE
 from model.command import train
 from model.config import PRESETS
 from results.artefacts import best, log, report
-from results.entry import Entry, newest_first, of_run, told_apart
+from results.entry import Entry, newest_first, of_checkpoint, of_run, told_apart
 from results.log import SAMPLES, write
 from results.run import find_run
 from results.verdict import verdict
@@ -72,7 +72,7 @@ def seed_log() -> list[Entry]:
         Entry(
             key=name,
             name=name,
-            begun=datetime(2024, 3, 27, hour),
+            begun=datetime(2024, 3, 27, hour).astimezone(),
             config=PRESETS[name],
             seed=0,
             state="complete",
@@ -191,13 +191,13 @@ def test_only_what_is_comparable_is_compared():
         {"photos": {**two.photos, "fingerprint": "another"}},
         {"state": "pruned"},
         {"objective": "skill"},
-        {"begun": datetime(2025, 1, 1)},
+        {"begun": datetime(2025, 1, 1).astimezone()},
         {"begun": None},
     ):
         assert three.compared_with([replace(two, **other)]) is None, other
     near, far = (replace(two, config=replace(two.config, mse_weight=weight)) for weight in (3.9, 1.0))
     assert three.compared_with([far, near]) is three.compared_with([near, far]) is near
-    again = [replace(two, begun=datetime(2024, 3, 27, hour)) for hour in (3, 5)]
+    again = [replace(two, begun=datetime(2024, 3, 27, hour).astimezone()) for hour in (3, 5)]
     assert three.compared_with(again) is again[1], "of equals the newest"
 
 
@@ -254,6 +254,15 @@ def test_a_trained_model_can_be_used_and_its_log_has_all_epochs(trained):
     epochs = log_of(trained / "model-3")
     assert [line["epoch"] for line in epochs] == [1, 2] and checkpoint.figures in epochs
     assert checkpoint.figures["chroma_mse"] == min(line["chroma_mse"] for line in epochs)
+
+
+def test_a_log_shows_local_times_of_what_is_stored_in_utc(trained, tmp_path, in_zone, no_graphviz):
+    checkpoint, _ = load(trained / "model-1")
+    assert checkpoint.origin["begun"].endswith("+00:00")
+    in_zone("EAST-13")
+    begun = datetime.fromisoformat(checkpoint.origin["begun"]) + timedelta(hours=13)
+    texts = text_of([of_checkpoint(trained / "model-1")], tmp_path)
+    assert f"({begun:%Y.%m.%d %H:%M})" in texts["model-1"]
 
 
 def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
@@ -332,6 +341,7 @@ def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz
         lambda folder: (folder / LOG).write_text('[{"epoch": 1}, {"epoch": 3}]', encoding="utf-8"),
         lambda folder: (folder / LOG).write_text('[{"epoch": 1}]', encoding="utf-8"),
         lambda folder: _say_otherwise(folder, begun="yesterday"),
+        lambda folder: _say_otherwise(folder, begun="0001-01-01T00:00:00+23:00"),
         lambda folder: _say_otherwise(folder, epochs="two"),
         lambda folder: _say_otherwise(folder, objective="train_loss"),
         lambda folder: _say_otherwise(folder, source={**NO_SOURCE, "scenes": 10**9}),

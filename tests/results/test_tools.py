@@ -7,6 +7,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime, timedelta
 
 import optuna
 import pytest
@@ -19,6 +20,7 @@ from results import tensorboard, trials
 from results.dashboard import serving
 from results.mlflow import Log, check_uri
 from results.run import MANIFEST, STUDY, copy_of, find_run
+from results.trials import BEGUN, end_of, start_of
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +186,11 @@ def server(tmp_path_factory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
-def test_mlflow_has_each_trial_once_under_its_search(server, run, study):
+def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone):
     from mlflow import MlflowClient
 
-    assert Log(server, run).write(study) == 6
+    in_zone("WEST+11")
+    assert Log(server, run).write(run.study()) == 6
     # Another process, later: all is there.
     assert Log(server, run).write(study) == 0
     client = MlflowClient(tracking_uri=server)
@@ -208,6 +211,60 @@ def test_mlflow_has_each_trial_once_under_its_search(server, run, study):
         expected = {figures["epoch"]: figures["chroma_mse"] for figures in trials.epochs(study.trials[row["trial"]])}
         assert {metric.step: metric.value for metric in history} == expected
         assert child.data.tags.get("error") == row["error"]
+        assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"
+
+
+def test_times_of_trials_are_the_same_in_every_zone(run, in_zone):
+    """A run is searched in one zone and looked at in another."""
+    seen = []
+    for rule in ("WEST+11", "UTC0", "EAST-13"):
+        in_zone(rule)
+        seen.append([(start_of(trial), end_of(trial)) for trial in run.study().trials])
+        assert all(start and end and start < end for start, end in seen[-1])
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Have a trial go through a study's file, as a search leaves it there; times as given."""
+
+    def store(start, end, begun):
+        url = f"sqlite:///{tmp_path}/study.db"
+        study = optuna.create_study(storage=url)
+        trial = optuna.trial.create_trial(value=0.5, user_attrs={BEGUN: begun})
+        trial.datetime_start, trial.datetime_complete = start, end
+        study.add_trial(trial)
+        return lambda: optuna.load_study(study_name=study.study_name, storage=url).trials[0]
+
+    return store
+
+
+def test_start_of_an_old_trial_is_never_after_its_end(stored, in_zone):
+    """An older huetune recorded local times without a zone: where another reads them, Optuna's own time counts."""
+    start = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    in_zone("EAST-13")
+    trial = stored(start + timedelta(hours=2), start + timedelta(hours=3), "2026-07-02T01:00:00.000000")
+    assert start_of(trial()) == start
+    for rule in ("WEST+11", "UTC0"):
+        in_zone(rule)
+        begun, ended = start_of(trial()), end_of(trial())
+        assert begun and ended and begun < ended == start + timedelta(hours=3)
+
+
+def test_end_of_in_a_repeated_hour_is_after_the_start(stored, in_zone):
+    """When summer time ends, the clock shows the same hour twice, and Optuna does not say which one it means."""
+    in_zone("CET-1CEST,M3.5.0,M10.5.0/3")
+    begun = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)
+    for minutes in (5, 20, 80):
+        trial = stored(begun, begun + timedelta(minutes=minutes), begun.isoformat())()
+        assert end_of(trial) == begun + timedelta(minutes=minutes)
+
+
+def test_list_shows_when_a_run_began_in_local_time(in_process, run, in_zone):
+    in_zone("EAST-13")
+    begun = datetime.fromisoformat(run.manifest["started"]) + timedelta(hours=13)
+    said = in_process("list", "--storage", run.folder.parent).stdout
+    assert f"tiny  {begun:%Y-%m-%d %H:%M:%S}  " in said
 
 
 @pytest.mark.parametrize(

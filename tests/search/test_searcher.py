@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from data_tools.errors import StorageError
 from model.config import PRESETS, Config, batched
-from results.trials import curve, start_of
+from results.trials import BEGUN, curve, start_of
 from search.jobs import Budget, Job, grid_jobs
 from search.record import Record
 from search.sampler import Sampler
@@ -111,7 +111,8 @@ def test_a_trial_that_goes_on_began_when_it_began():
     before.leave()
     after = _searcher(study)
     _train(after, "b")
-    assert first and start_of(study.trials[0]) == first != study.trials[0].datetime_start
+    assert first and start_of(study.trials[0]) == first != study.trials[0].datetime_start.astimezone()
+    assert study.trials[0].user_attrs[BEGUN].endswith("+00:00"), "UTC, wherever it is read"
 
 
 def test_a_grid_of_thousands_is_enqueued_at_once():
