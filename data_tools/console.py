@@ -138,7 +138,7 @@ def import_tensorflow() -> None:
         terminal = os.dup(2)
         os.dup2(greetings.fileno(), 2)
         try:
-            importlib.import_module("tensorflow")
+            importlib.import_module("data_tools.backend")
             # It takes one model after another for one that is traced too often.
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
         except BaseException:

@@ -22,8 +22,7 @@ from model import arrays
 from model.config import Config
 
 if TYPE_CHECKING:
-    import keras
-
+    from data_tools.backend import keras
     from model.colorizer import Colorizer
     from model.network import Network
 

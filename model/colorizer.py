@@ -1,10 +1,9 @@
 """Grey photos become chroma maps: the model as it is used, without its encoder."""
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from data_tools.backend import keras, tf
 from data_tools.colour import GRID, luma_of
 from data_tools.contexts import VIEWS, positions, shrunk
 from model.config import Config

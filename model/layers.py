@@ -7,8 +7,7 @@ dropped on both sides, a convolution has a quarter of the work. At rest all laye
 
 import itertools
 
-import keras
-import tensorflow as tf
+from data_tools.backend import keras, tf
 
 WIDTH = 8
 """Whole channels are dropped by so many: a processor's vector holds 8 or 16 numbers, and fewer take as long."""

@@ -1,6 +1,6 @@
 """What training minimises."""
 
-import tensorflow as tf
+from data_tools.backend import tf
 
 PARTS = ("loss", "mse", "norm", "kl", "l2")
 

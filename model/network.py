@@ -17,8 +17,7 @@ share their maps and so their dropout in any case; there, whole channels are dro
 from dataclasses import dataclass
 from typing import Any
 
-import keras
-
+from data_tools.backend import FLOATX, keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
 from model.config import PRESETS, Config
 from model.layers import Convolution, Dense, Dice, Dropout, Merge, Share, Windows
@@ -54,8 +53,18 @@ class Network:
     dice: Dice
 
 
-def build(config: Config) -> Network:
-    """Return the model of a configuration, with Keras's own random weights."""
+def build(config: Config, dtype_policy: str = FLOATX) -> Network:
+    """Return the model of a configuration, with Keras's own random weights.
+
+    Args:
+        config: its settings.
+        dtype_policy: name of the Keras policy by which the layers compute; weights and outputs are float32.
+    """
+    with own_settings(dtype_policy):
+        return _build(config)
+
+
+def _build(config: Config) -> Network:
     dice = Dice()
     sides = [None if view.stride else view.side for view in VIEWS]
     views = [keras.Input((side, side, 1), name=f"view_{view.covers}") for side, view in zip(sides, VIEWS, strict=True)]

@@ -4,9 +4,9 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import keras
 import numpy as np
-import tensorflow as tf
+
+from data_tools.backend import keras, tf
 
 BETAS = 0.9, 0.999
 """How much of the past the running means of the gradient and of its square keep."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
+from data_tools.backend import tf
 from data_tools.colour import GRID, SIDE
 from data_tools.errors import CheckpointError
 from data_tools.garden import garden

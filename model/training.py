@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
+from data_tools.backend import FLOATX, keras, tf
 from data_tools.colour import GRID
 from data_tools.contexts import VIEWS, WINDOW, contexts, positions, shrunk
 from data_tools.photos import PhotoSet
@@ -48,13 +47,20 @@ class Trainer:
         training: the photos that weights are learnt from.
         validation: the photos that score each epoch.
         compiled: whether XLA compiles the training step; by default, where a GPU has COMPILED_FROM photos to train on.
+        dtype_policy: name of the Keras policy by which the layers compute; what is learnt and scored stays float32.
     """
 
-    def __init__(self, training: PhotoSet, validation: PhotoSet, compiled: bool | None = None):
+    def __init__(
+        self,
+        training: PhotoSet,
+        validation: PhotoSet,
+        compiled: bool | None = None,
+        dtype_policy: str = FLOATX,
+    ):
         self.training, self.validation = training, validation
         if compiled is None:
             compiled = len(training) >= COMPILED_FROM and bool(tf.config.list_logical_devices("GPU"))
-        self._compiled = compiled
+        self._compiled, self._dtype_policy = compiled, dtype_policy
         self.mean_chroma = training.chroma.mean(axis=(0, 1, 2))
         self._steps: dict[tuple[Any, ...], _Step] = {}
 
@@ -66,7 +72,7 @@ class Trainer:
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
         kind = (config.structure, config.batching, config.dropout_of, config.optimizer)
-        step = self._steps.pop(kind, None) or _Step(config, self._compiled)
+        step = self._steps.pop(kind, None) or _Step(config, self._compiled, self._dtype_policy)
         self._steps[kind] = step
         if len(self._steps) > KEPT:
             del self._steps[next(iter(self._steps))]
@@ -192,8 +198,8 @@ class _Step:
     Constants of the graph would need a new trace, seconds long, for each new value.
     """
 
-    def __init__(self, config: Config, compiled: bool):
-        self.network = build(config)
+    def __init__(self, config: Config, compiled: bool, dtype_policy: str):
+        self.network = build(config, dtype_policy)
         self.colorizer = Colorizer(self.network, config)
         self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
         self._optimizer = Optimizer(self.network.vae.trainable_variables, muon=config.optimizer == "muon")
@@ -212,7 +218,7 @@ class _Step:
         weights = []
         for variable in self._optimizer.variables:
             glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
-            weights.append(glorot(variable.shape) if len(variable.shape) > 1 else tf.zeros(variable.shape))
+            weights.append(glorot(variable.shape, FLOATX) if len(variable.shape) > 1 else tf.zeros(variable.shape))
         self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip)
         self._seed.assign(int(rng.integers(2**31)))
         self._mse_weight.assign(config.mse_weight)

@@ -25,7 +25,7 @@ from results.replicates import verdict
 from results.run import CONTACT_SHEET, STORAGE, Run, find_run
 
 if TYPE_CHECKING:
-    import keras
+    from data_tools.backend import keras
 
 SHOWN = 10
 """Trials that a run shows of itself."""

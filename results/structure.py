@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import keras
-
+from data_tools.backend import keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
 from data_tools.errors import UserError
 from model.layers import Convolution, Dropout, Merge, Share
@@ -49,6 +48,7 @@ def missing_graphviz() -> str | None:
     return f"no pictures of the structure: Graphviz, which draws them, is not installed; get it with {how}"
 
 
+@own_settings()
 def draw(network: Network, folder: Path, forms: Iterable[str] = tuple(FORMATS)) -> list[Path]:
     """Draw a model's encoder, decoder and whole.
 

@@ -238,7 +238,7 @@ def take_devices(threads: int, gpus: Sequence[int | str]) -> None:
         threads: 1 or more.
         gpus: those that Ray gave it, wholly or in part; Ray has hidden all others.
     """
-    import tensorflow as tf
+    from data_tools.backend import tf
 
     # TensorFlow takes its threads from the machine, not from Ray: unless told first thing, each of n workers starts
     # as many threads as there are cores.

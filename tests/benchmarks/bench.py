@@ -49,7 +49,7 @@ ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
 
 
 def _one_thread() -> None:
-    import tensorflow as tf
+    from data_tools.backend import tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

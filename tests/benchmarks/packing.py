@@ -57,14 +57,11 @@ def _work(parts: Split, place: int, compiled: bool, halved: bool, barrier: Any) 
 
     take_devices(1, [0])
 
-    import keras
-    import tensorflow as tf
-
+    from data_tools.backend import tf
     from model.training import Trainer
 
-    if halved:
-        keras.config.set_dtype_policy("mixed_bfloat16")
-    trainer = Trainer(parts.training, parts.validation, compiled=compiled)
+    policy = "mixed_bfloat16" if halved else "float32"
+    trainer = Trainer(parts.training, parts.validation, compiled, policy)
     trainer.start(batched(PRESETS["model-2"], "photos"), place)
     trainer.epoch()
     first = time.perf_counter() - begun

@@ -20,13 +20,12 @@ from data_tools.photos import PhotoSet
 from model.config import Config
 
 if TYPE_CHECKING:
-    import keras
+    from data_tools.backend import keras
 
 
 def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
     """Return the VAE and its decoder in Keras's own layers alone: inputs, weights and answers as of `model.network`."""
-    import keras
-
+    from data_tools.backend import keras
     from model.network import CONTEXT, FILTERS, LATENT
     from model.training import L2
 
@@ -78,9 +77,7 @@ def fit(
         epochs: how many.
         report: told `epoch`, `seconds` since the model began to be built, without scoring, and `chroma_mse`.
     """
-    import keras
-    import tensorflow as tf
-
+    from data_tools.backend import keras, tf
     from model import loss
     from model.network import LATENT
 
@@ -141,7 +138,7 @@ def tune(photos: PhotoSet, held_out: PhotoSet, configs: list[Config], epochs: in
     from ray import tune
 
     def trial(config: dict, photos: PhotoSet, held_out: PhotoSet) -> None:
-        import tensorflow as tf
+        from data_tools.backend import tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -78,7 +78,7 @@ def _run(row: Row) -> tuple:
 
 def _start(parts: Split) -> None:
     global _trainer
-    import tensorflow as tf
+    from data_tools.backend import tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -4,7 +4,6 @@ import gc
 import weakref
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
 
@@ -219,10 +218,7 @@ def test_a_step_has_no_variable_that_a_card_leaves_with_the_host(trainer):
 @pytest.mark.long
 def test_layers_may_compute_in_bfloat16(photos):
     """As the benchmark of a card asks for; what is learnt and scored stays float32."""
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        (halved,) = _epochs(Trainer(*photos), PHOTOS, 3)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    training, validation = photos
+    (halved,) = _epochs(Trainer(training, validation, dtype_policy="mixed_bfloat16"), PHOTOS, 3)
     (whole,) = _epochs(Trainer(*photos), PHOTOS, 3)
     assert 0 < abs(halved["train_loss"] - whole["train_loss"]) < 0.01 * whole["train_loss"]

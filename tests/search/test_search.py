@@ -6,6 +6,9 @@ import optuna
 from optuna.trial import TrialState
 
 from data_tools.source import Source
+from model import arrays
+from model.checkpoint import read
+from model.network import build
 from results.export import checkpoint
 from results.run import find_run
 from results.trials import rows
@@ -59,6 +62,16 @@ def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched
     assert len(named) == 4 and set((run.folder / "trials").glob("*/*")) == named | ends
     complete = {f"{row['trial']:04}" for row in rows(study) if row["state"] == "complete"}
     assert {path.parent.name for path in ends} == complete and len(ends) == len(complete)
+
+
+def test_searched_models_do_not_follow_keras_settings(searched):
+    """The search ran where keras.json says float16 and channels_first: its checkpoints were refused as damaged."""
+    run = find_run("tiny", searched[0])
+    folder = checkpoint(run, run.study(), 0)
+    built = build(read(folder).config).vae.trainable_weights
+    assert {weight.path: weight.shape for weight in built} == {
+        name: array.shape for name, array in arrays.read(folder / "weights.npz").items()
+    }
 
 
 def test_the_search_ends_with_test_photos_that_it_colorized(searched):
