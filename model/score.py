@@ -1,5 +1,6 @@
 """How good predicted chroma maps are, without the loss weight in it."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -11,6 +12,8 @@ OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     "chroma_ratio_error": "minimize",
 }
 """What a search can rank trials by, and which way is better."""
+RANGES = {"chroma_mse": (0.0, math.inf), "skill": (-math.inf, 1.0), "chroma_ratio_error": (0.0, math.inf)}
+"""Smallest and largest value that each objective, and so a mean of it, can have."""
 
 
 def better(objective: str, new: float, old: float | None) -> bool:

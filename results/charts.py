@@ -215,9 +215,9 @@ def finalists(groups: Mapping[str, Replicated], zero: float, objective: str) -> 
     """
     seeds = [{"name": name, "score": score} for name, group in groups.items() for score in group.scores]
     means = [
-        {"name": name, "score": group.estimate.value, "low": group.estimate.low, "high": group.estimate.high}
+        {"name": name, "score": estimate.value, "low": estimate.low, "high": estimate.high}
         for name, group in groups.items()
-        if group.estimate
+        if (estimate := group.estimate(objective))
     ]
     return _intervals(seeds, means, list(groups), objective, zero)
 

@@ -180,8 +180,8 @@ def effects(run: str, storage: Path, form: str) -> None:
 
     found = find_run(run, storage)
     study = found.study()
-    trained = found_effects.measured(found)
-    table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"]))
+    trained, objective = found_effects.measured(found), study.user_attrs["objective"]
+    table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"], objective))
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
@@ -191,11 +191,8 @@ def effects(run: str, storage: Path, form: str) -> None:
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
-        objective = study.user_attrs["objective"]
         stdout.print(tables.to_table(table, f"{objective} of {len(trained)} configurations in {found.name}"))
-        importances, count = found_effects.importances(study)
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in importances.items())
-        say(f"importance (Optuna's, from {count} complete trials; pruned ones do not count): {shares or 'not known'}")
+        say(found_effects.importance_line(study))
 
 
 @click.command()

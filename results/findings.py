@@ -169,7 +169,7 @@ class Findings:
         table = []
         for number in self.finalists():
             row, group = self.row(number), groups.get(number)
-            estimate = group.estimate if group else None
+            estimate = group.estimate(self.objectives[0]) if group else None
             table.append(
                 {
                     "place": row["place"],

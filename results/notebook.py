@@ -76,8 +76,8 @@ class OpenRun:
 
     def effects(self) -> pd.DataFrame:
         """Return what each setting does to the score, with 95 % intervals: the columns of `huetune effects`."""
-        parameters = self.run.study().user_attrs["parameters"]
-        found = effects.effects(effects.measured(self.run), parameters)
+        attributes = self.run.study().user_attrs
+        found = effects.effects(effects.measured(self.run), attributes["parameters"], attributes["objective"])
         return pd.DataFrame(effects.effect_rows(found)).convert_dtypes()
 
     def history(self) -> Figure:

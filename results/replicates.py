@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from model.score import OBJECTIVES, better
+from model.score import OBJECTIVES, RANGES, better
 from results.statistics import Estimate, difference, mean
 
 FINALISTS = "finalists"
@@ -35,10 +35,13 @@ class Replicated:
     failed: int
     trials: tuple[FrozenTrial, ...]
 
-    @property
-    def estimate(self) -> Estimate | None:
-        """The mean score; None where there is none."""
-        return mean(self.scores) if self.scores else None
+    def estimate(self, objective: str) -> Estimate | None:
+        """Return the mean score with its 95 % interval; None without a score.
+
+        Args:
+            objective: what the scores are, a key of `model.score.OBJECTIVES`.
+        """
+        return mean(self.scores, RANGES[objective]) if self.scores else None
 
 
 def config_key(config: Mapping[str, Any]) -> str:
@@ -101,7 +104,8 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
         return {}
     found = replicated(replicates)
     most = max((target(group.trials[0]) for group in found.values()), default=0)
-    sign = 1 if OBJECTIVES[study.user_attrs["objective"]] == "minimize" else -1
+    objective = study.user_attrs["objective"]
+    sign = 1 if OBJECTIVES[objective] == "minimize" else -1
     ranks = {}
     known: set[str] = set()
     for trial in study.get_trials(deepcopy=False):
@@ -111,8 +115,9 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
             group = of_trial(trial, found)
             if not group or (len(group.scores) < LEAST and not group.failed):
                 return {}
-            if group.estimate and len(group.scores) >= LEAST:
-                ranks[trial.number] = group.failed > 0, sign * group.estimate.value
+            estimate = group.estimate(objective)
+            if estimate and len(group.scores) >= LEAST:
+                ranks[trial.number] = group.failed > 0, sign * estimate.value
     return {number: place for place, number in enumerate(sorted(ranks, key=lambda number: ranks[number]), 1)}
 
 

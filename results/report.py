@@ -32,7 +32,7 @@ from data_tools.photos import PhotoSet
 from model.checkpoint import read
 from model.config import Config
 from results import charts
-from results.effects import effect_rows, effects, importances, measured
+from results.effects import effect_rows, effects, importance_line, measured
 from results.evaluation import leakage
 from results.export import checkpoints
 from results.findings import Findings, called, without_empty
@@ -162,8 +162,7 @@ def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
 
 def _effects(found: Findings) -> dict[str, Any]:
     configurations = measured(found.run)
-    each = effects(configurations, found.study.user_attrs["parameters"])
-    shares, count = importances(found.study)
+    each = effects(configurations, found.study.user_attrs["parameters"], found.objectives[0])
     drawn = [
         _drawn(charts.effect(list(group), found.objectives[0]), name)
         for name, group in itertools.groupby(each, key=lambda effect: effect.setting)
@@ -173,8 +172,7 @@ def _effects(found: Findings) -> dict[str, Any]:
         "effects": without_empty(table),
         "effect_charts": drawn,
         "configurations": len(configurations),
-        "importances": ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
-        "importances_from": count,
+        "importance": importance_line(found.study),
     }
 
 

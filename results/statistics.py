@@ -19,17 +19,32 @@ class Estimate:
     high: float | None = None
 
     @property
+    def half(self) -> float | None:
+        """Half the width of the interval, before what no mean can be was cut off; None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return max(self.value - self.low, self.high - self.value)
+
+    @property
     def sure(self) -> bool:
         """Whether the interval leaves out zero."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
-def mean(values: Sequence[float]) -> Estimate:
-    """Return the mean of one or more numbers, with Student's t interval (Student, Biometrika 6, 1908)."""
+def mean(values: Sequence[float], within: tuple[float, float] = (-math.inf, math.inf)) -> Estimate:
+    """Return the mean of one or more numbers, with Student's t interval (Student, Biometrika 6, 1908).
+
+    Args:
+        values: measured alike.
+        within: smallest and largest value that the mean can have. What of the interval is outside is cut off: the true
+            mean is never there, so the interval holds it exactly as often as before.
+    """
     center = float(np.mean(values))
     if len(values) < 2:
         return Estimate(center)
-    return _around(center, float(np.std(values, ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+    whole = _around(center, float(np.std(values, ddof=1)) / math.sqrt(len(values)), len(values) - 1)
+    assert whole.low is not None and whole.high is not None
+    return Estimate(center, max(whole.low, within[0]), min(whole.high, within[1]))
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:

@@ -186,7 +186,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
         attributes = trial.user_attrs
         score = None if trial.state == TrialState.FAIL else best.get(objective)
         group = of_trial(trial, again)
-        estimate = group.estimate if group else None
+        estimate = group.estimate(objective) if group else None
         table.append(
             {
                 "trial": trial.number,
@@ -194,7 +194,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
                 "place": place.get(trial.number),
                 "score": score,
                 "confirmed": estimate.value if estimate else None,
-                "plus_minus": estimate.high - estimate.value if estimate and estimate.high is not None else None,
+                "plus_minus": estimate.half if estimate else None,
                 "seeds": len(group.scores) if group else None,
                 "front": None if front is None or trial.state != TrialState.COMPLETE else trial.number in front,
                 "preset": attributes.get("preset"),
