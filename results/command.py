@@ -86,6 +86,7 @@ def trials(
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
 
     from results import trials as tables
+    from results.condition import where
     from results.run import find_run
 
     found = find_run(run, storage)
@@ -94,7 +95,7 @@ def trials(
     study = found.study()
     table = tables.run_rows(found)
     if condition:
-        table = tables.where(table, condition)
+        table = where(table, condition)
     if column or descending:
         table = tables.sort(table, column or "score", descending)
     if form in ("table", "markdown") and table:

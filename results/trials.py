@@ -1,11 +1,9 @@
 """The trial table: a pure function from the study to rows, and its formats."""
 
-import ast
 import csv
 import hashlib
 import io
 import json
-import operator
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -227,85 +225,6 @@ def sort(table: list[Row], column: str, descending: bool = False) -> list[Row]:
         return isinstance(row[column], str), row[column]
 
     return sorted(present, key=key, reverse=descending) + absent
-
-
-def where(table: list[Row], condition: str) -> list[Row]:
-    """Return the rows that meet a condition.
-
-    Args:
-        table: rows.
-        condition: comparisons of columns with values, joined with `and`, `or`, `not` and brackets, as in
-            "skip == true and epochs >= 5" or "activation in ('silu', 'gelu')". A missing value meets only `== none`
-            and `!=`.
-
-    Raises:
-        UserError: it is no such condition, or names a column that is not there.
-    """
-    try:
-        tree = ast.parse(condition, mode="eval").body
-    except SyntaxError as error:
-        raise UserError(f"--where {condition!r}: not understood at character {error.offset}") from None
-    except (ValueError, RecursionError, MemoryError):  # bytes that are no UTF-8; a hundred brackets
-        raise UserError(f"--where {condition!r:.200}: not understood") from None
-    columns = table[0] if table else {}
-    return [row for row in table if _holds(tree, row, columns, condition)]
-
-
-_WORDS = {"true": True, "false": False, "none": None, "null": None}
-_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.In: lambda value, values: value in values,
-    ast.NotIn: lambda value, values: value not in values,
-}
-
-
-def _holds(node: ast.expr, row: Row, columns: Row, condition: str) -> bool:
-    def inner(child: ast.expr) -> bool:
-        return _holds(child, row, columns, condition)
-
-    if isinstance(node, ast.BoolOp):
-        return (all if isinstance(node.op, ast.And) else any)(inner(child) for child in node.values)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return not inner(node.operand)
-    if isinstance(node, ast.Compare):
-        values = [_value(child, row, columns, condition) for child in (node.left, *node.comparators)]
-        pairs = zip(values, node.ops, values[1:], strict=False)
-        return all(_compare(op, left, right, condition) for left, op, right in pairs)
-    return bool(_value(node, row, columns, condition))
-
-
-def _compare(op: ast.cmpop, left: Any, right: Any, condition: str) -> bool:
-    if type(op) not in _COMPARISONS:
-        raise UserError(f"--where {condition!r}: use ==, !=, <, <=, >, >=, in or not in")
-    if not isinstance(op, (ast.Eq, ast.NotEq)) and (left is None or right is None):
-        return False
-    try:
-        return bool(_COMPARISONS[type(op)](left, right))
-    except TypeError:
-        raise UserError(f"--where {condition!r}: {left!r} and {right!r} cannot be compared so") from None
-
-
-def _value(node: ast.expr, row: Row, columns: Row, condition: str) -> Any:
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Name):
-        if node.id.lower() in _WORDS:
-            return _WORDS[node.id.lower()]
-        if columns:
-            _check_column(node.id, columns)
-        return row[node.id]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        negated = _value(node.operand, row, columns, condition)
-        if isinstance(negated, (int, float)):
-            return -negated
-    if isinstance(node, (ast.Tuple, ast.List)):
-        return [_value(child, row, columns, condition) for child in node.elts]
-    raise UserError(f"--where {condition!r}: {ast.unparse(node)!r} is neither a column nor a value")
 
 
 def choose(table: list[Row], columns: Sequence[str]) -> list[Row]:

@@ -25,49 +25,6 @@ def _numbers(rows):
     return [row["trial"] for row in rows]
 
 
-@pytest.mark.parametrize(
-    ("condition", "expected"),
-    [
-        ("skip == true and epochs >= 5", [3, 7]),
-        ("skip == True", [3, 7]),
-        ("not skip", [0, 5]),
-        ("state in ('complete', 'failed')", [3, 5]),
-        ("state not in ['complete', 'failed']", [0, 7]),
-        ("score < 0.035 or activation == 'silu'", [3, 0, 5]),
-        ("score < 1", [3, 0, 7]),
-        ("score == none", [5]),
-        ("error != none", [5]),
-        ("0 < epochs < 6", [3, 0]),
-        ("epochs > -1 and (skip == false or trial == 7)", [0, 7, 5]),
-        ("trial == 99", []),
-    ],
-)
-def test_where(condition, expected):
-    assert _numbers(trials.where(ROWS, condition)) == expected
-
-
-@pytest.mark.parametrize(
-    ("condition", "message"),
-    [
-        ("skipp == true", "no column 'skipp': did you mean 'skip'?"),
-        ("qqq == 1", "no column 'qqq': the columns are trial, state, score"),
-        ("skip = true", "not understood at character"),
-        ("skip ==", "not understood at character"),
-        ("state < 3", "'complete' and 3 cannot be compared so"),
-        ("__import__('os').system('id')", "is neither a column nor a value"),
-        ("score > -state", "is neither a column nor a value"),
-        ("state.upper() == 'X'", "is neither a column nor a value"),
-        ("score < '\udcff'", "not understood"),
-        ("(" * 5000, "not understood"),
-        ("skip is true", "use ==, !=, <, <=, >, >=, in or not in"),
-    ],
-)
-def test_a_bad_condition_is_refused_in_one_line(condition, message):
-    with pytest.raises(UserError) as refused:
-        trials.where(ROWS, condition)
-    assert message in str(refused.value) and "\n" not in str(refused.value)
-
-
 def test_sorting_keeps_rows_without_a_value_last_either_way():
     assert _numbers(trials.sort(ROWS, "score")) == [3, 0, 7, 5]
     assert _numbers(trials.sort(ROWS, "score", descending=True)) == [7, 0, 3, 5]
