@@ -41,9 +41,9 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     """
     from model.checkpoint import read
     from results import export
-    from results.replicates import verdict
     from results.run import find_run
-    from results.trials import shown
+    from results.trials import rows, shown
+    from results.winner import headline, winner_of
 
     found = find_run(run, storage)
     if folder:
@@ -51,19 +51,22 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     row, paths = export.best(found, by)
     path = paths[0]
     checkpoint = read(path)
-    for name, value in row.items():
-        if value is not None:
-            say(f"{name:14} {shown(value)}")
-    say(f"{'best epoch':14} {checkpoint.figures['epoch']}")
-    say(f"{'seed':14} {checkpoint.seed}")
+    study, replicates = found.study(), found.replicates()
+    table = rows(study, replicates)
+    won = winner_of(study, replicates, table, by)
+    assert won
+    for name in ("trial", "place", "front", "preset", *study.user_attrs["parameters"], "epochs", "seconds", "host"):
+        if row[name] is not None:
+            say(f"{name:14} {shown(row[name])}")
+    for name, text in won.lines():
+        say(f"{name:14} {text}")
     say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
     say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
-    say(f"{'checkpoint':14} {os.path.relpath(path)}")
-    if line := verdict(found.study(), found.replicates()):
-        say(line)
+    say(f"{'folder':14} {os.path.relpath(path)}")
+    say(headline(study, replicates, table) or f"trial {won.number} is the best by {won.objective}; {won.standing}")
     if folder:
         import_tensorflow()
-        export.export(path, folder, export.claim(found, row, by))
+        export.export(path, folder, export.claim(won))
         say(f"{'exported to':14} {place_of(folder)}")
 
 

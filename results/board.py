@@ -93,7 +93,8 @@ class Board:
         states: how many trainings are in each state.
         running: those that run.
         ended: those that have ended, the newest first, as many as may be of interest.
-        best: the best so far.
+        best: the best so far, or the confirmed winner.
+        confirmed: whether it is that.
         zero: the score of one colour for everything.
         slots: how many may run at once; None where nobody knows.
         seconds: that were searched.
@@ -109,6 +110,7 @@ class Board:
     running: Sequence[Training] = ()
     ended: Sequence[Training] = ()
     best: Training | None = None
+    confirmed: bool = False
     zero: float | None = None
     slots: int | None = None
     seconds: float | None = None
@@ -136,7 +138,7 @@ def draw(board: Board, width: int, height: int | None = None, *, ascii_only: boo
     foot = [line for words in board.words for line in pen.folded(Text(plain(words), "italic"))[: None if gap else 1]]
     foot = [*gap, *foot] if foot else []
     best = pen.block(board.best) if board.best else [Text("none yet", "dim")]
-    lines = [*pen.head(), *gap, *pen.folded(Text(f"{pen.best()} so far{pen.zero()}", "bold")), *best]
+    lines = [*pen.head(), *gap, *pen.folded(Text(f"{pen.best()}{pen.zero()}", "bold")), *best]
     free = SOME if height is None else height - len(lines) - len(foot)
     lines += pen.section("running", board.running, free, gap)
     free = SOME if height is None else height - len(lines) - len(foot)
@@ -206,7 +208,9 @@ class _Pen:
 
     def best(self) -> str:
         """What the best is the best of: replicates are not ranked one by one."""
-        return "best" if self._board.what == "trials" else f"best one of the {self._board.what}"
+        if self._board.confirmed:
+            return "confirmed winner, as the search trained it"
+        return f"best {'' if self._board.what == 'trials' else f'one of the {self._board.what} '}so far"
 
     def zero(self) -> str:
         """The score that means nothing was learnt."""

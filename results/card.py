@@ -60,9 +60,7 @@ all is as it was. huetune refuses the folder where anything of it is not so.
 
 def _origin(origin: Mapping[str, Any]) -> str:
     if "run" in origin:
-        what = (
-            f"trial {origin['trial']}" if "trial" in origin else f"training {origin.get('replicate')} of the finalists"
-        )
+        what = f"trial {origin['trial']}" if "trial" in origin else f"a replicate of {origin.get('of')}"
         return f", as {what} of the search `{origin['run']}`"
     return f", as the preset {origin['preset']}" if "preset" in origin else ""
 
@@ -72,11 +70,19 @@ def _score(metric: Mapping[str, Any]) -> str:
         return "Nobody has said."
     better = "lower" if metric["direction"] == "minimize" else "higher"
     name = f"`{metric['objective']}` ({better} is better) on held-out photos"
-    zero = f"One colour for everything has {shown(metric['zero_line'])}."
+    # The model itself, then its configuration, of which it may be one lucky training.
+    here = (
+        f"This checkpoint ({metric['checkpoint']}) has {shown(metric['checkpoint_score'])}. "
+        if "checkpoint" in metric
+        else ""
+    )
+    zero = f"The mean color of the training photos for everything has {shown(metric['zero_line'])}."
+    if "baseline" in metric:
+        zero += f" The configuration against that: {metric['baseline']}."
     if metric.get("plus_minus") is None:
         luck = "**not confirmed**: it is the best of many noisy numbers, and so optimistic"
-        return f"{name}: {shown(metric['score'])}, {luck}. {zero}"
+        return f"{name}: {shown(metric['score'])} in the search, {luck}. {here}{zero}"
     value, half = metric["confirmed"], metric["plus_minus"]
-    interval = f"95 % interval {value - half:.4g} to {value + half:.4g}"
+    interval = f"95 % interval {metric.get('low', value - half):.4g} to {metric.get('high', value + half):.4g}"
     how = f"confirmed by training this configuration again from {metric['seeds']} fresh seeds"
-    return f"{name}: **{value:.4g}**, {interval}, {how}. {zero}"
+    return f"{name}: **{value:.4g}**, {interval}, {how}. {here}{zero}"

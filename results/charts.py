@@ -17,7 +17,7 @@ import optuna
 from model.score import OBJECTIVES, better
 from results.effects import Effect
 from results.replicates import Replicated
-from results.trials import Row, curve, shown
+from results.trials import Row, curve, shown, winner
 
 INKS = {
     "ink": "#1c2024",
@@ -43,6 +43,8 @@ MOST = 95
 def history(table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]) -> alt.TopLevelMixin:
     """Return each trial's score in the order of the trials, with the best complete one so far and the zero line.
 
+    A ring is around the winner, which need not have the best score once finalists were confirmed.
+
     Args:
         table: rows, as `results.trials.rows` returns them.
         zero: the score of one colour for everything.
@@ -61,13 +63,18 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
     line = _chart(steps).mark_line(interpolate="step-after", color=INKS["best"], clip=True).encode(x=x, y=y)
     dots = _chart([_mark(row, objective, parameters) for row in ordered]).mark_point(filled=True, size=40, clip=True)
     dots = dots.encode(x=x, y=y, color=_states(ordered), description="label:N")
-    return _sized(_zero_line(zero, y) + line + dots)
+    won = [{"trial": row["trial"], "score": row["score"]} for row in ordered if row["trial"] == _winner(table)]
+    ring = _chart(won).mark_point(size=220, strokeWidth=2.5, color=INKS["ink"], clip=True).encode(x=x, y=y)
+    # Below the dots, which the report finds by their labels.
+    return _sized(_zero_line(zero, y) + line + ring + dots)
 
 
 def curves(
     study: optuna.Study, table: Sequence[Row], zero: float, objective: str, parameters: Sequence[str]
 ) -> alt.TopLevelMixin:
     """Return the best score so far of each trial over its epochs; those that were stopped or failed are faint.
+
+    The winner's line has a wide shade.
 
     Args:
         study: of a search.
@@ -92,6 +99,9 @@ def curves(
     }
     epochs = Counter(point["trial"] for point in points)
     layers = [_zero_line(zero, y)]
+    won = [{"epoch": point["epoch"], "score": point["score"]} for point in points if point["trial"] == _winner(table)]
+    shade = _chart(won).mark_line(strokeWidth=7, clip=True, opacity=0.35, color=INKS["ink"])
+    layers.append(shade.encode(x=encoding["x"], y=y))
     # What was stopped lies below what was not.
     for state in reversed(_there(points)):
         some = [point for point in points if point["state"] == state]
@@ -104,7 +114,7 @@ def curves(
 
 
 def parallel(study: optuna.Study, table: Sequence[Row], objective: str, parameters: Sequence[str]) -> alt.TopLevelMixin:
-    """Return a line through the settings and the score of each trial; the best tenth of the complete ones stand out.
+    """Return a line through the settings and the score of each trial; winner and best tenth by score stand out.
 
     Args:
         study: of a search.
@@ -125,12 +135,15 @@ def parallel(study: optuna.Study, table: Sequence[Row], objective: str, paramete
     axes.append(_score_heights([row["score"] for row in scored], objective))
     names = [*parameters, objective]
 
-    kinds = "the best tenth", "others that are complete", "the rest"
+    kinds = "the best tenth by score", "others that are complete", "the rest", "the winner"
+    won = _winner(table)
     points = [
         {
             "trial": row["trial"],
             "label": _label(row, objective, parameters),
-            "kind": kinds[0 if row["trial"] in best else 1 if row["state"] == "complete" else 2],
+            "kind": kinds[
+                3 if row["trial"] == won else 0 if row["trial"] in best else 1 if row["state"] == "complete" else 2
+            ],
             "axis": place,
             "height": heights[index],
         }
@@ -144,10 +157,12 @@ def parallel(study: optuna.Study, table: Sequence[Row], objective: str, paramete
         "y": y,
         "detail": "trial:N",
         "description": "label:N",
-        "color": alt.Color("kind:N", scale=_named(kinds, [INKS["best"], INKS["complete"], INKS["pruned"]])),
+        "color": alt.Color(
+            "kind:N", scale=_named(kinds, [INKS["best"], INKS["complete"], INKS["pruned"], INKS["ink"]])
+        ),
     }
     crowd = _crowd(len(scored))
-    looks = {kinds[2]: (0.35 * crowd, 1), kinds[1]: (0.7 * crowd, 1.2), kinds[0]: (0.9, 2)}
+    looks = {kinds[2]: (0.35 * crowd, 1), kinds[1]: (0.7 * crowd, 1.2), kinds[0]: (0.9, 2), kinds[3]: (1.0, 3)}
     layers = [
         _chart([point for point in points if point["kind"] == kind])
         .mark_line(opacity=opacity, strokeWidth=width)
@@ -301,6 +316,12 @@ def _chart(rows: Sequence[Row]) -> alt.Chart:
 
 def _sized(chart: alt.LayerChart | alt.FacetChart) -> alt.TopLevelMixin:
     return chart.properties(width=WIDTH, height=HEIGHT)
+
+
+def _winner(table: Sequence[Row]) -> int | None:
+    """The number of the one winner, which several objectives leave open."""
+    won = winner(list(table))
+    return won["trial"] if won and won["front"] is None else None
 
 
 def _finite(value: float | None) -> bool:

@@ -39,22 +39,24 @@ def list_(storage: Path) -> None:
     Example: huetune list --storage runs
     """
     from results.run import list_runs
-    from results.trials import run_rows, shown, winner
+    from results.trials import rows
+    from results.winner import winner_of
 
     runs = list_runs(storage)
     if not runs:
         say(f"no runs in {place_of(storage)!r}; start one with `huetune search`")
     for run in runs:
         try:
-            table = run_rows(run)
+            study, replicates = run.study(), run.replicates()
+            table = rows(study, replicates)
         except StorageError as error:
             say(f"{run.name}  {error}", "red")
             continue
         states = [row["state"] for row in table]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials"
-        best = winner(table)
-        score = f"  best {shown(best['score'])}, trial {best['trial']}" if best else ""
-        say(f"{run.name}  {local_time(run.manifest['started'])}  {counts}{score}")
+        best, front = winner_of(study, replicates, table), sum(bool(row["front"]) for row in table)
+        won = f"  winner: {best}" if best else f"  {front} on the Pareto front" if front else ""
+        say(f"{run.name}  {local_time(run.manifest['started'])}  {counts}{won}")
 
 
 @click.command()
@@ -231,15 +233,15 @@ def verify(run: str, storage: Path, quick: bool) -> int:
 
 def show_trials(run: Any, top: int = 10) -> None:
     """Show the best trials of a run and who won."""
-    from results.replicates import verdict
-    from results.trials import fitted, run_rows, with_zero_line
+    from results.trials import fitted, rows, with_zero_line
+    from results.winner import headline
 
-    study = run.study()
-    table = run_rows(run)
+    study, replicates = run.study(), run.replicates()
+    table = rows(study, replicates)
     if table:
         left = f", the best {top} of {len(table)}" if len(table) > top else ""
         stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout))
-    if line := verdict(study, run.replicates()):
+    if line := headline(study, replicates, table):
         say(line)
 
 

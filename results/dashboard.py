@@ -8,9 +8,13 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import optuna
+from optuna.storages import BaseStorage
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial
 
 from data_tools.errors import UserError
 from data_tools.extras import extra
+from results.winner import Winner
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
@@ -28,12 +32,15 @@ class _Quiet(WSGIRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(study: optuna.Study, port: int) -> Iterator[tuple[WSGIServer, str]]:
+def serving(
+    study: optuna.Study, port: int, winner: Callable[[], Winner | None] = lambda: None
+) -> Iterator[tuple[WSGIServer, str]]:
     """Yield a server of the dashboard, which `serve_forever` runs, and the address of the study's page.
 
     Args:
-        study: opened to be read only.
+        study: opened to be read only, and for nothing else than this.
         port: of this machine, 0 for any free one.
+        winner: says who is the winner by now, whom the page names as the best trial, with a note; None for nobody.
 
     Raises:
         UserError: the port is taken, or optuna-dashboard is not installed.
@@ -45,9 +52,39 @@ def serving(study: optuna.Study, port: int) -> Iterator[tuple[WSGIServer, str]]:
     except (OSError, OverflowError) as error:
         raise UserError(f"--port {port}: cannot be used ({error}); choose another, or 0 for any free one") from None
     with server:
-        server.set_app(_reading(wsgi(storage)))
         number = storage.get_study_id_from_name(study.study_name)
+        _name_winner(storage, number, winner)
+        server.set_app(_reading(wsgi(storage)))
         yield server, f"http://{HOST}:{server.server_port}/dashboard/studies/{number}"
+
+
+def _name_winner(storage: BaseStorage, number: int, winner: Callable[[], Winner | None]) -> None:
+    """Have a storage tell the dashboard the winner where it would tell the trial with the best score of the search.
+
+    Its tables and plots still rank by score: a confirmed winner need not come first there, which the note says. Read
+    from optuna-dashboard 0.21: `_app.py` asks `get_best_trial`, `_note.py` names the attributes of a note.
+    """
+    best_trial, all_studies = storage.get_best_trial, storage.get_all_studies
+
+    def get_best_trial(study_id: int) -> FrozenTrial:
+        won = winner() if study_id == number else None
+        return won.searched.trial if won else best_trial(study_id)
+
+    def get_all_studies() -> list[FrozenStudy]:
+        studies = all_studies()
+        for study in studies:
+            if study._study_id == number and (won := winner()):
+                study.system_attrs |= {"dashboard:note_ver": 1, "dashboard:note_str:0": note(won)}
+        return studies
+
+    storage.get_best_trial = get_best_trial  # type: ignore[method-assign]  # of this one storage
+    storage.get_all_studies = get_all_studies  # type: ignore[method-assign]
+
+
+def note(won: Winner) -> str:
+    """Return which trial is the winner, and that Optuna ranks by another number."""
+    how = "the mean over fresh seeds decides" if won.confirmed else "it has the best score of the search"
+    return f"Winner: {won}; {how}. {won.standing.sentence()} Tables and plots here rank by the score of the search."
 
 
 def _reading(app: Application) -> Application:

@@ -124,16 +124,17 @@ class Display:
                 # A full disk under the log, or `huetune search | head`: rich ends the process for that.
                 self._quiet = True
 
-    def tell(self, source: Searching, words: Sequence[str] | None = None) -> None:
+    def tell(self, source: Searching, words: Sequence[str] | None = None, winner: int | None = None) -> None:
         """Show what is known by now.
 
         Args:
             source: of the events so far.
             words: whose search it is or how it ended, a line each; None for the same as before.
+            winner: the number of the confirmed winner, which need not have the best score so far.
         """
         states = Counter(training.state for training in self._trainings.values())
         running = tuple(self._running[number] for number in sorted(self._running))
-        best = self._best()
+        best = self._best() if winner is None else winner
         self._drawn = time.monotonic()
         self._board = replace(
             self._empty,
@@ -142,6 +143,7 @@ class Display:
             running=running,
             ended=tuple(self._ended),
             best=self._trainings[best] if best is not None else None,
+            confirmed=winner is not None,
             slots=source.room,
             seconds=source.seconds,
             left=self._left(source, states["waiting"]),

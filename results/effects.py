@@ -291,9 +291,8 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
     words = [f"trial {name}" if NUMBER.fullmatch(name) else name for name in (first, second)]
     shown_gap = shown_estimate(gap, 100 / base, " %") if base else shown_estimate(gap)
     sentence = f"{words[0]} against {words[1]}: {objective} {shown_gap}"
-    judged = "really apart" if gap.sure else "not apart"
     each = [
-        f"{name} {shown_estimate(mean(values, RANGES[objective]))} over {len(values)} seeds"
+        f"{name} {shown_estimate(mean(values, RANGES[objective]), seeds=len(values))}"
         for name, values in zip(words, scores, strict=True)
     ]
-    return [f"{sentence}; {judged}", *each]
+    return [f"{sentence}; {'significantly different' if gap.sure else 'no significant difference'}", *each]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import optuna
 from optuna.trial import FrozenTrial
 
 from data_tools.errors import CheckpointError, NoTrialError
@@ -18,6 +19,7 @@ from model.score import OBJECTIVES
 from results.replicates import Replicated, of_trial, replicated, target
 from results.run import Run
 from results.trials import STATES, best_epoch, epochs, rows, start_of
+from results.winner import Winner, winner_of
 
 TOP = 3
 """Best trials in the log of a search, besides its presets, unless told otherwise."""
@@ -44,6 +46,9 @@ class Entry:
         source: of the photos, in words.
         first: whether it learnt from the first ones of the source, not from those that a seed chose.
         again: the scores of its settings from fresh seeds; empty where it was not trained again.
+        baseline: the score of the mean-color baseline; None where only the skill tells.
+        winner: whether it is the winner of its search.
+        used: seed and score of the replicate whose checkpoint is used for the winner; None where that is its own.
         known_as: the run, and the number of the trial in it, for `huetune compare`; None without a search.
         error: why it failed.
     """
@@ -63,6 +68,9 @@ class Entry:
     source: str
     first: bool = False
     again: tuple[float, ...] = ()
+    baseline: float | None = None
+    winner: bool = False
+    used: tuple[int, float] | None = None
     known_as: tuple[str, str] | None = None
     whole: bool = True
     error: str | None = None
@@ -166,11 +174,14 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
         numbers = [*best, *(number for number, trial in trials.items() if "preset" in trial.user_attrs)]
     if not numbers:
         raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `huetune trials {run.name}`")
-    groups, objective = replicated(replicates), study.user_attrs["objective"]
-    return [_of_trial(run, trials[number], objective, groups) for number in dict.fromkeys(numbers)]
+    groups, won = replicated(replicates), winner_of(study, replicates, rows(study, replicates))
+    return [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
 
 
-def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str, Replicated]) -> Entry:
+def _of_trial(
+    run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicated], won: Winner | None
+) -> Entry:
+    objective = study.user_attrs["objective"]
     attributes, photos = trial.user_attrs, run.manifest["photos"]
     best, name = best_epoch(trial, objective), f"trial {trial.number}"
     assert best
@@ -190,6 +201,9 @@ def _of_trial(run: Run, trial: FrozenTrial, objective: str, groups: Mapping[str,
         photos=photos,
         source=str(Source.of(photos["source"])) if "source" in photos else run.name,
         again=group.scores if group else (),
+        baseline=study.user_attrs["zero_line"][objective],
+        winner=(wins := won is not None and won.number == trial.number),
+        used=(won.training.seed, won.score) if won and wins and won.training.is_replicate else None,
         known_as=(run.name, str(trial.number)),
         error=attributes.get("error"),
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from data_tools.errors import NoTrialError, StorageError, UserError
 from data_tools.folder import SUMS, alone, recover, require_new, sealed
@@ -15,9 +14,9 @@ from model import checkpoint as models
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.card import card
-from results.replicates import of_trial, replicated
 from results.run import STORAGE, Run, find_run
 from results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
+from results.winner import Winner, trainings
 
 
 def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
@@ -36,8 +35,8 @@ def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
         UserError: several objectives, and `by` is none of them.
         StorageError: the run has no study.
     """
-    study, replicates = run.study(), run.replicates()
-    table = rows(study, replicates)
+    study = run.study()
+    table = rows(study, run.replicates())
     row = _end_of_front(run, study, table, by) or winner(table)
     if row is None:
         raise NoTrialError(
@@ -56,15 +55,8 @@ def checkpoints(run: Run, number: int, by: str | None = None) -> list[Path]:
         number: of a trial.
         by: an objective of the search that orders them; None for the first one.
     """
-    study = run.study()
-    objective = by or study.user_attrs["objective"]
-    trial = trial_of(study, number)
-    assert trial
-    group = of_trial(trial, replicated(run.replicates()))
-    trainings = [trial, *(again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE)]
-    epochs = [epoch for training in trainings if (epoch := best_epoch(training, study.user_attrs["objective"]))]
-    epochs.sort(key=lambda epoch: epoch[objective], reverse=OBJECTIVES[objective] == "maximize")
-    return [run.path(epoch["checkpoint"]) for epoch in epochs]
+    found = trainings(run.study(), run.replicates(), number, by)
+    return [run.path(training.metrics["checkpoint"]) for training in found]
 
 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
@@ -93,25 +85,22 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 
 
-def claim(run: Run, row: Row, by: str | None = None) -> dict[str, Any]:
-    """Return how good a run says that a trial is.
-
-    Args:
-        run: of a search.
-        row: of the trial, as `best` returns it.
-        by: the objective that made it the best, where there are several.
+def claim(won: Winner) -> dict[str, Any]:
+    """Return how good a run says that its winner is, as an export keeps it.
 
     Returns:
-        `objective`, its `direction`, the `score` of the search, and the `zero_line`'s; where it was trained again from
-        fresh `seeds`, the mean score `confirmed` and half the width of its 95 % interval, `plus_minus`.
+        `objective`, its `direction`, the `score` of the search, the `zero_line`'s, the `checkpoint`, which may be a
+        replicate's, its `checkpoint_score`, and `baseline`: how the configuration compares with the mean-color
+        baseline, in words; where it was trained again from fresh `seeds`, the mean score `confirmed`, half the width of
+        its 95 % interval, `plus_minus`, and the interval's ends, `low` and `high`.
     """
-    attributes = run.study().user_attrs
-    first = attributes["objective"]
-    objective = by or first
-    found = {"objective": objective, "direction": OBJECTIVES[objective], "score": row[objective]}
-    found["zero_line"] = attributes["zero_line"][objective]
-    if objective == first:
-        found |= {name: row[name] for name in ("confirmed", "plus_minus", "seeds") if row[name] is not None}
+    found = {"objective": won.objective, "direction": OBJECTIVES[won.objective], "score": won.row[won.objective]}
+    found |= {"zero_line": won.standing.baseline, "baseline": str(won.standing)}
+    found |= {"checkpoint": str(won.training), "checkpoint_score": won.score}
+    if estimate := won.confirmed:
+        found |= {"confirmed": estimate.value, "seeds": won.seeds}
+        if estimate.low is not None:
+            found |= {"plus_minus": estimate.half, "low": estimate.low, "high": estimate.high}
     return found
 
 

@@ -11,9 +11,10 @@ import optuna
 from data_tools.console import local_time
 from results import charts
 from results.lock import holder
-from results.replicates import FINALISTS, Replicated, of_trial, places, replicated, verdict
+from results.replicates import FINALISTS, Replicated, against_baseline, of_trial, places, replicated
 from results.run import Run
-from results.trials import Row, asked, ended, front_ends, objectives_of, rows, shown, trial_of, winner
+from results.trials import Row, asked, ended, front_ends, objectives_of, rows, shown, trial_of
+from results.winner import headline, winner_of
 
 TOP = 3
 """Complete trials that stand for the finalists where there was no confirmation."""
@@ -95,23 +96,25 @@ class Findings:
 
     def answer(self) -> str:
         """The winner and its interval; or what is known without one."""
-        objective = self.objectives[0]
-        if line := verdict(self.study, self.replicates):
+        if places(self.study, self.replicates) and (line := headline(self.study, self.replicates, self.table)):
             return f"{line[0].upper()}{line[1:]}."
         if ends := front_ends(self.study, self.table):
-            best = (f"trial {row['trial']} has the best {name}, {shown(row[name])}" for name, row in ends.items())
+            zero = self.study.user_attrs["zero_line"]
+            best = (
+                f"trial {row['trial']} has the best {name}, {shown(row[name])} "
+                f"({against_baseline(name, row[name], (), zero[name])})"
+                for name, row in ends.items()
+            )
             words, many = ", ".join(best), sum(bool(row["front"]) for row in self.table)
             count = "One trial is" if many == 1 else f"{many} trials are"
             return (
                 f"{count} on the Pareto front, and what counts decides between them: {words}; without fresh seeds "
                 "nobody knows how much of that is luck."
             )
-        if won := winner(self.table):
-            many = len(self.complete())
+        if line := headline(self.study, self.replicates, self.table):
             return (
-                f"Trial {won['trial']} has the best {objective} of {many} complete trial{'s' * (many > 1)}, "
-                f"{shown(won['score'])}, but was trained once: there is no interval before its finalists are trained "
-                f"again from fresh seeds (huetune confirm {shlex.quote(self.run.name)})."
+                f"{line[0].upper()}{line[1:]}. There is no interval before its finalists are trained again from fresh "
+                f"seeds (huetune confirm {shlex.quote(self.run.name)})."
             )
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
         return f"Nobody knows yet: no trial is complete ({counts or 'none has begun'})."
@@ -147,6 +150,7 @@ class Findings:
         search, wanted = self.manifest.get("search", {}), asked(self.study)
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
         seconds = self.study.user_attrs.get("seconds")
+        won = winner_of(self.study, self.replicates, self.table)
         return [
             (name, value)
             for name, value in (
@@ -159,6 +163,7 @@ class Findings:
                 ("started", local_time(str(self.manifest.get("started", "")), "%Y-%m-%d %H:%M %z")),
                 ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
                 ("no more trials because", ended(self.study) or ""),
+                ("winner and its checkpoint", str(won) if won else ""),
             )
             if value
         ]

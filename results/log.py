@@ -187,7 +187,8 @@ class _Log:
             if other and other.key in self._figures:
                 lines.append(self._say("figures_beside", other=link(other), **self._tested(other)))
             text += f"{_list(*lines)}\n"
-        return f"{text}{verdict(entry, other, self._language)}\n"
+        skill = self._figures.get(entry.key, {}).get("skill")
+        return f"{text}{verdict(entry, other, self._language, skill)}\n"
 
     def _photos(self, entry: Entry, tested: Tested, drawn: NDArray[np.float32]) -> str:
         """A table of pictures, a row a photo."""

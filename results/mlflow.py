@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -16,10 +15,11 @@ from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
 from data_tools.secret import holds_secret
 from results.run import Run
-from results.trials import STATES, curve, end_of, epochs, start_of
+from results.trials import STATES, curve, end_of, epochs, rows, start_of
+from results.winner import Winner, winner_of
 
 EXPERIMENT = "huetune"
-SEARCH, TRIAL = "huetune.search", "huetune.trial"
+SEARCH, TRIAL, WINNER = "huetune.search", "huetune.trial", "huetune.winner"
 """Tags by which what was logged is found again."""
 ENDS = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAIL: "FAILED"}
 DEFAULTS = {
@@ -79,6 +79,7 @@ class Log:
         # A name can be used again when its run is taken away.
         self._key = f"{run.study_name} {run.manifest['started']}"
         self._name = run.study_name
+        self._run = run
         self._done: set[int] = set()
         self._begun: dict[int, str] = {}
         with _said(uri):
@@ -100,9 +101,19 @@ class Log:
                     self._log(trial, study.user_attrs["objective"])
                     self._done.add(trial.number)
                     count += 1
-            if count and (score := _best(study)) is not None:
-                self._client.log_metric(self._parent, "score", score, step=len(self._done))
+            self._log_winner(study)
         return count
+
+    def _log_winner(self, study: optuna.Study) -> None:
+        """Have the search's own run say who wins, and the scores of the winner's checkpoint and configuration."""
+        replicates = self._run.replicates()
+        won = winner_of(study, replicates, rows(study, replicates))
+        if won is None or self._client.get_run(self._parent).data.tags.get(WINNER) == (name := _winner_tag(won)):
+            return
+        self._client.log_metric(self._parent, "score", won.score, step=len(self._done))
+        if won.confirmed:
+            self._client.log_metric(self._parent, "confirmed", won.confirmed.value, step=len(self._done))
+        self._client.set_tag(self._parent, WINNER, name)
 
     def _find_experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -161,10 +172,9 @@ class Log:
         self._client.set_terminated(key, ENDS[trial.state], _milliseconds(end_of(trial)))
 
 
-def _best(study: optuna.Study) -> float | None:
-    values = [trial.values[0] for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    best = min if study.directions[0] == StudyDirection.MINIMIZE else max
-    return best(values, default=None)
+def _winner_tag(won: Winner) -> str:
+    confirmed = f", confirmed {won.confirmed.value:.4g} from {won.seeds} seeds" if won.confirmed else ""
+    return f"{won}{confirmed}"
 
 
 def _milliseconds(time: Any) -> int | None:

@@ -21,8 +21,8 @@ from data_tools.errors import StorageError
 from data_tools.mirror import path_of
 from data_tools.photos import read_photo
 from results import charts, effects, export, trials
-from results.replicates import verdict
 from results.run import CONTACT_SHEET, STORAGE, Run, find_run
+from results.winner import headline
 
 if TYPE_CHECKING:
     from data_tools.backend import keras
@@ -160,7 +160,7 @@ class OpenRun:
         columns = [name for name in best[0] if name != "host" and any(row[name] is not None for row in best)]
         cells = pd.DataFrame([[trials.shown(row[name]) for name in columns] for row in best], columns=columns)
         title = f"{self.run.name}: the best {SHOWN} of {len(table)} trials" if len(table) > SHOWN else self.run.name
-        said = (title, cells.to_html(index=False, border=0), verdict(study, replicates) or "")
+        said = (title, cells.to_html(index=False, border=0), headline(study, replicates, table) or "")
         return f"<p>{html.escape(said[0])}</p>{said[1]}<p>{html.escape(said[2])}</p>"
 
 

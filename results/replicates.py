@@ -7,7 +7,7 @@ does when it is trained again.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -121,8 +121,60 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
     return {number: place for place, number in enumerate(sorted(ranks, key=lambda number: ranks[number]), 1)}
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How a configuration compares with the mean-color baseline.
+
+    Attributes:
+        relation: better or worse; alike where there is no significant difference, or none at all.
+        baseline: the baseline's score.
+        seeds: fresh seeds whose 95 % interval decides; 1 where one training alone does.
+    """
+
+    relation: Literal["better", "alike", "worse"]
+    baseline: float
+    seeds: int
+
+    def __str__(self) -> str:
+        baseline = f"the mean-color baseline ({self.baseline:.3g})"
+        if self.seeds > 1:
+            return (
+                f"no significant difference to {baseline}"
+                if self.relation == "alike"
+                else f"{self.relation} than {baseline}"
+            )
+        return f"{'just as' if self.relation == 'alike' else self.relation + ' than'} {baseline} in one training"
+
+    def sentence(self) -> str:
+        """Return it as a sentence."""
+        return f"There is {self}." if str(self).startswith("no ") else f"It is {self}."
+
+
+def against_baseline(objective: str, score: float, again: Sequence[float], baseline: float) -> Standing:
+    """Return how a configuration compares with the mean-color baseline: the one place where that is decided.
+
+    The 95 % interval of its mean score over fresh seeds decides where there is one: if it contains the baseline's
+    score, there is no significant difference. Otherwise one training decides, which may be luck, as the result says.
+
+    Args:
+        objective: what the scores are, a key of `model.score.OBJECTIVES`.
+        score: of one training.
+        again: the scores from fresh seeds; fewer than `LEAST` have no interval.
+        baseline: the score of the mean chroma of the training photos.
+    """
+    if len(again) >= LEAST:
+        estimate = mean(again, RANGES[objective])
+        apart = estimate.low is not None and estimate.high is not None and not estimate.low <= baseline <= estimate.high
+        score, seeds = estimate.value, len(again)
+    else:
+        apart, seeds = score != baseline, 1
+    if not apart:
+        return Standing("alike", baseline, seeds)
+    return Standing("better" if better(objective, score, baseline) else "worse", baseline, seeds)
+
+
 def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
-    """Return who won, with what score, and whether that one is really apart from the second; None before that."""
+    """Return which finalist wins, its score, and how that compares with the baseline and the second; None before."""
     order = sorted(places(study, replicates).items(), key=lambda place: place[1])
     if not order:
         return None
@@ -134,24 +186,29 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
         if trial.number in dict(order)
     }
     first = order[0][0]
-    text = f"trial {first} is confirmed: {objective} {shown_estimate(mean(groups[first].scores))} over "
-    text += f"{len(groups[first].scores)} fresh seeds"
+    scores = groups[first].scores
+    estimate = mean(scores, RANGES[objective])
+    standing = against_baseline(objective, estimate.value, scores, study.user_attrs["zero_line"][objective])
+    text = f"trial {first} wins: {objective} {shown_estimate(estimate, seeds=len(scores))}"
     if groups[first].failed:
         text += f", {groups[first].failed} more diverged"
-    zero = study.user_attrs["zero_line"][objective]
-    if not better(objective, mean(groups[first].scores).value, zero):
-        text += f", no better than one colour for everything ({zero:.3g})"
     if len(order) == 1:
-        return f"{text}; there is no other finalist that did not diverge"
+        return f"{text}; {standing}; there is no other finalist that did not diverge"
     second = order[1][0]
-    gap = difference(groups[first].scores, groups[second].scores)
-    return f"{text}; {'really apart' if gap.sure else 'not apart'} from trial {second}, by {shown_estimate(gap)}"
+    gap = difference(scores, groups[second].scores)
+    return f"{text}; {standing}; {judged(gap)} trial {second}: {shown_estimate(gap)}"
 
 
-def shown_estimate(estimate: Estimate, scale: float = 1.0, unit: str = "") -> str:
-    """Return a value and its interval as people read them."""
+def judged(gap: Estimate) -> str:
+    """Return in words, before the name of the other one, whether a difference is significant."""
+    return "significantly different from" if gap.sure else "no significant difference to"
+
+
+def shown_estimate(estimate: Estimate, scale: float = 1.0, unit: str = "", seeds: int | None = None) -> str:
+    """Return a value and its interval as people read them, with the number of seeds if it is given."""
     signed = "+" if unit else ""
     value = f"{estimate.value * scale:{signed}.3g}{unit}"
     if estimate.low is None or estimate.high is None:
         return f"{value} (one seed, no interval)"
-    return f"{value} (95 %: {estimate.low * scale:{signed}.3g} to {estimate.high * scale:{signed}.3g}{unit})"
+    ends = f"{estimate.low * scale:{signed}.3g} to {estimate.high * scale:{signed}.3g}{unit}"
+    return f"{value} (95 % CI {ends}{f', {seeds} seeds' if seeds else ''})"

@@ -145,9 +145,13 @@ def _charts(found: Findings) -> dict[str, _Chart]:
         drawn["finalists"] = _drawn(chart, "Finalists: each fresh seed, the mean, its 95 % interval; dashed: zero line")
     if any(row["epochs"] for row in found.table):
         chart = charts.history(found.table, found.zero, objective, parameters)
-        drawn["history"] = _drawn(chart, "Every trial in turn; the line is the best complete one so far")
+        drawn["history"] = _drawn(
+            chart, "Every trial in turn; the line is the best complete score so far, the ring is the winner"
+        )
         chart = charts.curves(found.study, found.table, found.zero, objective, parameters)
-        drawn["curves"] = _drawn(chart, "Learning: the best score so far after each epoch; faint: pruned or failed")
+        drawn["curves"] = _drawn(
+            chart, "Learning: the best score so far after each epoch; shaded: the winner; faint: pruned or failed"
+        )
         chart = charts.parallel(found.study, found.table, objective, parameters)
         drawn["parallel"] = _drawn(chart, "A line through the settings and the score of each trial", wide=True)
     return drawn

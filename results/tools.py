@@ -30,11 +30,15 @@ def dashboard(run: str, storage: Path, port: int) -> None:
 
     Example: huetune dashboard roses --port 8081
     """
-    from results.dashboard import serving
+    from results.dashboard import note, serving
     from results.run import find_run
+    from results.winner import find_winner
 
-    with serving(find_run(run, storage).study(), port) as (server, address):
+    found = find_run(run, storage)
+    with serving(found.study(), port, lambda: find_winner(found)) as (server, address):
         say(f"{address}  (Ctrl-C ends it)")
+        if won := find_winner(found):
+            say(note(won))
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
 
@@ -51,6 +55,7 @@ def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None
     """
     from results import tensorboard as events
     from results.run import find_run
+    from results.winner import find_winner
 
     found = find_run(run, storage)
     study = found.study()
@@ -58,6 +63,8 @@ def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None
     where = os.path.relpath(folder)
     count = events.write(study, folder, bar("writing", len(study.get_trials(deepcopy=False))))
     say(f"{count} trials in {where}; look at them with: tensorboard --logdir {shlex.quote(where)}")
+    if won := find_winner(found):
+        say(f"winner: {won}; TensorBoard ranks trials by the score of the search")
     if follow:
         until_ended(found, study, lambda study: events.write(study, folder))
 

@@ -1,16 +1,18 @@
 """The verdict on a model in the log: what the figures bear out, and no more."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
-from model.score import OBJECTIVES
+from model.score import OBJECTIVES, RANGES
 from results.entry import Entry
-from results.replicates import LEAST
-from results.statistics import Estimate, difference
+from results.replicates import LEAST, against_baseline
+from results.statistics import Estimate, difference, mean
 from results.words import Language, escaped
 
 
-def verdict(entry: Entry, other: Entry | None, language: Language) -> str:
-    """Return whether a model is better than another one, or than one colour for everything.
+def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill: float | None = None) -> str:
+    """Return whether a model is better than another one, or than the mean-color baseline.
 
     Of models that were both trained again from fresh seeds, the interval of the difference decides. Two trainings alone
     have an order, which is said, but do not tell a model from its luck, which is said too. Of a training that was
@@ -20,16 +22,36 @@ def verdict(entry: Entry, other: Entry | None, language: Language) -> str:
         entry: the model.
         other: that it is compared with, or None.
         language: of the sentences.
+        tested_skill: its skill on the test photos; None where there are none. It is said to be better or worse there
+            where that is not what the rest of the verdict says.
     """
     if entry.state == "pruned":
         return language.say("stopped", done=len(entry.epochs), target=entry.target)
     if entry.state != "complete":
         return language.say("broken" if entry.state == "failed" else "unfinished")
     sentences = [_against(entry, other, language)] if other else []
-    learnt = entry.best["skill"] > 0
-    if not other or not learnt:
-        figures = {"objective": entry.objective, "score": figure(entry.score), "skill": figure(entry.best["skill"])}
-        sentences.append(language.say("above_zero" if learnt else "no_better", **figures))
+    again: Sequence[float] = ()
+    if entry.baseline is None:
+        # Only its skill tells, which is measured against the baseline.
+        objective, score, baseline = "skill", entry.best["skill"], 0.0
+    else:
+        objective, score, again, baseline = entry.objective, entry.score, entry.again, entry.baseline
+    standing = against_baseline(objective, score, again, baseline)
+    elsewhere = tested_skill is not None and (tested_skill > 0) != (standing.relation == "better")
+    if not other or standing.relation != "better" or elsewhere:
+        gaps = {"objective": objective, "score": figure(score), "baseline": figure(baseline), "seeds": standing.seeds}
+        gaps["verdict"] = language.say(f"baseline_{standing.relation}")
+        if standing.seeds > 1:
+            gaps["score"] = _interval(mean(again, RANGES[objective]), figure, "", language)
+        sentences.append(language.say("baseline_again" if standing.seeds > 1 else "baseline_once", **gaps))
+    if elsewhere and tested_skill is not None:
+        word = "tested_better" if tested_skill > 0 else "tested_worse"
+        sentences.append(language.say(word, skill=f"{tested_skill:.3f}"))
+    if entry.used:
+        gaps = {"objective": entry.objective, "seed": entry.used[0], "score": figure(entry.used[1])}
+        sentences.append(language.say("winner_replicate", **gaps))
+    elif entry.winner:
+        sentences.append(language.say("winner"))
     return " ".join(sentences)
 
 
@@ -56,10 +78,14 @@ def _against(entry: Entry, other: Entry, language: Language) -> str:
 def _gap(apart: Estimate, base: float, language: Language) -> str:
     """A difference and its interval: in per cent of a base, or without one as it is."""
     scale, unit = (100 / base, language.say("percent")) if base else (1.0, "")
-    value = f"{apart.value * scale:+.3g}"
-    if apart.low is None or apart.high is None:
-        return f"{value}{unit}"
-    low, high = (f"{end * scale:+.3g}" for end in (apart.low, apart.high))
+    return _interval(apart, lambda value: f"{value * scale:+.3g}", unit, language)
+
+
+def _interval(estimate: Estimate, write: Callable[[float], str], unit: str, language: Language) -> str:
+    """A value and its interval, or the value alone where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return f"{write(estimate.value)}{unit}"
+    value, low, high = map(write, (estimate.value, estimate.low, estimate.high))
     return language.say("interval", value=value, low=low, high=high, unit=unit)
 
 

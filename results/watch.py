@@ -16,9 +16,10 @@ from data_tools.errors import Interrupted
 from data_tools.mirror import bucket_of
 from results.display import Display, animated
 from results.lock import holder
-from results.replicates import verdict
+from results.replicates import places
 from results.run import STUDY, Run
-from results.trials import ENDED, SESSION, STATES, ended, epochs
+from results.trials import ENDED, SESSION, STATES, ended, epochs, rows
+from results.winner import headline
 
 WIDTH = 120
 """Of a picture in a file."""
@@ -160,8 +161,13 @@ class View:
             return [f"in the hands of {self.by}"]
         if not self.finished:
             return [f"nobody searches; go on with: huetune resume {shlex.quote(self.run.place)}"]
-        won = verdict(self.study, self.replicates)
-        return [f"the search ended: {ended(self.study)}", *([won] if won else [])]
+        line = headline(self.study, self.replicates, rows(self.study, self.replicates))
+        return [f"the search ended: {ended(self.study)}", *([line] if line else [])]
+
+    @property
+    def winner(self) -> int | None:
+        """The number of the confirmed winner; None before there is one, and where that is left open."""
+        return next((number for number, place in places(self.study, self.replicates).items() if place == 1), None)
 
     def phase(self) -> "Phase":
         """Return which of its two studies there is something to see of."""
@@ -199,7 +205,7 @@ class Phase:
         """Tell a display what has happened since the last time."""
         for trial, event in changes(self._known, self._study.get_trials(deepcopy=False), self._view.by is not None):
             display(self, trial, event)
-        display.tell(self, self._view.words)
+        display.tell(self, self._view.words, None if self.replicating else self._view.winner)
 
     @property
     def trials(self) -> int | None:

@@ -114,18 +114,17 @@ def _services(url: str) -> Any:
 
 
 def _summary(name: str, storage: Path) -> str:
-    from results.replicates import verdict
     from results.run import find_run
-    from results.trials import run_rows, shown, winner
+    from results.trials import rows, winner
+    from results.winner import headline
 
     run = find_run(name, storage)
-    table = run_rows(run)
-    best = winner(table)
-    if best is None:
+    study, replicates = run.study(), run.replicates()
+    table = rows(study, replicates)
+    if winner(table) is None:
         return f"none of its {len(table)} trials is complete"
-    objective = run.study().user_attrs["objective"]
-    best_of = f"trial {best['trial']} of {len(table)} is the best: {objective} {shown(best['score'])}"
-    return verdict(run.study(), run.replicates()) or best_of
+    front = sum(bool(row["front"]) for row in table)
+    return headline(study, replicates, table) or f"{front} of {len(table)} trials are on the Pareto front"
 
 
 def _tell(services: Any, title: str, body: str) -> None:

@@ -19,6 +19,7 @@ from results import export
 from results.card import card
 from results.run import Run, find_run
 from results.trials import rows
+from results.winner import find_winner
 
 
 def test_the_best_is_the_best_complete_trial(searched):
@@ -56,16 +57,21 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searched, tmp_path):
     run = find_run("tiny", searched[0])
     row, (path, *_) = export.best(run)
-    export.export(path, tmp_path / "exported", export.claim(run, row))
+    won = find_winner(run)
+    assert won and won.row == row
+    export.export(path, tmp_path / "exported", export.claim(won))
     files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
     assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS}
-    assert f"held-out photos: {row['score']:.4g}, **not confirmed**" in files[CARD].decode()
+    assert f"held-out photos: {row['score']:.4g} in the search, **not confirmed**" in files[CARD].decode()
     settings = json.loads(files[SETTINGS])
     assert settings["metric"] == {
         "objective": "chroma_mse",
         "direction": "minimize",
         "score": row["score"],
         "zero_line": run.study().user_attrs["zero_line"]["chroma_mse"],
+        "baseline": str(won.standing),
+        "checkpoint": f"trial {row['trial']}, seed {5 + row['trial']}",
+        "checkpoint_score": row["score"],
     }
     assert {name: about["bytes"] for name, about in settings["files"].items()} == {
         name: len(files[name]) for name in (WEIGHTS, CARD, PROBE)
@@ -90,6 +96,10 @@ def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
     text = card(read(path), metric)
     assert "`skill` (higher is better) on held-out photos: **0.4**, 95 % interval 0.25 to 0.55, confirmed" in text
     assert "from 3 fresh seeds" in text and "0.5" not in text.replace("0.55", "")
+    metric |= {"checkpoint": "replicate, seed 1000003", "checkpoint_score": 0.45, "high": 0.5, "low": 0.25}
+    text = card(read(path), metric | {"baseline": "better than the mean-color baseline (0)"})
+    assert "95 % interval 0.25 to 0.5, confirmed" in text and "better than the mean-color baseline (0)." in text
+    assert "This checkpoint (replicate, seed 1000003) has 0.45." in text
 
 
 def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp_path):

@@ -207,13 +207,17 @@ AGAIN = {"again": (0.010, 0.011, 0.0105)}, {"again": (0.020, 0.021, 0.0205)}
 @pytest.mark.parametrize(
     "mine, others, words",
     [
-        (AGAIN[0], AGAIN[1], "-48.8 % (95 %: -54.3 to -43.3 %): **it is better"),
-        (AGAIN[1], AGAIN[0], "+95.2 % (95 %: +84.4 to +106 %): **it is worse"),
-        ({"again": (0.010, 0.030)}, {"again": (0.011, 0.028)}, "**it cannot be told apart from [model-2]"),
+        (AGAIN[0], AGAIN[1], "-48.8 % (95 % CI -54.3 to -43.3 %): **it is better"),
+        (AGAIN[1], AGAIN[0], "+95.2 % (95 % CI +84.4 to +106 %): **it is worse"),
+        ({"again": (0.010, 0.030)}, {"again": (0.011, 0.028)}, "**there is no significant difference to [model-2]"),
         ({"score": 0.018}, {}, "(-10 %): in this one training **it is better than [model-2]"),
         ({"score": 0.022}, {"again": (0.01, 0.02)}, "(+10 %): in this one training **it is worse than [model-2]"),
-        ({}, {}, "just as that of [model-2](#model-2): **it cannot be told apart"),
-        ({"skill": -0.1}, {}, "**It is no better than one colour for everything**: skill -0.1000."),
+        ({}, {}, "just as that of [model-2](#model-2): **there is no significant difference"),
+        (
+            {"skill": -0.1},
+            {},
+            "is -0.1000, that of the mean-color baseline 0.0000: in one training **it is worse than the mean-color",
+        ),
         ({"state": "pruned", "target": 5}, {}, "stopped after 1 of 5 epochs, so **nobody knows"),
         ({"state": "failed"}, {}, "**It failed**"),
         ({"state": "running", "target": 5}, {}, "**there is no verdict yet**"),
@@ -234,6 +238,68 @@ def test_a_verdict_goes_as_far_as_the_figures(mine, others, words):
     korean = verdict(changed(three, mine), changed(two, others), Language("ko"))
     assert ("성능이 좋다** 고" in korean) == ("it is better than [" in text)
     assert re.findall(r"[+-]\d+", korean) == re.findall(r"[+-]\d+", text)
+
+
+MSE = {"chroma_mse": 0.01, "skill": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tested", "words", "korean"),
+    [
+        (
+            {"baseline": 0.02},
+            None,
+            "in one training **it is better than the mean-color baseline**.",
+            "보다 성능이 좋다** 고",
+        ),
+        ({"baseline": 0.005}, None, "in one training **it is worse than", "보다 성능이 좋지 않다** 고"),
+        (
+            {"baseline": 0.02, "again": (0.005, 0.035)},
+            None,
+            "(95 % CI 0.0000 to 0.2106), that of the mean-color baseline 0.0200: **there is no significant difference",
+            "차이가 있다고 할 수 없다**.",
+        ),
+        (
+            {"baseline": 0.02, "again": (0.01, 0.0101)},
+            None,
+            "From 2 fresh seeds its chroma_mse on held-out photos is 0.0100 (95 % CI 0.0094 to 0.0107), that of the",
+            "보다 성능이 좋다** 고",
+        ),
+        (
+            {"baseline": 0.02},
+            -0.078,
+            "On the test photos **it is no better than that baseline**: skill -0.078.",
+            "이 baseline 보다 성능이 좋다고 할 수 없다**.",
+        ),
+        (
+            {"baseline": 0.005},
+            0.1,
+            "On the test photos **it is better than that baseline**: skill 0.100.",
+            "이 baseline 보다 성능이 좋다** 고",
+        ),
+        (
+            {"baseline": 0.02, "winner": True},
+            0.1,
+            "It is the winner of the search, whose checkpoint is this one.",
+            "탐색의 최종 모델이며, 이 학습의",
+        ),
+        (
+            {"baseline": 0.02, "winner": True, "used": (1000003, 0.0099)},
+            None,
+            "whose checkpoint is that of a replicate, seed 1000003: chroma_mse 0.0099.",
+            "seed 1000003 로 다시 학습한 결과 (chroma_mse 0.0099)",
+        ),
+    ],
+)
+def test_log_verdict_on_the_baseline_is_what_its_numbers_say(changes, tested, words, korean):
+    """By the interval where there is one, by one training otherwise; and of the test photos where these say another."""
+    entry = replace(seed_log()[0], best={**seed_log()[0].best, **MSE}, **changes)
+    text = verdict(entry, None, Language("en"), tested)
+    assert words in text and ("one training" in text) == ("again" not in changes)
+    assert ("On the test photos" in text) == (
+        tested is not None and (tested > 0) != ("it is better than the mean" in text)
+    )
+    assert korean in verdict(entry, None, Language("ko"), tested)
 
 
 def test_two_trials_of_a_run_are_told_apart_by_a_command():

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from results.replicates import FINALISTS, places, verdict
+from results.replicates import FINALISTS, against_baseline, places, verdict
 from results.trials import rows
 
 A, B = {"mse_weight": 1.0}, {"mse_weight": 2.0}
@@ -48,7 +48,12 @@ def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
     replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
     assert places(study, replicates) == {1: 1, 0: 2}
     line = verdict(study, replicates)
-    assert line and line.startswith("trial 1 is confirmed") and "really apart from trial 0" in line
+    assert (
+        line
+        and line.startswith("trial 1 wins: chroma_mse 0.205 (95 % CI ")
+        and "significantly different from trial 0: -0." in line
+    )
+    assert "; better than the mean-color baseline (0.5); " in line
 
 
 def test_nobody_wins_before_all_are_trained(study):
@@ -79,6 +84,31 @@ def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study)
     assert found == {0: None, 1: None, 2: pytest.approx(0.255)}
 
 
-def test_what_is_no_better_than_one_colour_is_said_to_be(study):
-    line = verdict(study, _replicates((A, 0.9), (A, 0.92), (B, 0.6), (B, 0.61)))
-    assert line and "no better than one colour for everything (0.5)" in line
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ((0.6, 0.61), "worse than the mean-color baseline (0.5)"),
+        ((0.4, 0.55), "no significant difference to the mean-color baseline (0.5)"),
+        ((0.2, 0.21), "better than the mean-color baseline (0.5)"),
+    ],
+)
+def test_verdict_on_the_baseline_is_its_intervals(scores, words, study):
+    """A mean on the better side of it is not enough: the interval must leave the baseline out."""
+    line = verdict(study, _replicates((A, 0.9), (A, 0.92), *((B, score) for score in scores)))
+    assert line and f"; {words}; " in line
+
+
+@pytest.mark.parametrize(
+    ("objective", "score", "again", "baseline", "text"),
+    [
+        ("chroma_mse", 0.4, (), 0.5, "better than the mean-color baseline (0.5) in one training"),
+        ("chroma_mse", 0.4, (0.6,), 0.5, "better than the mean-color baseline (0.5) in one training"),
+        ("chroma_mse", 0.6, (), 0.5, "worse than the mean-color baseline (0.5) in one training"),
+        ("chroma_mse", 0.5, (), 0.5, "just as the mean-color baseline (0.5) in one training"),
+        ("skill", 0.1, (0.1, 0.1), 0.0, "better than the mean-color baseline (0)"),
+        ("skill", 0.1, (-0.1, -0.11), 0.0, "worse than the mean-color baseline (0)"),
+        ("skill", 0.1, (0.0, 0.2, 0.1), 0.0, "no significant difference to the mean-color baseline (0)"),
+    ],
+)
+def test_standing_says_what_decides(objective, score, again, baseline, text):
+    assert str(against_baseline(objective, score, again, baseline)) == text

@@ -199,8 +199,9 @@ def test_a_trial_is_marked_in_table_and_charts(made, show):
 def test_the_page_says_who_won_and_whatever_is_in_it_is_text(made, show):
     page = show(made[1])
     first = page.locator("#finalists tbody tr").first.inner_text().split()
-    assert page.inner_text(".answer").startswith(f"Trial {first[1]} is confirmed: chroma_mse ")
-    assert "(95 %: " in page.inner_text(".answer") and "over 3 fresh seeds" in page.inner_text(".answer")
+    assert page.inner_text(".answer").startswith(f"Trial {first[1]} wins: chroma_mse ")
+    assert "(95 % CI " in page.inner_text(".answer") and ", 3 seeds); " in page.inner_text(".answer")
+    assert "than the mean-color baseline (0.083); " in page.inner_text(".answer")
     assert "has chroma_mse 0.083" in page.inner_text("header")
     assert page.locator("#finalists tbody tr").count() == 3
     assert page.inner_text("#again code").startswith(f"huetune search --photos '{SCRIPT}' --name made")
@@ -278,7 +279,7 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
         ),
         ({"trials": 6, "states": (COMPLETE,), "objectives": ("skill",)}, ["the best skill", "Of skill more is better"]),
         ({"trials": 6, "finalists": 2, "seeds": 1}, ["The finalists are not all trained again yet", "trained once"]),
-        ({"trials": 6, "finalists": 2, "schema": 1}, ["of an older huetune", "is confirmed", "not recorded"]),
+        ({"trials": 6, "finalists": 2, "schema": 1}, ["of an older huetune", "wins: chroma_mse", "not recorded"]),
     ],
     ids=["running", "nothing complete", "no trial", "a front", "maximized", "confirmation under way", "old schema"],
 )

@@ -21,6 +21,7 @@ from results.dashboard import serving
 from results.mlflow import Log, check_uri
 from results.run import MANIFEST, STUDY, copy_of, find_run
 from results.trials import BEGUN, end_of, start_of
+from results.winner import find_winner
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +201,9 @@ def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone
     children = {int(one.data.tags["huetune.trial"]): one for one in logged if "mlflow.parentRunId" in one.data.tags}
     (parent,) = (one for one in logged if "mlflow.parentRunId" not in one.data.tags)
     assert parent.info.run_name == "tiny" and parent.data.params["epochs"] == "3"
+    won = find_winner(run)
+    assert won and parent.data.metrics["score"] == won.score and parent.data.tags["huetune.winner"] == str(won)
+    assert len(client.get_metric_history(parent.info.run_id, "score")) == 1
     assert sorted(children) == list(range(6))
     ends = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
     for row in trials.rows(study):

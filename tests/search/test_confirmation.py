@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 
@@ -9,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from model.checkpoint import CARD, read
 from results.effects import comparison, effects, importances, measured
 from results.entry import newest_first, of_run
 from results.export import best
@@ -17,6 +19,7 @@ from results.run import STUDY, copy_of, find_run
 from results.trials import run_rows, winner
 from results.verdict import verdict as log_verdict
 from results.verification import damage
+from results.winner import find_winner, headline
 from results.words import Language
 from search.replicates import missing_finalists
 from tests.faults.chaos import QUICK
@@ -96,8 +99,10 @@ def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, ru
     assert table[0]["plus_minus"] > 0 and table[0]["seeds"] == 2 and table[2]["confirmed"] is None
     assert winner(table) == table[0]
     line = verdict(run.study(), run.replicates())
-    assert line and line.startswith(f"trial {table[0]['trial']} is confirmed: chroma_mse")
-    assert f"apart from trial {table[1]['trial']}" in line and line in confirmed[1].stdout
+    assert line and line.startswith(f"trial {table[0]['trial']} wins: chroma_mse")
+    assert (
+        f" trial {table[1]['trial']}: " in line and "the mean-color baseline (" in line and line in confirmed[1].stdout
+    )
 
 
 def test_the_best_model_is_the_winners_best_training(run):
@@ -107,6 +112,24 @@ def test_the_best_model_is_the_winners_best_training(run):
         json.loads((path / "settings.json").read_text(encoding="utf-8"))["figures"]["chroma_mse"] for path in paths
     ]
     assert scores == sorted(scores) and row["score"] in scores
+
+
+def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in_process, tmp_path):
+    """That of the checkpoint which is used, be it a replicate's; `best` names the others apart from it."""
+    won = find_winner(run)
+    assert won
+    line = headline(run.study(), run.replicates(), run_rows(run))
+    assert line and f"winner: {won}" in in_process("list", "--storage", confirmed[0]).stdout
+    said = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
+    told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text)
+    checkpoint = read(tmp_path / "model")
+    assert told["checkpoint"] == str(won.training) and checkpoint.seed == won.training.seed
+    assert float(told["chroma_mse"]) == pytest.approx(checkpoint.figures["chroma_mse"], rel=1e-3)
+    assert "search score   chroma_mse " in said and "confirmed      chroma_mse " in said and line in said
+    card = (tmp_path / "model" / CARD).read_text(encoding="utf-8")
+    assert f"This checkpoint ({won.training}) has {won.score:.4g}." in card
+    shown = " ".join(in_process("watch", "toggles", "--storage", confirmed[0], "--once").stdout.split())
+    assert re.search(rf"confirmed winner, as the search trained it \(.*?\) trial {won.number} ", shown)
 
 
 def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed):
@@ -142,10 +165,10 @@ def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, 
     run = find_run("toggles", copied)
     done = huetune("compare", "toggles", "model-2", "0", "--storage", copied, "--seeds", 2)
     assert done.returncode == 0, done.stderr
-    assert "model-2 against trial 0: chroma_mse " in done.stdout and " % (95 %: " in done.stdout
+    assert "model-2 against trial 0: chroma_mse " in done.stdout and " % (95 % CI " in done.stdout
     assert comparison(run, "model-2", "0")[0] in done.stdout
     same = comparison(run, "0", "0")[0]
-    assert "chroma_mse +0 %" in same and "not apart" in same
+    assert "chroma_mse +0 %" in same and same.endswith("; no significant difference")
     wrong = in_process("compare", "toggles", "model-9", "0", "--storage", copied)
     assert wrong.returncode == 2 and "'model-9': neither a preset" in wrong.stderr
 
@@ -158,7 +181,7 @@ def test_the_log_judges_by_fresh_seeds(run):
     gap = sentence.partition(" chroma_mse ")[2].partition(";")[0].replace(" to ", ",")
     text = log_verdict(new, old, Language("en"))
     assert f"by {gap}".replace(" ", "") in text.replace(" to ", ",").replace(" ", "")
-    assert ("told apart" in text) == sentence.endswith("not apart")
+    assert ("no significant difference to [" in text) == sentence.endswith("no significant difference")
 
 
 def test_a_trial_is_trained_again_to_the_last_bit(confirmed, huetune, in_process):

@@ -75,7 +75,8 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
     assert process.returncode == 0, (tmp_path / "said").read_text(encoding="utf-8")
     ((path, message),) = service.heard
     assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
-    assert "trial 0 of 1 is the best: chroma_mse 0." in message["message"]
+    assert message["message"].startswith("trial 0 has the best chroma_mse of 1 complete trial, 0.")
+    assert "the mean-color baseline (" in message["message"]
     assert not seen and not executed()
     sessions = Path("/tmp").glob(f"hue-*/ray/session_2*_{process.pid}")
     for folder in (tmp_path, *sessions):
