@@ -23,8 +23,9 @@ from data_tools.errors import PhotoError, StorageError, UserError
 from data_tools.folder import by_name, recover, require_new, require_place
 from data_tools.mirror import place_of, push
 from data_tools.source import Source
-from results.command import photos_of, storage_option
+from results.command import storage_option
 from results.completion import run_argument, run_names
+from results.photos import photos_of, source_of
 
 by_option = click.option("--by", type=TEXT, help="Of several objectives, the one that decides.")
 
@@ -255,7 +256,7 @@ def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]
     run = find_run(word, storage)
 
     def kept_back() -> tuple[Any, Source]:
-        return photos_of(run, quiet=True).test, Source.of(run.manifest["photos"]["source"])
+        return photos_of(run, quiet=True).test, source_of(run)
 
     return of_run(run, TOP if top is None else top, numbers), run.folder / "log", kept_back
 
@@ -296,7 +297,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
             chosen = read_photos(source)
         else:
             chosen = photos_of(found, quiet=False).test
-            source = Source.of(found.manifest["photos"]["source"])
+            source = source_of(found)
         shown = pages.Photos(chosen, source.colours(chosen, bar), str(source), kept=not photos)
     except (PhotoError, StorageError) as error:
         if photos:

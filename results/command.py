@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from data_tools.command import read_photos
 from data_tools.console import (
     FOLDER,
     PLACE,
@@ -23,8 +22,8 @@ from data_tools.console import (
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
 from data_tools.folder import replace, require_place
 from data_tools.mirror import place_of, pull
-from data_tools.source import Source
 from results.completion import run_argument
+from results.photos import moved_option, photos_of
 
 storage_option = click.option(
     "--storage", type=PLACE, default=Path("runs"), show_default=True, help="Folder of runs, or s3://bucket/folder."
@@ -202,8 +201,11 @@ def effects(run: str, storage: Path, form: str) -> None:
 @run_argument
 @storage_option
 @click.option("--quick", is_flag=True, help="Do not score the best model again.")
-def verify(run: str, storage: Path, quick: bool) -> int:
+@moved_option
+def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> int:
     """Hold a run to all that a search promises: nothing lost, nothing twice, nothing damaged.
+
+    Exit code 1: something is. 3: nothing, but the photos are not there to score the best model again.
 
     Example: huetune verify roses
     """
@@ -217,15 +219,27 @@ def verify(run: str, storage: Path, quick: bool) -> int:
     for name in (TRIALS, REPLICATES):
         # What lies here of a run in a bucket says nothing of what lies there.
         pull(found.folder / name, anew=not quick, exact=not by)
-    validation = None if quick else photos_of(found, quiet=False).validation
-    if not quick:
+    validation, unread = None, None
+    try:
+        if photos or not quick:
+            validation = photos_of(found, quiet=False, moved=photos).validation
+    except (PhotoError, StorageError) as error:
+        unread = error
+    if quick or unread:
+        validation = None
+    else:
         import_tensorflow()
     lines = list(violations(found, validation))
     for line in lines:
         say(line, "red")
+    if unread:
+        say(f"photos: {unread}", "red")
     if lines:
-        say(f"run {found.name!r}: {len(lines)} violations")
+        say(f"run {found.name!r}: {len(lines) + bool(unread)} violations")
         return 1
+    if unread:
+        say(f"run {found.name!r}: all else is whole; the best model was not scored again")
+        return unread.exit_code
     ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
     say(f"run {found.name!r} is whole: {len(ended)} trials, each as it ended")
     return 0
@@ -243,37 +257,6 @@ def show_trials(run: Any, top: int = 10) -> None:
         stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout))
     if line := headline(study, replicates, table):
         say(line)
-
-
-def photos_of(run: Any, quiet: bool) -> Any:
-    """The photos that a run was searched with, split as there.
-
-    Raises:
-        PhotoError: they are others now.
-        StorageError: the run does not say which.
-    """
-    from data_tools.likeness import KINDS
-    from data_tools.split import split
-
-    if run.manifest["schema"] < 2:
-        raise StorageError(
-            f"run {run.name!r} is of an older huetune, which did not record how to read its photos again"
-        )
-    record = run.manifest["photos"]
-    source = Source.of(record["source"])
-    seed, near_copies = run.manifest["search"]["seed"], record.get("near_copies")
-    if near_copies is not None and str(near_copies) not in KINDS:
-        raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
-    parts = split(read_photos(source, quiet=quiet), seed, near_copies=near_copies)
-    if parts.fingerprint != record["fingerprint"]:
-        raise PhotoError(f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with")
-    # An older huetune did not record it.
-    if record.get("order", parts.order) != parts.order:
-        raise PhotoError(
-            f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, in which "
-            "a seed gives other numbers; name the files as they were"
-        )
-    return parts
 
 
 VERBS = (list_, trials, watch, presets, effects, verify)

@@ -38,8 +38,9 @@ from data_tools.source import Source
 from model.command import train
 from results import artefacts, tools
 from results import command as results
-from results.command import photos_of, show_trials, storage_option
+from results.command import show_trials, storage_option
 from results.completion import run_argument
+from results.photos import moved_option, photos_of, source_of
 from search import confirmation, interruption, notification
 from search.confirmation import address_option, quiet_option
 from search.notification import notify_option, told
@@ -292,10 +293,11 @@ def search(
 @cli.command()
 @run_argument
 @storage_option
+@moved_option
 @address_option
 @notify_option
 @quiet_option
-def resume(run: str, storage: Path, address: str | None, notify: str | None, quiet: bool) -> int:
+def resume(run: str, storage: Path, photos: Path | None, address: str | None, notify: str | None, quiet: bool) -> int:
     """Go on with a search from wherever it was left, however it ended.
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
@@ -312,7 +314,7 @@ def resume(run: str, storage: Path, address: str | None, notify: str | None, qui
     with held(found.folder), told(notify, found.name, found.folder.parent) as keep_silent:
         repair(found, stdout)
         search = recalled(found, address)
-        parts, truth = _photos_again(found, quiet)
+        parts, truth = _photos_again(found, quiet, photos)
         # The sheet is the last thing that a search makes.
         shown = not len(parts.test) or found.path(f"evaluation/{CONTACT_SHEET}").is_file()
         if launch.resume(found, search, parts, stdout, quiet=quiet) or not shown:
@@ -328,6 +330,7 @@ def resume(run: str, storage: Path, address: str | None, notify: str | None, qui
 @click.option("--trials", type=count_from(0), default=0, help="How many more.")
 @click.option("--epochs", type=count_from(1), help="Of a complete trial from now on.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after so much more time.")
+@moved_option
 @address_option
 @notify_option
 @quiet_option
@@ -337,6 +340,7 @@ def extend(
     trials: int,
     epochs: int | None,
     time_budget: float | None,
+    photos: Path | None,
     address: str | None,
     notify: str | None,
     quiet: bool,
@@ -362,16 +366,15 @@ def extend(
             raise UserError("extend: by what? say --trials, --epochs or both")
         if epochs is not None and epochs < search.epochs:
             raise UserError(f"epochs must be {search.epochs} or more, which this search had, received {epochs!r}")
-        parts, truth = _photos_again(found, quiet)
+        parts, truth = _photos_again(found, quiet, photos)
         launch.extend(found, search, parts, stdout, trials, epochs or search.epochs, time_budget, quiet=quiet)
         return _finish(found, parts.test, truth, quiet)
 
 
-def _photos_again(run: Any, quiet: bool) -> tuple[Any, Any]:
+def _photos_again(run: Any, quiet: bool, moved: Path | None) -> tuple[Any, Any]:
     """A run's photos, split as then, and the colours of those that are kept for the end."""
-    parts = photos_of(run, quiet)
-    source = Source.of(run.manifest["photos"]["source"])
-    return parts, source.colours(parts.test, partial(bar, quiet=quiet))
+    parts = photos_of(run, quiet, moved)
+    return parts, source_of(run, moved).colours(parts.test, partial(bar, quiet=quiet))
 
 
 def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:

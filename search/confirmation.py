@@ -7,8 +7,9 @@ import click
 
 from data_tools.console import TEXT, count_from, import_tensorflow, say, stdout
 from data_tools.errors import NoTrialError, UserError
-from results.command import photos_of, show_trials, storage_option
+from results.command import show_trials, storage_option
 from results.completion import run_argument
+from results.photos import moved_option, photos_of
 
 address_option = click.option(
     "--address", type=TEXT, help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]"
@@ -21,9 +22,12 @@ quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but erro
 @storage_option
 @click.option("--top", type=count_from(1), default=3, show_default=True, help="Finalists.")
 @click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds of each.")
+@moved_option
 @address_option
 @quiet_option
-def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, quiet: bool) -> None:
+def confirm(
+    run: str, storage: Path, top: int, seeds: int, photos: Path | None, address: str | None, quiet: bool
+) -> None:
     """Train the best trials of a run again from fresh seeds, and say who wins.
 
     What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
@@ -45,7 +49,7 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
             raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
         if not full(study):
             raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
-        parts = photos_of(found, quiet)
+        parts = photos_of(found, quiet, photos)
         replicate_finalists(found, parts, cluster_of(found, address), top, seeds, stdout, quiet=quiet)
     if not quiet:
         show_trials(found)
@@ -59,9 +63,19 @@ def confirm(run: str, storage: Path, top: int, seeds: int, address: str | None, 
 @click.argument("second", type=TEXT)
 @storage_option
 @click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds of each.")
+@moved_option
 @address_option
 @quiet_option
-def compare(run: str, first: str, second: str, storage: Path, seeds: int, address: str | None, quiet: bool) -> None:
+def compare(
+    run: str,
+    first: str,
+    second: str,
+    storage: Path,
+    seeds: int,
+    photos: Path | None,
+    address: str | None,
+    quiet: bool,
+) -> None:
     """Say how two presets or trials of a run differ, in per cent with an interval.
 
     Example: huetune compare roses model-3 model-2
@@ -78,7 +92,7 @@ def compare(run: str, first: str, second: str, storage: Path, seeds: int, addres
         with held(found.folder):
             repair(found, stdout)
             configs = {name: config_of(found, name) for name in (first, second)}
-            parts = photos_of(found, quiet)
+            parts = photos_of(found, quiet, photos)
             replicate(found, parts, cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
     for line in comparison(found, first, second):
         say(line)
@@ -88,7 +102,8 @@ def compare(run: str, first: str, second: str, storage: Path, seeds: int, addres
 @run_argument
 @click.argument("trial", type=int)
 @storage_option
-def rerun(run: str, trial: int, storage: Path) -> int:
+@moved_option
+def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     """Train a trial of a run again, and say whether its numbers are the same to the last bit on this machine.
 
     Example: huetune rerun roses 4
@@ -101,7 +116,7 @@ def rerun(run: str, trial: int, storage: Path) -> int:
     lines = epochs(recorded) if recorded else []
     if recorded is None or not lines:
         raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")
-    parts = photos_of(found, quiet=False)
+    parts = photos_of(found, quiet=False, moved=photos)
     import_tensorflow()
 
     from model.command import epoch_line

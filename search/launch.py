@@ -22,6 +22,7 @@ from model.config import Config
 from model.score import OBJECTIVES, zero_line
 from results.display import Display
 from results.lock import held
+from results.photos import FILES, files_of
 from results.run import CONTACT_SHEET, MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from results.trials import asked, ended, rows
 from search.jobs import Budget, Job, grid_jobs
@@ -295,5 +296,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
     if url is None:
         copy_study(run.folder / STUDY)
         push_copy(run.folder / STUDY)
+    replace_file(run.folder / FILES, json.dumps(files_of(parts, source)).encode())
+    push(run.folder / FILES)
     replace_file(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     push(run.folder / MANIFEST)

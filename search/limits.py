@@ -19,6 +19,7 @@ from model.config import PRESETS
 from model.score import OBJECTIVES
 from results.lock import LOCK, holder
 from results.mlflow import check_uri
+from results.photos import FILES
 from results.run import MANIFEST, STUDY, check_name, copy_of, sqlite_url, with_driver
 from search.sampler import Sampler
 
@@ -123,7 +124,7 @@ def left_over(folder: Path) -> bool:
     if bucket_of(folder):
         return folder.is_dir() and not listed(folder, MANIFEST)
     copy = copy_of(Path(STUDY))
-    ours = (LOCK, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", f".{MANIFEST}*")
+    ours = (LOCK, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", FILES, f".{FILES}*", f".{MANIFEST}*")
     return folder.is_dir() and all(any(path.match(name) for name in ours) for path in folder.iterdir())
 
 

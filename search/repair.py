@@ -8,6 +8,7 @@ from data_tools.console import say
 from data_tools.errors import StorageError
 from data_tools.folder import replace as replace_file
 from data_tools.mirror import listed, pull
+from results.photos import MOVED
 from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of
 from results.verification import damage, lost
 from search.record import tidy
@@ -29,8 +30,9 @@ def repair(run: Run, console: Console) -> None:
 
 def _repair_study(run: Run, console: Console) -> None:
     path = run.folder / STUDY
-    for draft in (*run.folder.glob(f".{STUDY}*"), *run.folder.glob(f".{MANIFEST}*")):
-        draft.unlink()
+    for name in (STUDY, MANIFEST, MOVED):
+        for draft in run.folder.glob(f".{name}*"):
+            draft.unlink()
     if run.manifest["study"] is not None:
         return
     if not (problem := damage(path) or next(lost(run), None)):

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from data_tools.garden import write_garden
 from model.checkpoint import CARD, read
 from results.effects import comparison, effects, importances, measured
 from results.entry import newest_first, of_run
@@ -144,9 +145,11 @@ def _seeds(run):
 def test_confirming_again_trains_only_what_is_missing(copied, in_process):
     run = find_run("toggles", copied)
     before = _seeds(run)
-    done = in_process("confirm", "toggles", "--storage", copied, "--top", 2, "--seeds", 2)
-    assert done.returncode == 0 and "started" not in done.stdout
-    assert _seeds(run) == before
+    write_garden(12, copied / "scenes")
+    for words in (("confirm", "toggles", "--top", 2), ("compare", "toggles", "0", "0")):
+        done = in_process(*words, "--seeds", 2, "--storage", copied, "--photos", copied / "scenes")
+        assert done.returncode == 0 and "started" not in done.stdout, done.stderr
+        assert _seeds(run) == before
 
 
 def test_a_damaged_study_gives_way_to_its_copy_before_anything_is_confirmed(copied, in_process):
@@ -184,8 +187,10 @@ def test_the_log_judges_by_fresh_seeds(run):
     assert ("no significant difference to [" in text) == sentence.endswith("no significant difference")
 
 
-def test_a_trial_is_trained_again_to_the_last_bit(confirmed, huetune, in_process):
-    done = huetune("rerun", "toggles", "1", "--storage", confirmed[0])
+def test_a_trial_is_trained_again_to_the_last_bit(copied, confirmed, huetune, in_process):
+    """Also where the garden's scenes are in a folder now."""
+    write_garden(12, copied / "scenes")
+    done = huetune("rerun", "toggles", "1", "--storage", copied, "--photos", copied / "scenes")
     assert done.returncode == 0, done.stderr
     assert "trial 1: the same to the last bit in all its 2 epochs" in done.stdout
     assert in_process("rerun", "toggles", "99", "--storage", confirmed[0]).returncode == 5

@@ -48,6 +48,8 @@ def test_a_bad_request_is_refused_in_one_line(asked, message):
         (".study.db.draft", True),
         (".study-copy.db-0a1b2c3d", True),
         (".manifest.json-0a1b2c3d", True),
+        ("photos.json", True),
+        (".photos.json-0a1b2c3d", True),
         ("manifest.json", False),
         ("locksmith", False),
         ("photo.jpg", False),

@@ -10,6 +10,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from data_tools.garden import write_garden
 from results.run import MANIFEST, STUDY, Run, copy_of, open_storage
 from results.trials import asked, digest
 from search.repair import repair
@@ -47,13 +48,15 @@ def test_bad_words_change_nothing(words, message, run, in_process):
     assert run.study().user_attrs == before
 
 
-def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_process):
+def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_process, tmp_path):
     before = {trial.number: digest(trial) for trial in _trials(run)}
     complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
     # As an extension leaves it that had no time for one of them.
     study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
     study.set_user_attr("asked", {**asked(study), "further": [min(complete)]})
-    done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5)
+    # The scenes of the garden are in a folder now.
+    write_garden(12, tmp_path / "scenes")
+    done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5, "--photos", tmp_path / "scenes")
     assert done.returncode == 0, done.stderr
     after = {trial.number: trial for trial in _trials(run)}
     assert {number: digest(after[number]) for number in before} == before
