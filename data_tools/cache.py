@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from data_tools.colour import GRID, SIDE
 from data_tools.folder import home_of
+from data_tools.source import READING
 
-VERSION = 1
+VERSION = 2
 """Of the preparation: raised whenever it makes something else of the same files, so that no old sets are found."""
 REFUSED = 2
 """Likewise of what is refused; what is not is the same."""
@@ -27,7 +28,7 @@ MOST = 16
 """Sets that are kept; then the longest unused goes."""
 
 _ENTRY = re.compile(r"[0-9a-f]{64}(\..+)?\.npz")
-_PARTS = ("reasons", "grey", "chroma", "digests")
+_PARTS = ("reasons", "grey", "chroma", "digests", "notes")
 
 
 class Prepared(NamedTuple):
@@ -37,11 +38,13 @@ class Prepared(NamedTuple):
         grey: uint8 [112, 112], 0..255, the luma.
         chroma: float32 [14, 14, 2], the chroma map.
         digest: sha256 of the decoded pixels, hexadecimal.
+        note: what was wrong with the file and did not keep it from being used; mostly empty.
     """
 
     grey: NDArray[np.uint8]
     chroma: NDArray[np.float32]
     digest: str
+    note: str = ""
 
 
 def stacked(photos: Sequence[Prepared]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -75,18 +78,20 @@ def default_folder() -> Path | None:
     return home and home / "prepared"
 
 
-def set_key(contents: Iterable[bytes | None]) -> str | None:
+def set_key(contents: Iterable[bytes | None], reading: int = READING) -> str | None:
     """Return the name under which a set is kept.
 
     Pillow decodes and NumPy rounds: what another version of them made is not found either.
 
     Args:
         contents: sha256 of each file's bytes, in order; None for a file that cannot be read.
+        reading: see `data_tools.source.READING`.
 
     Returns:
         64 hexadecimal digits; None where a file cannot be read.
     """
-    key = hashlib.sha256(f"{VERSION}, {REFUSED}, Pillow {PIL.__version__}, NumPy {np.__version__}\n".encode())
+    versions = f"{VERSION}, {REFUSED}, {reading}, Pillow {PIL.__version__}, NumPy {np.__version__}"
+    key = hashlib.sha256(f"{versions}\n".encode())
     for content in contents:
         if content is None:
             return None
@@ -99,23 +104,25 @@ def read_set(folder: Path, key: str, files: int) -> list[Prepared | Refused] | N
     path = folder / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
-            reasons, grey, chroma, digests = (file[part] for part in _PARTS)
+            reasons, grey, chroma, digests, notes = (file[part] for part in _PARTS)
     except Exception:  # a damaged file makes NumPy and zipfile raise nearly anything: BadZipFile, SyntaxError ...
         return None
     if reasons.dtype.kind != "U" or reasons.shape != (files,):
         return None
     photos = int((reasons == "").sum())
     expected = ((grey, np.uint8, (SIDE, SIDE)), (chroma, np.float32, (GRID, GRID, 2)), (digests, np.uint8, (32,)))
+    if notes.dtype.kind != "U" or notes.shape != (photos,):
+        return None
     if any(array.dtype != dtype or array.shape != (photos, *shape) for array, dtype, shape in expected):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)
-    prepared = zip(grey, chroma, digests, strict=True)
+    prepared = zip(grey, chroma, digests, notes, strict=True)
     return [Refused(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
 
 
-def _photo(grey: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8]) -> Prepared:
-    return Prepared(grey, chroma, digest.tobytes().hex())
+def _photo(grey: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8], note: np.str_) -> Prepared:
+    return Prepared(grey, chroma, digest.tobytes().hex(), str(note))
 
 
 def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) -> None:
@@ -130,13 +137,14 @@ def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) ->
     reasons = np.array([outcome.reason if isinstance(outcome, Refused) else "" for outcome in outcomes], np.str_)
     grey, chroma = stacked(photos)
     digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8).reshape(-1, 32)
+    notes = np.array([photo.note for photo in photos], np.str_)
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f"{key}.", suffix=".npz", dir=folder)
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, reasons=reasons, grey=grey, chroma=chroma, digests=digests)
+                np.savez(file, reasons=reasons, grey=grey, chroma=chroma, digests=digests, notes=notes)
             draft.replace(folder / f"{key}.npz")
         finally:
             draft.unlink(missing_ok=True)

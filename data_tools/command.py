@@ -1,6 +1,7 @@
 """Verbs of photos, and the options by which every verb is told which photos."""
 
 from array import array
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,19 +36,20 @@ def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> "P
     photos, left_out = source.read(partial(bar, quiet=quiet))
     if left_out and strict:
         raise PhotoError(left_out[0])
-    if left_out and not quiet:
-        _tell_left_out(left_out)
+    if not quiet:
+        _tell("left out", left_out)
+        _tell("note", photos.notes)
     if not len(photos):
         raise PhotoError(f"{str(source)!r}: none of its {len(left_out)} photos can be used")
     return photos
 
 
-def _tell_left_out(left_out: list[str], most: int = 10) -> None:
-    for line in left_out[:most]:
-        say(f"left out: {line}", "yellow", stderr)
-    if len(left_out) > most:
-        rest = f"{len(left_out) - most} more, {len(left_out)} in all"
-        say(f"left out: {rest}; see `huetune data check`", "yellow", stderr)
+def _tell(what: str, lines: Sequence[str], most: int = 10) -> None:
+    for line in lines[:most]:
+        say(f"{what}: {line}", "yellow", stderr)
+    if len(lines) > most:
+        rest = f"{len(lines) - most} more, {len(lines)} in all"
+        say(f"{what}: {rest}; see `huetune data check`", "yellow", stderr)
 
 
 @click.group()
@@ -93,6 +95,8 @@ def check(folder: Path, classes: str | None) -> None:
         if isinstance(outcome, Refused):
             say(f"left out: {str(path)!r}: {outcome.reason}", "yellow")
         else:
+            if outcome.note:
+                say(f"note: {str(path)!r}: {outcome.note}", "yellow")
             pixels.append(int(outcome.digest[:16], 16))
     copies = len(pixels) - len(np.unique(pixels))
     say(f"{count} files: {len(pixels)} photos to use, {copies} of them copies; {count - len(pixels)} left out")

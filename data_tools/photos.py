@@ -1,45 +1,34 @@
 """Photos on disk become arrays: finding, reading and checking them."""
 
-import contextlib
-import functools
 import hashlib
 import os
-import stat
-import threading
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from data_tools import likeness
 from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, write_set
 from data_tools.colour import SIDE, chroma_map, grey, luma_of
-from data_tools.errors import PhotoError, in_a_line
+from data_tools.decoding import not_a_file, opened
+from data_tools.errors import PhotoError
+from data_tools.source import READING
 
-ROOM = 64
-"""Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Pillow's decoders that a photo may reach; naming them keeps files from the rarer, less tested ones."""
-LARGEST = 50_000_000
-"""Pixels of the largest photo that is decoded."""
 FAINTEST = 0.02
 """Length of the strongest chroma vector of a photo that counts as grey."""
 MOST_KEPT = 20_000
 """Files of the largest set that is cached: 300 MB."""
 AHEAD = 64
 """Files that are worked on before the first of them is asked for."""
-
-# Pillow warns without saying of which file; what matters is said here in a line of our own.
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -54,12 +43,14 @@ class PhotoSet:
         grey: uint8 [n, 112, 112], 0..255, the luma.
         chroma: float32 [n, 14, 14, 2], the chroma maps.
         digests: sha256 of each photo's decoded pixels, hexadecimal: equal photos have equal digests.
+        notes: a line for each photo with which something was wrong that did not keep it from being used.
     """
 
     names: tuple[str, ...]
     grey: NDArray[np.uint8]
     chroma: NDArray[np.float32]
     digests: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,7 +71,7 @@ class PhotoSet:
         return hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()
 
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> "PhotoSet":
-        """Return the photos at the given places."""
+        """Return the photos at the given places, without notes."""
         names = tuple(self.names[index] for index in indices)
         digests = tuple(self.digests[index] for index in indices)
         chosen = np.asarray(indices, np.intp)
@@ -102,7 +93,8 @@ def _prepare_square(square: NDArray[np.uint8]) -> Prepared:
 
 
 def _gather(names: Sequence[str], photos: Sequence[Prepared]) -> PhotoSet:
-    return PhotoSet(tuple(names), *stacked(photos), tuple(photo.digest for photo in photos))
+    notes = tuple(f"{name!r}: {photo.note}" for name, photo in zip(names, photos, strict=True) if photo.note)
+    return PhotoSet(tuple(names), *stacked(photos), tuple(photo.digest for photo in photos), notes)
 
 
 def find_photos(folder: Path, classes: Sequence[str] = (), limit: int | None = None) -> list[Path]:
@@ -173,23 +165,8 @@ def _listed(folder: Path, wanted: bool) -> tuple[list[str], list[str]]:
     return sorted(names + folders), folders
 
 
-def _no_file(path: Path) -> str | None:
-    """Why a path does not lead to a plain file, None where it does: opening a named pipe would wait for ever."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISREG(mode):
-            return None
-        if stat.S_ISDIR(mode):
-            os.scandir(path).close()
-    except PermissionError as error:
-        return f"cannot be read ({error.strerror})"
-    except (OSError, ValueError):  # a name that is too long, a loop of links, a null character
-        pass
-    return "is not there, or not a file"
-
-
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """Return a photo upright, at its own size.
+    """Return a photo upright, at its own size, in sRGB.
 
     Args:
         path: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, PPM or AVIF; any mode. Transparent pixels are laid on
@@ -201,128 +178,45 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
-    with _opened(path) as image:
-        return np.asarray(image)
+    with opened(path) as photo:
+        return np.asarray(photo.image)
 
 
-def read_square(path: Path) -> NDArray[np.uint8]:
+def read_square(path: Path, reading: int = READING) -> NDArray[np.uint8]:
     """Return a photo at the model's size: uint8 [112, 112, 3]; the rest as `read_photo`."""
-    with _opened(path) as image:
-        return resize(image)
+    with opened(path, profiles=reading > 1, side=SIDE) as photo:
+        return resize(photo.image)
 
 
-def read_squares(paths: Sequence[Path], progress: Callable[[Iterable], Iterable] = iter) -> NDArray[np.uint8]:
+def read_squares(
+    paths: Sequence[Path], progress: Callable[[Iterable], Iterable] = iter, reading: int = READING
+) -> NDArray[np.uint8]:
     """Return photos at the model's size, read on all cores: uint8 [n, 112, 112, 3]; the rest as `read_square`."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        squares = list(progress(pool.map(read_square, paths)))
+        squares = list(progress(pool.map(partial(read_square, reading=reading), paths)))
     return np.array(squares, np.uint8).reshape(-1, SIDE, SIDE, 3)
 
 
-def check_readable(paths: Iterable[Path]) -> None:
+def check_readable(paths: Iterable[Path]) -> list[str]:
     """Read photos without keeping them, so that a bad one is known before anything is made of the others.
+
+    Returns:
+        A line for each with which something is wrong that does not keep it from being used.
 
     Raises:
         PhotoError: the first that cannot be read.
     """
+    notes = []
     for path in paths:
-        with _opened(path):
-            pass
+        with opened(path) as photo:
+            if photo.note:
+                notes.append(f"{str(path)!r}: {photo.note}")
+    return notes
 
 
 def resize(photo: Image.Image) -> NDArray[np.uint8]:
     """Return an RGB picture at the model's size, stretched where it is no square: uint8 [112, 112, 3]."""
     return np.asarray(photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3))
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A photo as it is seen, in RGB. Its pixels are counted until the context is left."""
-    where = repr(str(path))
-    if reason := _no_file(path):
-        raise PhotoError(f"{where}: {reason}")
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > LARGEST:
-                size = f"{image.width} x {image.height} pixels"
-                raise PhotoError(f"{where}: {size} are more than {LARGEST:,}; shrink it first")
-            with _room().taken(image.width * image.height):
-                yield _rgb(_upright(image))
-    except PhotoError:
-        raise
-    except Image.UnidentifiedImageError:
-        raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
-    except Image.DecompressionBombError:
-        raise PhotoError(f"{where}: more than {LARGEST:,} pixels; shrink it first") from None
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
-        reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
-        raise PhotoError(f"{where}: cannot be read ({reason})") from None
-
-
-class _Room:
-    """Pixels that may be in memory at once: with many cores the photos of a phone would not fit in a small container.
-
-    Args:
-        pixels: at most; one photo may have as many as it likes.
-    """
-
-    def __init__(self, pixels: int):
-        self._most = self._free = pixels
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room, and have it."""
-        pixels = min(pixels, self._most)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += pixels
-                self._changed.notify_all()
-
-
-@functools.cache
-def _room() -> _Room:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # "max"
-            memory = min(memory, int(Path(limit).read_text(encoding="utf-8")))
-    return _Room(memory // ROOM)
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""By EXIF's orientation."""
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF says; `ImageOps.exif_transpose` also writes that anew, and fails at any odd entry."""
-    image.load()  # a TIFF turns itself, and forgets how it lay
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))  # type: ignore[arg-type]  # anything may be there
-    return image if turn is None else image.transpose(turn)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # 16 bits a pixel: Pillow's own conversion clips everything above 255 to white.
-        values = np.asarray(image)
-        image = Image.fromarray(np.rint(np.clip(values, 0, 65535) / 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating point pixels have no known white; save it as 8 or 16 bits")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def load(
@@ -331,6 +225,7 @@ def load(
     colour_only: bool = True,
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
+    reading: int = READING,
 ) -> tuple[PhotoSet, list[str]]:
     """Read and prepare photos on all cores.
 
@@ -339,12 +234,13 @@ def load(
         colour_only: leave out grey photos, from which no colours can be learnt.
         progress: wraps the results as they come, to show how far it is.
         cache: folder where prepared sets are kept, and found again by the bytes of their files; None for nowhere.
+        reading: an older one, to read the photos of an older run as it did.
 
     Returns:
         The set, and one line for each file that was left out and why.
     """
     names, photos, left_out = [], [], []
-    for path, outcome in outcomes(paths, colour_only=colour_only, progress=progress, cache=cache):
+    for path, outcome in outcomes(paths, colour_only=colour_only, progress=progress, cache=cache, reading=reading):
         if isinstance(outcome, Refused):
             left_out.append(f"{str(path)!r}: {outcome.reason}")
         else:
@@ -359,30 +255,32 @@ def outcomes(
     colour_only: bool = True,
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
+    reading: int = READING,
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
     """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
-    for path, outcome in _prepared(paths, progress, cache):
+    for path, outcome in _prepared(paths, progress, cache, reading):
         if colour_only and isinstance(outcome, Prepared) and np.linalg.norm(outcome.chroma, axis=-1).max() < FAINTEST:
             outcome = Refused("grey, there is no colour in it to learn from")
         yield path, outcome
 
 
 def _prepared(
-    paths: Iterable[Path], progress: Callable[[Iterable], Iterable], cache: Path | None
+    paths: Iterable[Path], progress: Callable[[Iterable], Iterable], cache: Path | None, reading: int
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
+    prepare_file = partial(_prepare_file, reading=reading)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         if cache is None or not isinstance(paths, Sequence) or len(paths) > MOST_KEPT:
-            yield from progress(_in_order(pool, lambda path: (path, _prepare_file(path)), paths))
+            yield from progress(_in_order(pool, lambda path: (path, prepare_file(path)), paths))
             return
-        key = set_key(_in_order(pool, _content, paths))
+        key = set_key(_in_order(pool, _content, paths), reading)
         kept = read_set(cache, key, len(paths)) if key else None
-        made = list(progress(_in_order(pool, _prepare_file, paths) if kept is None else kept))
+        made = list(progress(_in_order(pool, prepare_file, paths) if kept is None else kept))
         if kept is None:
             # Once more, alone: beside others a decoder may have had too little memory, which not all of them call so.
             pairs = zip(paths, made, strict=True)
-            made = [_prepare_file(path) if isinstance(outcome, Refused) else outcome for path, outcome in pairs]
+            made = [prepare_file(path) if isinstance(outcome, Refused) else outcome for path, outcome in pairs]
         # Hashed again: a file that was written to meanwhile would be kept under the bytes that it had before.
-        if key and kept is None and set_key(_in_order(pool, _content, paths)) == key:
+        if key and kept is None and set_key(_in_order(pool, _content, paths), reading) == key:
             write_set(cache, key, made)
     yield from zip(paths, made, strict=True)
 
@@ -398,9 +296,11 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iter
         yield ahead.popleft().result()
 
 
-def _prepare_file(path: Path) -> Prepared | Refused:
+def _prepare_file(path: Path, reading: int) -> Prepared | Refused:
     try:
-        return _prepare_square(read_square(path))
+        with opened(path, profiles=reading > 1, side=SIDE) as photo:
+            square = resize(photo.image)
+        return _prepare_square(square)._replace(note=photo.note)
     except PhotoError as error:
         cause = error.__context__
         passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
@@ -409,7 +309,7 @@ def _prepare_file(path: Path) -> Prepared | Refused:
 
 def _content(path: Path) -> bytes | None:
     """The sha256 of a file's bytes, read a little at a time; None where it cannot be read."""
-    if _no_file(path):
+    if not_a_file(path):
         return None
     try:
         with path.open("rb") as file:

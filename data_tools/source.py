@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.errors import PhotoError, UserError
+from data_tools.errors import PhotoError, StorageError, UserError
 from data_tools.mirror import bucket_of, path_of, place_of, pull
 
 if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
@@ -16,6 +16,11 @@ if TYPE_CHECKING:  # a command that only says which photos should not wait for S
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
+READING = 2
+"""How files become photos. A run records it, to read its photos again as it did, whatever huetune reads by then.
+
+1, which nothing records, ignored color profiles.
+"""
 MOST_SCENES = 20_000
 """Scenes that fit in memory: 1 GB."""
 
@@ -36,6 +41,7 @@ class Source:
         scenes: of the garden; None for as many as usual.
         classes: only these subfolders; none for all.
         limit: only the first so many.
+        reading: how files become photos, see `READING`.
 
     Raises:
         UserError: words that contradict one another.
@@ -45,6 +51,7 @@ class Source:
     scenes: int | None = None
     classes: tuple[str, ...] = ()
     limit: int | None = None
+    reading: int = READING
 
     def __post_init__(self) -> None:
         if self.folder and self.scenes:
@@ -66,9 +73,16 @@ class Source:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Source":
-        """Return the source that a manifest describes."""
+        """Return the source that a manifest describes.
+
+        Raises:
+            StorageError: a newer huetune read its photos in another way.
+        """
+        reading = record.get("reading", 1)
+        if reading not in range(1, READING + 1):
+            raise StorageError("a newer huetune read these photos, in another way than this one; update huetune")
         folder = path_of(record["folder"]) if record["folder"] else None
-        return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"])
+        return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"], reading)
 
     def check(self) -> None:
         """Make sure, as far as that is quick, that there are such photos.
@@ -100,7 +114,8 @@ class Source:
             return prepare(pictures, names), []
         self._fetch(bar)
         paths = find_photos(self.folder, self.classes, self.limit)
-        return load(paths, progress=bar("reading photos", len(paths)), cache=default_folder())
+        progress = bar("reading photos", len(paths))
+        return load(paths, progress=progress, cache=default_folder(), reading=self.reading)
 
     def _fetch(self, bar: Bar) -> None:
         """Have the photos on this machine, if they are in a bucket."""
@@ -135,7 +150,7 @@ class Source:
             pictures, names = self._scenes()
             places = {name: place for place, name in enumerate(names)}
             return pictures[[places[name] for name in photos.names]]
-        return read_squares([Path(name) for name in photos.names], bar("reading colours", len(photos)))
+        return read_squares([Path(name) for name in photos.names], bar("reading colours", len(photos)), self.reading)
 
     def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
         from data_tools import garden

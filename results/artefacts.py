@@ -145,7 +145,8 @@ def colorize(
     from results.export import find_model
 
     path, _ = find_model(run_or_export, storage, by)
-    check_readable(photos)
+    for note in check_readable(photos):
+        say(f"note: {note}", "yellow", stderr)
     require_place(out)
     import_tensorflow()
     written = evaluation.colorize(

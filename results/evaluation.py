@@ -14,6 +14,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from data_tools import likeness
+from data_tools.color_profile import srgb_chunk
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
 from data_tools.errors import CheckpointError, StorageError
 from data_tools.mirror import pull, push, remove
@@ -201,7 +202,7 @@ def colorize(
             file = out / (f"{names[path]}.png" if samples == 1 else f"{names[path]}-{number}.png")
             if any(file.exists() and file.samefile(other) for other in paths):
                 raise StorageError(f"{str(file)!r}: is one of the photos; choose another --out")
-            Image.fromarray(picture).save(file)
+            Image.fromarray(picture).save(file, pnginfo=srgb_chunk())
             written.append(file)
     return written
 

@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from data_tools.console import import_tensorflow
+from data_tools.decoding import decoded
 from data_tools.errors import StorageError
 from data_tools.mirror import path_of
 from data_tools.photos import read_photo
@@ -126,7 +127,7 @@ class OpenRun:
             NoTrialError: no trial is complete.
             PhotoError: the file cannot be read.
         """
-        pixels = np.asarray(photo.convert("RGB")) if isinstance(photo, Image.Image) else read_photo(Path(photo))
+        pixels = np.asarray(decoded(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
         _, paths = export.best(self.run, by)
         import_tensorflow()
         from model.checkpoint import load

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 
 from data_tools import photos
 from data_tools.cache import MOST, Prepared, default_folder, write_set
+from data_tools.decoding import opened
 from data_tools.photos import PhotoSet, find_photos, load
 
 
@@ -41,13 +43,12 @@ def cache(tmp_path: Path) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were decoded, which they still are."""
     names: list[str] = []
-    read_square = photos.read_square
 
-    def read(path: Path) -> np.ndarray:
+    def read(path: Path, **options: Any) -> Any:
         names.append(path.name)
-        return read_square(path)
+        return opened(path, **options)
 
-    monkeypatch.setattr(photos, "read_square", read)
+    monkeypatch.setattr(photos, "opened", read)
     return names
 
 
@@ -163,7 +164,10 @@ DAMAGES = {
         grey=np.zeros((0, 112, 112), np.uint8),
         chroma=np.zeros((0, 14, 14, 2), np.float32),
         digests=np.zeros((0, 32), np.uint8),
+        notes=np.zeros(0, np.str_),
     ),
+    "a missing note": lambda entry: rewritten(entry, notes=np.array(["", ""])),
+    "numbers for notes": lambda entry: rewritten(entry, notes=np.zeros(3)),
     "too few files": lambda entry: rewritten(entry, reasons=np.array(["", "", ""])),
     "too few photos": lambda entry: rewritten(entry, reasons=np.array(["", "no", "", "no"])),
     "a wrong size": lambda entry: rewritten(entry, grey=np.zeros((3, 112, 111), np.uint8)),

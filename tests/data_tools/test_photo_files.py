@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools import photos
+from data_tools.decoding import LARGEST
 from data_tools.errors import PhotoError
-from data_tools.photos import AHEAD, LARGEST, find_photos, load, outcomes, read_photo, read_square, walk_photos
+from data_tools.photos import AHEAD, find_photos, load, outcomes, read_photo, read_square, walk_photos
 
 RED = (208, 48, 32)
 WHITE = (255, 255, 255)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import photos
+from data_tools import decoding, photos
 from data_tools.colour import chroma_map, grey
 from data_tools.errors import PhotoError
 from data_tools.photos import (
@@ -280,19 +280,19 @@ def test_a_photo_that_cannot_be_read_beside_others_is_read_alone(
         filled("RGB", (200, 10 * number, 0)).save(tmp_path / f"{number}.png")
     asked: list[Path] = []
 
-    def short_of_memory(path: Path) -> Any:
+    def short_of_memory(path: Path, **options: Any) -> Any:
         asked.append(path)
         if path.name == "2.png" and asked.count(path) == 1:
             raise PhotoError(f"{str(path)!r}: cannot be read (could not create decoder object)")
-        return read_square(path)
+        return decoding.opened(path, **options)
 
-    monkeypatch.setattr(photos, "read_square", short_of_memory)
+    monkeypatch.setattr(photos, "opened", short_of_memory)
     read, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
     assert len(read) == 4 and not left_out and len(asked) == 5
 
 
 def test_no_more_pixels_are_decoded_at_once_than_there_is_room_for() -> None:
-    room, most, now, lock = photos._Room(100), [0], [0], threading.Lock()
+    room, most, now, lock = decoding._Room(100), [0], [0], threading.Lock()
 
     def take(pixels: int) -> None:
         with room.taken(pixels):

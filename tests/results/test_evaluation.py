@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from data_tools.color_profile import SRGB, profile_bytes
 from data_tools.colour import luma
 from data_tools.garden import garden
 from data_tools.photos import prepare, read_photo
@@ -76,16 +77,22 @@ def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, mo
     assert len(sheet) < 3 * (tile + text)
 
 
-@pytest.mark.parametrize("size", [(300, 200), (1, 1), (90, 1500)])
-def test_colorizing_keeps_size_and_luma(size, searched, tmp_path):
+@pytest.mark.parametrize(("size", "linear"), [((300, 200), False), ((1, 1), False), ((90, 1500), True)])
+def test_colorizing_keeps_size_and_luma(size, linear, searched, tmp_path):
+    """Luma is that of the photo as it looks: a linear scan's grays are not its bare numbers."""
     photo = Image.fromarray(garden(1)[0]).resize(size).convert("L")
-    photo.save(tmp_path / "old.png")
+    photo.save(tmp_path / "old.png", icc_profile=profile_bytes(SRGB, (1.0,), gray=True) if linear else None)
+    looks = np.asarray(photo) / 255
+    if linear:
+        looks = np.where(looks <= 0.0031308, looks * 12.92, 1.055 * np.maximum(looks, 0.003) ** (1 / 2.4) - 0.055)
     checkpoint, _ = find_model("tiny", searched[0])
     (written,) = evaluation.colorize(checkpoint, [tmp_path / "old.png"], tmp_path / "out")
     coloured = read_photo(written)
     assert coloured.shape[:2] == size[::-1]
-    assert np.abs(luma(coloured) - np.asarray(photo) / 255).max() < 1 / 255
+    assert np.abs(luma(coloured) - looks).max() < (1.5 if linear else 1) / 255
     assert coloured.std(axis=-1).max() > 0
+    with Image.open(written) as image:
+        assert image.info["srgb"] == 0
 
 
 def test_a_large_photo_has_no_seams_between_strips(searched, tmp_path):
