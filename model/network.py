@@ -15,19 +15,11 @@ share their maps and so their dropout in any case; there, whole channels are dro
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from data_tools.backend import FLOATX, keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
-from model.config import PRESETS, Config
+from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
 from model.layers import Convolution, Dense, Dice, Dropout, Merge, Share, Windows
-
-FILTERS = (16, 32, 32, 48, 48)
-LATENT = 120
-CONTEXT = 32
-"""Features that each tower hands on."""
-SHOWN = ("mse_weight", "activation", "skip", "merge_units", "positions")
-"""The settings in which presets differ."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +66,14 @@ def _build(config: Config) -> Network:
     features = keras.Input((len(VIEWS) * CONTEXT,), name="features")
 
     seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, dice, "encoder"), place])
-    hidden = Dense(64, config.activation, name="encoder_hidden")(seen)
+    hidden = Dense(HIDDEN[0], config.activation, name="encoder_hidden")(seen)
     mean = keras.layers.Dense(LATENT, dtype="float32", name="latent_mean")(hidden)
     log_variance = keras.layers.Dense(LATENT, dtype="float32", name="latent_log_variance")(hidden)
     encoder = keras.Model([*views, place], [mean, log_variance], name="encoder")
 
     towers = keras.Model([*views, place], _towers(views, place, config, dice, "decoder"), name="decoder_towers")
     known = keras.layers.Concatenate(name="decoder_known")([features, latent, place])
-    hidden = Dense(96, config.activation, name="decoder_hidden")(known)
+    hidden = Dense(HIDDEN[1], config.activation, name="decoder_hidden")(known)
     hidden = Dropout(config.dropout, dice, name="decoder_dropout")(hidden)
     chroma = keras.layers.Dense(2, "tanh", dtype="float32", name="chroma")(hidden)
     head = keras.Model([features, latent, place], chroma, name="decoder_head")
@@ -126,18 +118,3 @@ def _tower(pixels, stride: int, config: Config, dice: Dice, name: str):
     merge = Merge(config.merge_units, FILTERS[-1], living, activation=config.activation, name=f"{name}_merge")
     merged = Dropout(config.dropout, dice, name=f"{name}_merge_dropout")(merge(flat))
     return Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)
-
-
-def preset_rows() -> list[dict[str, Any]]:
-    """Return the presets as rows: name, settings, and how many parameters their models have."""
-    rows = []
-    for name, config in PRESETS.items():
-        settings = {field: getattr(config, field) for field in SHOWN}
-        rows.append({"name": name, **settings, **parameter_counts(build(config))})
-    return rows
-
-
-def parameter_counts(network: Network) -> dict[str, int]:
-    """Return how many parameters a network has: its encoder, its decoder, and both."""
-    encoder, decoder = network.encoder.count_params(), network.decoder.count_params()
-    return {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}

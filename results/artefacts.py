@@ -167,18 +167,17 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     Example: huetune structure model-2 --out structure
     """
     from model.checkpoint import read
-    from model.config import PRESETS
+    from model.config import PRESETS, parameter_counts
     from results.export import find_model
 
     require_place(out)
     config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
     import_tensorflow()
-    from model.network import build, parameter_counts
+    from model.network import build
     from results.structure import PICTURES, draw
 
-    network = build(config)
-    files = draw(network, out)
-    for name, count in zip(PICTURES, parameter_counts(network).values(), strict=True):
+    files = draw(build(config), out)
+    for name, count in zip(PICTURES, parameter_counts(config).values(), strict=True):
         say(f"{name:14} {count:,} parameters")
     for file in files:
         click.echo(file)

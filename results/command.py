@@ -93,8 +93,8 @@ def trials(
     found = find_run(run, storage)
     if out:
         require_place(out.parent)
-    study = found.study()
-    table = tables.run_rows(found)
+    study, replicates = found.snapshot()
+    table = tables.rows(study, replicates)
     if condition:
         table = where(table, condition)
     if column or descending:
@@ -156,8 +156,7 @@ def presets(form: str) -> None:
 
     Example: huetune presets --format json
     """
-    import_tensorflow()
-    from model.network import preset_rows
+    from model.config import preset_rows
     from results.trials import to_json, to_table
 
     rows = preset_rows()
@@ -181,7 +180,7 @@ def effects(run: str, storage: Path, form: str) -> None:
     from results.run import find_run
 
     found = find_run(run, storage)
-    study = found.study()
+    study, _ = found.snapshot()
     trained, objective = found_effects.measured(found), study.user_attrs["objective"]
     table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"], objective))
     if form == "json":

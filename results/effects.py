@@ -66,8 +66,8 @@ def measured(run: Run) -> list[Measured]:
     Its replicates are no trainings of their own here: what a model of the settings misses of a configuration is the
     same in all of them, and intervals that took them for independent would be too narrow.
     """
-    study = run.study()
-    again = replicated(run.replicates())
+    study, replicates_study = run.snapshot()
+    again = replicated(replicates_study)
     trials: dict[str, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if trial.values:

@@ -41,7 +41,7 @@ class Findings:
     @classmethod
     def of(cls, run: Run) -> "Findings":
         """Read a run, also one that runs or was left."""
-        study, replicates = run.study(), run.replicates()
+        study, replicates = run.snapshot()
         return cls(run, run.manifest, study, replicates, rows(study, replicates))
 
     @property

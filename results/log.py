@@ -18,7 +18,8 @@ from data_tools.folder import replace
 from data_tools.mirror import push
 from data_tools.photos import PhotoSet
 from model.checkpoint import load
-from model.network import build, parameter_counts
+from model.config import parameter_counts
+from model.network import build
 from model.score import scores
 from results.entry import Entry, changed, newest_first
 from results.structure import PICTURES, draw, missing_graphviz
@@ -89,7 +90,6 @@ class _Log:
         self._say = self._language.say
         self._figures: dict[str, dict[str, float]] = {}
         self._drawn: dict[Any, Entry] = {}
-        self._counts: dict[Any, tuple[int, ...]] = {}
 
     def entry(self, entry: Entry, tested: Tested | None) -> str:
         """Return the text of an entry, its pictures written."""
@@ -157,19 +157,16 @@ class _Log:
 
     def _structure(self, entry: Entry) -> str:
         drawn = self._drawn.setdefault(entry.layers, entry)
-        network = build(entry.config) if drawn is entry else None
-        if network:
-            self._counts[entry.layers] = tuple(parameter_counts(network).values())
-        counts = zip(PICTURES, self._counts[entry.layers], strict=True)
+        counts = zip(PICTURES, parameter_counts(entry.config).values(), strict=True)
         text = f"{self._say('structure')}\n"
         text += _list(*(self._say(f"{part}_count", count=f"{count:,}") for part, count in counts))
-        if not network:
+        if drawn is not entry:
             differs = [name for name in changed(entry, drawn) if name in IN_PICTURES]
             but = f" ({', '.join(self._language.setting(name, entry.settings[name]) for name in differs)})"
             return f"{text}\n{self._say('same', other=link(drawn), but=but if differs else '')}\n"
         if missing_graphviz():
             return f"{text}\n{self._say('undrawn')}\n"
-        draw(network, self._out / entry.key)
+        draw(build(entry.config), self._out / entry.key)
         for part in PICTURES:
             picture = f"{entry.key}/{part}"
             text += f"\n**{self._say(part)}**\n\n[![{part}]({picture}.png)]({picture}.svg)\n"

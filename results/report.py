@@ -30,7 +30,7 @@ from data_tools.errors import CheckpointError, PhotoError, StorageError, UserErr
 from data_tools.folder import replace
 from data_tools.photos import PhotoSet
 from model.checkpoint import read
-from model.config import Config
+from model.config import SHOWN, Config, parameter_counts
 from results import charts
 from results.effects import effect_rows, effects, importance_line, measured
 from results.evaluation import leakage
@@ -205,17 +205,13 @@ def _pictures(
 
 def _structures(found: Findings, models: Mapping[str, int]) -> list[Row]:
     """What the shown models are made of, and how many parameters that gives."""
-    from model.network import SHOWN, build, parameter_counts
-
-    table, counts = [], {}
+    table = []
     for name, number in models.items():
         try:
             config = Config.of(found.trial(number).user_attrs["config"])
         except (KeyError, UserError):
             continue  # of another huetune
-        if config.structure not in counts:
-            counts[config.structure] = parameter_counts(build(config))
-        table.append({"model": name, **{one: getattr(config, one) for one in SHOWN}, **counts[config.structure]})
+        table.append({"model": name, **{one: getattr(config, one) for one in SHOWN}, **parameter_counts(config)})
     return table
 
 

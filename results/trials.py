@@ -210,7 +210,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
 
 def run_rows(run: Run) -> list[Row]:
     """Return the trials of a run, as `rows` does."""
-    return rows(run.study(), run.replicates())
+    return rows(*run.snapshot())
 
 
 def sort(table: list[Row], column: str, descending: bool = False) -> list[Row]:

@@ -9,7 +9,7 @@ import pytest
 
 from data_tools.colour import GRID
 from data_tools.contexts import contexts, positions, shrunk
-from model.config import PRESETS, Activation
+from model.config import PRESETS, Activation, Config, batched, parameter_counts
 from model.network import LATENT, build
 
 BOXES = GRID * GRID
@@ -26,9 +26,22 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("preset", PARAMETERS)
 def test_a_preset_has_the_logs_parameters(preset):
-    network = build(PRESETS[preset])
-    counts = network.encoder.count_params(), network.decoder.count_params(), network.vae.count_params()
-    assert counts == PARAMETERS[preset]
+    assert tuple(parameter_counts(PRESETS[preset]).values()) == PARAMETERS[preset]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *PRESETS.values(),
+        Config(skip=False, merge_units=1, positions=7),
+        batched(Config(merge_units=300, dropout=0.0), "photos"),
+    ],
+)
+def test_parameter_counts_of_built_networks_are_equal(config):
+    """What is calculated holds for what is built."""
+    network = build(config)
+    built = network.encoder.count_params(), network.decoder.count_params(), network.vae.count_params()
+    assert tuple(parameter_counts(config).values()) == built
 
 
 def _inputs(luma, config):

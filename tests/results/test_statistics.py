@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from model.score import RANGES
-from results.statistics import difference, mean
+from results.statistics import difference, mean, quantile
 
 
 def test_a_mean_is_students():
@@ -21,6 +21,11 @@ def test_a_difference_is_welchs():
     gap = difference(first, second)
     assert (gap.low, gap.high) == pytest.approx((expected.low, expected.high))
     assert difference(first, first).value == 0 and not gap.sure and difference([1.0, 1.1], [9.0, 9.1]).sure
+
+
+@pytest.mark.parametrize("freedom", [1, 1.3, 2, 4, 29.7, 724, 1e6])
+def test_quantile_is_students(freedom):
+    assert quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
 
 
 def test_mean_of_squared_errors_has_no_interval_below_zero():

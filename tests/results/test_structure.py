@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from data_tools.errors import UserError
-from model.config import PRESETS, batched
-from model.network import build, parameter_counts
+from model.config import PRESETS, batched, parameter_counts
+from model.network import build
 from results.artefacts import structure
 from results.structure import FORMATS, PICTURES, draw, missing_graphviz
 
@@ -21,10 +21,10 @@ graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is n
 def drawn(tmp_path_factory):
     """The pictures of model-2, and of model-1 as whole photos train it."""
     folder = tmp_path_factory.mktemp("structure")
-    networks = {"loose": build(PRESETS["model-2"]), "whole": build(batched(PRESETS["model-1"], "photos"))}
-    for name, network in networks.items():
-        draw(network, folder / name)
-    return networks, folder
+    configs = {"loose": PRESETS["model-2"], "whole": batched(PRESETS["model-1"], "photos")}
+    for name, config in configs.items():
+        draw(build(config), folder / name)
+    return configs, folder
 
 
 def words(path) -> str:
@@ -34,8 +34,8 @@ def words(path) -> str:
 @graphviz
 @pytest.mark.parametrize("kind", ["loose", "whole"])
 def test_all_parameters_are_in_the_pictures(kind, drawn):
-    networks, folder = drawn
-    for name, count in zip(PICTURES, parameter_counts(networks[kind]).values(), strict=True):
+    configs, folder = drawn
+    for name, count in zip(PICTURES, parameter_counts(configs[kind]).values(), strict=True):
         title, *nodes = (
             int(number.replace(",", ""))
             for number in re.findall(r"([\d,]+) parameters", words(folder / kind / f"{name}.svg"))

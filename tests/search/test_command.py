@@ -36,27 +36,6 @@ def test_a_trial_that_finds_no_room_leaves_nothing(huetune, tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.name != "runs"] == []
 
 
-def test_a_table_needs_neither_ray_nor_tensorflow(searched):
-    import subprocess
-    import sys
-
-    code = """
-import sys
-from search.command import main
-try:
-    main()
-finally:
-    print(*sys.modules, file=sys.stderr)
-"""
-    words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "json"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, encoding="utf-8", check=True
-    )
-    assert len(json.loads(done.stdout)) == 6
-    loaded = {name.split(".")[0] for name in done.stderr.split()}
-    assert "optuna" in loaded and not loaded & {"ray", "tensorflow", "keras"}
-
-
 def test_trials_in_every_format(searched, in_process):
     def trials(*words):
         done = in_process("trials", "tiny", "--storage", searched[0], *words)
