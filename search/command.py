@@ -284,6 +284,8 @@ def search(
     # Now, not when the search is done: the files may be others by then.
     truth = source.colours(parts.test, partial(bar, quiet=quiet))
     if not quiet:
+        for note in chosen.notes:
+            say(note, "yellow", stderr)
         counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
         say(f"{len(read)} photos from {source}: {counts}")
     with told(notify, name, wanted.storage):

@@ -1,11 +1,13 @@
 """What a search may vary: one mapping from the name of a setting to its domain."""
 
+import codecs
 import itertools
 import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ FARTHEST = 10**15
 """The largest whole number that is taken: those above are no floats any more."""
 LARGEST = 1_000_000
 """Bytes of the largest file that is taken for a space."""
+MOST_SHOWN = 8
+"""Values of a range that a note names one by one."""
 MOST_POINTS = 20_000
 """Points of the largest space that is counted."""
 
@@ -38,11 +42,13 @@ class Space:
         base: the value of every field that is not searched.
         conditions: for a field that is searched only where others have certain values, these fields and values;
             elsewhere it keeps its value of `base`.
+        notes: what whoever wrote it may not expect of it, a line each.
     """
 
     domains: Mapping[str, BaseDistribution]
     base: Config
     conditions: Mapping[str, Mapping[str, tuple[Any, ...]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> float:
@@ -172,7 +178,8 @@ def read_space(path: Path, base: Config) -> Space:
     """Read a space from a TOML file.
 
     A table a setting: `low` and `high`, with `log` or `step` if wanted; or `choices`; or a fixed `value`. With
-    `where` it is searched only where other settings have certain values, and has its usual value elsewhere.
+    `where` it is searched only where other settings have certain values, and has its usual value elsewhere. A range
+    whose `step` does not divide it ends at the last step within it, which the space notes.
 
         [mse_weight]
         low = 1.0
@@ -201,12 +208,16 @@ def read_space(path: Path, base: Config) -> Space:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise UserError(f"space {str(path)!r}: is no space, those are smaller than {LARGEST:,} bytes")
-        text = content.decode()
+        if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or (len(content) > 1 and b"\0" in content[:2]):
+            raise UserError(f"space {str(path)!r}: is no UTF-8, perhaps UTF-16; save it as UTF-8")
+        # Some editors write a mark before the first letter.
+        text = content.decode("utf-8-sig")
         record = tomllib.loads(text)
     except OSError as error:
         raise UserError(f"space {str(path)!r}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"space {str(path)!r}: cannot be read ({error})") from None
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"space {str(path)!r}, line {line}: is no UTF-8; save it as UTF-8") from None
     except RecursionError:
         raise UserError(f"space {str(path)!r}: not TOML: nested too deep") from None
     except tomllib.TOMLDecodeError as error:
@@ -260,6 +271,7 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
     domains: dict[str, BaseDistribution] = {}
     fixed: dict[str, Any] = {}
     conditions: dict[str, Any] = {}
+    notes: list[str] = []
     for name, entry in record.items():
         if name == "batching":
             raise SpaceError(name, "batching: is chosen with --batching, for it brings its own rates and batch size")
@@ -274,9 +286,9 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
                 if isinstance(value, int) and abs(value) > FARTHEST:
                     raise SpaceError(name, f"{name}: a number of {len(str(value))} digits is beyond all bounds", key)
         if set(entry) == {"value"}:
-            fixed[name] = entry["value"]
+            fixed[name] = _like_field(name, entry["value"])
         else:
-            domains[name] = _domain(name, {key: value for key, value in entry.items() if key != "where"})
+            domains[name] = _domain(name, {key: value for key, value in entry.items() if key != "where"}, notes)
         if "where" in entry:
             conditions[name] = entry["where"]
     checked = {name: _condition(name, condition, domains, conditions) for name, condition in conditions.items()}
@@ -294,7 +306,7 @@ def parse(record: Mapping[str, Any], base: Config) -> Space:
                 raise SpaceError(name, str(error), "high" if value == record[name].get("high") else key) from None
     if not domains:
         raise UserError("nothing to search: give at least one setting low and high, or choices")
-    return Space(domains, replace(base, **fixed), checked)
+    return Space(domains, replace(base, **fixed), checked, tuple(notes))
 
 
 KEYS = ("low", "high", "log", "step", "choices", "value", "where")
@@ -317,14 +329,32 @@ def _condition(
         if other == name or other in conditions:
             raise SpaceError(name, f"{name}: where must name a setting that is always searched, got {other!r}", "where")
         checked[other] = tuple(wanted) if isinstance(wanted, list) else (wanted,)
+        if not checked[other]:
+            raise SpaceError(name, f"{name}: where lists no value of {other}, so it is never searched", "where")
+        domain = domains[other]
+        if isinstance(domain, FloatDistribution) and domain.step is None:
+            hint = f"give {other} choices or a step"
+            raise SpaceError(
+                name, f"{name}: where wants exact values of {other}, which is any number of a range; {hint}", "where"
+            )
         for value in checked[other]:
             if not _possible(domains[other], value):
                 raise SpaceError(name, f"{name}: where wants {other} to be {value!r}, which it never is", "where")
     return checked
 
 
-def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
-    kind = next(field.type for field in fields(Config) if field.name == name)
+def _kind(name: str) -> Any:
+    """The type of a setting."""
+    return next(field.type for field in fields(Config) if field.name == name)
+
+
+def _like_field(name: str, value: Any) -> Any:
+    """A value as its setting has it: 4 and 4.0 are one weight, a preset's and a file's must not be two."""
+    return float(value) if _kind(name) is float and type(value) is int else value
+
+
+def _domain(name: str, entry: Mapping[str, Any], notes: list[str]) -> BaseDistribution:
+    kind = _kind(name)
     if set(entry) == {"choices"}:
         choices = entry["choices"]
         if not isinstance(choices, list) or not choices:
@@ -335,11 +365,10 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
             raise SpaceError(
                 name, f"{name}: choices must be words, numbers, true or false, received {choices!r}", "choices"
             )
-        if len({(type(choice), choice) for choice in choices}) < len(choices):
+        different = [_like_field(name, choice) for choice in choices]
+        if len({(type(choice), choice) for choice in different}) < len(choices):
             raise SpaceError(name, f"{name}: choices must differ, received {choices!r}", "choices")
-        floats = kind is float and not any(isinstance(choice, (str, bool)) for choice in choices)
-        # 4 and 4.0 are one weight: a preset's and a file's must not be two points.
-        return CategoricalDistribution([float(choice) for choice in choices] if floats else choices)
+        return CategoricalDistribution(different)
     if not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"}:
         given = ", ".join(sorted(entry))
         raise SpaceError(name, f"{name}: give low and high (with log or step), choices, or value; received {given}")
@@ -350,18 +379,43 @@ def _domain(name: str, entry: Mapping[str, Any]) -> BaseDistribution:
     if not isinstance(log, bool):
         raise SpaceError(name, f"{name}: log must be true or false, received {log!r}", "log")
     if not low < high or not all(map(math.isfinite, numbers)):
-        raise SpaceError(name, f"{name}: low must be below high, received {low!r} and {high!r}", "low")
-    if step is not None and step > 0 and (high - low) / step > MOST_POINTS:
+        remedy = "; to fix it, give value instead" if low == high else ""
+        raise SpaceError(name, f"{name}: low must be below high, received {low!r} and {high!r}{remedy}", "low")
+    if step is not None and step <= 0:
+        raise SpaceError(name, f"{name}: step must be above 0, received {step!r}", "step")
+    if log and low <= 0:
+        raise SpaceError(name, f"{name}: log needs low above 0, received {low!r}; leave log away or raise low", "low")
+    if log and step is not None and not (kind is int and step == 1):
+        raise SpaceError(name, f"{name}: log and step do not go together; leave one of them away", "step")
+    if step is not None and (high - low) / step > MOST_POINTS:
         raise SpaceError(name, f"{name}: step {step!r} makes more than {MOST_POINTS:,} values; leave it away", "step")
     whole = kind is int
     if whole and any(number != int(number) for number in numbers):
         raise SpaceError(name, f"{name}: takes whole numbers, received {dict(entry)!r}", "low")
-    try:
-        if whole:
-            return IntDistribution(int(low), int(high), log, int(step or 1))
-        return FloatDistribution(float(low), float(high), log, None if step is None else float(step))
-    except ValueError as error:
-        raise SpaceError(name, f"{name}: {error}") from None
+    high = high if step is None else _last(name, low, high, step, notes)
+    if whole:
+        return IntDistribution(int(low), int(high), log, int(step or 1))
+    return FloatDistribution(float(low), float(high), log, None if step is None else float(step))
+
+
+def _last(name: str, low: float, high: float, step: float, notes: list[str]) -> float:
+    """The last value of a range in steps; it is noted where that is not the range's end, which Optuna would warn of."""
+    # As Optuna counts: 0.6 is three steps of 0.2 from 0, which binary fractions deny.
+    first, end, each = (Decimal(str(number)) for number in (low, high, step))
+    count = int((end - first) // each)
+    if count == 0:
+        remedy = f"give a step of {high - low:.6g} or less, or value = {low!r}"
+        raise SpaceError(
+            name, f"{name}: step {step!r} is longer than the range, so only {low!r} would be tried; {remedy}", "step"
+        )
+    last = first + count * each
+    if last != end:
+        values = [f"{float(first + index * each):.6g}" for index in range(count + 1)]
+        shown = values if len(values) <= MOST_SHOWN else [*values[:3], "...", values[-1]]
+        notes.append(
+            f"{name}: steps of {step!r} from {low!r} do not end at {high!r}; the values are {', '.join(shown)}"
+        )
+    return float(last)
 
 
 def _possible(domain: BaseDistribution, value: Any) -> bool:

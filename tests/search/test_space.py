@@ -37,6 +37,38 @@ def test_a_file_may_hold_every_kind_of_domain(tmp_path):
     )
 
 
+def test_space_file_with_a_byte_order_mark_is_read(tmp_path):
+    """Windows' editors write one before the first letter."""
+    (tmp_path / "space.toml").write_bytes("\ufeff[mse_weight]\nlow = 1\nhigh = 2\n".encode())
+    assert read_space(tmp_path / "space.toml", BASE).domains["mse_weight"] == FloatDistribution(1.0, 2.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "low", "high", "step", "last", "note"),
+    [
+        ("merge_units", 64, 150, 32, 128, "steps of 32 from 64 do not end at 150; the values are 64, 96, 128"),
+        ("mse_weight", 1, 2, 0.3, 1.9, "steps of 0.3 from 1 do not end at 2; the values are 1, 1.3, 1.6, 1.9"),
+        ("merge_units", 1, 1000, 10, 991, "the values are 1, 11, 21, ..., 991"),
+        ("dropout", 0.0, 0.6, 0.2, 0.6, None),
+        ("mse_weight", 1, 5, 4, 5, None),
+    ],
+)
+def test_step_that_does_not_divide_its_range_is_noted(name, low, high, step, last, note):
+    """In one line of ours instead of two raw warnings of Optuna's, which says what will be tried."""
+    space = parse({name: {"low": low, "high": high, "step": step}}, BASE)
+    domain = space.domains[name]
+    assert isinstance(domain, (FloatDistribution, IntDistribution)) and domain.high == pytest.approx(last)
+    assert max(point[name] for point in space.points()) == pytest.approx(last)
+    assert (len(space.notes) == 1 and space.notes[0].endswith(note)) if note else not space.notes
+
+
+def test_whole_number_fixed_for_a_float_is_one():
+    """A preset's 4.0 and a file's 4 are one configuration."""
+    space = parse({"mse_weight": {"value": 4}, "skip": {"choices": [True, False]}}, BASE)
+    assert type(space.base.mse_weight) is float
+
+
 CONDITIONAL = {
     "merge_units": {"low": 64, "high": 128, "step": 32, "where": {"skip": True}},
     "skip": {"choices": [True, False]},

@@ -377,6 +377,24 @@ SPACES: list[tuple[str, str]] = [
     ("a = " + "[" * 5000, "not TOML: nested too deep"),
     ("\x00", "not TOML: "),
     ("x" * 1_000_001, "is no space, those are smaller than 1,000,000 bytes"),
+    (
+        "[mse_weight]\nlow = 1\nhigh = 2\nstep = 5",
+        "line 4: mse_weight: step 5 is longer than the range, so only 1 would be",
+    ),
+    ("[merge_units]\nlow = 64\nhigh = 100\nstep = 64", "give a step of 36 or less, or value = 64"),
+    ("[mse_weight]\nlow = 2\nhigh = 2.0", "received 2 and 2.0; to fix it, give value instead"),
+    ("[mse_weight]\nlow = 1\nhigh = 2\nlog = true\nstep = 0.5", "line 5: mse_weight: log and step do not go together"),
+    ("[dropout]\nlow = 0\nhigh = 0.5\nlog = true", "line 2: dropout: log needs low above 0, received 0"),
+    ("[mse_weight]\nlow = 1\nhigh = 2\nstep = -1", "line 4: mse_weight: step must be above 0, received -1"),
+    ("[mse_weight]\nchoices = [4, 4.0]", "mse_weight: choices must differ, received [4, 4.0]"),
+    (
+        "[skip]\nchoices = [true, false]\n[dropout]\nlow = 0\nhigh = 0.5\nwhere = {skip = []}",
+        "line 6: dropout: where lists no value of skip, so it is never searched",
+    ),
+    (
+        "[mse_weight]\nlow = 1\nhigh = 8\n[dropout]\nlow = 0\nhigh = 0.5\nwhere = {mse_weight = 2.5}",
+        "where wants exact values of mse_weight, which is any number of a range; give mse_weight choices or a step",
+    ),
     ('"\\u001b[31m" = 1', r"unknown setting '\x1b[31m'"),
 ]
 
@@ -388,9 +406,17 @@ def test_a_wrong_space_ends_in_one_line_that_names_the_key(text, message, said, 
     assert_refused(said, folder, "search --space space.toml", 2, message)
 
 
-def test_a_space_that_is_no_text_is_refused(said, folder):
-    (folder / "space.toml").write_bytes(b"\xff\xfe")
-    assert_refused(said, folder, "search --space space.toml", 2, "cannot be read ('utf-8' codec")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "is no UTF-8, perhaps UTF-16; save it as UTF-8"),
+        ("[skip]".encode("utf-16-be"), "is no UTF-8, perhaps UTF-16; save it as UTF-8"),
+        (b"[skip]\nchoices = [true]\n# gr\xfcn", "line 3: is no UTF-8; save it as UTF-8"),
+    ],
+)
+def test_space_that_is_no_utf_8_is_refused(content, message, said, folder):
+    (folder / "space.toml").write_bytes(content)
+    assert_refused(said, folder, "search --space space.toml", 2, message)
 
 
 def test_a_grid_without_end_is_refused(said, folder):
