@@ -1,6 +1,7 @@
 """Verbs that show a run as it is: tables, what its settings do, whether it is whole. None of them needs Ray."""
 
 import math
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -89,12 +90,13 @@ def trials(
     from results import trials as tables
     from results.condition import where
     from results.run import find_run
+    from results.winner import headline
 
     found = find_run(run, storage)
     if out:
         require_place(out.parent)
     study, replicates = found.snapshot()
-    table = tables.rows(study, replicates)
+    table = whole = tables.rows(study, replicates)
     if condition:
         table = where(table, condition)
     if column or descending:
@@ -120,7 +122,10 @@ def trials(
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
-        stdout.print(tables.fitted(table, found.name, stdout))
+        how = "--format csv or a wider terminal, some with --columns trial,score,..."
+        stdout.print(tables.fitted(table, found.name, stdout, how))
+        if line := headline(study, found.replicates(), whole):
+            say(line)
 
 
 @click.command()
@@ -157,13 +162,15 @@ def presets(form: str) -> None:
     Example: huetune presets --format json
     """
     from model.config import preset_rows
-    from results.trials import to_json, to_table
+    from results.trials import fitted, to_json
 
     rows = preset_rows()
     if form == "json":
         click.echo(to_json(rows))
     else:
-        stdout.print(to_table(rows, "presets"))
+        least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
+        how = "--format json or a wider terminal"
+        stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
 
 
 @click.command()
@@ -192,7 +199,10 @@ def effects(run: str, storage: Path, form: str) -> None:
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
-        stdout.print(tables.to_table(table, f"{objective} of {len(trained)} configurations in {found.name}"))
+        title = f"{objective} of {len(trained)} configurations in {found.name}"
+        how = "--format csv or a wider terminal"
+        least, needed = ("curve", "rests_on", "sure", "against"), list(table[0])
+        stdout.print(tables.fitted(table, title, stdout, how, dispensable=least, needed=needed))
         say(found_effects.importance_line(study))
 
 
@@ -253,7 +263,8 @@ def show_trials(run: Any, top: int = 10) -> None:
     table = rows(study, replicates)
     if table:
         left = f", the best {top} of {len(table)}" if len(table) > top else ""
-        stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout))
+        how = f"huetune trials {shlex.quote(run.place)} --format csv or a wider terminal"
+        stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout, how))
     if line := headline(study, replicates, table):
         say(line)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
+from rich.console import Console, Group
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -350,27 +350,48 @@ DISPENSABLE = (
 """Columns that a narrow terminal does without, the first ones first."""
 
 
+NEEDED = ("trial", "state", "score", "confirmed", "error")
+"""Columns that no terminal does without."""
 FOLDED = 20
 """Letters of an error that fit in its column at least."""
 
 
-def fitted(table: list[Row], title: str, console: Console) -> Table:
-    """Return rows as a table no wider than the console, the columns that say least left out first.
+def fitted(
+    table: list[Row],
+    title: str,
+    console: Console,
+    how: str,
+    *,
+    dispensable: Sequence[str] = DISPENSABLE,
+    needed: Sequence[str] = NEEDED,
+) -> Group:
+    """Return rows as a table no wider than the console, and below it which columns there was no room for.
 
-    Of settings those go first of which the fewest values were tried.
+    The columns that say least are left out first; of settings those of which the fewest values were tried.
+
+    Args:
+        table: rows.
+        title: over the table.
+        console: where it is shown.
+        how: all columns are seen, in words.
+        dispensable: columns, those that go first at first.
+        needed: columns that always stay; all others are settings.
     """
     rows = table
     names = list(table[0]) if table else []
-    settings = [name for name in names if name not in (*DISPENSABLE, "trial", "state", "score", "confirmed", "error")]
+    settings = [name for name in names if name not in (*dispensable, *needed)]
     settings.sort(key=lambda name: len({row[name] for row in table}))
     unlimited = console.options.update(width=10_000)
-    for column in ("", *DISPENSABLE, *settings):
+    for column in ("", *dispensable, *settings):
         rows = [{name: value for name, value in row.items() if name != column} for row in rows]
         # An error is the one thing that may go on in the next line.
         cut = [{**row, "error": row["error"][:FOLDED]} if row.get("error") else row for row in rows]
         if Measurement.get(console, unlimited, to_table(cut, title)).maximum <= console.width:
             break
-    return to_table(rows, title)
+    kept = rows[0] if rows else {}
+    missing = [name for name in names if name not in kept and any(row[name] is not None for row in table)]
+    below = [Text(plain(f"no room for {', '.join(missing)}; see all columns with {how}"))] if missing else []
+    return Group(to_table(rows, title), *below)
 
 
 def shown(value: Any) -> str:

@@ -268,13 +268,13 @@ MSE = {"chroma_mse": 0.01, "skill": 0.5}
         (
             {"baseline": 0.02},
             -0.078,
-            "On the test photos **it is no better than that baseline**: skill -0.078.",
+            "On the test photos **this one training is no better than that baseline**: skill -0.078.",
             "이 baseline 보다 성능이 좋다고 할 수 없다**.",
         ),
         (
             {"baseline": 0.005},
             0.1,
-            "On the test photos **it is better than that baseline**: skill 0.100.",
+            "On the test photos **this one training is better than that baseline**: skill 0.100.",
             "이 baseline 보다 성능이 좋다** 고",
         ),
         (

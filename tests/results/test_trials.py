@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import optuna
 import pytest
@@ -80,9 +81,25 @@ def test_the_zero_line_stands_at_its_rank(searched):
 
 def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones():
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(trials.fitted([{**row, "host": "h" * 30} for row in ROWS], "roses", console))
+    console.print(trials.fitted([{**row, "host": "h" * 30} for row in ROWS], "roses", console, "--format csv"))
     text = console.export_text()
-    assert "…" not in text and "host" not in text and "activation" in text and "a | b" in text
+    table, _, below = text.partition("no room for ")
+    assert "…" not in text and "host" not in table and "activation" in table and "a | b" in table
+    assert " ".join(below.split()) == "epochs, host; see all columns with --format csv"
+
+
+def test_columns_without_room_are_named_below_the_table():
+    """In words, with the way to see them; those without any value, and a wide table, need no line."""
+    rows = [{**row, "place": None, "host": "h" * 30, "seconds": 1.5} for row in ROWS]
+    for width in range(40, 160, 10):
+        console = Console(width=width, record=True, file=io.StringIO())
+        console.print(trials.fitted(rows, "roses", console, "--format csv"))
+        table, line, below = console.export_text().partition("no room for ")
+        heads = [name for name in rows[0] if re.search(rf"\b{name}\b", table)]
+        named = " ".join(below.split()).partition(";")[0].split(", ") if line else []
+        assert sorted([*heads, *named, "place"]) == sorted(rows[0]), width
+        assert ("see all columns with --format csv" in " ".join(below.split())) == bool(named)
+    assert not named
 
 
 def test_the_zero_line_stands_among_finalists_by_what_they_are_confirmed_to_be(tmp_path):
@@ -104,16 +121,31 @@ def test_of_a_confirmed_search_no_figure_is_cut(width, tmp_path):
     table = [{**row, **{f"setting_{number}": 0.5 for number in range(6)}} for row in trials.run_rows(run)]
     for rows in (trials.with_zero_line(trials.run_rows(run), run.made), table):
         console = Console(width=width, record=True, file=io.StringIO())
-        console.print(trials.fitted([{**row, "error": None} for row in rows], "made", console))
-        text = console.export_text()
+        console.print(trials.fitted([{**row, "error": None} for row in rows], "made", console, "--format csv"))
+        text = console.export_text().partition("no room for ")[0]
         assert (
             "…" not in text and "confirmed" in text and "mse_weight" in text and ("setting_" not in text or width > 80)
         )
 
 
+@pytest.mark.parametrize("verb", ["trials", "effects"])
+def test_command_names_the_columns_without_room(verb, searched, in_process, monkeypatch):
+    console = Console(width=60, file=io.StringIO())
+    monkeypatch.setattr("results.command.stdout", console)
+    assert in_process(verb, "tiny", "--storage", searched[0]).returncode == 0
+    assert isinstance(console.file, io.StringIO)
+    said = " ".join(console.file.getvalue().split())
+    assert re.search(
+        r"no room for (\w+, )*(host|curve)\b.*; see all columns with --format csv or a wider terminal", said
+    )
+    assert "…" not in said
+
+
 def test_a_long_error_goes_on_in_the_next_line_and_takes_no_column_away():
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(trials.fitted([{**ROWS[0], "error": "no such thing " * 20}, *ROWS[1:]], "roses", console))
+    console.print(
+        trials.fitted([{**ROWS[0], "error": "no such thing " * 20}, *ROWS[1:]], "roses", console, "--format csv")
+    )
     text = console.export_text()
     assert "…" not in text and "activation" in text and "skip" in text and text.count("such") == 20
 
