@@ -148,9 +148,12 @@ def winner_of(
     group = of_trial(trial, replicated(replicates))
     again = group.scores if group and objective == first else ()
     found = trainings(study, replicates, row["trial"], objective)
+    searched = next((one for one in found if not one.is_replicate), None)
+    if searched is None:
+        return None  # a damaged study, which has no epoch of a complete trial
     return Winner(
         row,
-        searched=next(one for one in found if not one.is_replicate),
+        searched=searched,
         training=found[0],
         objective=objective,
         confirmed=group.estimate(objective) if group and again else None,
