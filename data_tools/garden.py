@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -58,9 +59,21 @@ def write_garden(
         StorageError: the folder holds something.
     """
     require_empty(out)
+    new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    for k in progress(range(count)):
-        Image.fromarray(_scene(np.random.default_rng([seed, k]))).save(out / scene_name(k))
+    written: list[Path] = []
+    try:
+        for k in progress(range(count)):
+            written.append(out / scene_name(k))
+            Image.fromarray(_scene(np.random.default_rng([seed, k]))).save(written[-1])
+    except BaseException:
+        # A part of a garden would be in the way of the whole one.
+        for path in written:
+            path.unlink(missing_ok=True)
+        if new:
+            with contextlib.suppress(OSError):  # somebody has put something in it
+                out.rmdir()
+        raise
 
 
 def scene_name(k: int) -> str:

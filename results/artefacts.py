@@ -21,7 +21,7 @@ from data_tools.console import (
 )
 from data_tools.errors import PhotoError, StorageError, UserError
 from data_tools.folder import by_name, recover, require_new, require_place
-from data_tools.mirror import place_of, push
+from data_tools.mirror import place_of
 from data_tools.source import Source
 from results.command import storage_option
 from results.completion import run_argument, run_names
@@ -101,9 +101,13 @@ def evaluate(
     from model.checkpoint import read as read_checkpoint
     from results import evaluation
     from results.export import find_model
+    from results.output import require_apart
     from results.trials import shown
 
     path, usual = find_model(run_or_export, storage, by)
+    out = out or usual
+    require_apart(photos, out, evaluation.COLORIZED)
+    require_place(out)
     settings = read_checkpoint(path)
     source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
@@ -112,8 +116,6 @@ def evaluate(
             raise PhotoError(f"{found}; test it on others, or say --allow-leakage")
         say(f"{found}: what follows is too good", "yellow", stderr)
     truth = source.colours(read, bar)
-    out = out or usual
-    require_place(out)
     import_tensorflow()
     report = evaluation.evaluate(
         path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
@@ -122,7 +124,8 @@ def evaluate(
         say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
     for name, value in report["all"].items():
         say(f"{name:14} {shown(value)}")
-    say(f"{len(read)} photos, {samples} samples each: {os.path.relpath(out)}/contact-sheet.png")
+    sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
+    say(f"{len(read)} photos, {samples} samples each: {sheet}, {metrics}")
 
 
 @click.command()
@@ -136,7 +139,7 @@ def evaluate(
 def colorize(
     run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int, by: str | None
 ) -> None:
-    """Colorize grey photos at their own size.
+    """Colorize grayscale photos at their own size. No file in --out is replaced; a name that is taken gets a number.
 
     Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
     """
@@ -174,13 +177,16 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
     import_tensorflow()
     from model.network import build
+    from results.output import Output
     from results.structure import PICTURES, draw
 
-    files = draw(build(config), out)
+    network = build(config)
+    with Output(out, "structure") as output:
+        files = [output.add(name, content) for name, content in draw(network).items()]
     for name, count in zip(PICTURES, parameter_counts(config).values(), strict=True):
         say(f"{name:14} {count:,} parameters")
     for file in files:
-        click.echo(file)
+        say(str(out / file))
 
 
 @click.command()
@@ -210,6 +216,7 @@ def log(
     from results import evaluation
     from results.effects import NUMBER
     from results.entry import told_apart
+    from results.output import PHOTOS, require_apart
 
     if out:
         require_place(out)
@@ -220,6 +227,9 @@ def log(
         raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
     chosen = Source(photos, None, words(classes))
     found = [_entries(word, storage, top, tuple(map(int, numbers))) for word in runs_or_models]
+    place = out or found[0][1]
+    if photos:
+        require_apart(photos, place, PHOTOS, *{entry.key for entries, *_ in found for entry in entries})
     named = (read_photos(chosen), chosen) if photos else None
     models = (read(entry.checkpoint) for entries, *_ in found for entry in entries)
     if named and (seen := evaluation.leakage(models, named[0])):
@@ -233,7 +243,7 @@ def log(
     if line := missing_graphviz():
         say(line, "yellow", stderr)
     pairs = [(entry, test and document.Tested(*test)) for entry, test in zip(entries, tests, strict=True)]
-    file = document.write(pairs, out or found[0][1], lang, bar("writing the log", len(pairs)))
+    file = document.write(pairs, place, lang, bar("writing the log", len(pairs)))
     say(f"{len(pairs)} models, the newest first: {os.path.relpath(file)}")
 
 
@@ -305,7 +315,6 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         why_not = str(error)
     import_tensorflow()
     pages.write(out, pages.page(found, shown, why_not))
-    push(out)
     say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
     if why_not:
         say(f"without pictures: {why_not}", "yellow")

@@ -21,7 +21,7 @@ from data_tools.console import (
     words,
 )
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
-from data_tools.folder import replace, require_place
+from data_tools.folder import require_place
 from data_tools.mirror import place_of, pull
 from results.completion import run_argument
 from results.photos import moved_option, photos_of
@@ -89,12 +89,14 @@ def trials(
 
     from results import trials as tables
     from results.condition import where
+    from results.output import check_file, write_file
     from results.run import find_run
     from results.winner import headline
 
     found = find_run(run, storage)
     if out:
         require_place(out.parent)
+        check_file(out)
     study, replicates = found.snapshot()
     table = whole = tables.rows(study, replicates)
     if condition:
@@ -110,7 +112,7 @@ def trials(
         content: str | bytes = tables.FORMATS[form](table)
         data = content if isinstance(content, bytes) else f"{content}\n".encode()
         if out:
-            replace(out, data)
+            write_file(out, data, "trials")
         else:
             sys.stdout.buffer.write(data)
     elif form == "json":

@@ -1,9 +1,11 @@
 """A model's colours for photos: measured against the truth, and as pictures."""
 
 import csv
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,12 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from data_tools import likeness
 from data_tools.color_profile import srgb_chunk
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
-from data_tools.errors import CheckpointError, StorageError
-from data_tools.mirror import pull, push, remove
+from data_tools.errors import CheckpointError
 from data_tools.photos import PhotoSet, read_photo, resize
 from model.checkpoint import Checkpoint, load
 from model.score import scores
 from results.contact_sheet import contact_sheet
+from results.output import Output, write_new
 from results.run import CONTACT_SHEET
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ SHEET = 60
 """Photos on a contact sheet at most, evenly from all: a sheet of thousands cannot be opened."""
 LONGEST_NAME = 200
 """Bytes of a photo's name that its pictures keep: file systems take 255, and a number and an ending follow."""
+COLORIZED = "colorized"
+"""Folder of an evaluation's pictures."""
 STRIP = 512
 """Rows painted at once: a photo of 50 megapixels would take gigabytes as vectors."""
 
@@ -54,14 +58,17 @@ def evaluate(
         checkpoint: folder of a model.
         photos: n test photos.
         truth: uint8 [n, 112, 112, 3], the same photos.
-        out: folder for `metrics.json`, `metrics.csv`, `colorized/` and `contact-sheet.png`.
+        out: folder for `metrics.json`, `metrics.csv`, `colorized/` and `contact-sheet.png`. An earlier evaluation there
+            is replaced when this one is done; other files stay, and where one has a name of these, the new one gets a
+            number.
         samples: colorizations a photo, 1 or more.
         seed: of the latent vectors.
         progress: wraps the photos, to show how far it is.
 
     Returns:
         What `metrics.json` holds: `all`, a dictionary of the metrics, and `photos`, a list of them with `photo`; a
-        photo's figures are means over its samples. `leaked` are the photos that the model has seen.
+        photo's figures are means over its samples. `leaked` are the photos that the model has seen, `files` the names
+        that the files got.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -70,54 +77,58 @@ def evaluate(
     seen = leaked(settings, photos)
     drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
-    earlier = (out / "metrics.json").is_file()
-    pull(out / "metrics.json")
-    if earlier or (out / "metrics.json").is_file():
-        # An earlier evaluation's: with other photos or more samples, its pictures would stay among the new ones.
-        remove(out / "colorized")
-    (out / "colorized").mkdir(parents=True, exist_ok=True)
     rows, pictures = [], []
     names = _file_names(photos.names)
     shown = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHEET)).round().astype(int))
-    for index in progress(range(len(photos))):
-        painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
-        figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
-        pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
-        figures |= dict(zip(METRICS[3:], map(float, pixels), strict=True))
-        rows.append({"photo": photos.names[index], **{name: figures[name] for name in METRICS}})
-        for number, sample in enumerate(painted, 1):
-            Image.fromarray(sample).save(out / "colorized" / f"{names[index]}-{number}.png")
-        if index in shown:
-            pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
+    with Output(out, "evaluate") as output:
+        files = {kind: output.name(kind) for kind in (CONTACT_SHEET, "metrics.csv", "metrics.json")}
+        for index in progress(range(len(photos))):
+            painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
+            figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
+            pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
+            figures |= dict(zip(METRICS[3:], map(float, pixels), strict=True))
+            rows.append({"photo": photos.names[index], **{name: figures[name] for name in METRICS}})
+            for number, sample in enumerate(painted, 1):
+                output.add(f"{COLORIZED}/{names[index]}-{number}.png", _png(Image.fromarray(sample)))
+            if index in shown:
+                pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
 
-    overall = scores(drawn, photos.chroma, mean_chroma)
-    overall |= {name: float(np.mean([row[name] for row in rows])) for name in METRICS[3:]}
-    report: dict[str, Any] = {
-        "model": settings.origin,
-        "samples": samples,
-        "seed": seed,
-        "leaked": seen,
-        "all": {name: overall[name] for name in METRICS},
-        "photos": rows,
-    }
-    (out / "metrics.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    # A name may hold bytes that are no UTF-8.
-    with (out / "metrics.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*rows, {"photo": "all", **report["all"]}])
-    headings = ["truth", "grey", *(f"sample {number}" for number in range(1, samples + 1))]
-    labels = [
-        f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
-        for name, row in zip(names, rows, strict=True)
-    ]
-    # The last thing, whole or not at all: who finds it finds the rest.
-    sheet = contact_sheet(pictures, headings, [labels[index] for index in shown])
-    sheet.save(out / f".{CONTACT_SHEET}", "png")
-    (out / f".{CONTACT_SHEET}").replace(out / CONTACT_SHEET)
-    for name in ("colorized", "metrics.json", "metrics.csv", CONTACT_SHEET):
-        push(out / name)
+        overall = scores(drawn, photos.chroma, mean_chroma)
+        overall |= {name: float(np.mean([row[name] for row in rows])) for name in METRICS[3:]}
+        report: dict[str, Any] = {
+            "model": settings.origin,
+            "samples": samples,
+            "seed": seed,
+            "leaked": seen,
+            "files": files,
+            "all": {name: overall[name] for name in METRICS},
+            "photos": rows,
+        }
+        headings = ["truth", "grey", *(f"sample {number}" for number in range(1, samples + 1))]
+        labels = [
+            f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
+            for name, row in zip(names, rows, strict=True)
+        ]
+        sheet = contact_sheet(pictures, headings, [labels[index] for index in shown])
+        output.put(files[CONTACT_SHEET], _png(sheet))
+        output.put(files["metrics.csv"], _csv([*rows, {"photo": "all", **report["all"]}]))
+        output.put(files["metrics.json"], (json.dumps(report, indent=2) + "\n").encode())
     return report
+
+
+def _png(picture: Image.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "png")
+    return file.getvalue()
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    # A name may hold bytes that are no UTF-8.
+    return file.getvalue().encode(errors="backslashreplace")
 
 
 def leaked(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
@@ -180,30 +191,29 @@ def colorize(
     Args:
         checkpoint: folder of a model.
         paths: photos, grey or not; their own colours are not looked at.
-        out: folder for the PNG files.
+        out: folder for the PNG files. No file there is replaced: where a name is taken, the new one gets a number.
         samples: colorizations a photo, 1 or more.
         seed: of the latent vectors.
         progress: wraps the paths, to show how far it is.
 
     Returns:
-        The files written.
+        The files written, or found there with the very content. Those of a photo that is in `out` itself are called
+        after it, as `wedding-colorized.png`.
 
     Raises:
         CheckpointError: the model cannot be loaded.
         PhotoError: a photo cannot be read; those before it are written.
-        StorageError: a photo would be overwritten.
     """
     _, colorizer = load(checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     names = dict(zip(paths, _file_names([str(path) for path in paths]), strict=True))
     for path in progress(paths):
+        name = f"{names[path]}-colorized" if path.parent.resolve() == out.resolve() else names[path]
         for number, picture in enumerate(colorized(colorizer, read_photo(path), samples, seed), 1):
-            file = out / (f"{names[path]}.png" if samples == 1 else f"{names[path]}-{number}.png")
-            if any(file.exists() and file.samefile(other) for other in paths):
-                raise StorageError(f"{str(file)!r}: is one of the photos; choose another --out")
-            Image.fromarray(picture).save(file, pnginfo=srgb_chunk())
-            written.append(file)
+            image = Image.fromarray(picture)
+            file = out / (f"{name}.png" if samples == 1 else f"{name}-{number}.png")
+            written.append(write_new(file, partial(image.save, format="png", pnginfo=srgb_chunk())))
     return written
 
 

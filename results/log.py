@@ -3,6 +3,7 @@
 It is the document that huetune grew from, now kept by itself: Markdown, the newest model first, pictures beside it.
 """
 
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,14 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools.colour import GRID, luma_of, paint, spread
-from data_tools.folder import replace
-from data_tools.mirror import push
 from data_tools.photos import PhotoSet
 from model.checkpoint import load
 from model.config import parameter_counts
 from model.network import build
 from model.score import scores
 from results.entry import Entry, changed, newest_first
+from results.output import PHOTOS, Output
 from results.structure import PICTURES, draw, missing_graphviz
 from results.verdict import figure, link, verdict
 from results.words import Language, escaped, shown
@@ -59,34 +59,33 @@ def write(
 
     Args:
         entries: models, each with the photos that test it or None.
-        out: folder, made here; files of an earlier log are replaced.
+        out: folder, made here. An earlier log there is replaced when this one is done; other files stay, and where one
+            has a name of these, the new one gets a number.
         language: en or ko.
         progress: wraps the models, to show how far it is.
 
     Returns:
-        The Markdown file, written last: who finds it finds its pictures.
+        The Markdown file, put in place last: where it is, its pictures are.
 
     Raises:
         CheckpointError: a model cannot be loaded.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    log = _Log([entry for entry, _ in entries], out, language)
-    tested = {entry.key: photos for entry, photos in entries}
-    # The oldest first: what a newer one says of it must be known.
-    written = [log.entry(entry, tested[entry.key]) for entry in progress(log.entries[::-1])]
-    file = out / ("log.md" if language == "en" else f"log.{language}.md")
-    replace(file, "\n".join(written[::-1]).encode(errors="backslashreplace"))
-    for name in ("photos", *tested, file.name):
-        push(out / name)
-    return file
+    file = "log.md" if language == "en" else f"log.{language}.md"
+    # Each language is a document of its own: one does not take away the other's pictures.
+    with Output(out, file) as output:
+        log = _Log([entry for entry, _ in entries], output, language)
+        tested = {entry.key: photos for entry, photos in entries}
+        # The oldest first: what a newer one says of it must be known.
+        written = [log.entry(entry, tested[entry.key]) for entry in progress(log.entries[::-1])]
+        return out / output.add(file, "\n".join(written[::-1]).encode(errors="backslashreplace"))
 
 
 class _Log:
     """What the entries' texts have in common: the language, the folder, and what was written of older ones."""
 
-    def __init__(self, entries: Sequence[Entry], out: Path, language: str):
+    def __init__(self, entries: Sequence[Entry], output: Output, language: str):
         self.entries = newest_first(entries)
-        self._out, self._language = out, Language(language)
+        self._output, self._language = output, Language(language)
         self._say = self._language.say
         self._figures: dict[str, dict[str, float]] = {}
         self._drawn: dict[Any, Entry] = {}
@@ -166,10 +165,10 @@ class _Log:
             return f"{text}\n{self._say('same', other=link(drawn), but=but if differs else '')}\n"
         if missing_graphviz():
             return f"{text}\n{self._say('undrawn')}\n"
-        draw(build(entry.config), self._out / entry.key)
+        drawings = draw(build(entry.config)).items()
+        files = {name: self._output.add(f"{entry.key}/{name}", content) for name, content in drawings}
         for part in PICTURES:
-            picture = f"{entry.key}/{part}"
-            text += f"\n**{self._say(part)}**\n\n[![{part}]({picture}.png)]({picture}.svg)\n"
+            text += f"\n**{self._say(part)}**\n\n[![{part}]({files[f'{part}.png']})]({files[f'{part}.svg']})\n"
         return text
 
     def _results(self, entry: Entry, other: Entry | None, tested: Tested | None) -> str:
@@ -190,20 +189,18 @@ class _Log:
     def _photos(self, entry: Entry, tested: Tested, drawn: NDArray[np.float32]) -> str:
         """A table of pictures, a row a photo."""
         photos = tested.photos
-        (self._out / "photos").mkdir(exist_ok=True)
-        (self._out / entry.key).mkdir(exist_ok=True)
         heads = [self._say("colorized", number=number + 1) for number in range(SAMPLES_SHOWN)]
         rows = [[self._say("truth"), self._say("grey"), *heads], ["---"] * (2 + SAMPLES_SHOWN)]
         for index in np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHOWN)).round().astype(int)):
             # By its pixels, since photos of different folders may share a name, and some names are no part of a link.
             mark = photos.digests[index][:12]
             painted = paint(luma_of(photos.grey[index]), spread(drawn[index, :SAMPLES_SHOWN]))
-            pictures = {f"photos/{mark}-truth.png": tested.truth[index], f"photos/{mark}-grey.png": photos.grey[index]}
+            shared = f"{PHOTOS}/{mark}"
+            pictures = {f"{shared}-truth.png": tested.truth[index], f"{shared}-grey.png": photos.grey[index]}
             pictures |= {f"{entry.key}/{mark}-{number}.png": sample for number, sample in enumerate(painted, 1)}
-            for file, pixels in pictures.items():
-                Image.fromarray(pixels).save(self._out / file)
+            files = [self._output.add(file, _png(pixels)) for file, pixels in pictures.items()]
             name = escaped(Path(photos.names[index]).stem)
-            rows.append([f"![{name}]({file})" for file in pictures])
+            rows.append([f"![{name}]({file})" for file in files])
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def _tested(self, entry: Entry) -> dict[str, str]:
@@ -219,6 +216,12 @@ def _epoch(entry: Entry, figures: Any) -> str:
     kept = "  <- kept" if figures["epoch"] == entry.best["epoch"] else ""
     head = f"Epoch {figures['epoch']}/{entry.target} - {boxes} - {figures['seconds']:.1f} s"
     return f"{head} - loss: {figures['train_loss']:.4f} - held out: {held_out}{kept}\n"
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
 
 
 def _list(*lines: str) -> str:

@@ -12,7 +12,6 @@ import itertools
 import json
 import re
 import shlex
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,8 +25,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
-from data_tools.errors import CheckpointError, PhotoError, StorageError, UserError
-from data_tools.folder import replace
+from data_tools.errors import CheckpointError, PhotoError, UserError
 from data_tools.photos import PhotoSet
 from model.checkpoint import read
 from model.config import SHOWN, Config, parameter_counts
@@ -37,6 +35,7 @@ from results.evaluation import leakage
 from results.export import checkpoints
 from results.findings import Findings, called, without_empty
 from results.gallery import Picture, gallery
+from results.output import check_file, write_file
 from results.run import Run
 from results.trials import Row, shown, winner, with_zero_line
 
@@ -114,10 +113,9 @@ def check(out: Path) -> None:
     """Refuse a place where something else than a report is, before the work that a report takes.
 
     Raises:
-        StorageError: there is.
+        StorageError: there is, or the report there was changed since it was written.
     """
-    if out.is_dir() or (out.exists() and MARK not in out.read_text(encoding="utf-8", errors="replace")[:1000]):
-        raise StorageError(f"{str(out)!r}: is there and no report of huetune's; choose another --out")
+    check_file(out, MARK)
 
 
 def write(out: Path, html: str) -> None:
@@ -130,10 +128,8 @@ def write(out: Path, html: str) -> None:
     Raises:
         StorageError: there is something else.
     """
-    check(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     # A photo may have a name of bytes that are no UTF-8.
-    replace(out, html.encode(errors="backslashreplace"))
+    write_file(out, html.encode(errors="backslashreplace"), "report", MARK)
 
 
 def _charts(found: Findings) -> dict[str, _Chart]:
@@ -222,10 +218,10 @@ def _drawings(found: Findings, models: Mapping[str, int]) -> dict[str, Any]:
 
     why_not = missing_graphviz()
     for name, number in models.items() if not why_not else ():
-        with contextlib.suppress(KeyError, UserError), tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(KeyError, UserError):
             network = build(Config.of(found.trial(number).user_attrs["config"]))
-            files = draw(network, Path(folder), ["svg"])
-            drawings = {one: _url(file.read_bytes()) for one, file in zip(PICTURES, files, strict=True)}
+            files = draw(network, ["svg"])
+            drawings = {one: _url(files[f"{one}.svg"]) for one in PICTURES}
             return {"drawn": name, "drawings": drawings}
     return {"no_drawings": why_not}
 

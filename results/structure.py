@@ -10,7 +10,6 @@ person wants to know is what becomes of one box. So the model's own layers are c
 import html
 import shutil
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from data_tools.backend import keras, own_settings
@@ -49,31 +48,25 @@ def missing_graphviz() -> str | None:
 
 
 @own_settings()
-def draw(network: Network, folder: Path, forms: Iterable[str] = tuple(FORMATS)) -> list[Path]:
-    """Draw a model's encoder, decoder and whole.
+def draw(network: Network, forms: Iterable[str] = tuple(FORMATS)) -> dict[str, bytes]:
+    """Return pictures of a model's encoder, decoder and whole, by their names, as `encoder.png`.
 
     Args:
         network: as `model.network.build` returns it.
-        folder: made here; files of these names are replaced.
         forms: of FORMATS.
 
-    Returns:
-        The files written, as `encoder.png`.
-
     Raises:
-        UserError: Graphviz is missing; nothing is written.
+        UserError: Graphviz is missing.
     """
     if line := missing_graphviz():
         raise UserError(line)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
+    files = {}
     for name, model in zip(PICTURES, (network.encoder, network.decoder, network.vae), strict=True):
         dot = _Picture(model).dot()
         for form in forms:
-            files.append(folder / f"{name}.{form}")
             dot.set("dpi", FORMATS[form])
             # Without an encoding pydot writes for Graphviz, which reads UTF-8, in the locale's.
-            files[-1].write_bytes(dot.create(format=form, encoding="utf-8"))
+            files[f"{name}.{form}"] = dot.create(format=form, encoding="utf-8")
     return files
 
 

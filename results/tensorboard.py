@@ -5,6 +5,7 @@ in a bucket have them alike. The same trial always gives the same bytes, and one
 there is added to, and a TensorBoard that has the file open reads on.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -33,11 +34,15 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndI
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import RecordWriter
 
+from data_tools.errors import StorageError
 from model.config import PRESETS
+from results.output import record, recorded
 from results.trials import FIGURES, curve, end_of, epochs, start_of
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""
+FILE = "events.out.tfevents.0.huetune"
+"""TensorBoard wants "tfevents" in it, and reads several files of a folder in the order of their names."""
 SCORE = "score"
 """Tag of the best value so far of the objective: its last one is what the trial table calls so."""
 ENDS = {TrialState.COMPLETE: STATUS_SUCCESS, TrialState.FAIL: STATUS_FAILURE, TrialState.PRUNED: STATUS_UNKNOWN}
@@ -58,19 +63,30 @@ def write(study: optuna.Study, folder: Path, progress: Callable[[Iterable], Iter
 
     Raises:
         OSError: the disk would not take it.
+        StorageError: an event file there is of another run, or was changed.
     """
     trials = study.get_trials(deepcopy=False)
-    _extend(folder, _experiment(study, trials))
+    command = f"tensorboard {study.study_name}"
+    known = recorded(folder, command)
+    files = {FILE: _extend(folder / FILE, _experiment(study, trials), known.get(FILE))}
     for trial in progress(trials):
-        _extend(folder / f"{trial.number:04}", _events(trial, study.user_attrs["objective"]))
+        name = f"{trial.number:04}/{FILE}"
+        files[name] = _extend(folder / name, _events(trial, study.user_attrs["objective"]), known.get(name))
+    if files != known:
+        record(folder, command, files)
     return len(trials)
 
 
-def _extend(folder: Path, events: Iterator[Event]) -> None:
-    """Have a folder's event file hold these events, writing only what is not there yet."""
+def _extend(path: Path, events: Iterator[Event], known: str | None) -> str:
+    """Have an event file hold these events, writing only what is not there yet; return its sha256.
+
+    Args:
+        path: of the file.
+        events: all of them.
+        known: the sha256 of the file as it was written here last; None where it was not.
+    """
+    folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    # TensorBoard wants "tfevents" in it, and reads several files of a folder in the order of their names.
-    path = folder / "events.out.tfevents.0.huetune"
     with tempfile.NamedTemporaryFile(prefix=".draft-", dir=folder) as draft:
         writer = RecordWriter(draft.name)
         for event in events:
@@ -79,10 +95,15 @@ def _extend(folder: Path, events: Iterator[Event]) -> None:
         content = Path(draft.name).read_bytes()
     there = path.read_bytes() if path.is_file() else b""
     if not content.startswith(there):
+        if hashlib.sha256(there).hexdigest() != known:
+            raise StorageError(
+                f"{str(path)!r}: holds events of another run, or was changed; remove it, or choose another --out"
+            )
         path.unlink()
         there = b""
     with path.open("ab") as file:
         file.write(content[len(there) :])
+    return hashlib.sha256(content).hexdigest()
 
 
 def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:

@@ -15,6 +15,7 @@ from data_tools.mirror import bucket_of
 from data_tools.photos import PhotoSet
 from model import snapshot
 from results.lock import LOCK, holder
+from results.output import RECORD
 from results.replicates import target
 from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
 from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs
@@ -168,7 +169,7 @@ def _strays(run: Run, searching: bool) -> Iterator[str]:
                 elif trial.state.is_finished() and not inner.match(snapshot.NAMES) and inner.name not in named:
                     yield f"{str(inner)!r}: nothing names it"
     if not searching:
-        for path in run.folder.glob(".*"):
+        for path in set(run.folder.glob(".*")) - {run.folder / RECORD}:
             yield f"{str(path)!r}: half-written"
     # Of a run in a bucket only the machine that searches has a lock; there it has a lease.
     for name in (MANIFEST,) if bucket_of(run.folder) else (MANIFEST, LOCK):

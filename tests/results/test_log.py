@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from data_tools.colour import luma, luma_of, paint, spread
-from data_tools.errors import CheckpointError, PhotoError
+from data_tools.errors import CheckpointError, PhotoError, UserError
 from data_tools.folder import SUMS, sum_of
 from data_tools.garden import garden
 from data_tools.photos import prepare
@@ -27,6 +27,7 @@ from model.config import PRESETS
 from results.artefacts import best, log, report
 from results.entry import Entry, newest_first, of_checkpoint, of_run, told_apart
 from results.log import SAMPLES, write
+from results.output import RECORD
 from results.run import find_run
 from results.verdict import verdict
 from results.words import SETTINGS, WORDS, Language
@@ -365,7 +366,7 @@ def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, mo
     assert "name some with --photos" in done.stderr and "apt-get install graphviz" in done.stderr
     text = (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     assert "No pictures: Graphviz was not installed." in text and "**526,512**" in text and "![" not in text
-    assert [path.name for path in (tmp_path / "log").rglob("*")] == ["log.md"]
+    assert [path.name for path in (tmp_path / "log").rglob("*") if path.name != RECORD] == ["log.md"]
 
 
 def test_photos_of_ones_own_choice(trained, tmp_path, no_graphviz):
@@ -376,6 +377,35 @@ def test_photos_of_ones_own_choice(trained, tmp_path, no_graphviz):
     html = MarkdownIt().enable("table").render((tmp_path / "log" / "log.md").read_text(encoding="utf-8"))
     assert "* 1 test photos" in (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     assert html.count('alt="a [b] | c"') == 5
+
+
+def test_log_keeps_files_that_are_not_its_own(trained, tmp_path, no_graphviz):
+    """Pictures of the models before go, those of the user and those of the log in the other language stay."""
+    (tmp_path / "log" / "photos").mkdir(parents=True)
+    (tmp_path / "log" / "log.md").write_text("my diary", encoding="utf-8")
+    (tmp_path / "log" / "photos" / "me.png").write_bytes(b"mine")
+    for model, language in (("model-1", "en"), ("model-1", "ko"), ("model-3", "en")):
+        done = call(log, trained / model, "--out", tmp_path / "log", "--lang", language)
+        assert done.exit_code == 0 and ("log_2.md" in done.output) == (language == "en"), done.output
+    assert (tmp_path / "log" / "log.md").read_text(encoding="utf-8") == "my diary"
+    assert (tmp_path / "log" / "photos" / "me.png").read_bytes() == b"mine"
+    for name, model in (("log_2.md", "model-3"), ("log.ko.md", "model-1")):
+        links = re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "log" / name).read_text(encoding="utf-8"))
+        assert any(link.startswith(f"{model}/") for link in links)
+        assert all((tmp_path / "log" / link).is_file() for link in links)
+    call(log, trained / "model-3", "--out", tmp_path / "log", "--lang", "ko")
+    assert {path.name for path in (tmp_path / "log").iterdir()} == {
+        *("log.md", "log_2.md", "log.ko.md", "photos", "model-3", RECORD)
+    }
+
+
+@pytest.mark.parametrize("photos, out", [("mine", "mine/log"), ("photos", ".")])
+def test_log_refuses_to_write_among_the_photos(photos, out, trained, tmp_path):
+    (tmp_path / photos).mkdir()
+    Image.fromarray(garden(1, seed=5)[0]).save(tmp_path / photos / "a.png")
+    done = call(log, trained / "model-1", "--photos", tmp_path / photos, "--out", tmp_path / out)
+    assert isinstance(done.exception, UserError) and "choose another --out" in str(done.exception)
+    assert [path.name for path in tmp_path.rglob("*")] == [photos, "a.png"]
 
 
 def test_photos_that_a_model_has_seen_are_refused(trained, searched, tmp_path, no_graphviz):

@@ -12,6 +12,7 @@ from PIL import Image
 from data_tools.errors import StorageError
 from data_tools.garden import garden
 from results import artefacts, report
+from results.output import RECORD
 from results.run import MANIFEST, find_run
 from results.structure import missing_graphviz
 from results.trials import rows, run_rows, sort
@@ -311,10 +312,17 @@ def test_without_photos_to_show_the_page_says_why(searched, tmp_path):
 def test_only_a_report_is_replaced(tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("<html>my own</html>", encoding="utf-8")
-    for path in (mine, tmp_path):
-        with pytest.raises(StorageError, match="no report of huetune's; choose another --out"):
+    for path, why in ((mine, "is not a file that huetune wrote and nobody changed"), (tmp_path, "Is a directory")):
+        with pytest.raises(StorageError, match=rf"{why}.*; choose another --out"):
             report.write(path, report.MARK)
     assert mine.read_text(encoding="utf-8") == "<html>my own</html>"
     report.write(tmp_path / "new.html", f"<html>{report.MARK}")
     report.write(tmp_path / "new.html", f"<html>{report.MARK}2")
     assert (tmp_path / "new.html").read_text(encoding="utf-8").endswith("2")
+    with (tmp_path / "new.html").open("a", encoding="utf-8") as file:
+        file.write("my remarks")
+    with pytest.raises(StorageError, match="choose another --out"):
+        report.write(tmp_path / "new.html", report.MARK)
+    # Older versions kept no record.
+    (tmp_path / RECORD).unlink()
+    report.write(tmp_path / "new.html", report.MARK)

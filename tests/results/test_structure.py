@@ -12,6 +12,7 @@ from data_tools.errors import UserError
 from model.config import PRESETS, batched, parameter_counts
 from model.network import build
 from results.artefacts import structure
+from results.output import RECORD
 from results.structure import FORMATS, PICTURES, draw, missing_graphviz
 
 graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
@@ -23,7 +24,9 @@ def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("structure")
     configs = {"loose": PRESETS["model-2"], "whole": batched(PRESETS["model-1"], "photos")}
     for name, config in configs.items():
-        draw(build(config), folder / name)
+        (folder / name).mkdir()
+        for file, content in draw(build(config)).items():
+            (folder / name / file).write_bytes(content)
     return configs, folder
 
 
@@ -77,8 +80,9 @@ def test_without_graphviz_nothing_is_drawn_and_one_line_says_how_to_get_it(tmp_p
     line = missing_graphviz()
     assert line and "apt-get install graphviz" in line and "\n" not in line
     with pytest.raises(UserError, match="apt-get install graphviz"):
-        draw(build(PRESETS["model-1"]), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        draw(build(PRESETS["model-1"]))
+    done = CliRunner().invoke(structure, ["model-1", "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, UserError) and not (tmp_path / "out").exists()
 
 
 @graphviz
@@ -86,3 +90,16 @@ def test_the_verb_draws_what_it_is_given(searched, tmp_path):
     done = CliRunner().invoke(structure, ["tiny", "--storage", str(searched[0]), "--out", str(tmp_path / "of-run")])
     assert done.exit_code == 0, done.output
     assert "50% of channels dropped" in words(tmp_path / "of-run" / "encoder.svg")
+
+
+@graphviz
+def test_structure_replaces_its_own_pictures_and_no_others(tmp_path):
+    """A picture of the user's has the name of one that is drawn, and one that was drawn is changed by the user."""
+    (tmp_path / "encoder.png").write_bytes(b"mine")
+    for preset in ("model-1", "model-2"):
+        done = CliRunner().invoke(structure, [preset, "--out", str(tmp_path)])
+        assert done.exit_code == 0 and f"{tmp_path / 'encoder_2.png'}\n" in done.output
+    assert (tmp_path / "encoder.png").read_bytes() == b"mine"
+    names = {f"{part}.{form}" for part in PICTURES for form in FORMATS}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "encoder_2.png", RECORD}
+    assert "602,082 parameters" in words(tmp_path / "decoder.svg")

@@ -19,6 +19,7 @@ from data_tools.mirror import path_of, push
 from results import tensorboard, trials
 from results.dashboard import serving
 from results.mlflow import Log, check_uri
+from results.output import RECORD
 from results.run import MANIFEST, STUDY, copy_of, find_run
 from results.trials import BEGUN, end_of, start_of
 from results.winner import find_winner
@@ -316,4 +317,4 @@ def test_a_table_goes_to_a_file_or_a_pipe(in_process, executable, searched, run,
     assert piped == file.read_bytes()
     refused = in_process("trials", "tiny", "--out", tmp_path / "table.txt")
     assert refused.returncode == 2 and "say which --format" in refused.stderr
-    assert sorted(tmp_path.iterdir()) == [file]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / RECORD, file]

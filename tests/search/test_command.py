@@ -94,8 +94,10 @@ def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
     done = huetune("colorize", exported, scenes / "grey.png", "--out", tmp_path / "coloured")
     assert done.returncode == 0, done.stderr
     assert Image.open(tmp_path / "coloured" / "grey.png").size == (200, 150)
+    before = (tmp_path / "coloured" / "grey.png").read_bytes()
     done = in_process("colorize", exported, tmp_path / "coloured" / "grey.png", "--out", tmp_path / "coloured")
-    assert done.returncode == 4 and "is one of the photos" in done.stderr
+    assert done.returncode == 0 and done.stdout == f"{tmp_path / 'coloured' / 'grey-colorized.png'}\n"
+    assert (tmp_path / "coloured" / "grey.png").read_bytes() == before
     done = in_process("colorize", exported, scenes / "grey.png", scenes / "no.png", "--out", tmp_path / "other")
     assert done.returncode == 3 and not (tmp_path / "other").exists()
 

@@ -64,18 +64,18 @@ def test_writing_scenes(folder, said):
 
 
 def test_evaluating_and_colorizing(folder, said, searched, tmp_path):
-    model = tmp_path / NAMES[4]
+    model, out_folder = tmp_path / NAMES[4], tmp_path / NAMES[1] / "out"
     export(find_model("tiny", searched[0])[0], model)
-    code, out, err = said("evaluate", model, "--photos", folder, "--samples", 1, "--out", folder / "out")
+    code, out, err = said("evaluate", model, "--photos", folder, "--samples", 1, "--out", out_folder)
     assert code == 0, err
     assert_plain(out)
     assert_plain(err)
-    rows = json.loads((folder / "out" / "metrics.json").read_text(encoding="utf-8"))["photos"]
+    rows = json.loads((out_folder / "metrics.json").read_text(encoding="utf-8"))["photos"]
     assert sorted(Path(row["photo"]).stem for row in rows) == sorted(NAMES)
-    with (folder / "out" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+    with (out_folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(NAMES) + 1
-    assert len(list((folder / "out" / "colorized").iterdir())) == len(NAMES)
-    assert np.asarray(Image.open(folder / "out" / "contact-sheet.png")).std() > 0
+    assert len(list((out_folder / "colorized").iterdir())) == len(NAMES)
+    assert np.asarray(Image.open(out_folder / "contact-sheet.png")).std() > 0
 
     photos = [folder / f"{name}.png" for name in NAMES]
     code, out, err = said("colorize", model, *photos, "--out", folder / "coloured")
