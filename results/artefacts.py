@@ -41,7 +41,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     Example: huetune best roses --export best-model
     """
     from model.checkpoint import read
-    from results import export
+    from results import export, final_check
     from results.run import find_run
     from results.trials import rows, shown
     from results.winner import headline, winner_of
@@ -65,6 +65,8 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
     say(f"{'folder':14} {os.path.relpath(path)}")
     say(headline(study, replicates, table) or f"trial {won.number} is the best by {won.objective}; {won.standing}")
+    for line in final_check.described(found):
+        say(line)
     if folder:
         import_tensorflow()
         export.export(path, folder, export.claim(won))
@@ -81,7 +83,9 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 @click.option("--allow-leakage", is_flag=True, help="Measure on photos, too, that the model has seen.")
 @seed_option
 @by_option
-@click.option("--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluation, in the run]")
+@click.option(
+    "--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluations/NAME of the photos, in the run]"
+)
 def evaluate(
     run_or_export: str,
     storage: Path,
@@ -105,11 +109,11 @@ def evaluate(
     from results.trials import shown
 
     path, usual = find_model(run_or_export, storage, by)
-    out = out or usual
+    source = Source(photos, None, words(classes))
+    out = out or evaluation.folder_for(usual, source)
     require_apart(photos, out, evaluation.COLORIZED)
     require_place(out)
     settings = read_checkpoint(path)
-    source = Source(photos, None, words(classes))
     read = read_photos(source, strict)
     if found := evaluation.leakage([settings], read):
         if not allow_leakage:
@@ -118,7 +122,14 @@ def evaluate(
     truth = source.colours(read, bar)
     import_tensorflow()
     report = evaluation.evaluate(
-        path, read, truth, out, samples=samples, seed=seed, progress=bar("colorizing", len(read))
+        path,
+        read,
+        truth,
+        out,
+        samples=samples,
+        seed=seed,
+        source=source.record,
+        progress=bar("colorizing", len(read)),
     )
     if evaluation.leaked(settings, read) is None:
         say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)

@@ -16,6 +16,8 @@ from data_tools.source import Source
 from model.checkpoint import Checkpoint, log_of, read
 from model.config import Config
 from model.score import OBJECTIVES
+from results.final_check import FinalCheck
+from results.final_check import read_or_none as final_check
 from results.replicates import Replicated, of_trial, replicated, target
 from results.run import Run
 from results.trials import STATES, best_epoch, epochs, rows, start_of
@@ -51,6 +53,7 @@ class Entry:
         used: seed and score of the replicate whose checkpoint is used for the winner; None where that is its own.
         known_as: the run, and the number of the trial in it, for `huetune compare`; None without a search.
         error: why it failed.
+        check: the final check of its search, if that was of this model's configuration.
     """
 
     key: str
@@ -74,6 +77,7 @@ class Entry:
     known_as: tuple[str, str] | None = None
     whole: bool = True
     error: str | None = None
+    check: FinalCheck | None = None
 
     @property
     def score(self) -> float:
@@ -175,7 +179,12 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
     if not numbers:
         raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `huetune trials {run.name}`")
     groups, won = replicated(replicates), winner_of(study, replicates, rows(study, replicates))
-    return [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
+    entries = [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
+    check = final_check(run)
+    return [
+        replace(entry, check=check) if check and entry.known_as == (run.name, str(check.trial)) else entry
+        for entry in entries
+    ]
 
 
 def _of_trial(

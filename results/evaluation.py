@@ -2,9 +2,11 @@
 
 import csv
 import io
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,9 @@ from data_tools import likeness
 from data_tools.color_profile import srgb_chunk
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
 from data_tools.errors import CheckpointError
+from data_tools.mirror import place_of, pull
 from data_tools.photos import PhotoSet, read_photo, resize
+from data_tools.source import Source
 from model.checkpoint import Checkpoint, load
 from model.score import scores
 from results.contact_sheet import contact_sheet
@@ -29,7 +33,8 @@ from results.run import CONTACT_SHEET
 if TYPE_CHECKING:
     from model.colorizer import Colorizer
 
-METRICS = ("chroma_mse", "skill", "chroma_ratio", "delta_e", "psnr", "ssim")
+PIXELS = ("delta_e", "psnr", "ssim")
+METRICS = ("chroma_mse", "skill", "chroma_ratio", "chroma_ratio_error", *PIXELS)
 SHEET = 60
 """Photos on a contact sheet at most, evenly from all: a sheet of thousands cannot be opened."""
 LONGEST_NAME = 200
@@ -50,6 +55,7 @@ def evaluate(
     *,
     samples: int = 5,
     seed: int = 0,
+    source: Mapping[str, Any] | None = None,
     progress: Progress = iter,
 ) -> dict[str, Any]:
     """Colorize photos whose colours are known, and write figures and pictures.
@@ -63,12 +69,13 @@ def evaluate(
             number.
         samples: colorizations a photo, 1 or more.
         seed: of the latent vectors.
+        source: record of where the photos are from, which is kept with the figures.
         progress: wraps the photos, to show how far it is.
 
     Returns:
         What `metrics.json` holds: `all`, a dictionary of the metrics, and `photos`, a list of them with `photo`; a
-        photo's figures are means over its samples. `leaked` are the photos that the model has seen, `files` the names
-        that the files got.
+        photo's figures are means over its samples. `references` are the metrics of one color for everything and of no
+        color, `leaked` the photos that the model has seen, `files` the names that the files got.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -82,26 +89,22 @@ def evaluate(
     shown = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHEET)).round().astype(int))
     with Output(out, "evaluate") as output:
         files = {kind: output.name(kind) for kind in (CONTACT_SHEET, "metrics.csv", "metrics.json")}
-        for index in progress(range(len(photos))):
-            painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
-            figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
-            pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
-            figures |= dict(zip(METRICS[3:], map(float, pixels), strict=True))
-            rows.append({"photo": photos.names[index], **{name: figures[name] for name in METRICS}})
+        for index, (painted, row) in enumerate(_painted(drawn, photos, truth, mean_chroma, progress)):
+            rows.append(row)
             for number, sample in enumerate(painted, 1):
                 output.add(f"{COLORIZED}/{names[index]}-{number}.png", _png(Image.fromarray(sample)))
             if index in shown:
                 pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
 
-        overall = scores(drawn, photos.chroma, mean_chroma)
-        overall |= {name: float(np.mean([row[name] for row in rows])) for name in METRICS[3:]}
         report: dict[str, Any] = {
             "model": settings.origin,
+            "source": source,
             "samples": samples,
             "seed": seed,
             "leaked": seen,
             "files": files,
-            "all": {name: overall[name] for name in METRICS},
+            "all": _overall(drawn, photos, mean_chroma, rows),
+            "references": references(photos, truth, mean_chroma),
             "photos": rows,
         }
         headings = ["truth", "grey", *(f"sample {number}" for number in range(1, samples + 1))]
@@ -165,14 +168,100 @@ def leakage(models: Iterable[Checkpoint], photos: PhotoSet) -> str | None:
     return f"{found}, the first is {seen[0]!r}"
 
 
-def judge(checkpoints: Sequence[Path], photos: PhotoSet, *, samples: int = 5, seed: int = 0) -> list[dict[str, float]]:
-    """Return the scores of models on photos, as `model.score.scores` names them, without any picture."""
+def judge(
+    checkpoints: Sequence[Path],
+    photos: PhotoSet,
+    truth: NDArray[np.uint8],
+    *,
+    samples: int = 5,
+    seed: int = 0,
+    progress: Progress = iter,
+) -> list[dict[str, float]]:
+    """Return the METRICS of models on photos, without any picture; the arguments are those of `evaluate`."""
     judged = []
-    for checkpoint in checkpoints:
+    for checkpoint in progress(checkpoints):
         settings, colorizer = load(checkpoint)
-        drawn = colorizer.draw(photos.grey, samples, seed)
-        judged.append(scores(drawn, photos.chroma, np.array(settings.mean_chroma, np.float32)))
+        mean_chroma = np.array(settings.mean_chroma, np.float32)
+        judged.append(_measured(colorizer.draw(photos.grey, samples, seed), photos, truth, mean_chroma))
     return judged
+
+
+def references(
+    photos: PhotoSet, truth: NDArray[np.uint8], mean_chroma: NDArray[np.float32]
+) -> dict[str, dict[str, float]]:
+    """Return the METRICS of what every model is compared with.
+
+    Args:
+        photos: n photos.
+        truth: uint8 [n, 112, 112, 3], the same photos.
+        mean_chroma: float32 [2], of the training photos.
+
+    Returns:
+        Those of `baseline`, the mean color of the training photos for everything, and of `gray`, no color.
+    """
+    flat = {"baseline": mean_chroma, "gray": np.zeros(2, np.float32)}
+    shape = photos.chroma[:, None].shape
+    return {
+        name: _measured(np.broadcast_to(chroma, shape), photos, truth, mean_chroma) for name, chroma in flat.items()
+    }
+
+
+def _measured(
+    drawn: NDArray[np.float32], photos: PhotoSet, truth: NDArray[np.uint8], mean_chroma: NDArray[np.float32]
+) -> dict[str, float]:
+    """The METRICS of chroma maps, float32 [n, samples, 14, 14, 2]."""
+    rows = [row for _, row in _painted(drawn, photos, truth, mean_chroma)]
+    return _overall(drawn, photos, mean_chroma, rows)
+
+
+def _painted(
+    drawn: NDArray[np.float32],
+    photos: PhotoSet,
+    truth: NDArray[np.uint8],
+    mean_chroma: NDArray[np.float32],
+    progress: Progress = iter,
+) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
+    """Yield for each photo its samples, uint8 [samples, 112, 112, 3], and its name with the METRICS."""
+    for index in progress(range(len(photos))):
+        painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
+        figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
+        pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
+        figures |= dict(zip(PIXELS, map(float, pixels), strict=True))
+        yield painted, {"photo": photos.names[index], **{name: figures[name] for name in METRICS}}
+
+
+def _overall(
+    drawn: NDArray[np.float32], photos: PhotoSet, mean_chroma: NDArray[np.float32], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """The METRICS of all photos, of which the rows are those of each."""
+    overall = scores(drawn, photos.chroma, mean_chroma)
+    overall |= {name: float(np.mean([row[name] for row in rows])) for name in PIXELS}
+    return {name: overall[name] for name in METRICS}
+
+
+def folder_for(evaluations: Path, source: Source) -> Path:
+    """Return the folder of a source's evaluations: named after the source, and the same one each time.
+
+    Args:
+        evaluations: folder of all of them.
+        source: of the photos, a folder.
+    """
+    place = place_of((source.folder or Path(".")).absolute()).partition("?")[0].rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^\w.-]+", "-", "-".join((place, *source.classes))).strip("-.") or "photos"
+    name = os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
+    for number in itertools.count(1):
+        folder = evaluations / (name if number == 1 else f"{name}-{number}")
+        metrics = folder / "metrics.json"
+        pull(metrics)
+        try:
+            found = json.loads(metrics.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return folder
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and found.get("source") == source.record:
+            return folder
+    raise AssertionError("numbers have no end")
 
 
 def _picture_metrics(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> tuple[float, float, float]:

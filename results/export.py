@@ -14,7 +14,7 @@ from model import checkpoint as models
 from model.checkpoint import SETTINGS
 from model.score import OBJECTIVES
 from results.card import card
-from results.run import STORAGE, Run, find_run
+from results.run import EVALUATIONS, STORAGE, Run, find_run
 from results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
 from results.winner import Winner, trainings
 
@@ -125,7 +125,7 @@ def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = No
 
 
 def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = None) -> tuple[Path, Path]:
-    """Return the checkpoint that a name or path means, and the folder where its evaluation belongs.
+    """Return the checkpoint that a name or path means, and the folder where its evaluations belong.
 
     Args:
         run_or_export: an export's folder, or a run, which stands for its best complete trial.
@@ -142,10 +142,10 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
     # Whatever has these names is a model, also where it is one that cannot be trusted.
     if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS)):
         pull(folder)
-        return folder, folder.with_name(f"{folder.resolve().name}-evaluation")
+        return folder, folder.with_name(f"{folder.resolve().name}-{EVALUATIONS}")
     try:
         run = find_run(run_or_export, storage)
     except StorageError as error:
         raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS}") from None
     _, paths = best(run, by)
-    return paths[0], run.folder / "evaluation"
+    return paths[0], run.folder / EVALUATIONS

@@ -10,6 +10,7 @@ import optuna
 
 from data_tools.console import local_time
 from results import charts
+from results.final_check import REFERENCES, is_current, read_or_none
 from results.lock import holder
 from results.replicates import FINALISTS, Replicated, against_baseline, of_trial, places, replicated
 from results.run import Run
@@ -167,6 +168,25 @@ class Findings:
             )
             if value
         ]
+
+    def final_check(self) -> tuple[str, list[Row]]:
+        """The final check in a sentence, and a row a metric; empty without one."""
+        found = read_or_none(self.run)
+        if not found:
+            return "", []
+        table: list[Row] = [
+            {
+                "metric": name,
+                "mean": estimate.value,
+                "95 % from": estimate.low,
+                "to": estimate.high,
+                **{reference: found.references[reference][name] for reference in REFERENCES},
+            }
+            for name, estimate in found.metrics.items()
+        ]
+        sentence = next(found.lines())
+        note = "" if is_current(self.run) else " Since then the winner was trained again, or is another one."
+        return f"{sentence[0].upper()}{sentence[1:]}.{note}", without_empty(table)
 
     def finalist_rows(self) -> list[Row]:
         """A row a finalist: place, settings, mean of the fresh seeds with its interval."""

@@ -21,6 +21,7 @@ from model.config import parameter_counts
 from model.network import build
 from model.score import scores
 from results.entry import Entry, changed, newest_first
+from results.final_check import REFERENCES, FinalCheck
 from results.output import PHOTOS, Output
 from results.structure import PICTURES, draw, missing_graphviz
 from results.verdict import figure, link, verdict
@@ -183,8 +184,23 @@ class _Log:
             if other and other.key in self._figures:
                 lines.append(self._say("figures_beside", other=link(other), **self._tested(other)))
             text += f"{_list(*lines)}\n"
+        if entry.check:
+            text += f"{_list(self._final_check(entry.check))}\n"
         skill = self._figures.get(entry.key, {}).get("skill")
         return f"{text}{verdict(entry, other, self._language, skill)}\n"
+
+    def _final_check(self, check: FinalCheck) -> str:
+        metrics = []
+        for name in dict.fromkeys((check.objective, "delta_e")):
+            estimate = check.metrics[name]
+            value = figure(estimate.value)
+            if estimate.low is not None and estimate.high is not None:
+                low, high = figure(estimate.low), figure(estimate.high)
+                value = self._say("interval", value=value, low=low, high=high, unit="")
+            others = {reference: figure(check.references[reference][name]) for reference in REFERENCES}
+            metrics.append(self._say("final_metric", name=name, value=value, **others))
+        word = "final_check" if len(check.checkpoints) > 1 else "final_check_once"
+        return self._say(word, count=check.count, metrics=", ".join(metrics), trainings=len(check.checkpoints))
 
     def _photos(self, entry: Entry, tested: Tested, drawn: NDArray[np.float32]) -> str:
         """A table of pictures, a row a photo."""

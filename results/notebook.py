@@ -22,7 +22,7 @@ from data_tools.errors import StorageError
 from data_tools.mirror import path_of
 from data_tools.photos import read_photo
 from results import charts, effects, export, trials
-from results.run import CONTACT_SHEET, STORAGE, Run, find_run
+from results.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
 from results.winner import headline
 
 if TYPE_CHECKING:
@@ -137,19 +137,18 @@ class OpenRun:
         return Image.fromarray(np.concatenate(colorized(colorizer, pixels, samples, seed), axis=1))
 
     def contact_sheet(self) -> Image.Image:
-        """Return the picture that the last evaluation in the run made: truth, grey and samples of test photos.
+        """Return the picture of the run's final check: truth, grey and samples of test photos.
 
         Raises:
             StorageError: there was none.
         """
-        path = self.run.path(f"evaluation/{CONTACT_SHEET}")
+        path = self.run.path(f"{EVALUATION}/{CONTACT_SHEET}")
         try:
             with Image.open(path) as sheet:
                 return sheet.copy()
         except FileNotFoundError:
             raise StorageError(
-                f"run {self.run.name!r} has no contact sheet; make one with: "
-                f"huetune evaluate {self.run.name} --photos DIR"
+                f"run {self.run.name!r} has no contact sheet; make one with: huetune resume {self.run.name}"
             ) from None
 
     def _repr_html_(self) -> str:

@@ -95,6 +95,7 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
         "objectives": {name: found.manifest.get("directions", {}).get(name) for name in found.objectives},
         "zero": found.zero,
         "finalists": found.finalist_rows(),
+        "final_check": found.final_check(),
         "charts": _charts(found),
         "columns": found.columns(),
         "trials": with_zero_line(found.table, found.study) if found.table else [],

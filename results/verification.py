@@ -14,6 +14,7 @@ from data_tools.folder import check_sums
 from data_tools.mirror import bucket_of
 from data_tools.photos import PhotoSet
 from model import snapshot
+from results import final_check
 from results.lock import LOCK, holder
 from results.output import RECORD
 from results.replicates import target
@@ -85,6 +86,10 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
     yield from lost(run)
     yield from _strays(run, searching)
     yield from _best(run, validation)
+    try:
+        final_check.read(run)
+    except StorageError as error:
+        yield str(error)
 
 
 def _trials(run: Run, study: optuna.Study, folder: str, searching: bool) -> Iterator[str]:

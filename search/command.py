@@ -25,7 +25,6 @@ from data_tools.console import (
     TEXT,
     bar,
     count_from,
-    import_tensorflow,
     say,
     seed_option,
     shared,
@@ -304,8 +303,9 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
     """
+    from results import final_check
     from results.lock import held
-    from results.run import CONTACT_SHEET, find_run
+    from results.run import find_run
 
     found = find_run(run, storage)
 
@@ -317,9 +317,9 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
         repair(found, stdout)
         search = recalled(found, address)
         parts, truth = _photos_again(found, quiet, photos)
-        # The sheet is the last thing that a search makes.
-        shown = not len(parts.test) or found.path(f"evaluation/{CONTACT_SHEET}").is_file()
-        if launch.resume(found, search, parts, stdout, quiet=quiet) or not shown:
+        # The final check is the last thing that a search does.
+        checked = not len(parts.test) or final_check.is_current(found)
+        if launch.resume(found, search, parts, stdout, quiet=quiet) or not checked:
             return _finish(found, parts.test, truth, quiet)
         keep_silent()
     say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
@@ -381,39 +381,16 @@ def _photos_again(run: Any, quiet: bool, moved: Path | None) -> tuple[Any, Any]:
 
 def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:
     """What a search ends with: the test photos, the table, and what to do next."""
+    from results import final_check
     from results.trials import run_rows, winner
 
     won = winner(run_rows(run))
     if won and len(photos):
-        _colorize_test_photos(run, photos, truth, quiet)
+        final_check.measure(run, photos, truth, quiet)
     if not quiet:
         show_trials(run)
         _show_next(run, bool(won))
     return 0 if won else NoTrialError.exit_code
-
-
-def _colorize_test_photos(run: Any, photos: Any, truth: Any, quiet: bool) -> None:
-    """The last word: photos that neither taught nor ranked any trial."""
-    import_tensorflow()
-    from results import evaluation
-    from results.export import best
-    from results.replicates import shown_estimate
-    from results.statistics import mean
-    from results.trials import shown
-
-    objective = run.study().user_attrs["objective"]
-    _, paths = best(run, objective)
-    report = evaluation.evaluate(
-        paths[0], photos, truth, run.folder / "evaluation", progress=bar("colorizing", len(photos), quiet)
-    )
-    if not quiet:
-        figures = ", ".join(f"{name} {shown(value)}" for name, value in report["all"].items())
-        say(f"{len(photos)} photos that no trial has seen, colorized by the best: {figures}")
-    if len(paths) > 1:
-        again = mean([scores[objective] for scores in evaluation.judge(paths, photos)])
-        if not quiet:
-            whose = f"the same photos, by all {len(paths)} trainings of that configuration"
-            say(f"{whose}: {objective} {shown_estimate(again)}")
 
 
 def _show_next(run: Any, won: bool) -> None:
@@ -423,9 +400,9 @@ def _show_next(run: Any, won: bool) -> None:
         say("")
         say(f"No trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
         return
-    from results.run import CONTACT_SHEET
+    from results.run import CONTACT_SHEET, EVALUATION
 
-    sheet = run.folder / "evaluation" / CONTACT_SHEET
+    sheet = run.folder / EVALUATION / CONTACT_SHEET
     if sheet.is_file():
         say("")
         say(f"Look at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")

@@ -32,6 +32,7 @@ def confirm(
 
     What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
     """
+    from results import final_check
     from results.lock import held
     from results.replicates import verdict
     from results.run import find_run
@@ -51,6 +52,7 @@ def confirm(
             raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
         parts = photos_of(found, quiet, photos)
         replicate_finalists(found, parts, cluster_of(found, address), top, seeds, stdout, quiet=quiet)
+        final_check.renew(found, parts.test, quiet)
     if not quiet:
         show_trials(found)
     elif line := verdict(study, found.replicates()):

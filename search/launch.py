@@ -23,7 +23,7 @@ from model.score import OBJECTIVES, zero_line
 from results.display import Display
 from results.lock import held
 from results.photos import FILES, files_of
-from results.run import CONTACT_SHEET, MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
+from results.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from results.trials import asked, ended, rows
 from search.jobs import Budget, Job, grid_jobs
 from search.limits import check_place, left_over, require_free, study_url
@@ -125,8 +125,6 @@ def extend(
         time_budget=None if time_budget is None else spent + time_budget,
         stop_when_flat=None,
     )
-    # What shows the best of before is not to be taken for the best of then.
-    remove(run.folder / "evaluation" / CONTACT_SHEET)
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
     study.set_user_attr("ended", None)
     begun_with = [number for number in asked(study)["further"] if number not in further]

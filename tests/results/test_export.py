@@ -137,9 +137,9 @@ def test_every_scored_trial_has_a_checkpoint_that_loads(searched):
 
 def test_a_model_is_a_run_or_an_export_or_refused(searched, tmp_path):
     path, out = export.find_model("tiny", searched[0])
-    assert path.parent.parent == searched[0] / "tiny" / "trials" and out == searched[0] / "tiny" / "evaluation"
+    assert path.parent.parent == searched[0] / "tiny" / "trials" and out == searched[0] / "tiny" / "evaluations"
     export.export(path, tmp_path / "exported")
-    assert export.find_model(str(tmp_path / "exported")) == (tmp_path / "exported", tmp_path / "exported-evaluation")
+    assert export.find_model(str(tmp_path / "exported")) == (tmp_path / "exported", tmp_path / "exported-evaluations")
     with pytest.raises(StorageError, match="nor is it an export"):
         export.find_model("nothing", tmp_path)
     with pytest.raises(CheckpointError):

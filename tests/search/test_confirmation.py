@@ -6,14 +6,19 @@ import re
 import shutil
 import sqlite3
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
 from data_tools.garden import write_garden
+from data_tools.source import Source
+from data_tools.split import split
 from model.checkpoint import CARD, read
+from results import final_check
 from results.effects import comparison, effects, importances, measured
 from results.entry import newest_first, of_run
+from results.evaluation import judge
 from results.export import best
 from results.replicates import FINALISTS, replicated, verdict
 from results.run import STUDY, copy_of, find_run
@@ -133,13 +138,45 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     assert re.search(rf"confirmed winner, as the search trained it \(.*?\) trial {won.number} ", shown)
 
 
-def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed):
-    assert "1 photos that no trial has seen, colorized by the best" in confirmed[1].stdout
-    assert "the same photos, by all 3 trainings of that configuration: chroma_mse" in confirmed[1].stdout
+def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run):
+    """The mean over all trainings of the winner, with its interval, is kept with the run."""
+    won = winner(run_rows(run))
+    assert won
+    said = f"final check of trial {won['trial']}, the mean of all 3 trainings of its configuration: 1 photos that"
+    assert f"{said} no trial has seen" in confirmed[1].stdout
+    kept = final_check.read(run)
+    assert kept and final_check.is_current(run) and kept.trial == won["trial"] and kept.count == 1
+    photos = split(Source(scenes=12).read()[0], seed=0).test
+    assert kept.fingerprint == photos.fingerprint
+    judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colours(photos))
+    for name, estimate in kept.metrics.items():
+        values = [metrics[name] for metrics in judged]
+        assert estimate.value == pytest.approx(np.mean(values)) and len(values) == 3
+        half = 4.302653 * np.std(values, ddof=1) / 3**0.5
+        assert estimate.low == pytest.approx(estimate.value - half) and estimate.high == pytest.approx(
+            estimate.value + half
+        )
+        assert f"  {name} " in confirmed[1].stdout
+    assert kept.references["baseline"]["skill"] == 0 and kept.references["gray"]["chroma_ratio"] == 0
 
 
 def _seeds(run):
     return [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
+
+
+def test_a_final_check_of_another_winner_is_made_again(copied, in_process):
+    """As after a `compare` that changed the winner: `best` says that it is old, `confirm` and `resume` renew it."""
+    run = find_run("toggles", copied)
+    whole = (run.folder / final_check.FILE).read_bytes()
+    old = json.dumps({**json.loads(whole), "checkpoints": ["trials/0000/epoch-001-x"]})
+    for verb in (("confirm", "--top", 2, "--seeds", 2), ("resume",)):
+        (run.folder / final_check.FILE).write_text(old, encoding="utf-8")
+        assert "measure again with: huetune resume toggles" in in_process("best", "toggles", "--storage", copied).stdout
+        done = in_process(verb[0], "toggles", "--storage", copied, *verb[1:])
+        assert done.returncode == 0 and "final check of trial" in done.stdout, done.stderr
+        now, then = (json.loads(text) for text in ((run.folder / final_check.FILE).read_text(encoding="utf-8"), whole))
+        assert now["checkpoints"] == then["checkpoints"] and now["metrics"] == then["metrics"]
+        assert "measure again" not in in_process("best", "toggles", "--storage", copied).stdout
 
 
 def test_confirming_again_trains_only_what_is_missing(copied, in_process):
