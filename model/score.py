@@ -12,8 +12,16 @@ OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
     "chroma_ratio_error": "minimize",
 }
 """What a search can rank trials by, and which way is better."""
-RANGES = {"chroma_mse": (0.0, math.inf), "skill": (-math.inf, 1.0), "chroma_ratio_error": (0.0, math.inf)}
-"""Smallest and largest value that each objective, and so a mean of it, can have."""
+RANGES = {
+    "chroma_mse": (0.0, math.inf),
+    "skill": (-math.inf, 1.0),
+    "chroma_ratio": (0.0, math.inf),
+    "chroma_ratio_error": (0.0, math.inf),
+    "delta_e": (0.0, math.inf),
+    "psnr": (-math.inf, math.inf),
+    "ssim": (-1.0, 1.0),
+}
+"""Smallest and largest value that each metric, and so a mean of it, can have."""
 
 
 def better(objective: str, new: float, old: float | None) -> bool:

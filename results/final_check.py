@@ -19,10 +19,10 @@ from data_tools.errors import StorageError, in_a_line
 from data_tools.folder import replace
 from data_tools.mirror import listed, pull, push, remove
 from data_tools.photos import PhotoSet
-from data_tools.source import Source
-from model.score import OBJECTIVES
+from model.score import OBJECTIVES, RANGES
 from results import export
 from results.output import RECORD, numbered
+from results.photos import source_of
 from results.replicates import shown_estimate
 from results.run import EVALUATION, EVALUATIONS, Run
 from results.statistics import Estimate, mean
@@ -104,7 +104,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
         checkpoints=_names(run, paths),
         count=len(photos),
         fingerprint=photos.fingerprint,
-        metrics={name: mean([metrics[name] for metrics in each]) for name in report["all"]},
+        metrics={name: mean([metrics[name] for metrics in each], RANGES[name]) for name in report["all"]},
         references=report["references"],
         measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -175,7 +175,7 @@ def is_current(run: Run) -> bool:
 def renew(run: Run, photos: PhotoSet, quiet: bool = False) -> None:
     """Measure the winner of a run on its test photos, unless that was done; see `measure`."""
     if len(photos) and not is_current(run):
-        truth = Source.of(run.manifest["photos"]["source"]).colours(photos, partial(bar, quiet=quiet))
+        truth = source_of(run).colours(photos, partial(bar, quiet=quiet))
         measure(run, photos, truth, quiet)
 
 
