@@ -13,6 +13,9 @@ from data_tools.errors import PhotoError
 from data_tools.source import GARDEN, MOST_SCENES, Source
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from data_tools.photos import PhotoSet
 
 photo_options = shared(
@@ -82,7 +85,7 @@ def check(folder: Path, classes: str | None) -> None:
     """
     import numpy as np
 
-    from data_tools import photos
+    from data_tools import likeness, photos
     from data_tools.cache import Refused, default_folder
 
     wanted = words(classes)
@@ -90,7 +93,7 @@ def check(folder: Path, classes: str | None) -> None:
     count = sum(1 for _ in photos.walk_photos(folder, wanted))
     # Of a million files nothing is kept but this.
     paths = photos.walk_photos(folder, wanted) if count > photos.MOST_KEPT else photos.find_photos(folder, wanted)
-    pixels = array("Q")
+    pixels, marks, names = array("Q"), array("Q"), list[Path]()
     for path, outcome in photos.outcomes(paths, progress=bar("reading photos", count), cache=default_folder()):
         if isinstance(outcome, Refused):
             say(f"left out: {str(path)!r}: {outcome.reason}", "yellow")
@@ -98,8 +101,37 @@ def check(folder: Path, classes: str | None) -> None:
             if outcome.note:
                 say(f"note: {str(path)!r}: {outcome.note}", "yellow")
             pixels.append(int(outcome.digest[:16], 16))
+            if count <= photos.MOST_KEPT:
+                marks.extend(likeness.marks(outcome.grey[None], [outcome.digest])[0].tolist())
+                names.append(path)
     copies = len(pixels) - len(np.unique(pixels))
-    say(f"{count} files: {len(pixels)} photos to use, {copies} of them copies; {count - len(pixels)} left out")
+    near = _near_duplicates(names, np.array(marks, np.uint64).reshape(len(names), -1))
+    found = f"{near} near-duplicates" if count <= photos.MOST_KEPT else "near-duplicates not looked for"
+    found = f"{copies} of them copies, {found}"
+    say(f"{count} files: {len(pixels)} photos to use, {found}; {count - len(pixels)} left out")
+
+
+def _near_duplicates(names: Sequence[Path], marks: "NDArray[np.uint64]", most: int = 10) -> int:
+    """Name the groups of photos that show one picture, copies aside; return how many photos repeat one before."""
+    import numpy as np
+
+    from data_tools import likeness
+
+    if not names:
+        return 0
+    _, first = np.unique(marks[:, 0], return_index=True)
+    first = np.sort(first)
+    numbers = likeness.groups(marks[first])
+    groups: dict[int, list[Path]] = {}
+    for place, number in zip(first.tolist(), numbers.tolist(), strict=True):
+        groups.setdefault(number, []).append(names[place])
+    several = [group for group in groups.values() if len(group) > 1]
+    for group in several[:most]:
+        rest = f" and {len(group) - 3} more" if len(group) > 3 else ""
+        say(f"near-duplicates: {', '.join(repr(str(path)) for path in group[:3])}{rest}", "yellow")
+    if len(several) > most:
+        say(f"near-duplicates: and {len(several) - most} more groups", "yellow")
+    return len(first) - len(groups)
 
 
 @data.command()

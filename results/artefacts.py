@@ -1,6 +1,7 @@
 """Verbs that make something of a run or a model: an export, pictures, a report, a log. None of them needs Ray."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from data_tools.console import (
     stderr,
     words,
 )
-from data_tools.errors import PhotoError, StorageError, UserError
+from data_tools.errors import CheckpointError, PhotoError, StorageError, UserError
 from data_tools.folder import by_name, recover, require_new, require_place
 from data_tools.mirror import place_of
 from data_tools.source import Source
 from results.command import storage_option
 from results.completion import run_argument, run_names
 from results.photos import photos_of, source_of
+
+MOST_NAMED = 10
+"""Skipped photos that are named; the others are counted."""
 
 by_option = click.option("--by", type=TEXT, help="Of several objectives, the one that decides.")
 
@@ -80,7 +84,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 @click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
-@click.option("--allow-leakage", is_flag=True, help="Measure on photos, too, that the model has seen.")
+@click.option("--allow-leakage", is_flag=True, help="Measure also on photos that the model has seen.")
 @seed_option
 @by_option
 @click.option(
@@ -102,6 +106,8 @@ def evaluate(
 
     Example: huetune evaluate roses --photos test-photos
     """
+    import numpy as np
+
     from model.checkpoint import read as read_checkpoint
     from results import evaluation
     from results.export import find_model
@@ -115,10 +121,12 @@ def evaluate(
     require_place(out)
     settings = read_checkpoint(path)
     read = read_photos(source, strict)
-    if found := evaluation.leakage([settings], read):
-        if not allow_leakage:
-            raise PhotoError(f"{found}; test it on others, or say --allow-leakage")
-        say(f"{found}: what follows is too good", "yellow", stderr)
+    known = np.zeros(len(read), bool) if allow_leakage else _seen([settings], read, "; or say --allow-leakage")
+    skipped = read.take(np.flatnonzero(known)).names
+    read = read.take(np.flatnonzero(~known))
+    if leaked := evaluation.leaked(settings, read):
+        found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
+        say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
     truth = source.colours(read, bar)
     import_tensorflow()
     report = evaluation.evaluate(
@@ -129,6 +137,7 @@ def evaluate(
         samples=samples,
         seed=seed,
         source=source.record,
+        skipped=skipped,
         progress=bar("colorizing", len(read)),
     )
     if evaluation.leaked(settings, read) is None:
@@ -137,6 +146,29 @@ def evaluate(
         say(f"{name:14} {shown(value)}")
     sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
     say(f"{len(read)} photos, {samples} samples each: {sheet}, {metrics}")
+
+
+def _seen(models: Iterable[Any], photos: Any, remedy: str = "") -> Any:
+    """Which of the photos the models have seen, bool [n]; those are listed.
+
+    Raises:
+        PhotoError: all of them.
+    """
+    from results import evaluation
+
+    try:
+        known = evaluation.seen(models, photos)
+    except PhotoError as error:
+        raise PhotoError(f"{error}{remedy}") from None
+    names = [name for name, found in zip(photos.names, known, strict=True) if found]
+    if names:
+        why = "they have trained or ranked the model, or are near-duplicates of photos that have"
+        say(f"skipped: {len(names)} of {len(photos)} photos; {why}", "yellow", stderr)
+    for name in names[:MOST_NAMED]:
+        say(f"skipped: {name!r}", "yellow", stderr)
+    if len(names) > MOST_NAMED:
+        say(f"skipped: and {len(names) - MOST_NAMED} more", "yellow", stderr)
+    return known
 
 
 @click.command()
@@ -224,7 +256,6 @@ def log(
     Example: huetune log roses
     """
     from model.checkpoint import read
-    from results import evaluation
     from results.effects import NUMBER
     from results.entry import told_apart
     from results.output import PHOTOS, require_apart
@@ -241,10 +272,11 @@ def log(
     place = out or found[0][1]
     if photos:
         require_apart(photos, place, PHOTOS, *{entry.key for entries, *_ in found for entry in entries})
-    named = (read_photos(chosen), chosen) if photos else None
-    models = (read(entry.checkpoint) for entries, *_ in found for entry in entries)
-    if named and (seen := evaluation.leakage(models, named[0])):
-        raise PhotoError(f"{seen}; show it others")
+    named = None
+    if photos:
+        wanted = read_photos(chosen)
+        known = _seen((read(entry.checkpoint) for entries, *_ in found for entry in entries), wanted)
+        named = wanted.take((~known).nonzero()[0]), chosen
     tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
     entries = told_apart([entry for entries, _, _ in found for entry in entries])
     import_tensorflow()
@@ -304,6 +336,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
 
     Example: huetune report roses --out roses.html
     """
+    from model.checkpoint import read
     from results import report as pages
     from results.run import find_run
 
@@ -316,13 +349,17 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         if photos:
             source = Source(photos)
             chosen = read_photos(source)
+            known = _seen(map(read, pages.checkpoints_shown(found).values()), chosen)
+            skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
         else:
-            chosen = photos_of(found, quiet=False).test
+            chosen, skipped = photos_of(found, quiet=False).test, 0
             source = source_of(found)
-        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source), kept=not photos)
+        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
             raise
+        why_not = str(error)
+    except CheckpointError as error:
         why_not = str(error)
     import_tensorflow()
     pages.write(out, pages.page(found, shown, why_not))

@@ -20,7 +20,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from data_tools import likeness
 from data_tools.color_profile import srgb_chunk
 from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
-from data_tools.errors import CheckpointError
+from data_tools.errors import CheckpointError, PhotoError
 from data_tools.mirror import place_of, pull
 from data_tools.photos import PhotoSet, read_photo, resize
 from data_tools.source import Source
@@ -56,6 +56,7 @@ def evaluate(
     samples: int = 5,
     seed: int = 0,
     source: Mapping[str, Any] | None = None,
+    skipped: Sequence[str] = (),
     progress: Progress = iter,
 ) -> dict[str, Any]:
     """Colorize photos whose colours are known, and write figures and pictures.
@@ -70,6 +71,7 @@ def evaluate(
         samples: colorizations a photo, 1 or more.
         seed: of the latent vectors.
         source: record of where the photos are from, which is kept with the figures.
+        skipped: names of the source's photos that are not measured because the model has seen them, kept likewise.
         progress: wraps the photos, to show how far it is.
 
     Returns:
@@ -81,7 +83,6 @@ def evaluate(
         CheckpointError: the model cannot be loaded.
     """
     settings, colorizer = load(checkpoint)
-    seen = leaked(settings, photos)
     drawn = colorizer.draw(photos.grey, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
     rows, pictures = [], []
@@ -101,7 +102,8 @@ def evaluate(
             "source": source,
             "samples": samples,
             "seed": seed,
-            "leaked": seen,
+            "leaked": leaked(settings, photos),
+            "skipped": list(skipped),
             "files": files,
             "all": _overall(drawn, photos, mean_chroma, rows),
             "references": references(photos, truth, mean_chroma),
@@ -155,17 +157,21 @@ def leaked(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
     return [name for name, found in zip(photos.names, known, strict=True) if found]
 
 
-def leakage(models: Iterable[Checkpoint], photos: PhotoSet) -> str | None:
-    """Return in words how many photos one of these models has seen, see `leaked`; None where they say of none.
+def seen(models: Iterable[Checkpoint], photos: PhotoSet) -> NDArray[np.bool_]:
+    """Return for each photo whether one of these models has seen it, bool [n], see `leaked`.
 
     Raises:
+        PhotoError: there are photos, and the models have seen all of them.
         CheckpointError: what one says makes no sense.
     """
-    seen = list(dict.fromkeys(name for model in models for name in leaked(model, photos) or ()))
-    if not seen:
-        return None
-    found = f"{len(seen)} of {len(photos)} photos, or near copies of them, have trained or ranked the model"
-    return f"{found}, the first is {seen[0]!r}"
+    names = {name for model in models for name in leaked(model, photos) or ()}
+    found = np.array([name in names for name in photos.names], bool)
+    if len(found) and found.all():
+        raise PhotoError(
+            f"all {len(photos)} photos have trained or ranked the model, or are near-duplicates of such photos; "
+            "take others"
+        )
+    return found
 
 
 def judge(

@@ -25,13 +25,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
-from data_tools.errors import CheckpointError, PhotoError, UserError
+from data_tools.errors import CheckpointError, UserError
 from data_tools.photos import PhotoSet
-from model.checkpoint import read
 from model.config import SHOWN, Config, parameter_counts
 from results import charts
 from results.effects import effect_rows, effects, importance_line, measured
-from results.evaluation import leakage
 from results.export import checkpoints
 from results.findings import Findings, called, without_empty
 from results.gallery import Picture, gallery
@@ -53,13 +51,13 @@ class Photos:
         photos: n of them.
         truth: uint8 [n, 112, 112, 3], their colours.
         source: where they are from, in words.
-        kept: whether they are those that the run kept for the end, which no model of it has seen.
+        skipped: how many more there are that a model has seen.
     """
 
     photos: PhotoSet
     truth: NDArray[np.uint8]
     source: str
-    kept: bool = False
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,11 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
 
     Args:
         run: of a search, also one that runs or was left.
-        photos: for the gallery.
+        photos: for the gallery, none of which a model of `checkpoints_shown` has seen.
         no_photos: why there are none.
 
     Raises:
         StorageError: the run has no study.
-        PhotoError: a model that is shown has learnt from the photos.
     """
     found = Findings.of(run)
     models = _models(found)
@@ -108,6 +105,11 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
         **_reproduction(found),
     }
     return _rendered(content)
+
+
+def checkpoints_shown(run: Run) -> dict[str, Path]:
+    """Return the checkpoints of the models whose pictures are shown, by what the page calls them."""
+    return {name: checkpoints(run, number)[0] for name, number in _models(Findings.of(run)).items()}
 
 
 def check(out: Path) -> None:
@@ -192,8 +194,6 @@ def _pictures(
         return {}, "there is no model to show" if not models else "there are no test photos"
     try:
         folders = {name: checkpoints(found.run, number)[0] for name, number in models.items()}
-        if not photos.kept and (seen := leakage(map(read, folders.values()), photos.photos)):
-            raise PhotoError(f"{seen}; show it others")
         shown_rows = gallery(folders, photos.photos, photos.truth)
     except CheckpointError as error:
         return {}, str(error)

@@ -410,7 +410,7 @@ def test_log_refuses_to_write_among_the_photos(photos, out, trained, tmp_path):
 
 def test_photos_that_a_model_has_seen_are_refused(trained, searched, tmp_path, no_graphviz):
     (tmp_path / "seen").mkdir()
-    for number, scene in enumerate(garden(12)):
+    for number, scene in enumerate(garden(4)):
         Image.fromarray(scene).save(tmp_path / "seen" / f"{number}.png")
     for words in ((trained / "model-1",), ("tiny", "--storage", searched[0], "--trials", "0")):
         done = call(log, *words, "--photos", tmp_path / "seen", "--out", tmp_path / "log")
