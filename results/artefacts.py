@@ -145,7 +145,8 @@ def evaluate(
     for name, value in report["all"].items():
         say(f"{name:14} {shown(value)}")
     sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
-    say(f"{len(read)} photos, {samples} samples each: {sheet}, {metrics}")
+    some = f" ({report['shown']} of the {len(read)} photos, spread evenly)" if report["shown"] < len(read) else ""
+    say(f"{len(read)} photos, {samples} samples each: {sheet}{some}, {metrics}")
 
 
 def _seen(models: Iterable[Any], photos: Any, remedy: str = "") -> Any:

@@ -13,7 +13,7 @@ PAPER, INK = (255, 255, 255), (30, 30, 30)
 
 
 def contact_sheet(
-    rows: Sequence[Sequence[NDArray[np.uint8]]], headings: Sequence[str], labels: Sequence[str]
+    rows: Sequence[Sequence[NDArray[np.uint8]]], headings: Sequence[str], labels: Sequence[str], note: str = ""
 ) -> Image.Image:
     """Return a sheet with a row of pictures for each photo.
 
@@ -21,16 +21,19 @@ def contact_sheet(
         rows: uint8 [height, width, 3] pictures, as many a row as there are headings.
         headings: above the columns.
         labels: one a row, above its pictures.
+        note: above all; empty for none.
     """
     width = len(headings) * (TILE + GAP) + GAP
-    height = TEXT + len(rows) * (TEXT + TILE + GAP) + GAP
+    start = 2 * TEXT if note else TEXT
+    height = start + len(rows) * (TEXT + TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
+    draw.text((GAP, TEXT / 2), _printable(note), INK, bold, anchor="lm")
     for column, heading in enumerate(headings):
-        draw.text((GAP + column * (TILE + GAP) + TILE / 2, TEXT / 2), heading, INK, bold, anchor="mm")
+        draw.text((GAP + column * (TILE + GAP) + TILE / 2, start - TEXT / 2), heading, INK, bold, anchor="mm")
     for index, (pictures, label) in enumerate(zip(rows, labels, strict=True)):
-        top = TEXT + index * (TEXT + TILE + GAP)
+        top = start + index * (TEXT + TILE + GAP)
         draw.text((GAP, top + TEXT / 2), _printable(label), INK, plain, anchor="lm")
         for column, picture in enumerate(pictures):
             tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS)

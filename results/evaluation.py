@@ -77,7 +77,8 @@ def evaluate(
     Returns:
         What `metrics.json` holds: `all`, a dictionary of the metrics, and `photos`, a list of them with `photo`; a
         photo's figures are means over its samples. `references` are the metrics of one color for everything and of no
-        color, `leaked` the photos that the model has seen, `files` the names that the files got.
+        color, `leaked` the photos that the model has seen, `shown` how many are on the contact sheet, `files` the names
+        that the files got.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -104,6 +105,7 @@ def evaluate(
             "seed": seed,
             "leaked": leaked(settings, photos),
             "skipped": list(skipped),
+            "shown": len(shown),
             "files": files,
             "all": _overall(drawn, photos, mean_chroma, rows),
             "references": references(photos, truth, mean_chroma),
@@ -114,7 +116,8 @@ def evaluate(
             f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
             for name, row in zip(names, rows, strict=True)
         ]
-        sheet = contact_sheet(pictures, headings, [labels[index] for index in shown])
+        note = f"{len(shown)} of {len(photos)} photos, spread evenly" if len(shown) < len(photos) else ""
+        sheet = contact_sheet(pictures, headings, [labels[index] for index in shown], note)
         output.put(files[CONTACT_SHEET], _png(sheet))
         output.put(files["metrics.csv"], _csv([*rows, {"photo": "all", **report["all"]}]))
         output.put(files["metrics.json"], (json.dumps(report, indent=2) + "\n").encode())

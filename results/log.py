@@ -217,7 +217,9 @@ class _Log:
             files = [self._output.add(file, _png(pixels)) for file, pixels in pictures.items()]
             name = escaped(Path(photos.names[index]).stem)
             rows.append([f"![{name}]({file})" for file in files])
-        return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        shown = len(rows) - 2
+        some = f"{self._say('some', shown=shown, count=len(photos))}\n\n" if shown < len(photos) else ""
+        return some + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
     def _tested(self, entry: Entry) -> dict[str, str]:
         figures = self._figures[entry.key]

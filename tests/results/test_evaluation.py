@@ -10,9 +10,10 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from data_tools.color_profile import SRGB, profile_bytes
 from data_tools.colour import luma
-from data_tools.garden import garden
+from data_tools.garden import garden, write_garden
 from data_tools.photos import prepare, read_photo
 from results import evaluation
+from results.contact_sheet import contact_sheet
 from results.export import find_model
 
 
@@ -68,13 +69,33 @@ def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, mo
     monkeypatch.setattr(evaluation, "SHEET", 2)
     checkpoint, _ = find_model("tiny", searched[0])
     photos = garden(3)
-    evaluation.evaluate(checkpoint, prepare(photos, ["1.png", "2.png", "3.png"]), photos, tmp_path, samples=1)
+    report = evaluation.evaluate(checkpoint, prepare(photos, ["1.png", "2.png", "3.png"]), photos, tmp_path, samples=1)
+    assert report["shown"] == 2
     sheet = np.asarray(Image.open(tmp_path / "contact-sheet.png").convert("RGB"))
     tile, gap, text = 160, 6, 22
-    for photo, top in zip(photos[[0, 2]], (2 * text, 3 * text + tile + gap), strict=True):
+    for photo, top in zip(photos[[0, 2]], (3 * text, 4 * text + tile + gap), strict=True):
         truth = np.asarray(Image.fromarray(photo).resize((tile, tile), Image.Resampling.LANCZOS))
         np.testing.assert_array_equal(sheet[top : top + tile, gap : gap + tile], truth)
     assert len(sheet) < 3 * (tile + text)
+    assert (sheet[:text] < 128).any(), "the line above says how many of how many are shown"
+
+
+def test_evaluate_says_how_many_photos_the_sheet_shows(searched, in_process, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "SHEET", 2)
+    write_garden(3, tmp_path / "photos", seed=9)
+    words = ("evaluate", "tiny", "--storage", searched[0], "--photos", tmp_path / "photos", "--samples", 1, "--out")
+    done = in_process(*words, tmp_path / "out")
+    assert done.returncode == 0 and "contact-sheet.png (2 of the 3 photos, spread evenly), " in done.stdout
+    monkeypatch.setattr(evaluation, "SHEET", 3)
+    assert "spread evenly" not in in_process(*words, tmp_path / "out").stdout
+
+
+def test_a_contact_sheet_draws_the_note_that_it_is_given():
+    """Another count of photos is another line."""
+    row = [np.zeros((112, 112, 3), np.uint8)] * 3
+    sheets = [contact_sheet([row], ["a", "b", "c"], ["d"], note) for note in ("60 of 725", "60 of 726")]
+    first, second = (np.asarray(sheet) for sheet in sheets)
+    assert (first[:22] != second[:22]).any() and (first[22:] == second[22:]).all()
 
 
 @pytest.mark.parametrize(("size", "linear"), [((300, 200), False), ((1, 1), False), ((90, 1500), True)])

@@ -110,9 +110,9 @@ def test_documents_of_photos_of_such_names(folder, searched, said, monkeypatch, 
         code, out, err = said(verb, "tiny", "--storage", searched[0], "--photos", folder, *words)
         assert code == 0, err
         assert_plain(out)
-    assert len((tmp_path / "l" / "log.md").read_text(encoding="utf-8").split("\n| ![")) == 1 + 4, (
-        "a row a photo, whatever its name"
-    )
+    text = (tmp_path / "l" / "log.md").read_text(encoding="utf-8")
+    assert len(text.split("\n| ![")) == 1 + 4, "a row a photo, whatever its name"
+    assert "\n4 of 10 test photos, spread evenly\n\n| " in text
 
 
 def test_a_folder_that_is_called_dot(run, said, monkeypatch, tmp_path):
