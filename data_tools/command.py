@@ -1,5 +1,6 @@
 """Verbs of photos, and the options by which every verb is told which photos."""
 
+import shlex
 from array import array
 from collections.abc import Sequence
 from functools import partial
@@ -147,4 +148,4 @@ def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
     from data_tools.flowers import fetch_flowers
 
     folder = fetch_flowers(out, **{key: value for key, value in (("url", url), ("sha256", sha256)) if value})
-    say(f"photos in {folder}; use them with --photos {folder}")
+    say(f"photos in {folder}; use them with --photos {shlex.quote(str(folder))}")

@@ -1,7 +1,6 @@
 """Verbs that show a run as it is: tables, what its settings do, whether it is whole. None of them needs Ray."""
 
 import math
-import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -265,7 +264,7 @@ def show_trials(run: Any, top: int = 10) -> None:
     table = rows(study, replicates)
     if table:
         left = f", the best {top} of {len(table)}" if len(table) > top else ""
-        how = f"huetune trials {shlex.quote(run.place)} --format csv or a wider terminal"
+        how = f"{run.command('trials', '--format csv')} or a wider terminal"
         stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout, how))
     if line := headline(study, replicates, table):
         say(line)

@@ -266,7 +266,7 @@ def config_of(run: Run, name: str) -> Config:
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
     if trial := trial_of(run.study(), int(name)):
         return Config.of(trial.user_attrs["config"])
-    raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `huetune trials {run.name}`")
+    raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `{run.command('trials')}`")
 
 
 def comparison(run: Run, first: str, second: str) -> list[str]:

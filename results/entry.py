@@ -51,7 +51,7 @@ class Entry:
         baseline: the score of the mean-color baseline; None where only the skill tells.
         winner: whether it is the winner of its search.
         used: seed and score of the replicate whose checkpoint is used for the winner; None where that is its own.
-        known_as: the run, and the number of the trial in it, for `huetune compare`; None without a search.
+        known_as: the run's place, and the number of the trial in it, for `huetune compare`; None without a search.
         error: why it failed.
         check: the final check of its search, if that was of this model's configuration.
     """
@@ -177,12 +177,12 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
         best = [row["trial"] for row in rows(study, replicates) if row["state"] == "complete"][:top]
         numbers = [*best, *(number for number, trial in trials.items() if "preset" in trial.user_attrs)]
     if not numbers:
-        raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `huetune trials {run.name}`")
+        raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `{run.command('trials')}`")
     groups, won = replicated(replicates), winner_of(study, replicates, rows(study, replicates))
     entries = [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
     check = final_check(run)
     return [
-        replace(entry, check=check) if check and entry.known_as == (run.name, str(check.trial)) else entry
+        replace(entry, check=check) if check and entry.known_as == (run.place, str(check.trial)) else entry
         for entry in entries
     ]
 
@@ -213,7 +213,7 @@ def _of_trial(
         baseline=study.user_attrs["zero_line"][objective],
         winner=(wins := won is not None and won.number == trial.number),
         used=(won.training.seed, won.score) if won and wins and won.training.is_replicate else None,
-        known_as=(run.name, str(trial.number)),
+        known_as=(run.place, str(trial.number)),
         error=attributes.get("error"),
     )
 
@@ -276,7 +276,9 @@ def told_apart(entries: Sequence[Entry]) -> list[Entry]:
     seen: dict[str, int] = {}
     found = []
     for entry in entries:
-        name = f"{entry.known_as[0]}, {entry.name}" if entry.known_as and len(runs) > 1 else entry.name
+        name = entry.name
+        if entry.known_as and len(runs) > 1:
+            name = f"{Path(entry.known_as[0].partition('?')[0]).name}, {name}"
         number = seen[entry.key] = seen.get(entry.key, 0) + 1
         if number > 1:
             entry, name = replace(entry, key=f"{entry.key}-of-{number}"), f"{name} ({number})"

@@ -40,7 +40,7 @@ def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
     row = _end_of_front(run, study, table, by) or winner(table)
     if row is None:
         raise NoTrialError(
-            f"run {run.name!r} has no complete trial among its {len(table)}; see them with `huetune trials {run.name}`"
+            f"run {run.name!r} has no complete trial among its {len(table)}; see them with `{run.command('trials')}`"
         )
     return row, checkpoints(run, row["trial"], by)
 

@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -138,7 +137,7 @@ def read(run: Run) -> FinalCheck | None:
         _require_sense(found)
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        again = f"huetune resume {shlex.quote(run.name)}"
+        again = run.command("resume")
         raise StorageError(f"{str(path)!r}: is damaged ({in_a_line(error)}); measure again with: {again}") from None
 
 
@@ -193,7 +192,7 @@ def described(run: Run) -> Iterator[str]:
     if found:
         yield from found.lines()
         if not is_current(run):
-            again = f"huetune resume {shlex.quote(run.name)}"
+            again = run.command("resume")
             yield f"  the winner was trained again or is another one since; measure again with: {again}"
 
 

@@ -1,7 +1,6 @@
 """What a search found, in words and tables: the question, the answer with its interval, what casts doubt on it."""
 
 import datetime
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +114,7 @@ class Findings:
         if line := headline(self.study, self.replicates, self.table):
             return (
                 f"{line[0].upper()}{line[1:]}. There is no interval before its finalists are trained again from fresh "
-                f"seeds (huetune confirm {shlex.quote(self.run.name)})."
+                f"seeds ({self.run.command('confirm')})."
             )
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
         return f"Nobody knows yet: no trial is complete ({counts or 'none has begun'})."
@@ -139,8 +138,7 @@ class Findings:
         if by := holder(self.run.folder):
             notes.append(f"This run was in the hands of {by} when the page was written; {so_far}.")
         elif total and not ended(self.study):
-            name = shlex.quote(self.run.name)
-            notes.append(f"This search was left before its end; {so_far}. To go on: huetune resume {name}")
+            notes.append(f"This search was left before its end; {so_far}. To go on: {self.run.command('resume')}")
         missing = [number for number in self.finalists() if not self.row(number)["place"]]
         if missing and not places(self.study, self.replicates):
             notes.append("The finalists are not all trained again yet: there is no winner before that.")

@@ -148,7 +148,7 @@ class OpenRun:
                 return sheet.copy()
         except FileNotFoundError:
             raise StorageError(
-                f"run {self.run.name!r} has no contact sheet; make one with: huetune resume {self.run.name}"
+                f"run {self.run.name!r} has no contact sheet; make one with: {self.run.command('resume')}"
             ) from None
 
     def _repr_html_(self) -> str:

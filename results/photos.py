@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -82,7 +81,7 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
     seed, near_copies = run.manifest["search"]["seed"], record.get("near_copies")
     if near_copies is not None and str(near_copies) not in KINDS:
         raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
-    remedy = f"if they were moved: huetune verify {shlex.quote(run.place)} --quick --photos DIR"
+    remedy = f"if they were moved: {run.command('verify', '--quick --photos DIR')}"
     try:
         parts = split(read_photos(source, quiet=quiet), seed, near_copies=near_copies)
     except PhotoError as error:

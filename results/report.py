@@ -256,7 +256,7 @@ def _reproduction(found: Findings) -> dict[str, Any]:
     won = winner(found.table)
     return {
         "command": shlex.join(command),
-        "again": f"huetune rerun {shlex.quote(found.run.name)} {won['trial']}" if won else None,
+        "again": found.run.command("rerun", str(won["trial"])) if won else None,
         "recorded": {name: "not recorded" if value in (None, "") else value for name, value in recorded.items()},
         "space": {name: _domain(domain) for name, domain in manifest.get("space", {}).items()},
         "base": ", ".join(f"{name} {shown(value)}" for name, value in manifest.get("base", {}).items()),

@@ -5,7 +5,10 @@ import functools
 import json
 import os
 import re
+import shlex
+import shutil
 import sqlite3
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +37,10 @@ CONTACT_SHEET = "contact-sheet.png"
 """Picture of an evaluation's photos."""
 REPLICATES = "replicates"
 """Folder of the replicates' checkpoints in a run."""
+BY_ONE = ("best", "evaluate", "colorize", "structure")
+"""Verbs that want to know, after a search by several objectives, which of them decides."""
+ON_RAY = ("extend", "confirm", "compare")
+"""Verbs that start Ray, or go to the cluster that they are told."""
 PULLED = "study-tag"
 """In the mirror of a run in a bucket: which of the copies there its study goes back to."""
 
@@ -57,7 +64,39 @@ class Run:
     def place(self) -> str:
         """What it is called on a command line: the folder, or the bucket's URI."""
         place = place_of(self.folder)
-        return place if place.startswith(SCHEME) else os.path.relpath(place)
+        if place.startswith(SCHEME):
+            return place
+        near = os.path.relpath(place)
+        if os.path.isfile(STORAGE / near / MANIFEST):  # a name in the usual storage comes first
+            return place
+        return os.path.join(os.curdir, near) if near.startswith("-") else near
+
+    def command(self, verb: str, rest: str = "") -> str:
+        """Return a command line that does something with it, to be copied as it is.
+
+        What its verb cannot do without is in it: the run's place, `--by` after a search by several objectives, and the
+        `--address` of the cluster that the search was sent to.
+
+        Args:
+            verb: of huetune, that takes a run.
+            rest: further words, for a shell.
+        """
+        manifest = self.manifest
+        address = manifest.get("cluster", {}).get("address")
+        if verb == "resume":
+            return self.resumed_by(address)
+        words = [program(), verb, shlex.quote(self.place), *([rest] if rest else [])]
+        objectives = manifest.get("search", {}).get("objectives", ())
+        if verb in BY_ONE and len(objectives) > 1:
+            words.append(f"--by {objectives[0]}")
+        if verb in ON_RAY and address:
+            words.append(f"--address {shlex.quote(address)}")
+        return " ".join(words)
+
+    def resumed_by(self, address: str | None) -> str:
+        """Return the command line that goes on with it on a Ray cluster, or on this machine where there is none."""
+        words = [program(), "resume", shlex.quote(self.place)]
+        return " ".join([*words, *(["--address", shlex.quote(address)] if address else [])])
 
     def path(self, name: str) -> Path:
         """Return a file or folder in it, as it is in the run's bucket if it has one; it need not be there.
@@ -156,6 +195,14 @@ class Run:
             raise StorageError(f"{where}: has no study {name!r}") from None
         except Exception as error:
             raise StorageError(f"{where}: the study cannot be opened ({in_a_line(error)})") from None
+
+
+def program() -> str:
+    """Return what huetune is called here, for a shell: by its path where PATH does not lead to it."""
+    folder, name = os.path.split(sys.argv[0])
+    if name != "huetune" or not folder or shutil.which(name):
+        return "huetune"
+    return shlex.quote(os.path.join(os.path.relpath(folder), name))
 
 
 def _roll_back(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The verdict on a model in the log: what the figures bear out, and no more."""
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from model.score import OBJECTIVES, RANGES
 from results.entry import Entry
 from results.replicates import LEAST, against_baseline
+from results.run import program
 from results.statistics import Estimate, difference, mean
 from results.words import Language, escaped
 
@@ -93,7 +95,8 @@ def _remedy(entry: Entry, other: Entry, language: Language) -> str:
     """How to find out, where there is a command for it."""
     if not entry.known_as or not other.known_as or entry.known_as[0] != other.known_as[0]:
         return ""
-    return language.say("remedy", command=f"huetune compare {' '.join(entry.known_as)} {other.known_as[1]}")
+    words = shlex.join([*entry.known_as, other.known_as[1]])
+    return language.say("remedy", command=f"{program()} compare {words}")
 
 
 def figure(value: float) -> str:

@@ -1,7 +1,6 @@
 """A search that another process runs, here or elsewhere, seen through its study."""
 
 import contextlib
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -160,7 +159,7 @@ class View:
         if self.by:
             return [f"in the hands of {self.by}"]
         if not self.finished:
-            return [f"nobody searches; go on with: huetune resume {shlex.quote(self.run.place)}"]
+            return [f"nobody searches; go on with: {self.run.command('resume')}"]
         line = headline(self.study, self.replicates, rows(self.study, self.replicates))
         return [f"the search ended: {ended(self.study)}", *([line] if line else [])]
 

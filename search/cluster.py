@@ -39,6 +39,7 @@ from data_tools.errors import ClusterLostError, StorageError, UserError, in_a_li
 from data_tools.mirror import place_of
 from data_tools.split import Split
 from model.checkpoint import part_versions
+from results.run import Run
 from search import address, enclosure, interruption
 from search.address import unreachable
 from search.events import Events, Left
@@ -142,6 +143,7 @@ class Cluster:
             ClusterLostError: Ray is gone.
         """
         resources = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
+        remedy = f"go on with: {Run(run).resumed_by(self.address)}"
         searcher.slots = _Room(self)
         # Through the object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
@@ -179,7 +181,10 @@ class Cluster:
                 ),
             )
             try:
-                with _heart(searcher), interruption.told(lambda signal: setattr(searcher, "stopping", signal)):
+                with (
+                    _heart(searcher, remedy),
+                    interruption.told(lambda signal: setattr(searcher, "stopping", signal), remedy),
+                ):
                     tuner.fit()
             except Left:
                 pass
@@ -219,7 +224,7 @@ class _Room:
 
 
 @contextlib.contextmanager
-def _heart(searcher: StudySearcher) -> Iterator[None]:
+def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
     """Notice when Ray dies: after a minute of silence it would end this process without a word."""
     own = ray.get_runtime_context().get_node_id()
     node = next(node for node in ray.nodes() if node["NodeID"] == own)
@@ -241,7 +246,7 @@ def _heart(searcher: StudySearcher) -> Iterator[None]:
                         # Tune waits for it, too. All is on disk but that the running trials wait.
                         if screen := given_back():
                             os.write(1, screen)
-                        os.write(2, f"huetune: {gone}; `huetune resume` goes on\n".encode())
+                        os.write(2, os.fsencode(f"huetune: {gone}; {remedy}\n"))
                         os._exit(getattr(searcher.stopping, "exit_code", gone.exit_code))
                     return
 

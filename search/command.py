@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import shlex
-import shutil
 import sys
 from functools import partial
 from importlib.metadata import version
@@ -322,7 +321,7 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
         if launch.resume(found, search, parts, stdout, quiet=quiet) or not checked:
             return _finish(found, parts.test, truth, quiet)
         keep_silent()
-    say(f"run {found.name!r} is finished, nothing was changed; more trials: huetune extend {run} --trials N")
+    say(f"run {found.name!r} is finished, nothing was changed; more trials: {found.command('extend', '--trials N')}")
     return 0
 
 
@@ -394,11 +393,10 @@ def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:
 
 
 def _show_next(run: Any, won: bool) -> None:
-    command = "huetune" if shutil.which("huetune") else os.path.relpath(sys.argv[0])
-    folder = shlex.quote(run.place)
+    place = shlex.quote(run.place)
     if not won:
         say("")
-        say(f"No trial is complete. Everything is in {folder}; see why with: {command} trials {folder}")
+        say(f"No trial is complete. Everything is in {place}; see why with: {run.command('trials')}")
         return
     from results.run import CONTACT_SHEET, EVALUATION
 
@@ -407,13 +405,15 @@ def _show_next(run: Any, won: bool) -> None:
         say("")
         say(f"Look at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
     say("")
-    say(f"Everything is in {folder}. Next:")
-    for verb in (
-        "trials {}",
-        "effects {}",
-        "report {}",
-        "best {} --export best-model",
-        "evaluate {} --photos DIR",
-        "colorize {} PHOTO --out DIR",
+    say(f"Everything is in {place}. Next:")
+    for verb, rest in (
+        ("trials", ""),
+        ("effects", ""),
+        ("report", ""),
+        ("best", "--export best-model"),
+        ("evaluate", "--photos DIR"),
+        ("colorize", "PHOTO --out DIR"),
     ):
-        say(f"  {command} {verb.format(folder)}")
+        say(f"  {run.command(verb, rest)}")
+    if others := run.manifest["search"]["objectives"][1:]:
+        say(f"The other end of the Pareto front: --by {' or '.join(others)}.")

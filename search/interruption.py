@@ -10,7 +10,9 @@ from typing import Any
 from data_tools.console import given_back
 from data_tools.errors import Interrupted
 
+REMEDY = "`huetune resume` goes on"
 _listener: Callable[[Interrupted], None] | None = None
+_remedy = REMEDY
 _asked = False
 
 
@@ -24,14 +26,19 @@ def install() -> None:
 
 
 @contextlib.contextmanager
-def told(listener: Callable[[Interrupted], None]) -> Iterator[None]:
-    """Have a listener told of the first signal, where an exception in the middle of things would do harm."""
-    global _listener
-    _listener = listener
+def told(listener: Callable[[Interrupted], None], remedy: str = REMEDY) -> Iterator[None]:
+    """Have a listener told of the first signal, where an exception in the middle of things would do harm.
+
+    Args:
+        listener: of that signal.
+        remedy: how to go on after the second signal.
+    """
+    global _listener, _remedy
+    _listener, _remedy = listener, remedy
     try:
         yield
     finally:
-        _listener = None
+        _listener, _remedy = None, REMEDY
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -40,7 +47,7 @@ def _interrupt(number: int, frame: Any) -> None:
         # All is on disk but that the running trials wait; Ray's processes end with this one.
         if screen := given_back():
             os.write(1, screen)
-        os.write(2, b"huetune: left at once; `huetune resume` goes on\n")
+        os.write(2, os.fsencode(f"huetune: left at once; {_remedy}\n"))
         os._exit(128 + number)
     _asked = True
     interrupted = Interrupted(number)

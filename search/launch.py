@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -113,7 +112,7 @@ def extend(
     search.cluster.check()
     study = _opened(run)
     if not ended(study):
-        raise UserError(f"run {run.name!r} has not come to its end; first: huetune resume {run.name}")
+        raise UserError(f"run {run.name!r} has not come to its end; first: {run.command('resume')}")
     further = not_further(study, epochs)
     # It may have ended before its trials were used up.
     begun = len(study.get_trials(deepcopy=False))
@@ -170,9 +169,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     except (Interrupted, UserError) as error:
         if not before and not searcher.progress:
             raise  # `launch` takes the run away again
-        address = f" --address {search.cluster.address}" if search.cluster.address else ""
-        command = f"huetune resume {shlex.quote(run.place)}{address}"
-        remedy = f"nothing that ended is lost, go on with: {command}"
+        remedy = f"nothing that ended is lost, go on with: {run.resumed_by(search.cluster.address)}"
         if isinstance(error, Interrupted):
             raise Interrupted(error.number, remedy) from None
         raise type(error)(f"{error}; {remedy}") from None

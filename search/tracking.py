@@ -1,6 +1,7 @@
 """A search that is logged to MLflow while it runs: by another process, so that nothing of it can hurt the search."""
 
 import contextlib
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def tracked(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
             lines = said.read().decode(errors="replace").strip().splitlines()
             if whole and process.returncode and not quiet:
                 reason = why or (lines[-1].removeprefix("huetune: ") if lines else "no reason given")
-                again = f"huetune mlflow {run.place} --uri {uri}"
+                again = run.command("mlflow", f"--uri {shlex.quote(uri)}")
                 say(f"not all trials are in MLflow ({reason}); log the rest with: {again}", "yellow", stderr)
 
 

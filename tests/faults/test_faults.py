@@ -35,7 +35,7 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
             time.sleep(0.3)
         found, said = program.end(30)
         assert found == code and time.monotonic() - begun < most, said
-        assert f"huetune resume {os.path.relpath(tmp_path / NAME)}" in said or "`huetune resume` goes on" in said
+        assert f"huetune resume {os.path.relpath(tmp_path / NAME)}" in said
         if len(numbers) == 1:
             assert TrialState.WAITING in states(tmp_path) and TrialState.RUNNING not in states(tmp_path)
             assert not verified(tmp_path)[0]

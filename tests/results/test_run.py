@@ -72,3 +72,55 @@ def test_a_brace_in_a_path_is_only_a_brace(tmp_path):
     (tmp_path / "{a}").mkdir()
     open_storage(sqlite_url(tmp_path / "{a}" / "study.db"))
     assert (tmp_path / "{a}" / "study.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "verb", "rest", "expected"),
+    [
+        ({}, "trials", "", "huetune trials 'my runs/tiny'"),
+        ({}, "resume", "", "huetune resume 'my runs/tiny'"),
+        ({}, "best", "--export best-model", "huetune best 'my runs/tiny' --export best-model"),
+        (
+            {"search": {"objectives": ["skill", "chroma_mse"]}},
+            "best",
+            "",
+            "huetune best 'my runs/tiny' --by skill",
+        ),
+        ({"search": {"objectives": ["skill", "chroma_mse"]}}, "trials", "", "huetune trials 'my runs/tiny'"),
+        ({"cluster": {"address": "one:6379"}}, "resume", "", "huetune resume 'my runs/tiny' --address one:6379"),
+        (
+            {"cluster": {"address": "one:6379"}},
+            "extend",
+            "--trials 2",
+            "huetune extend 'my runs/tiny' --trials 2 --address one:6379",
+        ),
+    ],
+)
+def test_run_command_can_be_copied_as_it_is(changes, verb, rest, expected, tmp_path, monkeypatch):
+    (tmp_path / "my runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "my runs" / "tiny" / MANIFEST).write_text(json.dumps(changes), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert find_run("tiny", tmp_path / "my runs").command(verb, rest) == expected
+
+
+@pytest.mark.parametrize("storage", [".", "-x", "runs", "other storage"])
+def test_run_place_leads_to_that_run_and_no_other(storage, tmp_path, monkeypatch):
+    """Though a run of that name is in the usual storage, and the storage may look like an option."""
+    monkeypatch.chdir(tmp_path)
+    for folder in (tmp_path / "runs" / "tiny", tmp_path / storage / "tiny"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).write_text("{}", encoding="utf-8")
+    place = Run(tmp_path / storage / "tiny").place
+    assert find_run(place).folder == tmp_path / storage / "tiny" and not place.startswith("-")
+
+
+def test_run_command_without_huetune_on_the_path_is_its_file(tmp_path, monkeypatch):
+    (tmp_path / "a venv").mkdir()
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / MANIFEST).write_text("{}", encoding="utf-8")
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "a venv" / "huetune")])
+    assert Run(tmp_path / "tiny").command("trials") == "'a venv/huetune' trials tiny"
+    monkeypatch.chdir(tmp_path / "a venv")
+    assert Run(tmp_path / "tiny").command("trials") == "./huetune trials ../tiny"

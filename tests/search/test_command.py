@@ -3,14 +3,19 @@
 import csv
 import io
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from data_tools.garden import garden, write_garden
+from results.run import MANIFEST, Run, open_storage
+from search.command import _show_next
 
 
 def test_presets_as_json_have_the_logs_figures(in_process):
@@ -100,6 +105,28 @@ def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
     assert (tmp_path / "coloured" / "grey.png").read_bytes() == before
     done = in_process("colorize", exported, scenes / "grey.png", scenes / "no.png", "--out", tmp_path / "other")
     assert done.returncode == 3 and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("objectives", [["chroma_mse"], ["chroma_mse", "chroma_ratio_error"]])
+def test_show_next_prints_commands_that_work(objectives, searched, in_process, tmp_path, monkeypatch, capsys):
+    """In another storage, whose name has a space; after a search by several objectives, too, which need --by."""
+    shutil.copytree(searched[0] / "tiny", tmp_path / "all runs" / "tiny")
+    run = Run(tmp_path / "all runs" / "tiny")
+    asked = {**run.manifest["search"], "objectives": objectives}
+    (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, "search": asked}), encoding="utf-8")
+    study = optuna.load_study(study_name="tiny", storage=open_storage(run.database))
+    study.set_user_attr("objectives", objectives)
+    write_garden(1, tmp_path / "new", seed=9)
+    monkeypatch.chdir(tmp_path)
+    _show_next(run, True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(lines) == 6
+    for line in lines:
+        filled = line.replace("--photos DIR", "--photos new").replace("PHOTO --out DIR", "new/garden-0000.png --out o")
+        if len(objectives) > 1 or " report " not in line:
+            done = in_process(*shlex.split(filled)[1:])
+            assert done.returncode == 0, (line, done.stderr)
+    assert in_process("best", run.place).returncode == (2 if len(objectives) > 1 else 0)
 
 
 def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shlex
 import shutil
 import sqlite3
 
@@ -297,6 +298,8 @@ def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process
     assert len(study.directions) == 2 and all(len(trial.values) == 2 for trial in study.get_trials())
     front = {row["trial"] for row in run_rows(run) if row["front"]}
     assert front == {trial.number for trial in study.best_trials} and front
+    (best_line,) = re.findall(r"^  .*huetune (best .*)$", done.stdout, re.MULTILINE)
+    assert in_process(*shlex.split(best_line.replace("best-model", str(tmp_path / "exported")))).returncode == 0
     asked = in_process("best", "two", "--storage", tmp_path)
     assert asked.returncode == 2 and "which end? --by chroma_mse (trial" in asked.stderr
     for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):

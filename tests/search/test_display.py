@@ -189,7 +189,7 @@ from rich.live import Live
 from data_tools.console import stdout
 from search import interruption
 interruption.install()
-with Live("calm", console=stdout, screen=True), interruption.told(lambda signal: None):
+with Live("calm", console=stdout, screen=True), interruption.told(lambda signal: None, "go on with: huetune resume r"):
     time.sleep(100)
 """
 
@@ -202,4 +202,4 @@ def test_who_is_left_at_once_has_the_terminal_back():
     assert terminal.end() == 130
     last = terminal.raw.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[?1049l" in terminal.raw
-    assert b"\x1b[?25h" in last and b"left at once; `huetune resume` goes on" in last
+    assert b"\x1b[?25h" in last and b"left at once; go on with: huetune resume r" in last
