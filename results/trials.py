@@ -167,8 +167,9 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     Returns:
         Dictionaries with the same keys each: `trial`, `state`, `place` of a finalist, `score`, `confirmed`: the mean
         over fresh seeds, with half the width of its 95 % interval as `plus_minus` and how many as `seeds`; `front`:
-        whether a complete trial is on the Pareto front of several objectives; `preset`, each searched parameter by its
-        name, `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
+        whether a complete trial is on the Pareto front of several objectives; `preset`; `continues`, only where there
+        are such trials: the number of the one that a trial trains further; each searched parameter by its name,
+        `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
     """
     objective = study.user_attrs["objective"]
     objectives = objectives_of(study)
@@ -178,7 +179,9 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     again = replicated(replicates)
     front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else None
     table = []
-    for trial in study.get_trials(deepcopy=False):
+    trials = study.get_trials(deepcopy=False)
+    extended = any("continues" in trial.user_attrs for trial in trials)
+    for trial in trials:
         best = best_epoch(trial, objective) or {}
         trained = epochs(trial)
         attributes = trial.user_attrs
@@ -196,6 +199,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
                 "seeds": len(group.scores) if group else None,
                 "front": None if front is None or trial.state != TrialState.COMPLETE else trial.number in front,
                 "preset": attributes.get("preset"),
+                **({"continues": attributes.get("continues")} if extended else {}),
                 **{name: trial.params.get(name) for name in parameters},
                 "epochs": len(trained),
                 "seconds": sum(figures["seconds"] for figures in trained),
@@ -345,7 +349,7 @@ def to_table(table: list[Row], title: str) -> Table:
 
 DISPENSABLE = (
     *("host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio"),
-    *("seeds", "epochs", "skill", "plus_minus", "place", "front"),
+    *("seeds", "epochs", "skill", "plus_minus", "continues", "place", "front"),
 )
 """Columns that a narrow terminal does without, the first ones first."""
 

@@ -328,8 +328,8 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
 @cli.command()
 @run_argument
 @storage_option
-@click.option("--trials", type=count_from(0), default=0, help="How many more.")
-@click.option("--epochs", type=count_from(1), help="Of a complete trial from now on.")
+@click.option("--trials", type=count_from(0), default=0, help="More trials.")
+@click.option("--epochs", type=count_from(1), help="Epochs of a complete trial in all, those that it has counted in.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after so much more time.")
 @moved_option
 @address_option
@@ -346,7 +346,9 @@ def extend(
     notify: str | None,
     quiet: bool,
 ) -> int:
-    """Go on with a search that ended: more trials, more epochs, or both.
+    """Go on with a search that ended: with more trials, more epochs a trial, or both.
+
+    With more epochs each complete trial is trained further as a new trial, which the table says it continues.
 
     Example: huetune extend roses --trials 20 --epochs 10
     """

@@ -7,10 +7,12 @@ import re
 
 import optuna
 import pytest
+from optuna.trial import create_trial
 from rich.console import Console
 
 from data_tools.errors import UserError
 from results import trials
+from results.findings import Findings
 from results.run import find_run
 from tests.results.made import make_run
 
@@ -161,3 +163,17 @@ def test_reading_cannot_write(searched):
     with pytest.raises(optuna.exceptions.StorageInternalError):
         study.set_user_attr("objective", "skill")
     assert find_run("tiny", searched[0]).study().user_attrs["objective"] == "chroma_mse"
+
+
+def test_rows_trial_that_continues_another_names_it(tmp_path):
+    """In a column of its own, in the report too; without such trials there is none."""
+    run = make_run(tmp_path / "made", 4)
+    assert all("continues" not in row for row in trials.run_rows(run))
+    parent = run.made.trials[0]
+    notes = {**parent.user_attrs, "target": 12, "continues": 0}
+    run.made.add_trial(
+        create_trial(value=0.01, params=parent.params, distributions=parent.distributions, user_attrs=notes)
+    )
+    assert {row["trial"]: row["continues"] for row in trials.run_rows(run)} == {**dict.fromkeys(range(4)), 4: 0}
+    assert Findings.of(run).columns()["continues"] is True
+    assert "continues" in trials.to_csv(trials.run_rows(run)).splitlines()[0]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from data_tools.garden import write_garden
 from results.run import MANIFEST, STUDY, Run, copy_of, open_storage
-from results.trials import asked, digest
+from results.trials import asked, digest, run_rows, winner
 from search.repair import repair
 from tests.faults.program import ALONE
 
@@ -68,6 +69,11 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
         assert {epoch: trial.intermediate_values[epoch] for epoch in (1, 2, 3)} == old.intermediate_values
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and max(trial.intermediate_values) > 3
     assert in_process("verify", "tiny", "--storage", run.folder.parent).returncode == 0
+    table = in_process("trials", "tiny", "--storage", run.folder.parent, "--columns", "trial,continues").stdout
+    assert all(re.search(rf" {trial.number} .* {trial.user_attrs['continues']} ", table) for trial in further), table
+    won = winner(run_rows(run))
+    shown = in_process("best", "tiny", "--storage", run.folder.parent).stdout
+    assert won and (f"continues      {won['continues']}\n" in shown) is (won["continues"] is not None)
 
     done = in_process("resume", "tiny", "--storage", run.folder.parent)
     assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout
