@@ -75,6 +75,15 @@ def plain(text: str, keep: str = "") -> str:
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text, such as a path or a word of the command line, has no bytes that are not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def local_time(recorded: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """Return a recorded time as this machine's clock shows it.
 

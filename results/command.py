@@ -48,7 +48,7 @@ def list_(storage: Path) -> None:
         try:
             study, replicates = run.study(), run.replicates()
             table = rows(study, replicates)
-        except StorageError as error:
+        except UserError as error:
             say(f"{run.name}  {error}", "red")
             continue
         states = [row["state"] for row in table]

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from data_tools.console import is_utf8
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
 from data_tools.secret import holds_secret
@@ -41,6 +42,8 @@ def check_uri(uri: str) -> str:
     Raises:
         UserError: it is none, or holds a password.
     """
+    if not is_utf8(uri):
+        raise UserError(f"mlflow: {uri!r} must be UTF-8; choose another name")
     try:
         url = make_url(uri)
     except ArgumentError:

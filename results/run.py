@@ -17,6 +17,7 @@ from urllib.parse import quote
 import optuna
 
 from data_tools.bucket import SCHEME
+from data_tools.console import is_utf8
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.folder import replace
 from data_tools.mirror import bucket_of, path_of, place_of, pull
@@ -218,10 +219,25 @@ def copy_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}-copy{path.suffix}")
 
 
+def check_path(path: Path) -> None:
+    """Refuse an absolute path of a run or a study that is not UTF-8: no URL of its study can hold it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not is_utf8(str(path)):
+        raise UserError(f"{str(path)!r}: the path of a run and of its study must be UTF-8; rename the folder")
+
+
 def sqlite_url(path: Path) -> "URL":
-    """Return the URL of a SQLite file, whatever signs are in its path."""
+    """Return the URL of a SQLite file, whatever characters are in its path.
+
+    Raises:
+        UserError: they are not UTF-8.
+    """
     from sqlalchemy.engine import URL
 
+    check_path(path.absolute())
     return URL.create("sqlite", database=str(path.absolute()))
 
 
@@ -280,10 +296,12 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
 
     Raises:
         StorageError: there is none, or the bucket that it is in cannot be reached.
+        UserError: its path is not UTF-8.
     """
     for folder in (path_of(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
         _pull(folder)
         if os.path.isfile(folder / MANIFEST):  # unlike a Path, it takes a name of any length
+            check_path(folder.resolve())
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"

@@ -26,6 +26,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 import ray
 from ray import tune
+from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
 from ray.air._internal import usage
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
@@ -34,7 +35,7 @@ import data_tools
 import model
 import results
 import search
-from data_tools.console import given_back
+from data_tools.console import given_back, is_utf8
 from data_tools.errors import ClusterLostError, StorageError, UserError, in_a_line
 from data_tools.mirror import place_of
 from data_tools.split import Split
@@ -90,8 +91,11 @@ class Cluster:
         """Say at once what Ray would say only after minutes of trying, or never.
 
         Raises:
-            UserError: nobody listens at the address, or whoever can reach it may run what they like there.
+            UserError: nobody listens at the address, or whoever can reach it may run what they like there; or the path
+                of the current folder is not UTF-8, which Ray sends to its workers.
         """
+        if not is_utf8(here := os.getcwd()):
+            raise UserError(f"{here!r}: the path of the current folder must be UTF-8 for Ray; change to another folder")
         if found := address.given(self.address):
             address.check(found)
 
@@ -263,6 +267,8 @@ def _start_ray(asked: str | None) -> str | None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": enclosure.Job()}
     # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
     ray_worker.print_to_stdstream = lambda *data, **options: None
+    # It takes the command line for UTF-8, which a photo's folder need not be.
+    ray_utils.get_entrypoint_name = lambda: "huetune"
     try:
         if found := address.given(asked):
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.

@@ -9,7 +9,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from data_tools.console import MOST
+from data_tools.console import MOST, is_utf8
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.folder import require_place
 from data_tools.mirror import bucket_of, listed, place_of
@@ -20,7 +20,7 @@ from model.score import OBJECTIVES
 from results.lock import LOCK, holder
 from results.mlflow import check_uri
 from results.photos import FILES
-from results.run import MANIFEST, STUDY, check_name, copy_of, sqlite_url, with_driver
+from results.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
 from search.sampler import Sampler
 
 PATIENCE = 4
@@ -78,9 +78,11 @@ def check_place(asked: Any) -> None:
         asked: has the attributes of `Search`.
 
     Raises:
-        UserError: the study is no database URL.
+        UserError: the study is no database URL, or the path of the storage is not UTF-8.
         StorageError: the name is taken, the storage cannot be written, or the database cannot be reached.
     """
+    check_path(asked.storage.absolute())
+    check_path(asked.storage.resolve())
     if url := study_url(asked.study):
         _check_database(url)
     folder = (asked.storage / asked.name).absolute()
@@ -136,6 +138,8 @@ def study_url(study: str | None) -> URL | None:
     """
     if study is None:
         return None
+    if not is_utf8(study):
+        raise UserError(f"--study {study!r}: must be UTF-8; choose another name")
     try:
         url = make_url(study)
     except ArgumentError:

@@ -184,7 +184,9 @@ def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
     """
 
     def search(storage: Path) -> subprocess.CompletedProcess:
-        (storage / "space.toml").write_text(SPACE, encoding="utf-8")
+        # A name that is not UTF-8, on the command line of a search: Ray is told that line.
+        space = storage / os.fsdecode(b"sp\xfcce.toml")
+        space.write_text(SPACE, encoding="utf-8")
         options = {
             "--garden": 12,
             "--name": "tiny",
@@ -193,7 +195,7 @@ def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
             "--warm-start": "none",
             "--seed": 5,  # the two that train well come first: ASHA has something to compare the others with
         }
-        options |= {"--storage": storage, "--space": storage / "space.toml"}
+        options |= {"--storage": storage, "--space": space}
         with pytest.MonkeyPatch.context() as patch:
             # Keras of this machine is set otherwise, in the driver and in the workers.
             (storage / "keras.json").write_text(KERAS, encoding="utf-8")

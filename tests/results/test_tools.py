@@ -278,6 +278,7 @@ def test_list_shows_when_a_run_began_in_local_time(in_process, run, in_zone):
         ("http://me:secret@host", "MLFLOW_TRACKING_PASSWORD"),
         ("http://token@host", "MLFLOW_TRACKING_PASSWORD"),
         ("nowhere", "'nowhere' is no URI such as"),
+        ("sqlite:///\udcfc.db", "must be UTF-8; choose another name"),
     ],
 )
 def test_a_uri_of_mlflow_that_cannot_be_written_down_is_refused(uri, message):

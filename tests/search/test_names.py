@@ -126,6 +126,73 @@ def test_a_folder_that_is_called_dot(run, said, monkeypatch, tmp_path):
     assert code == 4 and "Is a directory" in err and err.count("\n") == 1
 
 
+@pytest.fixture
+def odd(searched, tmp_path) -> Path:
+    """A storage with a run, whose path is not UTF-8."""
+    storage = tmp_path / os.fsdecode(b"st\xfcck")
+    shutil.copytree(searched[0] / "tiny", storage / "tiny")
+    return storage
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "trials",
+        "watch --once",
+        "effects",
+        "verify",
+        "verify --quick",
+        "best",
+        "report",
+        "log",
+        "structure --out o",
+        "colorize p.png --out o",
+        "evaluate --photos p",
+        "tensorboard",
+        "mlflow --uri sqlite:///m.db",
+        "dashboard",
+        "resume",
+        "extend --trials 1",
+        "confirm",
+        "compare 0 1",
+        "rerun 0",
+    ],
+)
+def test_a_run_whose_path_is_not_utf8_is_refused(odd, said, monkeypatch, words):
+    """No URL of its study can hold it: one line says so, and nothing is called damaged."""
+    monkeypatch.chdir(odd.parent)
+    before = sorted(Path().rglob("*"))
+    verb, *options = words.split()
+    code, out, err = said(verb, odd / "tiny", *options)
+    assert code == 2 and not out and err.count("\n") == 1
+    assert "tiny': the path of a run and of its study must be UTF-8; rename the folder\n" in err
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_list_names_a_run_whose_path_is_not_utf8(odd, said):
+    code, out, _ = said("list", "--storage", odd)
+    assert code == 0 and out.startswith("tiny  ") and "must be UTF-8; rename the folder" in out
+    assert_plain(out)
+
+
+@pytest.mark.parametrize("option", ["--storage {}", "--study sqlite:///{}", "--study postgresql://h/{}"])
+def test_a_search_that_is_to_write_no_utf8_makes_nothing(said, monkeypatch, tmp_path, option):
+    monkeypatch.chdir(tmp_path)
+    name, place = option.split()
+    code, _, err = said("search", "--garden", 4, "--trials", 1, name, place.format(os.fsdecode(b"st\xfcck")))
+    assert code == 2 and "must be UTF-8" in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_from_a_folder_that_is_no_utf8_is_refused(said, monkeypatch, tmp_path):
+    """Ray sends the path of the current folder to its workers."""
+    (here := tmp_path / os.fsdecode(b"st\xfcck")).mkdir()
+    monkeypatch.chdir(here)
+    code, _, err = said("search", "--garden", 4, "--trials", 1, "--storage", tmp_path / "runs")
+    assert code == 2 and "the current folder must be UTF-8 for Ray; change to another" in err
+    assert [path.name for path in tmp_path.iterdir()] == [here.name]
+
+
 @pytest.mark.parametrize("form", ["table", "csv", "json", "markdown"])
 def test_tables(run, said, form):
     for verb in ("trials", "effects"):
