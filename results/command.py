@@ -215,13 +215,14 @@ def effects(run: str, storage: Path, form: str) -> None:
 def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> int:
     """Hold a run to all that a search promises: nothing lost, nothing twice, nothing damaged.
 
-    Exit code 1: something is. 3: nothing, but the photos are not there to score the best model again.
+    A search that was interrupted, or died, and that `resume` continues, is whole: verify says how far it came. Exit
+    code 1: something is not whole. 3: only the photos are not there, or others, to score the best model again.
 
     Example: huetune verify roses
     """
     from results.lock import holder
     from results.run import REPLICATES, TRIALS, find_run
-    from results.verification import violations
+    from results.verification import study_damage, unfinished, violations
 
     found = find_run(run, storage)
     if by := holder(found.folder):
@@ -244,6 +245,9 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
         say(line, "red")
     if unread:
         say(f"photos: {unread}", "red")
+    states = [] if lines and study_damage(found) else unfinished(found)
+    for line in states:
+        say(line)
     if lines:
         say(f"run {found.name!r}: {len(lines) + bool(unread)} violations")
         return 1
@@ -251,7 +255,7 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
         say(f"run {found.name!r}: all else is whole; the best model was not scored again")
         return unread.exit_code
     ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
-    say(f"run {found.name!r} is whole: {len(ended)} trials, each as it ended")
+    say(f"run {found.name!r} is whole{' so far' * bool(states)}: {len(ended)} trials, each as it ended")
     return 0
 
 

@@ -17,10 +17,16 @@ from model import snapshot
 from results import final_check
 from results.lock import LOCK, holder
 from results.output import RECORD
+from results.photos import MOVED
 from results.replicates import target
-from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
-from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs
+from results.run import MANIFEST, PULLED, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
+from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs, named
+from results.watch import View
 
+DRAFTED = (STUDY, MANIFEST, MOVED, PULLED, final_check.FILE)
+"""Files of a run that are replaced while it is searched; `resume` takes away drafts of these."""
+SHOWN = 5
+"""Unfinished trials that are named."""
 TOLERANCE = 1e-6
 """Between a score and the same score again, on whatever machine."""
 
@@ -61,8 +67,15 @@ def altered(trial: FrozenTrial) -> bool:
     return trial.state.is_finished() and recorded is not None and recorded != digest(trial)
 
 
+def study_damage(run: Run) -> str | None:
+    """Return what is wrong with the file of a run's study, as `damage`; None where it is whole, or on a server."""
+    return damage(run.folder / STUDY) if run.manifest["study"] is None else None
+
+
 def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
     """Yield a line for each promise that a run does not keep; while its search runs, of what has ended.
+
+    That a search is not finished, and what `resume` then takes away, is no violation: see `unfinished`.
 
     Args:
         run: of a search.
@@ -71,20 +84,21 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
     Raises:
         StorageError: there is no study.
     """
-    if run.manifest["study"] is None and (problem := damage(run.folder / STUDY)):
+    if problem := study_damage(run):
         yield f"{str(run.folder / STUDY)!r}: {problem}"
         return
     study, replicates = run.study(), run.replicates()
     searching = holder(run.folder) is not None
     for part, folder in ((study, TRIALS), (replicates, REPLICATES)):
         if part:
-            yield from _trials(run, part, folder, searching)
-    yield from _budget(study, searching)
+            yield from _trials(run, part, folder)
+    yield from _budget(study)
     copy = copy_of(run.folder / STUDY)
     if run.manifest["study"] is None and copy.is_file() and (problem := damage(copy)):
         yield f"{str(copy)!r}: {problem}"
     yield from lost(run)
-    yield from _strays(run, searching)
+    left = bool(unfinished(run))
+    yield from (line for line, mended in _strays(run, searching) if not (mended and left))
     yield from _best(run, validation)
     try:
         final_check.read(run)
@@ -92,7 +106,52 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
         yield str(error)
 
 
-def _trials(run: Run, study: optuna.Study, folder: str, searching: bool) -> Iterator[str]:
+def unfinished(run: Run) -> list[str]:
+    """Return how far a search came that no process runs and that is not finished, and how to go on with it.
+
+    Args:
+        run: of a search, whose study is whole.
+
+    Returns:
+        Lines, none of a search that runs or is finished: how much has ended and what waits; what was running when its
+        process died; what that one left half-written; the command that continues all of it.
+    """
+    study, replicates = run.study(), run.replicates()
+    if holder(run.folder):
+        return []
+    # An ended search has no such trials: where it does, that is a violation.
+    parts = [part for part in (None if ended(study) else study, replicates) if part]
+    left = [trial for part in parts for trial in part.get_trials(deepcopy=False) if not trial.state.is_finished()]
+    if not left and (asked(study)["trials"] is None or View(lambda: run).finished):
+        return []
+    what = "confirmation" if ended(study) else "search"
+    waiting = [named(trial) for trial in left if trial.state == TrialState.WAITING]
+    running = [named(trial) for trial in left if trial.state == TrialState.RUNNING]
+    lines = [f"the {what} is not finished: {_so_far(study, replicates)}"]
+    if waiting:
+        lines.append(f"waiting to be continued: {_few(waiting)}")
+    if running:
+        lines.append(f"the {what} died: its process ended without stopping what was running: {_few(running)}")
+    if rest := sum(mended for _, mended in _strays(run, searching=False)):
+        lines.append(f"half-written or not needed any more, removed when it continues: {rest} files or folders")
+    return [*lines, f"continue it with: {run.command('resume')}"]
+
+
+def _so_far(study: optuna.Study, replicates: optuna.Study | None) -> str:
+    part, what = (study, "trials") if not ended(study) else (replicates, "replicates")
+    if part is None:
+        return "no finalist is trained again yet"
+    trials = part.get_trials(deepcopy=False)
+    total = (part.user_attrs.get("asked") or {}).get("trials") or len(trials)
+    return f"{sum(trial.state.is_finished() for trial in trials)} of {total} {what} have ended"
+
+
+def _few(names: list[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
     objective = study.user_attrs.get("objective") or run.study().user_attrs["objective"]
     trials = study.get_trials(deepcopy=False)
     if [trial.number for trial in trials] != list(range(len(trials))):
@@ -105,8 +164,8 @@ def _trials(run: Run, study: optuna.Study, folder: str, searching: bool) -> Iter
         if altered(trial):
             yield f"{name}: is not as it ended"
         if not trial.state.is_finished():
-            if not searching:
-                yield f"{name}: did not end, and nobody trains it; go on with: huetune resume {run.name}"
+            if folder == TRIALS and ended(study):
+                yield f"{name}: has not ended, although its search has"
             continue
         if trial.state == TrialState.COMPLETE:
             if len(done) != target(trial):
@@ -121,14 +180,12 @@ def _trials(run: Run, study: optuna.Study, folder: str, searching: bool) -> Iter
                 yield f"{name}: {error}"
 
 
-def _budget(study: optuna.Study, searching: bool) -> Iterator[str]:
+def _budget(study: optuna.Study) -> Iterator[str]:
     trials, why, budget = study.get_trials(deepcopy=False), ended(study), asked(study)["trials"]
     if budget is None:
         return
     if len(trials) > budget:
         yield f"{len(trials)} trials, more than the {budget} that were asked for"
-    if not searching and not why:
-        yield f"the search did not come to its end: {len(trials)} of {budget} trials were begun"
     if why and why.startswith("all ") and len(trials) != budget:
         yield f"{len(trials)} trials, not the {budget} that were asked for"
 
@@ -156,8 +213,8 @@ def lost(run: Run) -> Iterator[str]:
                     yield f"trial {trial.number} of {name!r} had ended, and is missing or another now"
 
 
-def _strays(run: Run, searching: bool) -> Iterator[str]:
-    """Nothing half-written, and nothing of trials that there never were."""
+def _strays(run: Run, searching: bool) -> Iterator[tuple[str, bool]]:
+    """Nothing half-written, and nothing of trials that there never were; and whether `resume` takes it away."""
     known = {run.folder / name for name in (TRIALS, REPLICATES)}
     for folder in known:
         study = run.study() if folder.name == TRIALS else run.replicates()
@@ -165,21 +222,21 @@ def _strays(run: Run, searching: bool) -> Iterator[str]:
         for path in folder.glob("*"):
             trial = trials.get(path.name)
             if trial is None:
-                yield f"{str(path)!r}: belongs to no trial"
+                yield f"{str(path)!r}: belongs to no trial", False
                 continue
             named = {Path(figures.get("checkpoint", "")).name for figures in epochs(trial)}
             for inner in path.iterdir():
                 if inner.name.startswith(".") and not searching:
-                    yield f"{str(inner)!r}: half-written"
+                    yield f"{str(inner)!r}: half-written", True
                 elif trial.state.is_finished() and not inner.match(snapshot.NAMES) and inner.name not in named:
-                    yield f"{str(inner)!r}: nothing names it"
+                    yield f"{str(inner)!r}: nothing names it", True
     if not searching:
         for path in set(run.folder.glob(".*")) - {run.folder / RECORD}:
-            yield f"{str(path)!r}: half-written"
+            yield f"{str(path)!r}: half-written", any(path.match(f".{name}*") for name in DRAFTED)
     # Of a run in a bucket only the machine that searches has a lock; there it has a lease.
     for name in (MANIFEST,) if bucket_of(run.folder) else (MANIFEST, LOCK):
         if not (run.folder / name).is_file():
-            yield f"{str(run.folder / name)!r}: is not there"
+            yield f"{str(run.folder / name)!r}: is not there", False
 
 
 def _best(run: Run, validation: PhotoSet | None) -> Iterator[str]:

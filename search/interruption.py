@@ -18,8 +18,8 @@ _asked = False
 
 def install() -> None:
     """Take both signals; again after `ray.init`, which takes SIGTERM for itself. Only in a main thread."""
-    global _asked
-    _asked = False
+    global _asked, _remedy
+    _asked, _remedy = False, REMEDY
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
@@ -31,14 +31,14 @@ def told(listener: Callable[[Interrupted], None], remedy: str = REMEDY) -> Itera
 
     Args:
         listener: of that signal.
-        remedy: how to go on after the second signal.
+        remedy: how to go on after a second signal, also one that comes while Ray is stopped afterwards.
     """
     global _listener, _remedy
     _listener, _remedy = listener, remedy
     try:
         yield
     finally:
-        _listener, _remedy = None, REMEDY
+        _listener = None
 
 
 def _interrupt(number: int, frame: Any) -> None:

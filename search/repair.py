@@ -8,9 +8,8 @@ from data_tools.console import say
 from data_tools.errors import StorageError
 from data_tools.folder import replace as replace_file
 from data_tools.mirror import listed, pull
-from results.photos import MOVED
-from results.run import MANIFEST, REPLICATES, STUDY, TRIALS, Run, copy_of
-from results.verification import damage, lost
+from results.run import REPLICATES, STUDY, TRIALS, Run, copy_of
+from results.verification import DRAFTED, damage, lost
 from search.record import tidy
 
 
@@ -30,7 +29,7 @@ def repair(run: Run, console: Console) -> None:
 
 def _repair_study(run: Run, console: Console) -> None:
     path = run.folder / STUDY
-    for name in (STUDY, MANIFEST, MOVED):
+    for name in DRAFTED:
         for draft in run.folder.glob(f".{name}*"):
             draft.unlink()
     if run.manifest["study"] is not None:

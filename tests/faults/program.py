@@ -91,4 +91,4 @@ def verified(storage):
 
 def assert_whole(storage):
     fine, said = verified(storage)
-    assert fine, said
+    assert fine and "not finished" not in said, said

@@ -38,7 +38,8 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
         assert f"huetune resume {os.path.relpath(tmp_path / NAME)}" in said
         if len(numbers) == 1:
             assert TrialState.WAITING in states(tmp_path) and TrialState.RUNNING not in states(tmp_path)
-            assert not verified(tmp_path)[0]
+        fine, state = verified(tmp_path)
+        assert fine and ("waiting to be continued: " if len(numbers) == 1 else "is not finished: ") in state, state
     done = {trial.number: len(trial.intermediate_values) for trial in trials(tmp_path)}
     code, said = start(tmp_path, "resume", NAME).end()
     assert code == 0, said

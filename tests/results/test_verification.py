@@ -1,13 +1,14 @@
 """Each promise that a run can break is noticed when it is broken."""
 
 import contextlib
+import json
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from results.run import STUDY, Run, copy_of
+from results.run import MANIFEST, STUDY, Run, copy_of
 from results.verification import damage, violations
 
 
@@ -71,11 +72,7 @@ NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials
         (lambda run: _both(run, "UPDATE trials SET number = 77 WHERE trial_id = 6", NO_DIGESTS), "each once"),
         (
             lambda run: _both(run, "UPDATE trials SET state = 'RUNNING' WHERE trial_id = 1"),
-            "did not end, and nobody trains it; go on with: huetune resume tiny",
-        ),
-        (
-            lambda run: _both(run, "DELETE FROM study_user_attributes WHERE key = 'ended'"),
-            "the search did not come to its end: 6 of 6",
+            "trials 0: has not ended, although its search has",
         ),
         (lambda run: _sql(run.folder / STUDY, "UPDATE trial_values SET value = value + 1"), "is not as it ended"),
         (lambda run: _sql(run.folder / STUDY, "UPDATE trials SET state = 'NONSENSE'"), "damaged ("),
@@ -87,6 +84,51 @@ NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials
 def test_harm_is_noticed(run, harm, message):
     harm(run)
     assert any(message in line for line in violations(run)), list(violations(run))
+
+
+NOT_ENDED = "DELETE FROM study_user_attributes WHERE key = 'ended'"
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        ([], ["the search is not finished: 6 of 6 trials have ended"]),
+        (
+            ["UPDATE trials SET state = 'WAITING' WHERE trial_id > 4"],
+            ["the search is not finished: 4 of 6 trials have ended", "waiting to be continued: trial 4, trial 5"],
+        ),
+        (
+            ["UPDATE trials SET state = 'RUNNING' WHERE trial_id = 6"],
+            [
+                "the search is not finished: 5 of 6 trials have ended",
+                "the search died: its process ended without stopping what was running: trial 5",
+                "half-written or not needed any more, removed when it continues: 3 files or folders",
+            ],
+        ),
+    ],
+    ids=["between trials", "interrupted", "died"],
+)
+def test_unfinished_search_is_a_state_and_no_violation(statements, said, run, in_process):
+    """Until something of it is damaged, too."""
+    _both(run, NOT_ENDED, *statements)
+    if "died" in "".join(said):
+        for name in ("trials/0005/.epoch-002-x", "trials/0000/epoch-077-x", ".study.db.draft"):
+            (run.folder / name).mkdir(parents=True)
+    done = in_process("verify", run.folder, "--quick")
+    *lines, last = done.stdout.splitlines()
+    assert done.returncode == 0 and last.startswith("run 'tiny' is whole so far: "), done.stdout
+    assert lines == [*said, f"continue it with: huetune resume {run.place}"]
+    _flip(_checkpoint(run))
+    done = in_process("verify", run.folder, "--quick")
+    assert done.returncode == 1 and said[0] in done.stdout and "weights.npz': damaged" in done.stdout
+
+
+def test_unfinished_confirmation_is_a_state_and_no_violation(run, in_process):
+    asked = {**run.manifest["search"], "confirm": [1, 2]}
+    (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, "search": asked}), encoding="utf-8")
+    done = in_process("verify", run.folder, "--quick")
+    assert done.returncode == 0, done.stdout
+    assert "the confirmation is not finished: no finalist is trained again yet" in done.stdout
 
 
 def test_the_best_model_must_score_as_it_did(run, parts):
