@@ -55,9 +55,15 @@ PLACE = _Place()
 
 
 def _console(stderr: bool = False) -> Console:
-    """A console that takes a pipe or a file for a wide terminal, so that no table is cut to 80 columns there."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=240)
+    """Return a console whose layout follows its stream, and whose colors follow the environment as Rich reads it.
+
+    A pipe or a file is as wide as no table is, and gets no board, progress bar or cursor codes, even where FORCE_COLOR
+    or TTY_COMPATIBLE asks for colors: Rich takes these variables for a terminal.
+    """
+    colored = Console(stderr=stderr)
+    terminal = colored.file.isatty() and os.environ.get("TTY_COMPATIBLE") != "0"
+    colors: Any = colored.color_system  # Rich's annotation of the option lists the names
+    return Console(stderr=stderr, force_terminal=terminal, color_system=colors, width=None if terminal else 240)
 
 
 stdout, stderr = _console(), _console(stderr=True)

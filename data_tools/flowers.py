@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pooch
 
+from data_tools.console import stderr
 from data_tools.errors import PhotoError, UserError, in_a_line
 from data_tools.folder import require_place
 
@@ -45,7 +46,7 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
     pooch.get_logger().setLevel("WARNING")
     try:
         archive = pooch.retrieve(
-            url, known_hash=f"sha256:{sha256}", fname="flower_photos.tgz", path=out, progressbar=True
+            url, known_hash=f"sha256:{sha256}", fname="flower_photos.tgz", path=out, progressbar=stderr.is_terminal
         )
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=out) as draft:
             # Whatever a name says, nothing is written outside: Python before 3.11.4 has no `filter="data"`.

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -274,6 +275,24 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
     assert terminal.end() == 0 and b"\x1b[?1049l" in terminal.raw
     assert b"the search ended: all 4 are asked for" in terminal.raw.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no colour; italics are none
+
+
+def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
+    """FORCE_COLOR asks for colors, not for the screen codes of the live board."""
+    search.searches()
+    words = [executable, "watch", str(search.run.folder), "--interval", "0.1"]
+    forced = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    with held(search.run.folder), (tmp_path / "out").open("wb") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL, env=forced)
+        while b"in the hands of" not in (tmp_path / "out").read_bytes():
+            time.sleep(0.05)
+        for trial in search.study.trials[2:]:
+            search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
+        search.end()
+    assert process.wait(60) == 0
+    seen = (tmp_path / "out").read_bytes()
+    assert b"the search ended: all 4 are asked for" in seen
+    assert not re.search(rb"\x1b(?!\[[0-9;]*m)", seen), seen
 
 
 def test_a_dumb_terminal_gets_lines(search, executable):

@@ -13,7 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from data_tools.console import _console, say
 from results.completion import run_names
+from results.display import animated
 from search.command import PARTS, cli
 
 
@@ -142,6 +144,44 @@ def test_colours_are_for_terminals_that_want_them(executable, tmp_path):
     assert code == 3 and "nowhere" in seen and "\x1b[" not in seen
     piped = subprocess.run([executable, *words], capture_output=True, text=True, encoding="utf-8")
     assert "nowhere" in piped.stderr and "\x1b" not in piped.stderr
+
+
+@pytest.mark.parametrize(
+    ("on_tty", "variables", "animates", "colors"),
+    [
+        (False, {}, False, False),
+        (False, {"FORCE_COLOR": "1"}, False, True),
+        (False, {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, False),
+        (False, {"FORCE_COLOR": "1", "TERM": "dumb"}, False, False),
+        (False, {"TTY_COMPATIBLE": "1"}, False, True),
+        (True, {}, True, True),
+        (True, {"NO_COLOR": "1"}, True, False),
+        (True, {"FORCE_COLOR": ""}, True, False),
+        (True, {"TERM": "dumb"}, False, False),
+        (True, {"TTY_COMPATIBLE": "0"}, False, False),
+    ],
+)
+def test_layout_follows_the_stream_color_the_variables(on_tty, variables, animates, colors, monkeypatch, tmp_path):
+    """Each of the two streams is judged by itself, whatever the other one is."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm-256color", **variables}.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as terminal, (tmp_path / "out").open("w", encoding="utf-8") as file:
+        for name in ("stdout", "stderr"):
+            streams = {"stdout": file, "stderr": file} | {name: terminal if on_tty else file}
+            if not on_tty:
+                streams |= {other: terminal for other in streams if other != name}
+            for part, stream in streams.items():
+                monkeypatch.setattr(sys, part, stream)
+            console = _console(stderr=name == "stderr")
+            assert animated(console) == animates
+            assert console.is_terminal or console.width == 240
+            say("said", "red", console)
+            seen = os.read(ours, 1000) if on_tty else (tmp_path / "out").read_bytes()
+            assert b"said" in seen and (b"\x1b[31m" in seen) == colors
+    os.close(ours)
 
 
 def test_a_binary_table_is_not_for_a_terminal(executable):
