@@ -22,7 +22,7 @@ from data_tools.source import READING
 
 VERSION = 2
 """Of the preparation: raised whenever it makes something else of the same files, so that no old sets are found."""
-REFUSED = 2
+REFUSED = 3
 """Likewise of what is refused; what is not is the same."""
 MOST = 16
 """Sets that are kept; then the longest unused goes."""

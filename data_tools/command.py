@@ -2,6 +2,7 @@
 
 import shlex
 from array import array
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ photo_options = shared(
 
 
 def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> "PhotoSet":
-    """Return the photos of a source, and tell which files of it were left out.
+    """Return the photos of a source, and tell which files of it are skipped.
 
     Raises:
         PhotoError: none can be used, or with `strict` one cannot.
@@ -41,10 +42,10 @@ def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> "P
     if left_out and strict:
         raise PhotoError(left_out[0])
     if not quiet:
-        _tell("left out", left_out)
+        _tell("skipped", left_out)
         _tell("note", photos.notes)
     if not len(photos):
-        raise PhotoError(f"{str(source)!r}: none of its {len(left_out)} photos can be used")
+        raise PhotoError(f"{str(source)!r}: none of its photos can be used")
     return photos
 
 
@@ -86,18 +87,26 @@ def check(folder: Path, classes: str | None) -> None:
     """
     import numpy as np
 
-    from data_tools import likeness, photos
+    from data_tools import finding, likeness, photos
     from data_tools.cache import Refused, default_folder
+    from data_tools.kinds import OTHER, skipped_kinds
 
     wanted = words(classes)
-    photos.find_photos(folder, wanted, limit=1)
-    count = sum(1 for _ in photos.walk_photos(folder, wanted))
+    finding.check_classes(folder, wanted)
+    others = Counter[str]()
+    count = sum(1 for _ in finding.walk_photos(folder, wanted, others=others))
+    if not count:
+        raise finding.nothing_found(folder, others)
     # Of a million files nothing is kept but this.
-    paths = photos.walk_photos(folder, wanted) if count > photos.MOST_KEPT else photos.find_photos(folder, wanted)
+    paths = finding.walk_photos(folder, wanted)
     pixels, marks, names = array("Q"), array("Q"), list[Path]()
-    for path, outcome in photos.outcomes(paths, progress=bar("reading photos", count), cache=default_folder()):
+    for path, outcome in photos.outcomes(
+        paths if count > photos.MOST_KEPT else list(paths),
+        progress=bar("reading photos", count),
+        cache=default_folder(),
+    ):
         if isinstance(outcome, Refused):
-            say(f"left out: {str(path)!r}: {outcome.reason}", "yellow")
+            say(f"skipped: {str(path)!r}: {outcome.reason}", "yellow")
         else:
             if outcome.note:
                 say(f"note: {str(path)!r}: {outcome.note}", "yellow")
@@ -105,11 +114,15 @@ def check(folder: Path, classes: str | None) -> None:
             if count <= photos.MOST_KEPT:
                 marks.extend(likeness.marks(outcome.grey[None], [outcome.digest])[0].tolist())
                 names.append(path)
+    for line in skipped_kinds(others):
+        say(f"skipped: {line}", "yellow")
     copies = len(pixels) - len(np.unique(pixels))
     near = _near_duplicates(names, np.array(marks, np.uint64).reshape(len(names), -1))
     found = f"{near} near-duplicates" if count <= photos.MOST_KEPT else "near-duplicates not looked for"
     found = f"{copies} of them copies, {found}"
-    say(f"{count} files: {len(pixels)} photos to use, {found}; {count - len(pixels)} left out")
+    say(f"{count} files: {len(pixels)} photos to use, {found}; {count - len(pixels)} skipped")
+    if others[OTHER]:
+        say(f"{others[OTHER]} other files that are no photos")
 
 
 def _near_duplicates(names: Sequence[Path], marks: "NDArray[np.uint64]", most: int = 10) -> int:

@@ -15,11 +15,10 @@ from PIL import ExifTags, Image
 
 from data_tools.color_profile import ProfileError, eight_bits, profile_of, to_srgb
 from data_tools.errors import PhotoError, in_a_line
+from data_tools.kinds import FORMATS, OTHER, PHOTO, head_of, kind_of, remedy
 
 ROOM = 64
 """Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Pillow's decoders that a photo may reach; naming them keeps files from the rarer, less tested ones."""
 LARGEST = 50_000_000
 """Pixels of the largest photo that is decoded."""
 
@@ -46,7 +45,7 @@ def opened(path: Path, *, profiles: bool = True, side: int | None = None) -> Ite
     """Decode a file. Its pixels count as memory in use until the context is left.
 
     Args:
-        path: of a kind in `FORMATS`.
+        path: of a kind in `data_tools.kinds.FORMATS`.
         profiles: convert to sRGB; without, pixels are taken as they are, see `data_tools.source.READING`.
         side: the pixels along each side that it will be shrunk to, see `to_srgb`.
 
@@ -66,7 +65,10 @@ def opened(path: Path, *, profiles: bool = True, side: int | None = None) -> Ite
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
-        raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
+        kind = kind_of(path.name, head_of(path))
+        if kind in (PHOTO, OTHER):
+            raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
+        raise PhotoError(f"{where}: {kind} is not read; {remedy(kind)} it to JPEG or PNG") from None
     except Image.DecompressionBombError:
         raise PhotoError(f"{where}: more than {LARGEST:,} pixels; shrink it first") from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...

@@ -1,4 +1,4 @@
-"""Photos on disk become arrays: finding, reading and checking them."""
+"""Photos on disk become arrays: reading, checking and gathering them."""
 
 import hashlib
 import os
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +19,10 @@ from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, writ
 from data_tools.colour import SIDE, chroma_map, grey, luma_of
 from data_tools.decoding import not_a_file, opened
 from data_tools.errors import PhotoError
+from data_tools.finding import find_photos as find_photos
+from data_tools.finding import walk_photos as walk_photos
 from data_tools.source import READING
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
 FAINTEST = 0.02
 """Length of the strongest chroma vector of a photo that counts as grey."""
 MOST_KEPT = 20_000
@@ -97,74 +97,6 @@ def _gather(names: Sequence[str], photos: Sequence[Prepared]) -> PhotoSet:
     return PhotoSet(tuple(names), *stacked(photos), tuple(photo.digest for photo in photos), notes)
 
 
-def find_photos(folder: Path, classes: Sequence[str] = (), limit: int | None = None) -> list[Path]:
-    """Return the photo files below a folder, by name.
-
-    Args:
-        folder: searched through all its subfolders, as `walk_photos` does.
-        classes: where given, only photos whose own folder has one of these names (`flowers/<class>/*.jpg`).
-        limit: only the first so many.
-
-    Raises:
-        PhotoError: no such folder, no such class, or no photo in it.
-    """
-    check_classes(folder, classes)
-    paths = list(islice(walk_photos(folder, classes), limit))
-    if not paths:
-        raise PhotoError(f"no photos in {str(folder)!r}: looked for {' '.join(sorted(SUFFIXES))}")
-    return paths
-
-
-def check_classes(folder: Path, classes: Sequence[str]) -> None:
-    """Make sure that there is such a folder, with photos of all these classes.
-
-    Raises:
-        PhotoError: there is none.
-    """
-    if not os.path.isdir(folder):
-        raise PhotoError(f"no photos: {str(folder)!r} is not a folder")
-    folders = {path.parent.name for path in walk_photos(folder)} if classes else set()
-    missing = sorted(set(classes) - folders) if folders else []
-    if missing:
-        raise PhotoError(f"no photos of class {missing[0]!r} in {str(folder)!r}: it has {', '.join(sorted(folders))}")
-
-
-def walk_photos(folder: Path, classes: Sequence[str] = ()) -> Iterator[Path]:
-    """Yield what has a photo's name below a folder, in order, the names of one folder in memory at a time.
-
-    Links to folders are not followed. A folder that cannot be looked into comes, too, for whoever reads to say so.
-    """
-    waiting: list[Iterator[Path]] = [iter([folder])]
-    inner = {folder}
-    while waiting:
-        path = next(waiting[-1], None)
-        if path is None:
-            waiting.pop()
-        elif path not in inner:
-            yield path
-        else:
-            inner.discard(path)
-            try:
-                names, folders = _listed(path, wanted=not classes or path.name in classes)
-            except OSError:
-                yield path
-                continue
-            inner |= {path / name for name in folders}
-            waiting.append(map(path.__truediv__, names))
-
-
-def _listed(folder: Path, wanted: bool) -> tuple[list[str], list[str]]:
-    """The names in a folder that are of photos, if wanted, or of folders, in order; and the folders among them."""
-    names, folders = [], []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(entry.name)
-            elif wanted and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                names.append(entry.name)
-    return sorted(names + folders), folders
-
-
 def read_photo(path: Path) -> NDArray[np.uint8]:
     """Return a photo upright, at its own size, in sRGB.
 
@@ -237,7 +169,7 @@ def load(
         reading: an older one, to read the photos of an older run as it did.
 
     Returns:
-        The set, and one line for each file that was left out and why.
+        The set, and one line for each file that is skipped and why.
     """
     names, photos, left_out = [], [], []
     for path, outcome in outcomes(paths, colour_only=colour_only, progress=progress, cache=cache, reading=reading):

@@ -1,5 +1,6 @@
 """Where photos come from: a folder or the built-in garden, so that the same ones can be read again."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ GARDEN = 48
 READING = 2
 """How files become photos. A run records it, to read its photos again as it did, whatever huetune reads by then.
 
-1, which nothing records, ignored color profiles.
+1, which nothing records, found photos by fewer endings, and ignored color profiles.
 """
 MOST_SCENES = 20_000
 """Scenes that fit in memory: 1 GB."""
@@ -91,7 +92,7 @@ class Source:
             PhotoError: there are none.
             StorageError: the bucket that they are in cannot be reached.
         """
-        from data_tools.photos import check_classes
+        from data_tools.finding import check_classes
 
         if not self.folder:
             return
@@ -101,37 +102,52 @@ class Source:
             check_classes(self.folder, self.classes)
 
     def read(self, bar: Bar = _no_bar) -> "tuple[PhotoSet, list[str]]":
-        """Return the photos, and for each that was left out a line that says why.
+        """Return the photos, and for each that is skipped, or each kind of them, a line that says why.
 
         Raises:
             PhotoError: there are none.
         """
         from data_tools.cache import default_folder
-        from data_tools.photos import find_photos, load, prepare
+        from data_tools.finding import find_photos
+        from data_tools.kinds import skipped_kinds
+        from data_tools.photos import load, prepare
 
         if not self.folder:
             pictures, names = self._scenes()
             return prepare(pictures, names), []
-        self._fetch(bar)
-        paths = find_photos(self.folder, self.classes, self.limit)
+        others = self._fetch(bar)
+        # What else lies in a mirror depends on the machine: there endings decide.
+        by_content = not bucket_of(self.folder)
+        paths = find_photos(
+            self.folder,
+            self.classes,
+            self.limit,
+            reading=self.reading,
+            by_content=by_content,
+            others=others,
+        )
         progress = bar("reading photos", len(paths))
-        return load(paths, progress=progress, cache=default_folder(), reading=self.reading)
+        photos, skipped = load(paths, progress=progress, cache=default_folder(), reading=self.reading)
+        return photos, [*skipped_kinds(others), *skipped]
 
-    def _fetch(self, bar: Bar) -> None:
-        """Have the photos on this machine, if they are in a bucket."""
-        from data_tools.photos import SUFFIXES
+    def _fetch(self, bar: Bar) -> Counter[str]:
+        """Have the photos on this machine, if they are in a bucket; and count what else is there, by its kind."""
+        from data_tools.kinds import PHOTO, SUFFIXES_1, kind_of
 
         assert self.folder
         root = self.folder
         if not (bucket := bucket_of(root)):
-            return
+            return Counter()
 
         def photo(key: str) -> bool:
-            return Path(key).suffix.lower() in SUFFIXES
+            return Path(key).suffix.lower() in SUFFIXES_1 if self.reading == 1 else kind_of(key) == PHOTO
+
+        def chosen(key: str) -> bool:
+            return not self.classes or (root / key).parent.name in self.classes
 
         def wanted(key: str) -> bool:
             # Runs may lie beneath, too, whose study and lock are here alone: they are to be let be.
-            return photo(key) and (not self.classes or (root / key).parent.name in self.classes)
+            return photo(key) and chosen(key)
 
         bucket.reach()
         keys = pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
@@ -141,6 +157,7 @@ class Source:
             raise PhotoError(f"no photos of class {missing[0]!r} in {str(self)!r}: {has}")
         if not found:
             raise PhotoError(f"{str(self)!r}: there is nothing")
+        return Counter(kind_of(key) for key in keys if chosen(key) and not photo(key))
 
     def colours(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
         """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""

@@ -341,7 +341,7 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_taken() -> None:
 
 
 NAMES = {
-    "a line end": b"a\nleft out: nothing.jpg",
+    "a line end": b"a\nskipped: nothing.jpg",
     "escape sequences": b"\x1b[2J\x1b]0;owned\x07\x1b[31mred.jpg",
     "a carriage return": b"a\rb.jpg",
     "another alphabet": "été 花 🌹.jpg".encode(),

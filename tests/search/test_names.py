@@ -21,7 +21,7 @@ NAMES = [
     for name in (
         b"\x1b[2J\x1b[31mred",
         b"\x1b]0;owned\x07",
-        b"a\nleft out: nothing",
+        b"a\nskipped: nothing",
         b"a\rb",
         "a\u202eb".encode(),
         b"\xff\xfe\x80",
@@ -53,8 +53,8 @@ def test_checking_photos(folder, said):
     assert code == 0
     assert_plain(out)
     lines = out.splitlines()
-    assert len(lines) == len(NAMES) + 1 and all(line.startswith("left out: '") for line in lines[:-1])
-    assert lines[-1] == "20 files: 10 photos to use, 0 of them copies, 0 near-duplicates; 10 left out"
+    assert len(lines) == len(NAMES) + 1 and all(line.startswith("skipped: '") for line in lines[:-1])
+    assert lines[-1] == "20 files: 10 photos to use, 0 of them copies, 0 near-duplicates; 10 skipped"
 
 
 def test_writing_scenes(folder, said):

@@ -1,0 +1,175 @@
+"""Photos are found by what is in them; photos of other kinds get a line, and the rest is counted."""
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_tools.bucket import Bucket
+from data_tools.errors import PhotoError
+from data_tools.finding import find_photos, walk_photos
+from data_tools.kinds import OTHER, PHOTO, kind_of
+from data_tools.mirror import path_of
+from data_tools.photos import load
+from data_tools.source import Source
+
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
+
+
+def saved(kind: str) -> bytes:
+    file = io.BytesIO()
+    NOISE.save(file, kind)
+    return file.getvalue()
+
+
+READ = {
+    "a.jfif": "JPEG",
+    "b.jpe": "JPEG",
+    "c.jif": "JPEG",
+    "d.pnm": "PPM",
+    "e.dib": "DIB",
+    "f.apng": "PNG",
+    "g": "JPEG",
+    "h": "PNG",
+    "i.photo": "WEBP",
+    "j.orig": "GIF",
+    "k.1": "TIFF",
+    "l~": "BMP",
+    "m.bak": "PPM",
+    "n.heic": "AVIF",
+    "o.HEIC": "JPEG",
+}
+NOT_READ = {
+    "1.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    "2.HIF": b"\0\0\0\x18ftypheix\0\0\0\0mif1heic",
+    "no ending": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
+    "4.jxl": b"\xff\x0a\xfa\x1f",
+    "5": b"\0\0\0\x0cJXL \r\n\x87\n",
+    "6.jp2": b"\0\0\0\x0cjP  \r\n\x87\n",
+    "7.NEF": b"MM\0*\0\0\0\x08",
+    "8.dng": b"II*\0\x08\0\0\0",
+    "9": b"FUJIFILMCCD-RAW 0201",
+    "10.psd": b"8BPS\0\1",
+}
+LINES = [
+    "3 HEIC photos: this kind is not read; convert them to JPEG or PNG",
+    "1 JPEG 2000 photo: this kind is not read; convert it to JPEG or PNG",
+    "2 JPEG XL photos: this kind is not read; convert them to JPEG or PNG",
+    "1 Photoshop photo: this kind is not read; convert it to JPEG or PNG",
+    "3 camera raw photos: this kind is not read; develop them to JPEG or PNG",
+]
+OTHERS = {
+    "notes.txt": b"BMW and P3 are no pictures, nor is P6\n",
+    "labels.json": b"{}",
+    "features.npy": b"\x93NUMPY",
+    "study.db": b"SQLite format 3\0",
+    "README": b"P6 is how it begins\n",
+    "B": b"BM",
+    "empty": b"",
+    "clip.mp4": b"\0\0\0\x20ftypisom",
+    "song.wav": b"RIFF\0\0\0\0WAVE",
+}
+
+
+def fill(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, kind in READ.items():
+        (folder / name).write_bytes(saved(kind))
+    for name, content in {**NOT_READ, **OTHERS}.items():
+        (folder / name).write_bytes(content)
+
+
+def test_photos_are_found_by_what_is_in_them(tmp_path: Path) -> None:
+    fill(tmp_path)
+    others = Counter[str]()
+    paths = find_photos(tmp_path, others=others)
+    assert [path.name for path in paths] == sorted(READ)
+    assert others == {"HEIC": 3, "JPEG XL": 2, "JPEG 2000": 1, "camera raw": 3, "Photoshop": 1, OTHER: len(OTHERS)}
+    photos, skipped = load(paths)
+    assert len(photos) == len(READ) and not skipped
+
+
+def test_data_check_says_what_it_passes_by(tmp_path: Path, in_process: Callable) -> None:
+    fill(tmp_path)
+    (tmp_path / "named so.jpg").write_bytes(NOT_READ["1.heic"])
+    lines = in_process("data", "check", tmp_path).stdout.splitlines()
+    assert "".join(lines[: -len(LINES) - 2]).endswith("HEIC is not read; convert it to JPEG or PNG")
+    assert lines[-len(LINES) - 2 : -2] == [f"skipped: {line}" for line in LINES]
+    assert lines[-2] == f"{len(READ) + 1} files: {len(READ)} photos to use, 10 of them copies; 1 skipped"
+    assert lines[-1] == f"{len(OTHERS)} other files that are no photos"
+
+
+def test_strict_stops_at_a_kind_that_is_not_read(tmp_path: Path, in_process: Callable) -> None:
+    fill(tmp_path)
+    done = in_process("train", "--photos", tmp_path, "--strict", "--out", tmp_path / "model")
+    assert done.returncode == 3 and "3 HEIC photos: this kind is not read" in done.stderr
+
+
+def test_folder_of_other_kinds_says_which(tmp_path: Path) -> None:
+    for name, content in NOT_READ.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(PhotoError, match=r"looked for JPEG, .* or AVIF in 10 files; 3 HEIC photos: .* develop them"):
+        find_photos(tmp_path)
+
+
+@pytest.mark.timeout(30, method="thread")  # a pipe that is opened waits for ever, deaf to signals
+def test_what_would_block_or_hide_is_not_looked_into(tmp_path: Path) -> None:
+    for name in (".hidden", ".git/objects/ab", ".cache/thumbnail", "deep/.DS_Store"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(saved("JPEG"))
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "nowhere").symlink_to("gone")
+    (tmp_path / "a").write_bytes(saved("JPEG"))
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / ".git" / "called so.jpg").write_bytes(saved("JPEG"))
+    others = Counter[str]()
+    found = list(walk_photos(tmp_path, others=others))
+    assert found == [tmp_path / ".git" / "called so.jpg", tmp_path / "a", tmp_path / "link"]
+    assert not others
+
+
+def test_only_files_of_wanted_classes_are_counted(tmp_path: Path) -> None:
+    for name in ("roses", "tulips"):
+        fill(tmp_path / name)
+    others = Counter[str]()
+    assert len(find_photos(tmp_path, ["roses"], others=others)) == len(READ)
+    assert others.total() == len(NOT_READ) + len(OTHERS)
+
+
+def test_older_run_finds_the_files_that_it_found(tmp_path: Path) -> None:
+    fill(tmp_path)
+    (tmp_path / "z.jpg").write_bytes(saved("JPEG"))
+    record = Source(tmp_path).record
+    assert len(Source.of(record).read()[0]) == len(READ) + 1
+    del record["reading"]
+    photos, skipped = Source.of(record).read()
+    assert photos.names == (str(tmp_path / "z.jpg"),) and not skipped
+
+
+def test_photos_in_a_bucket_are_known_by_their_endings(store: Any, tmp_path: Path) -> None:
+    """What is in them would have to be fetched first."""
+    place = Bucket.of(store.uri(f"hue/{tmp_path.name}"))
+    for key in ("a.jfif", "b.png", "c.heic", "d.NEF", "e", "f.txt"):
+        (place / key).write(saved("PNG"))
+    here = path_of(str(place))
+    (here / "left here").parent.mkdir(parents=True)
+    (here / "left here").write_bytes(saved("PNG"))
+    photos, skipped = Source(here).read()
+    assert [Path(name).name for name in photos.names] == ["a.jfif", "b.png"]
+    assert skipped == [
+        "1 HEIC photo: this kind is not read; convert it to JPEG or PNG",
+        "1 camera raw photo: this kind is not read; develop it to JPEG or PNG",
+    ]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.JPG", PHOTO), ("a.cr3", "camera raw"), ("a", OTHER), (".png", OTHER)])
+def test_name_alone_tells_a_kind(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
