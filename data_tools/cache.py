@@ -28,7 +28,7 @@ MOST = 16
 """Sets that are kept; then the longest unused goes."""
 
 _ENTRY = re.compile(r"[0-9a-f]{64}(\..+)?\.npz")
-_PARTS = ("reasons", "grey", "chroma", "digests", "notes")
+_PARTS = ("reasons", "grey", "chroma", "digests", "sides", "notes")
 
 
 class Prepared(NamedTuple):
@@ -38,12 +38,14 @@ class Prepared(NamedTuple):
         grey: uint8 [112, 112], 0..255, the luma.
         chroma: float32 [14, 14, 2], the chroma map.
         digest: sha256 of the decoded pixels, hexadecimal.
+        side: pixels of the shorter side of the file's picture.
         note: what was wrong with the file and did not keep it from being used; mostly empty.
     """
 
     grey: NDArray[np.uint8]
     chroma: NDArray[np.float32]
     digest: str
+    side: int = SIDE
     note: str = ""
 
 
@@ -104,25 +106,32 @@ def read_set(folder: Path, key: str, files: int) -> list[Prepared | Refused] | N
     path = folder / f"{key}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:
-            reasons, grey, chroma, digests, notes = (file[part] for part in _PARTS)
+            reasons, grey, chroma, digests, sides, notes = (file[part] for part in _PARTS)
     except Exception:  # a damaged file makes NumPy and zipfile raise nearly anything: BadZipFile, SyntaxError ...
         return None
     if reasons.dtype.kind != "U" or reasons.shape != (files,):
         return None
     photos = int((reasons == "").sum())
-    expected = ((grey, np.uint8, (SIDE, SIDE)), (chroma, np.float32, (GRID, GRID, 2)), (digests, np.uint8, (32,)))
+    expected: tuple[tuple[NDArray, type, tuple[int, ...]], ...] = (
+        (grey, np.uint8, (SIDE, SIDE)),
+        (chroma, np.float32, (GRID, GRID, 2)),
+        (digests, np.uint8, (32,)),
+        (sides, np.int64, ()),
+    )
     if notes.dtype.kind != "U" or notes.shape != (photos,):
         return None
     if any(array.dtype != dtype or array.shape != (photos, *shape) for array, dtype, shape in expected):
         return None
     with contextlib.suppress(OSError):
         os.utime(path)
-    prepared = zip(grey, chroma, digests, notes, strict=True)
+    prepared = zip(grey, chroma, digests, sides, notes, strict=True)
     return [Refused(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
 
 
-def _photo(grey: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8], note: np.str_) -> Prepared:
-    return Prepared(grey, chroma, digest.tobytes().hex(), str(note))
+def _photo(
+    grey: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8], side: np.int64, note: np.str_
+) -> Prepared:
+    return Prepared(grey, chroma, digest.tobytes().hex(), int(side), str(note))
 
 
 def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) -> None:
@@ -137,14 +146,21 @@ def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) ->
     reasons = np.array([outcome.reason if isinstance(outcome, Refused) else "" for outcome in outcomes], np.str_)
     grey, chroma = stacked(photos)
     digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8).reshape(-1, 32)
-    notes = np.array([photo.note for photo in photos], np.str_)
+    arrays = {
+        "reasons": reasons,
+        "grey": grey,
+        "chroma": chroma,
+        "digests": digests,
+        "sides": np.array([photo.side for photo in photos], np.int64),
+        "notes": np.array([photo.note for photo in photos], np.str_),
+    }
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f"{key}.", suffix=".npz", dir=folder)
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                np.savez(file, reasons=reasons, grey=grey, chroma=chroma, digests=digests, notes=notes)
+                np.savez(file, allow_pickle=False, **arrays)
             draft.replace(folder / f"{key}.npz")
         finally:
             draft.unlink(missing_ok=True)

@@ -22,9 +22,8 @@ from data_tools.errors import PhotoError
 from data_tools.finding import find_photos as find_photos
 from data_tools.finding import walk_photos as walk_photos
 from data_tools.source import READING
+from data_tools.suitability import why_unsuitable
 
-FAINTEST = 0.02
-"""Length of the strongest chroma vector of a photo that counts as grey."""
 MOST_KEPT = 20_000
 """Files of the largest set that is cached: 300 MB."""
 AHEAD = 64
@@ -163,7 +162,7 @@ def load(
 
     Args:
         paths: files, as `find_photos` returns them.
-        colour_only: leave out grey photos, from which no colours can be learnt.
+        colour_only: skip what no colors can be learnt from: see `data_tools.suitability`.
         progress: wraps the results as they come, to show how far it is.
         cache: folder where prepared sets are kept, and found again by the bytes of their files; None for nowhere.
         reading: an older one, to read the photos of an older run as it did.
@@ -191,8 +190,8 @@ def outcomes(
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
     """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
     for path, outcome in _prepared(paths, progress, cache, reading):
-        if colour_only and isinstance(outcome, Prepared) and np.linalg.norm(outcome.chroma, axis=-1).max() < FAINTEST:
-            outcome = Refused("grey, there is no colour in it to learn from")
+        if colour_only and isinstance(outcome, Prepared) and (reason := why_unsuitable(outcome, reading)):
+            outcome = Refused(reason)
         yield path, outcome
 
 
@@ -232,7 +231,7 @@ def _prepare_file(path: Path, reading: int) -> Prepared | Refused:
     try:
         with opened(path, profiles=reading > 1, side=SIDE) as photo:
             square = resize(photo.image)
-        return _prepare_square(square)._replace(note=photo.note)
+        return _prepare_square(square)._replace(side=min(photo.size), note=photo.note)
     except PhotoError as error:
         cause = error.__context__
         passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)

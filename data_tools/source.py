@@ -20,7 +20,7 @@ GARDEN = 48
 READING = 2
 """How files become photos. A run records it, to read its photos again as it did, whatever huetune reads by then.
 
-1, which nothing records, found photos by fewer endings, and ignored color profiles.
+1, which nothing records, found photos by fewer endings, ignored color profiles, and skipped gray photos alone.
 """
 MOST_SCENES = 20_000
 """Scenes that fit in memory: 1 GB."""

@@ -125,7 +125,7 @@ def test_files_that_swap_their_names_swap_what_they_became(folder: Path, cache: 
 
 def test_a_changed_byte_is_another_set(folder: Path, cache: Path, decoded: list[str]) -> None:
     """Of the same length, and dated back: only the bytes can tell."""
-    Image.new("RGB", (40, 30), "red").save(folder / "5.bmp")
+    noise(5, folder / "5.bmp")
     load(find_photos(folder), cache=cache)
     before = (folder / "5.bmp").stat()
     flip_a_byte(folder / "5.bmp")
@@ -164,8 +164,10 @@ DAMAGES = {
         grey=np.zeros((0, 112, 112), np.uint8),
         chroma=np.zeros((0, 14, 14, 2), np.float32),
         digests=np.zeros((0, 32), np.uint8),
+        sides=np.zeros(0, np.int64),
         notes=np.zeros(0, np.str_),
     ),
+    "a missing size": lambda entry: rewritten(entry, sides=np.array([40, 48])),
     "a missing note": lambda entry: rewritten(entry, notes=np.array(["", ""])),
     "numbers for notes": lambda entry: rewritten(entry, notes=np.zeros(3)),
     "too few files": lambda entry: rewritten(entry, reasons=np.array(["", "", ""])),

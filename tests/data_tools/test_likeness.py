@@ -44,7 +44,7 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 def roses() -> list[Image.Image]:
     if not ROSES.is_dir():
         pytest.skip(f"the roses are not at {ROSES}")
-    return [Image.fromarray(read_photo(path)) for path in find_photos(ROSES)]
+    return [Image.fromarray(read_photo(path)) for path in find_photos(ROSES, ["roses-train", "roses-test"])]
 
 
 def marks(images: list[Image.Image]) -> Marks:

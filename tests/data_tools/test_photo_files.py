@@ -384,7 +384,7 @@ def test_photos_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
 
 
 def test_of_many_files_only_a_few_are_in_memory(tmp_path: Path) -> None:
-    filled("RGB", RED).save(tmp_path / "0.png")
+    noise().save(tmp_path / "0.png")
     for number in range(1, 1000):
         (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
     taken = 0
