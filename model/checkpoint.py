@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -293,19 +293,35 @@ def _number(value: Any) -> bool:
     return isinstance(value, (bool, int, float)) and math.isfinite(value)
 
 
-def load(folder: Path) -> tuple[Checkpoint, "Colorizer"]:
+def load(
+    folder: Path, built: "dict[tuple[Any, ...], tuple[Network, Colorizer]] | None" = None
+) -> tuple[Checkpoint, "Colorizer"]:
     """Return a checkpoint or an export and its model, ready to colorize.
 
     The layers are built from the checked settings and only numbers are read from the file: a stored Keras model can
     run code of whoever made it. Of an export the probe is run, too.
 
+    Args:
+        folder: of the model.
+        built: models by their `Config.structure`, for the next call. To build and trace one takes a second; where there
+            is one of the structure it gets these weights, and whoever still has its colorizer has another model.
+
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
     from model.colorizer import Colorizer
+    from model.network import build
 
-    schema, checkpoint, network = _load(folder)
-    colorizer = Colorizer(network, checkpoint.config)
+    models = {} if built is None else built
+
+    def network_of(config: Config) -> "Network":
+        if config.structure not in models:
+            network = build(config)
+            models[config.structure] = network, Colorizer(network, config)
+        return models[config.structure][0]
+
+    schema, checkpoint, _ = _load(folder, network_of)
+    colorizer = models[checkpoint.config.structure][1]
     if schema == EXPORTED:
         from model import probe
 
@@ -319,15 +335,15 @@ def load_network(folder: Path) -> tuple[Checkpoint, "Network"]:
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
-    return _load(folder)[1:]
-
-
-def _load(folder: Path) -> tuple[int, Checkpoint, "Network"]:
     from model.network import build
 
+    return _load(folder, build)[1:]
+
+
+def _load(folder: Path, network_of: "Callable[[Config], Network]") -> tuple[int, Checkpoint, "Network"]:
     schema, checkpoint = _read(folder)
     weights = arrays.read(folder / WEIGHTS)
-    network = build(checkpoint.config)
+    network = network_of(checkpoint.config)
     _set_weights(folder / WEIGHTS, weights, network.vae)
     return schema, checkpoint, network
 

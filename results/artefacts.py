@@ -339,6 +339,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     """
     from model.checkpoint import read
     from results import report as pages
+    from results.gallery import evenly
     from results.run import find_run
 
     found = find_run(run, storage)
@@ -355,7 +356,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         else:
             chosen, skipped = photos_of(found, quiet=False).test, 0
             source = source_of(found)
-        shown = pages.Photos(chosen, source.colours(chosen, bar), str(source), skipped)
+        shown = pages.Photos(chosen, source.colours(evenly(chosen), bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
             raise

@@ -18,7 +18,7 @@ from model.config import PRESETS, Config, like
 from model.score import OBJECTIVES, RANGES
 from results.replicates import config_key, of_trial, replicated, shown_estimate, target
 from results.run import Run
-from results.statistics import SURE, Estimate, difference, mean
+from results.statistics import Estimate, difference, mean, quantile
 from results.trials import Row, shown, trial_of
 
 PAIRS = 3
@@ -139,8 +139,6 @@ def _pairs(trained: Sequence[Measured], name: str, value: Any, usual: Any) -> li
 
 def _adjusted(trained: Sequence[Measured], name: str, usual: Any, parameters: Sequence[str]) -> dict[Any, Estimate]:
     """The difference of each value to the usual one, all other settings held still."""
-    from scipy import stats
-
     columns: dict[tuple[str, Any], NDArray[np.float64]] = {("", None): np.ones(len(trained))}
     for other in parameters:
         values = [one.point[other] for one in trained]
@@ -165,7 +163,7 @@ def _adjusted(trained: Sequence[Measured], name: str, usual: Any, parameters: Se
     weights, *_ = np.linalg.lstsq(design, scores, rcond=None)
     noise = float(np.square(scores - design @ weights).sum()) / freedom
     errors = np.sqrt(noise * np.diag(np.linalg.inv(design.T @ design)))
-    wide = float(stats.t.ppf((1 + SURE) / 2, freedom))
+    wide = quantile(freedom)
     return {
         value: Estimate(float(weight), float(weight - wide * error), float(weight + wide * error))
         for (other, value), weight, error in zip(columns, weights, errors, strict=True)

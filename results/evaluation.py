@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from data_tools import likeness
 from data_tools.color_profile import srgb_chunk
@@ -275,6 +274,9 @@ def folder_for(evaluations: Path, source: Source) -> Path:
 
 def _picture_metrics(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> tuple[float, float, float]:
     """Mean CIEDE2000, PSNR in dB and SSIM of two photos, uint8 [112, 112, 3]."""
+    # The report, which has no need of them, would wait for all of scipy.stats.
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
     delta_e = float(deltaE_ciede2000(rgb2lab(truth), rgb2lab(painted)).mean())
     # Equal photos have an infinite PSNR, which JSON cannot hold: 100 dB is far above what 8 bits can tell apart.
     psnr = 100.0 if np.array_equal(truth, painted) else float(peak_signal_noise_ratio(truth, painted))

@@ -55,7 +55,7 @@ def checkpoints(run: Run, number: int, by: str | None = None) -> list[Path]:
         number: of a trial.
         by: an objective of the search that orders them; None for the first one.
     """
-    found = trainings(run.study(), run.replicates(), number, by)
+    found = trainings(*run.snapshot(), number, by)
     return [run.path(training.metrics["checkpoint"]) for training in found]
 
 

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class Picture:
     delta_e: float | None = None
 
 
+def evenly(photos: PhotoSet) -> PhotoSet:
+    """Return the photos that a page shows: all, or PHOTOS of them, evenly, where there are more."""
+    return photos.take(np.unique(np.linspace(0, len(photos) - 1, min(len(photos), PHOTOS)).round().astype(int)))
+
+
 def gallery(
     checkpoints: Mapping[str, Path], photos: PhotoSet, truth: NDArray[np.uint8], seed: int = 0
 ) -> dict[str, list[Picture]]:
@@ -45,22 +51,21 @@ def gallery(
 
     Args:
         checkpoints: folders of models by what they are called.
-        photos: n photos, of which some are taken, evenly, where there are many.
+        photos: n photos.
         truth: uint8 [n, 112, 112, 3], the same photos.
         seed: of the latent vectors, which are the same for all models.
 
     Raises:
         CheckpointError: a model cannot be loaded.
     """
-    chosen = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), PHOTOS)).round().astype(int))
-    photos, truth = photos.take(chosen), truth[chosen]
     rows = [
         [Picture("truth", (_url(colours),)), Picture("grey", (_url(grey),))]
         for colours, grey in zip(truth, photos.grey, strict=True)
     ]
     labs = [rgb2lab(colours) for colours in truth]
+    built: dict[Any, Any] = {}
     for name, checkpoint in checkpoints.items():
-        _, colorizer = load(checkpoint)
+        _, colorizer = load(checkpoint, built)
         drawn = colorizer.draw(photos.grey, SAMPLES, seed)
         for row, grey, boxes, lab in zip(rows, photos.grey, drawn, labs, strict=True):
             painted = paint(luma_of(grey), spread(boxes))

@@ -32,7 +32,7 @@ from results import charts
 from results.effects import effect_rows, effects, importance_line, measured
 from results.export import checkpoints
 from results.findings import Findings, called, without_empty
-from results.gallery import Picture, gallery
+from results.gallery import Picture, evenly, gallery
 from results.output import check_file, write_file
 from results.run import Run
 from results.trials import Row, shown, winner, with_zero_line
@@ -48,8 +48,8 @@ class Photos:
     """Test photos for the gallery.
 
     Attributes:
-        photos: n of them.
-        truth: uint8 [n, 112, 112, 3], their colours.
+        photos: all of them.
+        truth: uint8 [n, 112, 112, 3], the colours of those that `results.gallery.evenly` takes.
         source: where they are from, in words.
         skipped: how many more there are that a model has seen.
     """
@@ -194,7 +194,7 @@ def _pictures(
         return {}, "there is no model to show" if not models else "there are no test photos"
     try:
         folders = {name: checkpoints(found.run, number)[0] for name, number in models.items()}
-        shown_rows = gallery(folders, photos.photos, photos.truth)
+        shown_rows = gallery(folders, evenly(photos.photos), photos.truth)
     except CheckpointError as error:
         return {}, str(error)
     return {name.removeprefix(f"{photos.source}/"): row for name, row in shown_rows.items()}, None

@@ -1,6 +1,7 @@
 """What is saved comes back, and what is damaged is refused in one line."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,17 @@ def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
     before = Colorizer(network, CONFIG).draw(scenes.grey[:3], samples=2, seed=5)
     np.testing.assert_array_equal(colorizer.draw(scenes.grey[:3], samples=2, seed=5), before)
     assert before.std() > 0
+
+
+def test_models_of_one_structure_built_once_draw_the_same(saved, scenes, tmp_path):
+    """A report shows several models: it builds and traces those of one structure once."""
+    other = replace(CONFIG, mse_weight=1.0, dropout_of="channels")
+    save(tmp_path / "other", replace(saved[1], config=other), build(other).vae)
+    built: dict = {}
+    for folder in (saved[0], tmp_path / "other", saved[0]):
+        shared = load(folder, built)[1].draw(scenes.grey[:2], samples=1, seed=5)
+        np.testing.assert_array_equal(shared, load(folder)[1].draw(scenes.grey[:2], samples=1, seed=5))
+    assert len(built) == 1
 
 
 def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from results.replicates import FINALISTS
 from results.run import STUDY, Run, open_storage, sqlite_url
 from results.study_file import read_studies
 
@@ -70,8 +72,20 @@ def test_read_studies_are_those_that_optuna_reads(path):
     assert read_studies(path, ["none"]) == [None]
 
 
-def test_read_real_study_is_that_which_optuna_reads(searched):
-    run = Run(searched[0] / "tiny")
+@pytest.fixture
+def confirmed(searched, tmp_path):
+    """The run of a real search whose complete trials have two replicates each."""
+    shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
+    run = Run(tmp_path / "tiny")
+    again = optuna.create_study(storage=open_storage(run.database), study_name=run.replicates_name)
+    complete = run.study().get_trials(states=(TrialState.COMPLETE,))
+    again.set_user_attr(FINALISTS, [trial.number for trial in complete])
+    again.add_trials([*complete, *complete])
+    return run
+
+
+def test_read_real_study_is_that_which_optuna_reads(confirmed):
+    run = confirmed
     study, replicates = run.snapshot()
     slow = run.replicates()
     assert _whole(study) == _whole(run.study())
@@ -106,12 +120,12 @@ SLOW = {"tensorflow", "keras", "ray", "scipy", "sqlalchemy", "alembic", "pandas"
     [
         (["presets"], "1203858"),
         (["list"], "2 complete, 2 pruned, 2 failed"),
-        (["trials", "tiny"], "one colour"),
+        (["trials", "tiny"], "confirmed"),
     ],
 )
-def test_tables_wait_for_no_slow_import(words, shown, searched):
+def test_tables_wait_for_no_slow_import(words, shown, confirmed):
     """Not even after a search whose finalists have intervals."""
-    storage = [] if words == ["presets"] else ["--storage", str(searched[0])]
+    storage = [] if words == ["presets"] else ["--storage", str(confirmed.folder.parent)]
     done = subprocess.run(
         [sys.executable, "-c", MODULES, *words, *storage],
         capture_output=True,
