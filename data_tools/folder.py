@@ -264,6 +264,10 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
+HOMELESS = "/nonexistent"
+"""The home of a user who has none, as Debian calls it."""
+
+
 def home_of(variable: str, usual: str) -> Path | None:
     """Return huetune's own folder among those that the XDG standard gives a user; None for one who has no home.
 
@@ -275,9 +279,10 @@ def home_of(variable: str, usual: str) -> Path | None:
     if Path(shared).is_absolute():  # the standard wants any other ignored
         return Path(shared, "huetune")
     try:
-        return Path.home() / usual / "huetune"
+        home = Path.home()
     except RuntimeError:  # a container's nameless user
         return None
+    return None if str(home) == HOMELESS else home / usual / "huetune"
 
 
 def sum_of(path: Path) -> str:

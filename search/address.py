@@ -11,37 +11,54 @@ from ray.util import get_node_ip_address
 from data_tools.errors import UserError, in_a_line
 from search.enclosure import PYTHON
 
+LOCAL = "local"
+"""The address of this machine alone, as Ray calls it."""
+
 
 def given(address: str | None) -> str | None:
     """Return the host:port of the cluster that is asked for, or that RAY_ADDRESS names; None for this machine alone.
 
+    Args:
+        address: as `--address` has it: HOST:PORT, `auto`, or `local` for this machine, whatever RAY_ADDRESS says.
+
     Raises:
         UserError: it is no such address, or none runs here.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    if address == "auto":
+    found = address or os.environ.get("RAY_ADDRESS")
+    if found == LOCAL:
+        return None
+    if found == "auto":
         # Not by the list of processes, where Ray would look too: what else runs there is somebody's own search.
         if not (recorded := find_bootstrap_address(None)):
-            raise UserError(
-                "--address auto: `ray start` has started no cluster on this machine; start one, or say HOST:PORT"
-            )
+            reason = "`ray start` has started no cluster on this machine; start one, or say HOST:PORT"
+            raise _refused(address, found, reason)
         return canonicalize_bootstrap_address_or_die(recorded)
-    if address and "://" in address:
-        raise UserError(
-            f"--address {address!r}: say the HOST:PORT of the cluster's head, as `ray start --head` shows it"
-        )
-    return address
+    if found and "://" in found:
+        raise _refused(address, found, "say the HOST:PORT of the cluster's head, as `ray start --head` shows it")
+    return found or None
 
 
-def check(address: str) -> None:
+def check(address: str | None) -> None:
     """Say at once what Ray would say only after minutes of trying, or never.
 
+    Args:
+        address: as for `given`.
+
     Raises:
-        UserError: nobody listens there, or a cluster that others can reach asks for no token.
+        UserError: it is no address, nobody listens there, or a cluster that others can reach asks for no token.
     """
-    if reason := unreachable(address):
-        raise UserError(f"--address {address!r}: cannot be reached ({reason}); is a Ray head running there?")
-    _check_guarded(address)
+    if not (found := given(address)):
+        return
+    if reason := unreachable(found):
+        raise _refused(address, found, f"cannot be reached ({reason}); is a Ray head running there?")
+    if reason := _unguarded(found):
+        raise _refused(address, found, reason)
+
+
+def _refused(address: str | None, found: str, reason: str) -> UserError:
+    if address:
+        return UserError(f"--address {found!r}: {reason}")
+    return UserError(f"RAY_ADDRESS={found!r}: {reason}; `--address {LOCAL}` searches on this machine")
 
 
 _KNOCK = """
@@ -56,16 +73,16 @@ except AuthenticationError:
 GUARDED = 9
 
 
-def _check_guarded(address: str) -> None:
-    """Refuse a cluster that others can reach and that asks for no token: it runs whatever anyone sends it."""
+def _unguarded(address: str) -> str | None:
+    """Return why not to go to a cluster: others reach it, and it runs whatever anyone sends it; None if it is fine."""
     host, _, port = address.rpartition(":")
     try:
         found = {ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(host.strip("[]"), int(port))}
     except (OSError, ValueError) as error:
-        raise UserError(f"--address {address!r}: is no HOST:PORT ({error})") from None
+        return f"is no HOST:PORT ({error})"
     # By its loopback address a cluster is reached that others reach by another.
     if all(ip.is_loopback for ip in found) and unreachable(f"{get_node_ip_address()}:{port}", 2.0):
-        return
+        return None
     # In a process of its own: Ray reads once whether there is a token.
     told = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     command = [*PYTHON, "-c", _KNOCK, address]
@@ -74,18 +91,18 @@ def _check_guarded(address: str) -> None:
     except subprocess.TimeoutExpired:
         answer = -1
     if answer not in (0, GUARDED):
-        raise UserError(f"--address {address!r}: does not say whether it asks for a token; is it a Ray head?")
+        return "does not say whether it asks for a token; is it a Ray head?"
     if answer == 0:
-        raise UserError(
-            f"--address {address!r}: that cluster asks for no token, so anyone who reaches it can run code there; make "
-            f"one with `ray get-auth-token --generate`, copy ~/.ray/auth_token to all nodes and start them with "
-            f"RAY_AUTH_MODE=token"
+        return (
+            "that cluster asks for no token, so anyone who reaches it can run code there; make one with `ray "
+            "get-auth-token --generate`, copy ~/.ray/auth_token to all nodes and start them with RAY_AUTH_MODE=token"
         )
     if os.environ.get("RAY_AUTH_MODE") != "token":
-        raise UserError(
-            f"--address {address!r}: that cluster asks for a token; set RAY_AUTH_MODE=token, and have its token in "
-            f"~/.ray/auth_token or where RAY_AUTH_TOKEN_PATH says"
+        return (
+            "that cluster asks for a token; set RAY_AUTH_MODE=token, and have its token in ~/.ray/auth_token or where "
+            "RAY_AUTH_TOKEN_PATH says"
         )
+    return None
 
 
 def unreachable(address: str, patience: float = 10.0) -> str | None:

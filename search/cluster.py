@@ -28,6 +28,7 @@ import ray
 from ray import tune
 from ray._private import utils as ray_utils
 from ray._private import worker as ray_worker
+from ray._private.utils import _get_docker_cpus
 from ray.air._internal import usage
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
@@ -67,7 +68,8 @@ class Cluster:
     Args:
         cpus_per_trial: of Ray, above 0; also TensorFlow's threads, rounded down, at least 1.
         gpus_per_trial: of Ray, 0 or more; 0.5 lets two trials share one.
-        address: of a running Ray cluster; None starts Ray on this machine, unless RAY_ADDRESS names one.
+        address: of a running Ray cluster, or `local` for this machine alone; None is this machine, too, unless
+            RAY_ADDRESS names a cluster.
         trial_timeout: seconds that an epoch may take before its worker counts as hung and is replaced; None for ever.
 
     Raises:
@@ -91,13 +93,12 @@ class Cluster:
         """Say at once what Ray would say only after minutes of trying, or never.
 
         Raises:
-            UserError: nobody listens at the address, or whoever can reach it may run what they like there; or the path
-                of the current folder is not UTF-8, which Ray sends to its workers.
+            UserError: the address is none, nobody listens there, or whoever can reach it may run what they like there; or
+                the path of the current folder is not UTF-8, which Ray sends to its workers.
         """
         if not is_utf8(here := os.getcwd()):
             raise UserError(f"{here!r}: the path of the current folder must be UTF-8 for Ray; change to another folder")
-        if found := address.given(self.address):
-            address.check(found)
+        address.check(self.address)
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
@@ -264,32 +265,42 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
 
 def _start_ray(asked: str | None) -> str | None:
     """Return the folder of its files, where it is this machine's alone."""
+    found = address.given(asked)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": enclosure.Job()}
     # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
     ray_worker.print_to_stdstream = lambda *data, **options: None
     # It takes the command line for UTF-8, which a photo's folder need not be.
     ray_utils.get_entrypoint_name = lambda: "huetune"
     try:
-        if found := address.given(asked):
+        if found:
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
             ours = [str(Path(module.__file__ or "").parent) for module in (data_tools, model, results, search)]
             travels = {"py_modules": ours, "excludes": ["__pycache__"], "env_vars": enclosure.SAFE_PATH}
             ray.init(address=found, runtime_env=travels, **quiet)
             return None
         folder = enclosure.make_folder()
-        with enclosure.enclosed():
+        with enclosure.enclosed(folder):
             # Without an address, Ray would join whatever cluster runs on this machine.
             ray.init(
                 address="local",
                 include_dashboard=False,
+                num_cpus=_cpus(),
                 _temp_dir=f"{folder}/ray",
                 # Those a core that Ray starts ahead have not the environment that Tune wants for trials: none is used.
                 _system_config={"prestart_worker_first_driver": False},
                 **quiet,
             )
         return folder
+    except StorageError:
+        raise
     except Exception as error:  # whatever part of it died on the way, in its own words
-        raise ClusterLostError(f"Ray did not start at {asked or 'this machine'!r} ({in_a_line(error)})") from None
+        raise ClusterLostError(f"Ray did not start at {found or 'this machine'!r} ({in_a_line(error)})") from None
+
+
+def _cpus() -> int | None:
+    """Return 1 where this process has less than a CPU, which Ray rounds down to none; else None, and Ray counts."""
+    quota = _get_docker_cpus()
+    return 1 if quota is not None and quota < 1 else None
 
 
 def _stop_ray(folder: str | None) -> None:

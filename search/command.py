@@ -39,7 +39,7 @@ from results import command as results
 from results.command import show_trials, storage_option
 from results.completion import run_argument
 from results.photos import moved_option, photos_of, source_of
-from search import confirmation, interruption, notification
+from search import confirmation, environment, interruption, notification
 from search.confirmation import address_option, quiet_option
 from search.notification import notify_option, told
 
@@ -51,6 +51,7 @@ PARTS = ("tensorflow", "keras", "ray", "optuna", "numpy", "pillow")
 def main() -> None:
     """Run the command, and end with the exit code that says what happened."""
     notification.hide()
+    environment.settle()
     interruption.install()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Where the locale has no letter for what a file is called.

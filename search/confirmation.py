@@ -12,7 +12,9 @@ from results.completion import run_argument
 from results.photos import moved_option, photos_of
 
 address_option = click.option(
-    "--address", type=TEXT, help="Ray cluster to run on.  [default: RAY_ADDRESS, or this machine]"
+    "--address",
+    type=TEXT,
+    help="Ray cluster to run on: HOST:PORT, auto, or local for this machine.  [default: RAY_ADDRESS, or this machine]",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
 

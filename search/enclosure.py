@@ -19,6 +19,8 @@ from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
 from ray.job_config import JobConfig
 
+from data_tools.errors import StorageError
+
 PYTHON = (sys.executable, "-P")
 """How every child Python is started: the current folder stays off its `sys.path`, where a user's `model.py` or
 `random.py` would be imported, and so executed, in place of ours or of Python's."""
@@ -30,8 +32,13 @@ SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
 that `ray.init` is given would not do, as Ray replaces the loopback's by one that others reach."""
 
 PREFIX = "hue-"
+MAX_FOLDER_BYTES = 107 - len("/hue-01234567/ray/session_2026-11-28_23-59-59_999999_4194304/sockets/plasma_store")
+"""Of the folder in which ours is made: Unix has no room for more in a socket's path."""
+SHORT_FOLDERS = ("/tmp", "/var/tmp")
 KEPT = 86_400.0
 """Seconds that the files of a killed search stay."""
+_TOKEN = secrets.token_hex(32)
+"""One for all that this process starts: Ray reads it once a process."""
 _locks: dict[str, int] = {}
 
 
@@ -58,14 +65,24 @@ def make_folder() -> str:
 
     Its path is short, for there will be sockets. What searches left that were killed is taken away, a day later: Ray's
     logs in there may say why.
+
+    Raises:
+        StorageError: the folder for temporary files is missing or cannot be written.
     """
-    place = get_default_system_temp_dir()
+    variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "TMPDIR")
+    place = os.path.abspath(get_default_system_temp_dir() or SHORT_FOLDERS[0])
+    if os.path.isdir(place) and len(os.fsencode(place)) > MAX_FOLDER_BYTES:
+        place = next((folder for folder in SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), place)
     for left in Path(place).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             old = time.time() - left.stat().st_mtime > KEPT
             if old and left.stat().st_uid == os.getuid() and _hold(str(left)):
                 remove_folder(str(left))
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+    try:
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+    except OSError as error:
+        remedy = f"set {variable} to a folder that you can write to"
+        raise StorageError(f"{place!r}: temporary files cannot be written there ({error.strerror}); {remedy}") from None
     _hold(folder)
     return folder
 
@@ -89,10 +106,13 @@ def _hold(folder: str) -> bool:
 
 
 @contextlib.contextmanager
-def enclosed() -> Iterator[None]:
-    """A context in which Ray is started for this machine alone."""
-    _guard_token()
-    wanted = {SWITCH: "0", **SAFE_PATH}
+def enclosed(folder: str) -> Iterator[None]:
+    """A context in which Ray is started for this machine alone.
+
+    Args:
+        folder: of `make_folder`, for a token where there is no home to keep it in.
+    """
+    wanted = {SWITCH: "0", **SAFE_PATH, **_guard_token(folder)}
     before, enabled = {name: os.environ.get(name) for name in wanted}, ray_constants.ENABLE_RAY_CLUSTER
     # Of Ray's processes each reads the variables; this one has read the switch when it imported ray.
     os.environ.update(wanted)
@@ -108,12 +128,15 @@ def enclosed() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
 
 
-def _guard_token() -> None:
-    """Have Ray's token be readable by its owner alone; where there is none yet, make it, or Ray would do so for all."""
+def _guard_token(folder: str) -> dict[str, str]:
+    """Have Ray's token be readable by its owner alone; where there is none yet, make it, or Ray would do so for all.
+
+    Returns:
+        The variable that tells Ray where the token is, where that is not in the home.
+    """
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
-        return
-    # Without a home, or in another's, Ray says itself what is wrong.
-    with contextlib.suppress(OSError, RuntimeError):
+        return {}
+    try:
         token = Path.home() / ".ray" / "auth_token"
         token.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=token.parent) as draft:
@@ -123,3 +146,10 @@ def _guard_token() -> None:
             with contextlib.suppress(FileExistsError):
                 os.link(draft.name, token)
         token.chmod(0o600)
+        return {}
+    except (OSError, RuntimeError):
+        # No home, another's or one that cannot be written.
+        token = Path(folder) / "token"
+        token.touch(0o600)
+        token.write_text(_TOKEN, encoding="utf-8")
+        return {"RAY_AUTH_TOKEN_PATH": str(token)}

@@ -7,7 +7,9 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -289,3 +291,40 @@ def test_a_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     assert min(spans) < -3600, "the clock was not set back"
     assert len(spans) == 4 and states(tmp_path) == {TrialState.COMPLETE}
     assert_whole(tmp_path)
+
+
+NAMELESS = (
+    *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
+    # It may read where only root may: this machine's Python may lie there.
+    *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
+    *("env", "--unset=HOME", "--unset=USER", "--unset=LOGNAME", "--unset=RAY_TMPDIR"),
+)
+HALF_A_CPU = (
+    *("unshare", "--mount", "--propagation=private", "sh", "-c"),
+    'mount -t tmpfs none /sys/fs/cgroup && echo 50000 100000 > /sys/fs/cgroup/cpu.max && exec "$@"',
+    "sh",
+)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user can write to, on a path that every user can walk."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o777)
+        yield Path(place)
+
+
+def test_search_by_a_nameless_user_on_half_a_cpu_ends_well(start, open_folder):
+    """No home, no name, no docstrings, a long path for temporary files, and RAY_ADDRESS that leads nowhere."""
+    if subprocess.run([*HALF_A_CPU, *NAMELESS, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root can set a quota and become somebody else")
+    deep = open_folder / ("d" * 80)
+    deep.mkdir()
+    deep.chmod(0o777)
+    odd = {"TMPDIR": str(deep), "PYTHONOPTIMIZE": "2", "RAY_ADDRESS": "127.0.0.1:1"}
+    before = (*HALF_A_CPU, *NAMELESS)
+    code, said = start(open_folder, *search(1, 1, "--address", "local"), before=before, **odd).end()
+    assert code == 0 and "Traceback" not in said, said
+    assert states(open_folder) == {TrialState.COMPLETE}
+    code, said = start(open_folder, "report", NAME, before=before, **odd).end()
+    assert code == 0 and "report.html" in said and "Traceback" not in said, said

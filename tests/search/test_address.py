@@ -7,7 +7,7 @@ import pytest
 from ray._private.services import find_gcs_addresses
 
 from data_tools.errors import UserError
-from search.address import given
+from search.address import check, given
 
 forget = find_gcs_addresses.cache_clear  # type: ignore[attr-defined]  # Ray sets it on the function
 
@@ -38,3 +38,20 @@ def test_auto_is_not_somebodys_own_search(place):
         other.kill()
         other.wait()
         forget()
+
+
+@pytest.mark.parametrize(("address", "reason"), [("auto", "no cluster on"), ("ray://a", "HOST:PORT"), ("x", "is no H")])
+def test_wrong_address_of_the_environment_is_blamed_on_it(place, monkeypatch, address, reason):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError) as refused:
+        check(None)
+    assert str(refused.value).startswith(f"RAY_ADDRESS='{address}': ") and reason in str(refused.value)
+    assert str(refused.value).endswith("; `--address local` searches on this machine")
+
+
+def test_local_is_this_machine_whatever_the_environment_says(place, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    check("local")
+    assert given("local") is None and given(None) == "127.0.0.1:1"
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert given(None) is None
