@@ -1,5 +1,9 @@
 """What tests share: small sets of real photos and garden scenes, one real search, and ways to call the command."""
 
+# Before all that reads the home or the environment when it is imported.
+import tests.machine  # noqa: F401
+
+# isort: split
 import contextlib
 import io
 import itertools

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -78,7 +79,7 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
     assert message["message"].startswith("trial 0 has the best chroma_mse of 1 complete trial, 0.")
     assert "the mean-color baseline (" in message["message"]
     assert not seen and not executed()
-    sessions = Path("/tmp").glob(f"hue-*/ray/session_2*_{process.pid}")
+    sessions = Path(tempfile.gettempdir()).glob(f"hue-*/ray/session_2*_{process.pid}")
     for folder in (tmp_path, *sessions):
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():

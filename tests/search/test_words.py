@@ -114,7 +114,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("search --trial-timeout 0s", 2, "leaves no time for any trial"),
     ("search --trial-timeout 99999999999h", 2, "trial-timeout must be 3,153,600,000 or less"),
     ("search --address ''", 2, EMPTY),
-    ("search --address auto", 2, "--address auto: `ray start` has started no cluster on this machine"),
+    ("search --address auto", 2, "--address 'auto': `ray start` has started no cluster on this machine"),
     ("search --address nonsense", 2, "--address 'nonsense': is no HOST:PORT"),
     ("search --address http://x:1", 2, "say the HOST:PORT of the cluster's head"),
     ("search --address a..b:80", 2, "--address 'a..b:80': cannot be reached"),
