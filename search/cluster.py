@@ -93,7 +93,7 @@ class Cluster:
         """Say at once what Ray would say only after minutes of trying, or never.
 
         Raises:
-            UserError: the address is none, nobody listens there, or whoever can reach it may run what they like there; or
+            UserError: the address is none, nobody listens there, whoever can reach it may run what they like there, or
                 the path of the current folder is not UTF-8, which Ray sends to its workers.
         """
         if not is_utf8(here := os.getcwd()):
