@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.cache import VERSION
 from data_tools.colour import BOX, SIDE
 from data_tools.errors import CheckpointError, in_a_line
 from data_tools.folder import SUMS, check_files, check_sums, recover, sealed, sum_of
@@ -38,13 +37,13 @@ LOG = "log.json"
 MOST = 2**26
 """Characters of the settings; they have 2,000 and 32 a photo."""
 PREPARATION = {
-    "version": VERSION,
+    "version": 1,
     "side": SIDE,
     "box": BOX,
     "luma": "ITU-R BT.601, 0 to 1",
     "chroma": "for each box the mean of saturation x (cos hue, sin hue), saturation = (max - min) / 255",
 }
-"""What photos become before a model sees them."""
+"""What the pixels of a photo, in sRGB, become before a model sees them: an export that says otherwise is refused."""
 PARTS = ("huetune", "tensorflow", "keras", "numpy", "pillow")
 
 

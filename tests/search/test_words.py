@@ -236,6 +236,13 @@ WORDS: list[tuple[str, int, str]] = [
     ("watch nothing --storage text", 4, "'nothing' in 'text'"),
     ("watch nothing --interval 0", 2, RANGE),
     ("watch nothing --once", 4, NOTHING),
+    # Photos of a run that were moved
+    ("resume nothing --photos ''", 2, EMPTY),
+    ("extend nothing --trials 1 --photos ''", 2, EMPTY),
+    ("verify nothing --photos ''", 2, EMPTY),
+    ("confirm nothing --photos ''", 2, EMPTY),
+    ("rerun nothing 0 --photos ''", 2, EMPTY),
+    ("compare nothing model-1 model-2 --photos ''", 2, EMPTY),
     ("report nothing --storage runs", 4, NOTHING),
     ("report nothing --out ''", 2, EMPTY),
     ("report nothing --photos ''", 2, EMPTY),
