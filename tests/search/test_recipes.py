@@ -1,13 +1,21 @@
 """The recipes are what Ray and KubeRay take."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import ray
 import yaml
+from optuna.trial import TrialState
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from results.run import Run
+from tests.faults.chaos import QUICK
 
 RECIPES = Path(__file__).parents[2] / "search" / "recipes"
 
@@ -48,3 +56,54 @@ def test_every_word_of_the_recipes_is_one_of_the_command(name, in_process):
     for words in searches:
         for option in re.findall(r"--[a-z-]+", words):
             assert option in known, json.dumps(words)
+
+
+def test_lock_has_what_jobs_and_the_dashboard_need():
+    """They want `ray[default]`, of which `ray[tune]` brings little."""
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
+    needed = {one.partition(";")[0] for one in requires("ray") or () if 'extra == "default"' in one}
+    names = {re.split(r"[^\w.-]", one)[0].replace("_", "-") for one in needed}
+    assert "aiohttp-cors" in names
+    assert names <= set(re.findall(r"^([\w.-]+)", lock, re.MULTILINE))
+
+
+SMALL = {
+    "--photos /shared/roses": " ".join(QUICK),
+    "--trials 200": "--trials 1 --epochs 1 --scheduler none",
+    " --no-wait": "",  # the test ends when the search does
+}
+"""What the test replaces in the recipe. Paths below /shared lie in its folder."""
+
+
+def test_job_recipe_as_written_runs_a_search(tmp_path):
+    """`ray job submit` and the dashboard need packages that a search does not."""
+    pytest.importorskip("opencensus", reason="ray[default] is not installed; requirements.lock has it")
+    # A network of its own, where Ray's ports are free, and processes that all end with it.
+    alone = ["unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-ec"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root can have a network of its own")
+    text = (RECIPES / "README.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", text, flags=re.MULTILINE)
+    (three,) = (section for section in sections if section.startswith("Three machines"))
+    (job,) = (section for section in sections if section.startswith("A job that"))
+    typed = re.findall(r"^    ssh one +'(.*?)'", three, re.MULTILINE)[:1] + re.findall("ssh one '(.*?)'", job)
+    commands = [command for command in typed if "pip install" not in command]
+    known = ["get-auth-token", "start", "job submit", "job list"]
+    assert [next(word for word in known if f"ray {word}" in command) for command in commands] == known
+    for replaced, small in SMALL.items():
+        commands = [command.replace(replaced, small) for command in commands]
+    script = "\n".join(["ip link set lo up", *commands]).replace("/shared", str(tmp_path))
+    (tmp_path / "hue").symlink_to(sys.prefix)
+    done = subprocess.run(
+        [*alone, script],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (trial,) = Run(tmp_path / "runs" / "roses").study().trials
+    assert trial.state == TrialState.COMPLETE and "SUCCEEDED" in done.stdout
+    assert (tmp_path / ".ray" / "auth_token").stat().st_mode & 0o77 == 0
