@@ -20,8 +20,11 @@ from data_tools.colour import GRID, SIDE
 from data_tools.folder import home_of
 from data_tools.source import READING
 
-VERSION = 2
-"""Of the preparation: raised whenever it makes something else of the same files, so that no old sets are found."""
+VERSION = 1
+"""Of what becomes of a photo in sRGB: raised whenever that changes. An export records it, and runs with no other.
+
+How files become photos in sRGB is `data_tools.source.READING`. Sets of another version of either are not found.
+"""
 REFUSED = 3
 """Likewise of what is refused; what is not is the same."""
 MOST = 16

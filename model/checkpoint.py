@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_tools.cache import VERSION
 from data_tools.colour import BOX, SIDE
 from data_tools.errors import CheckpointError, in_a_line
 from data_tools.folder import SUMS, check_files, check_sums, recover, sealed, sum_of
@@ -37,7 +38,7 @@ LOG = "log.json"
 MOST = 2**26
 """Characters of the settings; they have 2,000 and 32 a photo."""
 PREPARATION = {
-    "version": 1,
+    "version": VERSION,
     "side": SIDE,
     "box": BOX,
     "luma": "ITU-R BT.601, 0 to 1",
