@@ -27,7 +27,7 @@ photo_options = shared(
         type=click.IntRange(2, MOST_SCENES),
         help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]",
     ),
-    click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip."),
+    click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in roses,tulips."),
     click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
 )
 
@@ -79,11 +79,11 @@ def garden(count: int, out: Path, seed: int) -> None:
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in roses,tulips.")
 def check(folder: Path, classes: str | None) -> None:
     """Say which photos of a folder would be used, and why not the rest.
 
-    Example: huetune data check flowers --classes rose
+    Example: huetune data check flowers --classes roses
     """
     import numpy as np
 

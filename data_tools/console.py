@@ -19,7 +19,7 @@ from data_tools.mirror import path_of
 
 
 class _Filled(click.ParamType):
-    """A word or several, as in rose,tulip: an empty one comes of a variable that a script forgot to set."""
+    """A word or several, as in roses,tulips: an empty one comes of a variable that a script forgot to set."""
 
     name = "text"
 
@@ -128,7 +128,7 @@ def count_from(low: int) -> click.IntRange:
 
 
 def words(text: str | None) -> tuple[str, ...]:
-    """Return the words of an option such as `rose,tulip`."""
+    """Return the words of an option such as `roses,tulips`."""
     return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 

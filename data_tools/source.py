@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.errors import PhotoError, StorageError, UserError
+from data_tools.errors import PhotoError, StorageError, UserError, nearest
 from data_tools.mirror import bucket_of, path_of, place_of, pull
 
 if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
@@ -41,7 +41,8 @@ class Source:
         folder: of photos, searched through its subfolders; None for the garden.
         scenes: of the garden; None for as many as usual.
         classes: only these subfolders; none for all.
-        limit: only the first so many.
+        limit: only so many.
+        seed: draws these evenly from the classes; None, as in an older record, takes the first by their names.
         reading: how files become photos, see `READING`.
 
     Raises:
@@ -52,6 +53,7 @@ class Source:
     scenes: int | None = None
     classes: tuple[str, ...] = ()
     limit: int | None = None
+    seed: int | None = None
     reading: int = READING
 
     def __post_init__(self) -> None:
@@ -83,7 +85,8 @@ class Source:
         if reading not in range(1, READING + 1):
             raise StorageError("a newer huetune read these photos, in another way than this one; update huetune")
         folder = path_of(record["folder"]) if record["folder"] else None
-        return cls(folder, record["scenes"], tuple(record["classes"]), record["limit"], reading)
+        classes, seed = tuple(record["classes"]), record.get("seed")
+        return cls(folder, record["scenes"], classes, record["limit"], seed, reading)
 
     def check(self) -> None:
         """Make sure, as far as that is quick, that there are such photos.
@@ -122,6 +125,7 @@ class Source:
             self.folder,
             self.classes,
             self.limit,
+            seed=self.seed,
             reading=self.reading,
             by_content=by_content,
             others=others,
@@ -132,10 +136,11 @@ class Source:
 
     def _fetch(self, bar: Bar) -> Counter[str]:
         """Have the photos on this machine, if they are in a bucket; and count what else is there, by its kind."""
+        from data_tools.finding import missing_class, normalized
         from data_tools.kinds import PHOTO, SUFFIXES_1, kind_of
 
         assert self.folder
-        root = self.folder
+        root, classes = self.folder, set(map(normalized, self.classes))
         if not (bucket := bucket_of(root)):
             return Counter()
 
@@ -143,7 +148,7 @@ class Source:
             return Path(key).suffix.lower() in SUFFIXES_1 if self.reading == 1 else kind_of(key) == PHOTO
 
         def chosen(key: str) -> bool:
-            return not self.classes or (root / key).parent.name in self.classes
+            return not classes or normalized((root / key).parent.name) in classes
 
         def wanted(key: str) -> bool:
             # Runs may lie beneath, too, whose study and lock are here alone: they are to be let be.
@@ -152,9 +157,9 @@ class Source:
         bucket.reach()
         keys = pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
         found = {(root / key).parent.name for key in keys if photo(key)}
-        if missing := sorted({*self.classes} - found):
-            has = f"it has {', '.join(sorted(found - {root.name}))}" if found else "there are no photos"
-            raise PhotoError(f"no photos of class {missing[0]!r} in {str(self)!r}: {has}")
+        if missing := missing_class(classes, found):
+            has = nearest(missing, sorted(found - {root.name}), "it has") if found else "there are no photos"
+            raise PhotoError(f"no photos of class {missing!r} in {str(self)!r}: {has}")
         if not found:
             raise PhotoError(f"{str(self)!r}: there is nothing")
         return Counter(kind_of(key) for key in keys if chosen(key) and not photo(key))

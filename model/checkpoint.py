@@ -262,7 +262,7 @@ def _source(record: Any) -> dict[str, Any]:
     """Where the photos of a training were, which `huetune train` keeps."""
     kinds = {"folder": (str, NoneType), "scenes": (int, NoneType), "limit": (int, NoneType), "classes": (list,)}
     # An older huetune did not record how it read them.
-    fits = isinstance(record, dict) and record.keys() - {"reading"} == kinds.keys()
+    fits = isinstance(record, dict) and record.keys() - {"reading", "seed"} == kinds.keys()
     if not fits or not all(isinstance(record[name], kinds[name]) for name in kinds):
         raise ValueError("source says not where photos are")
     if not all(isinstance(name, str) for name in record["classes"]):
@@ -272,7 +272,7 @@ def _source(record: Any) -> dict[str, Any]:
         raise ValueError("source says not where photos are")
     if (scenes is not None and not 2 <= scenes <= MOST_SCENES) or (limit is not None and limit < 1):
         raise ValueError("source has a number of photos that cannot be")
-    if type(record.get("reading", 1)) is not int:
+    if type(record.get("reading", 1)) is not int or type(record.get("seed")) not in (int, NoneType):
         raise ValueError("source says not how photos were read")
     return record
 

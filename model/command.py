@@ -19,7 +19,10 @@ from data_tools.source import Source
 @click.command()
 @click.option("--preset", type=TEXT, default="model-2", show_default=True, help="See `huetune presets`.")
 @photo_options
-@click.option("--limit", type=count_from(1), help="Train on the first N photos, hold out the rest, as the log did.")
+@click.option(
+    "--train-first", type=count_from(1), help="Train on the first N photos, hold out the rest, as the log did."
+)
+@click.option("--limit", type=count_from(1), hidden=True)  # as --train-first was called once
 @click.option("--epochs", type=count_from(1), default=5, show_default=True)
 @click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
 @seed_option
@@ -30,6 +33,7 @@ def train(
     garden: int | None,
     classes: str | None,
     strict: bool,
+    train_first: int | None,
     limit: int | None,
     epochs: int,
     batching: Any,
@@ -38,24 +42,29 @@ def train(
 ) -> None:
     """Train one preset: on whole photos, or with --batching boxes as the log did.
 
-    Example: huetune train --preset model-2 --photos flowers --limit 100 --batching boxes
+    Example: huetune train --preset model-2 --photos flowers --train-first 100 --batching boxes
     """
     from data_tools.folder import alone, require_new
     from model.config import PRESETS, batched
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    if train_first and limit:
+        raise UserError("--train-first and --limit: choose one of them; they mean the same")
     out = out or Path("trained") / preset
     require_new(out)
     source = Source(photos, garden, words(classes))
     read = read_photos(source, strict)
-    if limit and limit >= len(read):
+    if limit:
+        say("--limit is deprecated: this option is --train-first now", "yellow", stderr)
+    first = train_first or limit
+    if first and first >= len(read):
         say(
-            f"--limit {limit}: leaves none of {len(read)} photos to hold out; holding out a fifth of them",
+            f"--train-first {first}: leaves none of {len(read)} photos to hold out; holding out a fifth of them",
             "yellow",
             stderr,
         )
-    learnt = limit if limit and limit < len(read) else None
+    learnt = first if first and first < len(read) else None
     parts = _parts(read, learnt, seed)
     say(f"{preset}: {len(parts.training)} photos from {source}, {len(parts.validation)} held out")
 

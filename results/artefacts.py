@@ -81,7 +81,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 @click.argument("run_or_export", type=TEXT, shell_complete=run_names)
 @storage_option
 @click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
-@click.option("--classes", type=TEXT, help="Only these subfolders, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in roses,tulips.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
 @click.option("--allow-leakage", is_flag=True, help="Measure also on photos that the model has seen.")
@@ -239,7 +239,7 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 @click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
 @click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
 @click.option("--photos", type=PLACE, help="Folder of test photos.  [default: those that were held out]")
-@click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in rose,tulip.")
+@click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in roses,tulips.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
 @click.option("--out", type=PLACE, help="Folder for the log.  [default: log in the run, or MODEL-log]")
 def log(

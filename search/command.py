@@ -166,7 +166,7 @@ cluster_options = shared(
 
 @cli.command()
 @photo_options
-@click.option("--limit", type=count_from(2), help="Use only the first N photos.")
+@click.option("--limit", type=count_from(2), help="Use only N photos, drawn by --seed evenly from the classes.")
 @click.option("--name", type=TEXT, help="Name of the run.  [default: the date and time]")
 @storage_option
 @click.option("--trials", type=count_from(1), help="Trials in all.  [default: 12; grid: all its points]")
@@ -231,6 +231,7 @@ def search(
 
     Example: huetune search --photos flowers --name roses --trials 30
     """
+    from data_tools.finding import class_counts
     from data_tools.split import split
     from model.config import PRESETS, batched
     from search.limits import check_apart, check_cluster, check_place, check_search
@@ -248,7 +249,7 @@ def search(
         confirm = (3, 3) if trials >= 10 and not several else "none"
     name = name or datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
 
-    source = Source(photos, garden, words(classes), limit)
+    source = Source(photos, garden, words(classes), limit, asked["seed"] if limit else None)
     options = {
         **asked,
         "space": chosen,
@@ -287,6 +288,8 @@ def search(
             say(note, "yellow", stderr)
         counts = f"{len(parts.training)} train, {len(parts.validation)} rank, {len(parts.test)} are kept for the end"
         say(f"{len(read)} photos from {source}: {counts}")
+        if by_class := class_counts(read.names):
+            say(f"by class: {by_class}")
     with told(notify, name, wanted.storage):
         return _finish(launch(wanted, parts, stdout, source=source, quiet=quiet), parts.test, truth, quiet)
 

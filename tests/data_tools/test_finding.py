@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,8 @@ import pytest
 from PIL import Image
 
 from data_tools.bucket import Bucket
-from data_tools.errors import PhotoError
-from data_tools.finding import find_photos, walk_photos
+from data_tools.errors import PhotoError, StorageError
+from data_tools.finding import class_counts, draw, find_photos, walk_photos
 from data_tools.kinds import OTHER, PHOTO, kind_of
 from data_tools.mirror import path_of
 from data_tools.photos import load
@@ -173,3 +175,131 @@ def test_photos_in_a_bucket_are_known_by_their_endings(store: Any, tmp_path: Pat
 @pytest.mark.parametrize(("name", "kind"), [("a.JPG", PHOTO), ("a.cr3", "camera raw"), ("a", OTHER), (".png", OTHER)])
 def test_name_alone_tells_a_kind(name: str, kind: str) -> None:
     assert kind_of(name) == kind
+
+
+def files(folder: Path, **classes: int) -> list[Path]:
+    """So many photos of each class, all of them the same; in order."""
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            (folder / name / f"{number:03}.jpg").write_bytes(saved("JPEG"))
+    return find_photos(folder)
+
+
+def by_class(paths: list[Path]) -> dict[str, int]:
+    return dict(Counter(path.parent.name for path in paths))
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (20, {"daisy": 4, "dandelion": 4, "roses": 4, "sunflowers": 4, "tulips": 4}),
+        (30, {"daisy": 7, "dandelion": 7, "roses": 7, "sunflowers": 7, "tulips": 2}),
+        (1000, {"daisy": 9, "dandelion": 9, "roses": 9, "sunflowers": 9, "tulips": 2}),
+    ],
+)
+def test_limit_is_spread_evenly_over_the_classes(count: int, expected: dict, tmp_path: Path) -> None:
+    files(tmp_path, daisy=9, dandelion=9, roses=9, sunflowers=9, tulips=2)
+    paths = find_photos(tmp_path, limit=count, seed=3)
+    if count == 20:
+        expected["tulips"] = 2
+        assert sum(by_class(paths).values()) == 20 and by_class(paths)["tulips"] == 2
+        assert {by_class(paths)[name] for name in expected if name != "tulips"} == {4, 5}
+    else:
+        assert by_class(paths) == expected
+    assert paths == sorted(paths)
+
+
+def test_seed_decides_what_is_drawn(tmp_path: Path) -> None:
+    paths = files(tmp_path / "a", daisy=30, roses=30)
+    drawn = [tuple(draw(paths, tmp_path / "a", 10, seed)) for seed in range(20)]
+    assert len(set(drawn)) == 20 and draw(paths, tmp_path / "a", 10, 7) == list(drawn[7])
+    assert draw(paths[::-1], tmp_path / "a", 10, 7) == list(drawn[7])[::-1], "the order of the files decides nothing"
+    there = files(tmp_path / "b" / "elsewhere", daisy=30, roses=30)
+    again = draw(there, tmp_path / "b" / "elsewhere", 10, 7)
+    assert [path.name for path in again] == [path.name for path in drawn[7]], "nor where they are"
+    held = Counter(path.name for paths in drawn for path in paths)
+    assert len(held) == 30, "over many seeds each is drawn"
+
+
+def test_older_run_with_a_limit_reads_the_first(tmp_path: Path) -> None:
+    paths = files(tmp_path, daisy=3, roses=3)
+    for path in paths:
+        NOISE.rotate(30 * paths.index(path)).save(path)
+    record = Source(tmp_path, limit=4, seed=5).record
+    assert record["seed"] == 5
+    drawn = Source.of(record).read()[0]
+    assert by_class([Path(name) for name in drawn.names]) == {"daisy": 2, "roses": 2}
+    del record["seed"], record["reading"]
+    assert Source.of(record).read()[0].names == tuple(str(path) for path in paths[:4])
+
+
+def test_classes_are_counted_in_words() -> None:
+    assert class_counts(["a/roses/1", "b/roses/1", "a/tulips/1"]) == "roses 2, tulips 1"
+    assert class_counts(["roses/1", "roses/2"]) == class_counts([]) == ""
+    assert class_counts([f"{number}/1" for number in range(30)] + ["0/2"]) == "30 classes, 1 to 2 photos each"
+
+
+def test_limited_search_counts_each_class(
+    in_process: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And asks for these photos; then it would begin, which takes long."""
+    from search import launch
+
+    sources: list[Source] = []
+
+    def begin(*_: Any, source: Source, **__: Any) -> None:
+        sources.append(source)
+        raise StorageError("enough")
+
+    monkeypatch.setattr(launch, "launch", begin)
+    for number, path in enumerate(files(tmp_path / "flowers", daisy=9, roses=9)):
+        NOISE.rotate(20 * number).save(path)
+    words = ["--photos", tmp_path / "flowers", "--limit", 8, "--seed", 3, "--storage", tmp_path / "runs"]
+    done = in_process("search", *words, "--trials", 1)
+    assert (done.returncode, done.stderr) == (4, "huetune: enough\n")
+    assert done.stdout.splitlines()[-1] == "by class: daisy 4, roses 4"
+    assert sources == [Source(tmp_path / "flowers", limit=8, seed=3)]
+
+
+def test_names_of_a_mac_are_the_same_names(tmp_path: Path) -> None:
+    """It writes é as two letters: a class is found whichever way it is typed, and the same photos in the same order."""
+    drawn = []
+    for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
+        folder = tmp_path / form
+        for name in (*(f"rose/{letter}.jpg" for letter in "abc"), *(f"fanée/{letter}.jpg" for letter in "défghz")):
+            path = folder / unicodedata.normalize(form, name)  # type: ignore[arg-type]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(saved("JPEG"))
+        found = find_photos(folder, [unicodedata.normalize(other, "fanée")])  # type: ignore[arg-type]
+        names = [unicodedata.normalize("NFC", path.name) for path in found]
+        assert names == ["d.jpg", "f.jpg", "g.jpg", "h.jpg", "z.jpg", "é.jpg"]
+        drawn.append(
+            [
+                unicodedata.normalize("NFC", str(path.relative_to(folder)))
+                for seed in range(9)
+                for path in find_photos(folder, limit=5, seed=seed)
+            ]
+        )
+    assert drawn[0] == drawn[1]
+
+
+def test_class_that_is_nearly_right_is_suggested(tmp_path: Path) -> None:
+    files(tmp_path, daisy=1, roses=1, tulips=1)
+    for word, nearest in (("rose", "roses"), ("tulip", "tulips")):
+        with pytest.raises(PhotoError, match=f"no photos of class '{word}' in .*: did you mean '{nearest}'\\?$"):
+            find_photos(tmp_path, [word])
+
+
+def test_examples_name_classes_that_fetched_flowers_have() -> None:
+    """As `huetune data fetch flowers` brings them."""
+    root = Path(__file__).parents[2]
+    texts = [
+        root / "README.md",
+        *(path for part in ("data_tools", "model", "results", "search") for path in (root / part).glob("*.py")),
+    ]
+    named = set()
+    for path in texts:
+        for words in re.findall(r"(?:--classes |as in )([a-z]+(?:,[a-z]+)*)", path.read_text(encoding="utf-8")):
+            named |= set(words.split(",")) if "rose" in words or "tulip" in words else set()
+    assert named == {"roses", "tulips"}

@@ -131,7 +131,7 @@ def test_show_next_prints_commands_that_work(objectives, searched, in_process, t
 
 def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_path):
     out = tmp_path / "trained"
-    words = ["train", "--preset", "model-1", "--garden", 4, "--limit", 3, "--epochs", 2, "--out", out]
+    words = ["train", "--preset", "model-1", "--garden", 4, "--train-first", 3, "--epochs", 2, "--out", out]
     done = huetune(*words, "--batching", "boxes")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
