@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
+from ray._private import utils as ray_utils
 from ray.job_config import JobConfig
 
 from data_tools.errors import StorageError
@@ -114,9 +115,13 @@ def enclosed(folder: str) -> Iterator[None]:
     """
     wanted = {SWITCH: "0", **SAFE_PATH, **_guard_token(folder)}
     before, enabled = {name: os.environ.get(name) for name in wanted}, ray_constants.ENABLE_RAY_CLUSTER
+    missing = ray_utils.get_dashboard_dependency_error
     # Of Ray's processes each reads the variables; this one has read the switch when it imported ray.
     os.environ.update(wanted)
     ray_constants.ENABLE_RAY_CLUSTER = False
+    # Where the dashboard's packages are installed, Ray loads them in two processes and listens on more ports, dashboard
+    # or not: half a second and 45 MB of each search, for nothing that it uses.
+    ray_utils.get_dashboard_dependency_error = lambda: ImportError("not wanted")
     try:
         yield
     finally:
@@ -126,6 +131,7 @@ def enclosed(folder: str) -> Iterator[None]:
             else:
                 os.environ[name] = value
         ray_constants.ENABLE_RAY_CLUSTER = enabled
+        ray_utils.get_dashboard_dependency_error = missing
 
 
 def _guard_token(folder: str) -> dict[str, str]:

@@ -77,6 +77,13 @@ def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
     assert enclosure.SWITCH not in os.environ and enclosure.ray_constants.ENABLE_RAY_CLUSTER
 
 
+def test_enclosed_ray_loads_no_packages_of_the_dashboard(home):
+    """They are installed for clusters; here they would cost time, memory and open ports."""
+    with enclosure.enclosed(str(home)):
+        assert enclosure.ray_utils.get_dashboard_dependency_error() is not None
+    assert enclosure.ray_utils.get_dashboard_dependency_error() is None
+
+
 def test_rays_files_are_in_a_folder_of_ones_own(place):
     folder = enclosure.make_folder()
     assert os.stat(folder).st_mode & 0o777 == 0o700 and os.path.dirname(folder) == str(place)
