@@ -114,15 +114,16 @@ def check(folder: Path, classes: str | None) -> None:
             if count <= photos.MOST_KEPT:
                 marks.extend(likeness.marks(outcome.grey[None], [outcome.digest])[0].tolist())
                 names.append(path)
-    for line in skipped_kinds(others):
-        say(f"skipped: {line}", "yellow")
     copies = len(pixels) - len(np.unique(pixels))
     near = _near_duplicates(names, np.array(marks, np.uint64).reshape(len(names), -1))
+    for line in skipped_kinds(others):
+        say(f"skipped: {line}", "yellow")
     found = f"{near} near-duplicates" if count <= photos.MOST_KEPT else "near-duplicates not looked for"
     found = f"{copies} of them copies, {found}"
     say(f"{count} files: {len(pixels)} photos to use, {found}; {count - len(pixels)} skipped")
     if others[OTHER]:
-        say(f"{others[OTHER]} other files that are no photos")
+        files = "other file that is no photo" if others[OTHER] == 1 else "other files that are no photos"
+        say(f"{others[OTHER]} {files}")
 
 
 def _near_duplicates(names: Sequence[Path], marks: "NDArray[np.uint64]", most: int = 10) -> int:

@@ -60,8 +60,18 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     table = rows(study, replicates)
     won = winner_of(study, replicates, table, by)
     assert won
-    for name in ("trial", "place", "front", "preset", *study.user_attrs["parameters"], "epochs", "seconds", "host"):
-        if row[name] is not None:
+    for name in (
+        "trial",
+        "continues",
+        "place",
+        "front",
+        "preset",
+        *study.user_attrs["parameters"],
+        "epochs",
+        "seconds",
+        "host",
+    ):
+        if row.get(name) is not None:
             say(f"{name:14} {shown(row[name])}")
     for name, text in won.lines():
         say(f"{name:14} {text}")

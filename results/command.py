@@ -46,7 +46,7 @@ def list_(storage: Path) -> None:
         say(f"no runs in {place_of(storage)!r}; start one with `huetune search`")
     for run in runs:
         try:
-            study, replicates = run.study(), run.replicates()
+            study, replicates = run.snapshot()
             table = rows(study, replicates)
         except UserError as error:
             say(f"{run.name}  {error}", "red")
@@ -125,7 +125,7 @@ def trials(
     else:
         how = "--format csv or a wider terminal, some with --columns trial,score,..."
         stdout.print(tables.fitted(table, found.name, stdout, how))
-        if line := headline(study, found.replicates(), whole):
+        if line := headline(study, replicates, whole):
             say(line)
 
 
@@ -264,7 +264,7 @@ def show_trials(run: Any, top: int = 10) -> None:
     from results.trials import fitted, rows, with_zero_line
     from results.winner import headline
 
-    study, replicates = run.study(), run.replicates()
+    study, replicates = run.snapshot()
     table = rows(study, replicates)
     if table:
         left = f", the best {top} of {len(table)}" if len(table) > top else ""

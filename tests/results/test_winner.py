@@ -76,8 +76,8 @@ def test_winner_is_the_same_in_each_document(run):
     assert dict(found.facts())["winner and its checkpoint"] == str(find_winner(made))
     assert line in OpenRun(made)._repr_html_()
     entries = {entry.known_as: entry for entry in of_run(made, top=2)}
-    assert entries["made", str(second)].winner and entries["made", str(second)].used == (SEED, 0.021)
-    assert not entries["made", str(first)].winner and entries["made", str(first)].used is None
+    assert entries[made.place, str(second)].winner and entries[made.place, str(second)].used == (SEED, 0.021)
+    assert not entries[made.place, str(first)].winner and entries[made.place, str(first)].used is None
     console = Console(file=io.StringIO(), width=100, record=True)
     assert picture(lambda: made, console)
     said = " ".join(console.export_text().split())

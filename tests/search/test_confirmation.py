@@ -129,7 +129,7 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     line = headline(run.study(), run.replicates(), run_rows(run))
     assert line and f"winner: {won}" in in_process("list", "--storage", confirmed[0]).stdout
     said = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
-    told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text)
+    told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text and text[0] != " ")
     checkpoint = read(tmp_path / "model")
     assert told["checkpoint"] == str(won.training) and checkpoint.seed == won.training.seed
     assert float(told["chroma_mse"]) == pytest.approx(checkpoint.figures["chroma_mse"], rel=1e-3)
@@ -173,7 +173,8 @@ def test_a_final_check_of_another_winner_is_made_again(copied, in_process):
     old = json.dumps({**json.loads(whole), "checkpoints": ["trials/0000/epoch-001-x"]})
     for verb in (("confirm", "--top", 2, "--seeds", 2), ("resume",)):
         (run.folder / final_check.FILE).write_text(old, encoding="utf-8")
-        assert "measure again with: huetune resume toggles" in in_process("best", "toggles", "--storage", copied).stdout
+        said = in_process("best", "toggles", "--storage", copied).stdout
+        assert re.search(r"measure again with: huetune resume \S*toggles$", said, re.MULTILINE)
         done = in_process(verb[0], "toggles", "--storage", copied, *verb[1:])
         assert done.returncode == 0 and "final check of trial" in done.stdout, done.stderr
         now, then = (json.loads(text) for text in ((run.folder / final_check.FILE).read_text(encoding="utf-8"), whole))
