@@ -152,14 +152,14 @@ def read_or_none(run: Run) -> FinalCheck | None:
 def _require_sense(found: FinalCheck) -> None:
     words = [found.fingerprint, found.measured, *found.checkpoints]
     if {*map(type, words)} != {str} or {type(found.trial), type(found.count)} != {int}:
-        raise ValueError("a word is no word, or a number none")
+        raise ValueError("a text or a count has the wrong type")
     if found.objective not in OBJECTIVES or found.objective not in found.metrics:
         raise ValueError(f"unknown objective {found.objective!r}")
     numbers = [end for estimate in found.metrics.values() for end in (estimate.low, estimate.high) if end is not None]
     numbers += [estimate.value for estimate in found.metrics.values()]
     numbers += [found.references[reference][name] for reference in REFERENCES for name in found.metrics]
     if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
-        raise ValueError("a metric is no number")
+        raise ValueError("a metric is not a finite number")
 
 
 def is_current(run: Run) -> bool:

@@ -188,7 +188,7 @@ def check_file(path: Path, mark: str = "") -> None:
         if not start or (mark and mark in start and not recorded):
             return
     raise StorageError(
-        f"{str(path)!r}: exists, and is not a file that huetune wrote and nobody changed; choose another --out"
+        f"{str(path)!r}: exists, and is not huetune's or was changed since huetune wrote it; choose another --out"
     )
 
 

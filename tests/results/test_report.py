@@ -312,7 +312,7 @@ def test_without_photos_to_show_the_page_says_why(searched, tmp_path):
 def test_only_a_report_is_replaced(tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("<html>my own</html>", encoding="utf-8")
-    for path, why in ((mine, "is not a file that huetune wrote and nobody changed"), (tmp_path, "Is a directory")):
+    for path, why in ((mine, "is not huetune's or was changed since huetune wrote it"), (tmp_path, "Is a directory")):
         with pytest.raises(StorageError, match=rf"{why}.*; choose another --out"):
             report.write(path, report.MARK)
     assert mine.read_text(encoding="utf-8") == "<html>my own</html>"
