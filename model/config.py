@@ -13,6 +13,7 @@ Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]
 Dropped = Literal["units", "channels"]
 Optimizer = Literal["adam", "muon"]
+Initial = Literal["glorot", "he"]
 MOST_UNITS = 4096
 """Of a model of 33 million parameters."""
 
@@ -45,6 +46,11 @@ class Config:
         batch_size: boxes or photos a step, 1 or more.
         clip: largest norm of a step's gradient; 0 clips nothing.
         flips: whether photos are mirrored left to right at random.
+        l2: weight of the squared kernels of all convolutions in the loss, 0 or more.
+        initial: the first weights: "glorot", as Keras draws them; or "he", with answers that start at 0.
+        centered: whether training subtracts the luma of a usual photo from the views; the trained model does not.
+        averaging: share that the average of the weights, which is scored and kept, keeps of itself in a step; 0 up to
+            but not including 1, and 0 keeps the last weights.
 
     Raises:
         UserError: a value outside of these, in one line.
@@ -64,6 +70,10 @@ class Config:
     batch_size: int = 32
     clip: float = 0.0
     flips: bool = False
+    l2: float = 0.001
+    initial: Initial = "glorot"
+    centered: bool = False
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -73,8 +83,11 @@ class Config:
         _check("dropout_of", self.dropout_of, self.dropout_of in get_args(Dropped), _one_of(get_args(Dropped)))
         _check("optimizer", self.optimizer, self.optimizer in get_args(Optimizer), _one_of(get_args(Optimizer)))
         _check("positions", self.positions, self.positions in (2, 7), "2 or 7")
-        _check("dropout", self.dropout, 0 <= self.dropout < 1, "0 up to but not including 1")
-        for name in ("decay", "clip"):
+        _check("initial", self.initial, self.initial in get_args(Initial), _one_of(get_args(Initial)))
+        for name in ("dropout", "averaging"):
+            value = getattr(self, name)
+            _check(name, value, 0 <= value < 1, "0 up to but not including 1")
+        for name in ("decay", "clip", "l2"):
             value = getattr(self, name)
             _check(name, value, 0 <= value < math.inf, "0 or more")
         for name in ("mse_weight", "learning_rate"):
@@ -87,7 +100,7 @@ class Config:
     @property
     def structure(self) -> tuple[Any, ...]:
         """What decides the layers: two configurations of one structure can share one traced model."""
-        return self.activation, self.skip, self.merge_units, self.positions, self.dropout
+        return self.activation, self.skip, self.merge_units, self.positions
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Config":
@@ -131,11 +144,8 @@ PRESETS: dict[str, Config] = {
 }
 """The log's models by name, in the log's own way of training."""
 
-MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions", "dropout")
-"""The settings that tell one preset from another; how it is trained is not among them."""
-
-SHOWN = ("mse_weight", "activation", "skip", "merge_units", "positions")
-"""The settings in which presets differ."""
+MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions")
+"""The settings in which presets differ; how a model is trained is not among them."""
 
 BATCHINGS: dict[Batching, dict[str, Any]] = {
     "boxes": {
@@ -146,15 +156,25 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "decay": 1e-6,
         "clip": 0.0,
         "flips": False,
+        "dropout": 0.45,
+        "l2": 0.001,
+        "initial": "glorot",
+        "centered": False,
+        "averaging": 0.0,
     },
     "photos": {
         "dropout_of": "channels",
         "batch_size": 1,
         "optimizer": "muon",
-        "learning_rate": 0.004,
+        "learning_rate": 0.002,
         "decay": 0.002,
         "clip": 1.0,
         "flips": True,
+        "dropout": 0.2,
+        "l2": 0.0001,
+        "initial": "he",
+        "centered": True,
+        "averaging": 0.99,
     },
 }
 """What each way of batching is trained with: the log's own way, and the best that was found for whole photos.
@@ -197,6 +217,6 @@ def parameter_counts(config: Config) -> dict[str, int]:
 def preset_rows() -> list[dict[str, Any]]:
     """Return the presets as rows: name, settings, and how many parameters their models have."""
     return [
-        {"name": name, **{field: getattr(config, field) for field in SHOWN}, **parameter_counts(config)}
+        {"name": name, **{field: getattr(config, field) for field in MODEL}, **parameter_counts(config)}
         for name, config in PRESETS.items()
     ]

@@ -10,8 +10,7 @@ A loose box is the smallest photo: its view is 14 x 14, the convolutions leave e
 has nothing to cut. So the log's batches of loose boxes and whole photos run through the same layers and weights, and
 there is no second model to keep in step.
 
-They differ in what training drops. Loose boxes drop single units, each its own, as the log did. A whole photo's boxes
-share their maps and so their dropout in any case; there, whole channels are dropped and not computed (model.layers).
+Training has a graph of its own (model.forward); the dropout layers here say what it drops, and do nothing at rest.
 """
 
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from dataclasses import dataclass
 from data_tools.backend import FLOATX, keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
 from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
-from model.layers import Convolution, Dense, Dice, Dropout, Merge, Share, Windows
+from model.dropout import living
+from model.layers import Convolution, Dense, Share, Windows, cut_depth
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Network:
         head: context features, latent vectors [boxes, 120] and positions -> chroma [boxes, 2], tanh.
         decoder: `head` on `towers`: shrunk photos, positions and latent vectors -> chroma.
         vae: the whole: shrunk photos, positions and standard normal noise [boxes, 120] -> chroma, mean, log-variance.
-        dice: of all dropout.
     """
 
     encoder: keras.Model
@@ -42,7 +41,6 @@ class Network:
     head: keras.Model
     decoder: keras.Model
     vae: keras.Model
-    dice: Dice
 
 
 def build(config: Config, dtype_policy: str = FLOATX) -> Network:
@@ -57,7 +55,6 @@ def build(config: Config, dtype_policy: str = FLOATX) -> Network:
 
 
 def _build(config: Config) -> Network:
-    dice = Dice()
     sides = [None if view.stride else view.side for view in VIEWS]
     views = [keras.Input((side, side, 1), name=f"view_{view.covers}") for side, view in zip(sides, VIEWS, strict=True)]
     place = keras.Input((config.positions,), name="position")
@@ -65,16 +62,17 @@ def _build(config: Config) -> Network:
     noise = keras.Input((LATENT,), name="noise")
     features = keras.Input((len(VIEWS) * CONTEXT,), name="features")
 
-    seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, dice, "encoder"), place])
+    seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, "encoder"), place])
     hidden = Dense(HIDDEN[0], config.activation, name="encoder_hidden")(seen)
     mean = keras.layers.Dense(LATENT, dtype="float32", name="latent_mean")(hidden)
     log_variance = keras.layers.Dense(LATENT, dtype="float32", name="latent_log_variance")(hidden)
     encoder = keras.Model([*views, place], [mean, log_variance], name="encoder")
 
-    towers = keras.Model([*views, place], _towers(views, place, config, dice, "decoder"), name="decoder_towers")
+    towers = keras.Model([*views, place], _towers(views, place, config, "decoder"), name="decoder_towers")
     known = keras.layers.Concatenate(name="decoder_known")([features, latent, place])
     hidden = Dense(HIDDEN[1], config.activation, name="decoder_hidden")(known)
-    hidden = Dropout(config.dropout, dice, name="decoder_dropout")(hidden)
+    if config.dropout:
+        hidden = keras.layers.Dropout(config.dropout, name="decoder_dropout")(hidden)
     chroma = keras.layers.Dense(2, "tanh", dtype="float32", name="chroma")(hidden)
     head = keras.Model([features, latent, place], chroma, name="decoder_head")
     decoder = keras.Model([*views, place, latent], head([towers([*views, place]), latent, place]), name="decoder")
@@ -83,38 +81,36 @@ def _build(config: Config) -> Network:
     sampled = mean + keras.ops.exp(log_variance / 2) * noise
     painted = decoder([*views, place, sampled])
     vae = keras.Model([*views, place, noise], [painted, mean, log_variance], name="vae")
-    return Network(encoder, towers, head, decoder, vae, dice)
+    return Network(encoder, towers, head, decoder, vae)
 
 
-def _towers(views, place, config: Config, dice: Dice, model: str):
+def _towers(views, place, config: Config, model: str):
     outputs = []
     for index, (pixels, view) in enumerate(zip(views, VIEWS, strict=True)):
-        features = _tower(pixels, view.stride, config, dice, f"{model}_{view.covers}")
+        features = _tower(pixels, view.stride, config, f"{model}_{view.covers}")
         outputs.append(Share(name=f"{model}_{view.covers}_share")(features, place) if index == 0 else features)
     return keras.layers.Concatenate(name=f"{model}_contexts")(outputs)
 
 
-def _tower(pixels, stride: int, config: Config, dice: Dice, name: str):
+def _tower(pixels, stride: int, config: Config, name: str):
     """The features of each window of one view; without a stride, of the one window that all boxes share."""
     layers = keras.layers
-    # Windows that overlap little (8 of 14 pixels apart) are cut where they no longer overlap at all; from there on,
-    # what lies between them would be computed for nothing.
-    cut = 3 if stride == 8 else len(FILTERS)
-    maps, living = pixels, None
+    cut = cut_depth(stride) or len(FILTERS)
+    maps, alive = pixels, living(config.dropout)
     for depth, filters in enumerate(FILTERS):
         if stride and depth == cut:
             maps = Windows(WINDOW - 2 * depth, stride, name=f"{name}_windows")(maps)
-        read, living = living, dice.channels(filters, config.dropout) if config.dropout_of == "channels" else None
-        convolve = Convolution(filters, read, living, activation=config.activation, name=f"{name}_conv_{depth}")
-        maps = convolve(maps)
-        if not living:
-            maps = Dropout(config.dropout, dice, name=f"{name}_dropout_{depth}")(maps)
+        maps = Convolution(filters, activation=config.activation, name=f"{name}_conv_{depth}")(maps)
+        if dropped := config.dropout if config.dropout_of == "units" else 1 - alive[depth] / filters:
+            drop = layers.Dropout if config.dropout_of == "units" else layers.SpatialDropout2D
+            maps = drop(dropped, name=f"{name}_dropout_{depth}")(maps)
     if stride and cut == len(FILTERS):
         maps = Windows(WINDOW - 2 * cut, stride, name=f"{name}_windows")(maps)
     flat = layers.Flatten(name=f"{name}_flat")(maps)
     if config.skip:
         seen = Windows(WINDOW, stride, name=f"{name}_skip")(pixels) if stride else pixels
         flat = layers.Concatenate(name=f"{name}_with_view")([flat, layers.Flatten(name=f"{name}_view")(seen)])
-    merge = Merge(config.merge_units, FILTERS[-1], living, activation=config.activation, name=f"{name}_merge")
-    merged = Dropout(config.dropout, dice, name=f"{name}_merge_dropout")(merge(flat))
+    merged = Dense(config.merge_units, config.activation, name=f"{name}_merge")(flat)
+    if config.dropout:
+        merged = layers.Dropout(config.dropout, name=f"{name}_merge_dropout")(merged)
     return Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)

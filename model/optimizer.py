@@ -1,12 +1,13 @@
 """Adam and Muon on all weights of a model at once."""
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
-from data_tools.backend import keras, tf
+from data_tools.backend import tf
+from model.weights import Stack
 
 BETAS = 0.9, 0.999
 """How much of the past the running means of the gradient and of its square keep."""
@@ -14,87 +15,92 @@ EPSILON = 1e-7
 MUON_SCALE = 0.5
 """Root mean square of a step of Muon's weights, in learning rates: about that of Adam's."""
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
-ANSWERS = ("chroma", "latent_mean", "latent_log_variance")
-"""Layers that are no hidden ones: as usual with Muon, Adam trains them."""
+SETTLING = 10
+"""Steps that the average of the weights needs to settle: after k steps it keeps at most (1 + k) / (SETTLING + k)."""
 
 
 class Optimizer:
-    """Adam, with Muon for the matrices of the hidden Dense layers where it is asked for.
+    """Adam, with Muon for the matrices of the hidden layers where it is asked for, and an average of the weights.
 
-    All weights lie end to end in two vectors, Adam's and Muon's, those of equal matrices side by side: a step is a
-    handful of passes over them, where a hundred layers' variables would take a thousand small operations. The model
-    computes with `unpacked`, its own variables hold what `show` last put there. Every number that a trial may set is a
-    variable, so that another trial needs no new trace.
+    All weights lie end to end in two vectors, Adam's and Muon's, stack by stack: a step is a handful of passes over
+    them. Every number that a trial may set is a variable, so that another trial needs no new trace.
 
     Muon gives a matrix a step whose singular values are all about 1, so that what few inputs have in common does not
-    drown what tells them apart (Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024). Grey pixels
-    are such inputs: their mean is most of them. It is scaled to Adam's size as in Liu et al., "Muon is scalable for LLM
-    training" (2025).
+    drown what tells them apart (Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024), and so that
+    no layer stands still because its gradient is small. A convolution's kernel is a matrix of 9 x channels rows. The
+    step is scaled to Adam's size as in Liu et al., "Muon is scalable for LLM training" (2025).
+
+    The average of the weights over the last steps (Polyak and Juditsky, "Acceleration of stochastic approximation by
+    averaging", 1992) is what is scored and kept: it has less of the noise of single steps.
 
     Args:
-        variables: the model's trainable ones.
+        stacks: the model's, as `model.weights.stacks` returns them.
         muon: whether hidden matrices are trained with Muon.
     """
 
-    def __init__(self, variables: Sequence[keras.Variable], muon: bool):
-        def matrix(variable: keras.Variable) -> tuple[int, ...]:
-            hidden = len(variable.shape) == 2 and not variable.path.startswith(ANSWERS)
-            return tuple(variable.shape) if muon and hidden else ()
-
-        def order(variable: keras.Variable) -> tuple[tuple[int, ...], bool]:
-            return matrix(variable), len(variable.shape) != 4
-
-        self.variables = sorted(variables, key=order)
-        sizes = [math.prod(variable.shape) for variable in self.variables]
-        adams = sum(not matrix(variable) for variable in self.variables)
-        self._sizes = sizes[:adams], sizes[adams:]
-        self._convolutions = sum(len(variable.shape) == 4 for variable in self.variables)
-        self._matrices = [
-            (shape, len(list(members))) for shape, members in itertools.groupby(map(matrix, self.variables[adams:]))
-        ]
-        self.weights = [tf.Variable(tf.zeros([sum(some)])) for some in self._sizes]
-        self._means = [tf.Variable(tf.zeros([sum(some)])) for some in self._sizes]
-        self._square = tf.Variable(tf.zeros([sum(self._sizes[0])]))
+    def __init__(self, stacks: Mapping[str, Stack], muon: bool):
+        self.stacks = dict(stacks)
+        self._names: tuple[list[str], list[str]] = [], []
+        for name, stack in self.stacks.items():
+            self._names[muon and stack.hidden].append(name)
+        lengths = [sum(self.stacks[name].size for name in names) for names in self._names]
+        self.weights = [tf.Variable(tf.zeros([length])) for length in lengths]
+        self._averages = [tf.Variable(tf.zeros([length])) for length in lengths]
+        self._means = [tf.Variable(tf.zeros([length])) for length in lengths]
+        self._square = tf.Variable(tf.zeros([lengths[0]]))
         self.steps = tf.Variable(0.0)
-        self._rate, self._decay, self._clip = tf.Variable(0.0), tf.Variable(0.0), tf.Variable(0.0)
+        self._rate, self._decay, self._clip, self._averaging = (tf.Variable(0.0) for _ in range(4))
 
-    def reset(self, weights: Sequence[np.ndarray], rate: float, decay: float, clip: float) -> None:
+    def reset(
+        self, weights: Mapping[str, NDArray[np.float32]], rate: float, decay: float, clip: float, averaging: float
+    ) -> None:
         """Start anew.
 
         Args:
-            weights: the first, one array a variable, in the order of `self.variables`.
+            weights: the first ones, a stack each: float32 [layers, *shape].
             rate: the learning rate of the first step, above 0.
             decay: after k steps the learning rate is rate / (1 + decay x k).
             clip: largest norm of a gradient; 0 clips nothing.
+            averaging: share of the average that a step keeps, 0 up to but not including 1; 0 averages nothing.
         """
-        flat = np.concatenate([np.ravel(some) for some in weights])
-        for vector, values in zip(self.weights, np.split(flat, [sum(self._sizes[0])]), strict=True):
-            vector.assign(values)
+        for vector, average, names in zip(self.weights, self._averages, self._names, strict=True):
+            flat = np.concatenate([np.ravel(weights[name]) for name in names]) if names else np.zeros(0, np.float32)
+            vector.assign(flat)
+            average.assign(flat)
         for state in (*self._means, self._square, self.steps):
             state.assign(tf.zeros_like(state))
         self._rate.assign(rate)
         self._decay.assign(decay)
         self._clip.assign(clip)
-        self.show()
+        self._averaging.assign(averaging)
 
     @property
     def state(self) -> list[tf.Variable]:
         """All that a step changes."""
-        return [*self.weights, *self._means, self._square, self.steps]
+        return [*self.weights, *self._averages, *self._means, self._square, self.steps]
 
-    def unpack(self):
-        """Return the weights as tensors, one a variable, and those of all convolutions' kernels end to end."""
-        adams, muons = self._sizes
-        kernels, others = tf.split(self.weights[0], [sum(adams[: self._convolutions]), -1])
-        flat = tf.split(kernels, adams[: self._convolutions]) + tf.split(others, adams[self._convolutions :])
-        if muons:
-            flat += tf.split(self.weights[1], muons)
-        return [tf.reshape(part, variable.shape) for part, variable in zip(flat, self.variables, strict=True)], kernels
+    @property
+    def averages(self) -> dict[str, NDArray[np.float32]]:
+        """The average of the weights, a stack each: float32 [layers, *shape]."""
+        named = {}
+        for vector, names in zip(self._averages, self._names, strict=True):
+            ends = np.cumsum([self.stacks[name].size for name in names])
+            for name, part in zip(names, np.split(vector.numpy(), ends[:-1]), strict=True) if names else ():
+                named[name] = part.reshape(-1, *self.stacks[name].shape)
+        return named
 
-    def show(self) -> None:
-        """Put the weights into the model's variables."""
-        for variable, weights in zip(self.variables, self.unpack()[0], strict=True):
-            variable.assign(weights)
+    def unpack(self) -> tuple:
+        """Return the convolutions' kernels and their biases, each end to end, and all other stacks by name."""
+        parts = {}
+        for vector, names in zip(self.weights, self._names, strict=True):
+            sizes: dict[str, int] = {}
+            for name in names:
+                part = _part(name)
+                sizes[part] = sizes.get(part, 0) + self.stacks[name].size
+            parts.update(zip(sizes, tf.split(vector, list(sizes.values())) if sizes else (), strict=True))
+        kernels, biases = parts.pop(KERNELS), parts.pop(BIASES)
+        named = {name: tf.reshape(part, [-1, *self.stacks[name].shape]) for name, part in parts.items()}
+        return kernels, biases, named
 
     def apply(self, gradients) -> None:
         """Take a step.
@@ -106,8 +112,11 @@ class Optimizer:
         rate = self._rate / (1 + self._decay * self.steps)
         self.steps.assign_add(1.0)
         self._adam(scale * gradients[0], rate)
-        if self._matrices:
+        if self._names[1]:
             self._muon(scale * gradients[1], rate)
+        kept = tf.minimum(self._averaging, (1 + self.steps) / (SETTLING + self.steps))
+        for weights, average in zip(self.weights, self._averages, strict=True):
+            average.assign(weights + kept * (average - weights))
 
     def _adam(self, gradient, rate) -> None:
         tf.raw_ops.ResourceApplyAdam(
@@ -126,12 +135,21 @@ class Optimizer:
     def _muon(self, gradient, rate) -> None:
         mean = self._means[1].assign_add((1 - BETAS[0]) * (gradient - self._means[1]))
         ahead = (1 - BETAS[0]) * gradient + BETAS[0] * mean
+        stacks = [self.stacks[name] for name in self._names[1]]
         steps = []
-        sizes = [math.prod(shape) * count for shape, count in self._matrices]
-        for (shape, _), part in zip(self._matrices, tf.split(ahead, sizes), strict=True):
-            step = orthogonal(tf.reshape(part, [-1, *shape])) * (MUON_SCALE * math.sqrt(max(shape)))
+        for stack, part in zip(stacks, tf.split(ahead, [stack.size for stack in stacks]), strict=True):
+            step = orthogonal(tf.reshape(part, [-1, *stack.shape])) * (MUON_SCALE * math.sqrt(max(stack.shape)))
             steps.append(tf.reshape(step, [-1]))
         self.weights[1].assign_sub(rate * tf.concat(steps, axis=0))
+
+
+KERNELS, BIASES = "convolutions/kernel", "convolutions/bias"
+
+
+def _part(name: str) -> str:
+    """The part of a vector that a stack is read with: the convolutions' are read together."""
+    layer, _, kind = name.rpartition("/")
+    return f"convolutions/{kind}" if layer.startswith("conv_") else name
 
 
 def orthogonal(matrices, steps: int = 5):

@@ -11,22 +11,18 @@ from data_tools.backend import FLOATX, keras, tf
 from data_tools.colour import GRID
 from data_tools.contexts import VIEWS, WINDOW, contexts, positions, shrunk
 from data_tools.photos import PhotoSet
-from model import loss
-from model.colorizer import Colorizer
+from model import dropout, loss
 from model.config import Config
-from model.network import LATENT, build
-from model.optimizer import Optimizer
 from model.score import scores
+from model.step import Step
 
 BOXES = GRID * GRID
-KEPT = 4
+KEPT = 12
 """Structures that a worker keeps ready, the last ones used: each holds a model and its optimizer."""
 COMPILED_FROM = 400
 """Photos from which XLA compiles a card's training step, unless told. Compiling costs a worker a minute a structure; it
 saves 20 ms of 30 a step, in which a card waits for the next of a thousand small operations (`tests.benchmarks packing`,
 on an H100). 3,000 steps earn it back, eight epochs of 400 photos."""
-L2 = 0.001
-"""Weight of the squared kernels of all convolutions in the loss."""
 VALIDATION_SAMPLES = 4
 VALIDATION_SEED = 0
 """The same latent vectors for every trial and epoch: what differs between two scores is not their luck in drawing."""
@@ -62,7 +58,7 @@ class Trainer:
             compiled = len(training) >= COMPILED_FROM and bool(tf.config.list_logical_devices("GPU"))
         self._compiled, self._dtype_policy = compiled, dtype_policy
         self.mean_chroma = training.chroma.mean(axis=(0, 1, 2))
-        self._steps: dict[tuple[Any, ...], _Step] = {}
+        self._steps: dict[tuple[Any, ...], Step] = {}
 
     def start(self, config: Config, seed: int) -> None:
         """Begin a model anew.
@@ -71,8 +67,8 @@ class Trainer:
             config: its settings.
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
-        kind = (config.structure, config.batching, config.dropout_of, config.optimizer)
-        step = self._steps.pop(kind, None) or _Step(config, self._compiled, self._dtype_policy)
+        kind = Step.kind(config, self._compiled)
+        step = self._steps.pop(kind, None) or Step(config, self._compiled, self._dtype_policy)
         self._steps[kind] = step
         if len(self._steps) > KEPT:
             del self._steps[next(iter(self._steps))]
@@ -190,63 +186,3 @@ class Trainer:
         for name, value in figures.items():
             if not np.isfinite(value):
                 raise DivergedError(f"diverged in epoch {self.epochs}: {name} is {value}")
-
-
-class _Step:
-    """The traced training step of one structure, with everything that a trial may change in variables.
-
-    Constants of the graph would need a new trace, seconds long, for each new value.
-    """
-
-    def __init__(self, config: Config, compiled: bool, dtype_policy: str):
-        self.network = build(config, dtype_policy)
-        self.colorizer = Colorizer(self.network, config)
-        self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
-        self._optimizer = Optimizer(self.network.vae.trainable_variables, muon=config.optimizer == "muon")
-        # No int32: on a card TensorFlow keeps those with the host, where a compiled step may not reach.
-        self._mse_weight, self._seed = tf.Variable(0.0), tf.Variable(0, dtype=tf.int64)
-        loose = config.batching == "boxes"
-        sides = [WINDOW if loose else view.side for view in VIEWS]
-        views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
-        place, chroma = tf.TensorSpec([None, config.positions]), tf.TensorSpec([None, 2])
-        signature = [views, place, chroma]
-        self.run = tf.function(self._run, input_signature=signature, autograph=False, jit_compile=compiled or None)
-
-    def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
-        """Give every variable the value that a fresh process would give it."""
-        rng = np.random.default_rng(seed)
-        weights = []
-        for variable in self._optimizer.variables:
-            glorot = keras.initializers.GlorotUniform(int(rng.integers(2**31)))
-            weights.append(glorot(variable.shape, FLOATX) if len(variable.shape) > 1 else tf.zeros(variable.shape))
-        self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip)
-        self._seed.assign(int(rng.integers(2**31)))
-        self._mse_weight.assign(config.mse_weight)
-
-    @property
-    def changing(self) -> list[tf.Variable]:
-        """What a step changes; all else follows from the configuration and the seed."""
-        return self._optimizer.state
-
-    @property
-    def finite(self) -> bool:
-        """Whether every weight is a finite number."""
-        return all(bool(np.isfinite(weights.numpy()).all()) for weights in self._optimizer.weights)
-
-    def show(self) -> None:
-        """Put the weights into the model, where whoever colorizes or saves will look for them."""
-        self._optimizer.show()
-
-    def _run(self, views, place, chroma):
-        seed = tf.stack([tf.cast(self._seed, tf.int32), tf.cast(self._optimizer.steps, tf.int32) + 1])
-        self.network.dice.throw(seed)
-        noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
-        with tf.GradientTape() as tape:
-            unpacked, kernels = self._optimizer.unpack()
-            with keras.StatelessScope(state_mapping=zip(self._optimizer.variables, unpacked, strict=True)):
-                painted, mean, log_variance = self.network.vae([*views, place, noise], training=True)
-            l2 = L2 * tf.reduce_sum(tf.square(kernels))
-            parts = loss.parts(chroma, painted, mean, log_variance, self._mse_weight, l2)
-            total = parts[0]
-        self._optimizer.apply(tape.gradient(total, self._optimizer.weights))
-        self.totals.assign_add(parts)

@@ -27,7 +27,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from data_tools.errors import CheckpointError, UserError
 from data_tools.photos import PhotoSet
-from model.config import SHOWN, Config, parameter_counts
+from model.config import MODEL, Config, parameter_counts
 from results import charts
 from results.effects import effect_rows, effects, importance_line, measured
 from results.export import checkpoints
@@ -208,7 +208,7 @@ def _structures(found: Findings, models: Mapping[str, int]) -> list[Row]:
             config = Config.of(found.trial(number).user_attrs["config"])
         except (KeyError, UserError):
             continue  # of another huetune
-        table.append({"model": name, **{one: getattr(config, one) for one in SHOWN}, **parameter_counts(config)})
+        table.append({"model": name, **{one: getattr(config, one) for one in MODEL}, **parameter_counts(config)})
     return table
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from data_tools.backend import keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
 from data_tools.errors import UserError
-from model.layers import Convolution, Dropout, Merge, Share
+from model.layers import Convolution, Share
 from model.network import Network
 
 PICTURES = ("encoder", "decoder", "whole")
@@ -33,7 +33,7 @@ FILLS = {
     keras.Model: "#f6e7cb",
 }
 """Of nodes by their kind; the others are white."""
-KINDS = {keras.layers.InputLayer: "input", Convolution: "conv 3x3", Merge: "dense", keras.Model: "model"}
+KINDS = {keras.layers.InputLayer: "input", Convolution: "conv 3x3", keras.Model: "model"}
 """Words for kinds of layers, where the class's own name says less."""
 SIGNS = {"Exp": "exp", "TrueDivide": "÷ 2", "Multiply": "x", "Add": "+"}
 """Of the operations between encoder and decoder."""
@@ -103,15 +103,14 @@ class _Picture:
 
     def _call(self, layer, *tensors, **options) -> Any:
         """Call a layer if it does something to a loose box, and note what it makes."""
-        if isinstance(layer, Dropout):
-            self._notes[tensors[0]._keras_history.operation] = f"dropout {layer.rate:g}"
-        if isinstance(layer, (Dropout, Share)) or type(layer).__name__ == "ConvertToTensor":
+        if isinstance(layer, keras.layers.Dropout):
+            whole = isinstance(layer, keras.layers.SpatialDropout2D)
+            note = f"{layer.rate:.0%} of channels dropped" if whole else f"dropout {layer.rate:g}"
+            self._notes[tensors[0]._keras_history.operation] = note
+        if isinstance(layer, (keras.layers.Dropout, Share)) or type(layer).__name__ == "ConvertToTensor":
             return tensors[0]
         outputs = layer(*tensors, **options)
         self._shapes[layer] = ", ".join(" x ".join(map(str, made.shape[1:])) for made in keras.tree.flatten(outputs))
-        living = getattr(layer, "made", None)
-        if living and living.living < living.count:
-            self._notes[layer] = f"{1 - living.living / living.count:.0%} of channels dropped"
         return outputs
 
     def _tower(self, name: str, like: str) -> keras.Model:

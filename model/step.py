@@ -1,0 +1,103 @@
+"""One step of training, traced once a structure."""
+
+from typing import Any
+
+import numpy as np
+
+from data_tools.backend import keras, tf
+from data_tools.contexts import VIEWS, WINDOW
+from model import dropout, loss
+from model.colorizer import Colorizer
+from model.config import LATENT, Config
+from model.dropout import Dice
+from model.forward import Forward
+from model.network import build
+from model.optimizer import Optimizer
+from model.weights import CENTER, as_layers, first_weights, stacks
+
+
+class Step:
+    """The traced training step of one structure, with everything that a trial may change in variables.
+
+    Constants of the graph would need a new trace, seconds long, for each new value.
+
+    Args:
+        config: its structure and way of training; all other settings come with `reset`.
+        compiled: whether XLA compiles the step.
+        dtype_policy: name of the Keras policy by which the layers compute.
+
+    Attributes:
+        network: the model as whoever uses or saves it has it; its weights are those of the last `show`.
+        colorizer: of the network.
+        totals: sums of the losses since they were last set to 0, in the order of `loss.PARTS`.
+        run: takes the views, positions and chroma of a batch, and makes a step.
+    """
+
+    def __init__(self, config: Config, compiled: bool, dtype_policy: str):
+        self.network = build(config, dtype_policy)
+        self.colorizer = Colorizer(self.network, config)
+        self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
+        self._optimizer = Optimizer(stacks(config), muon=config.optimizer == "muon")
+        self._forward = Forward(config, keras.dtype_policies.get(dtype_policy).compute_dtype)
+        self._compiled = dropout.living(config.dropout) if compiled else None
+        # No int32: on a card TensorFlow keeps those with the host, where a compiled step may not reach.
+        self._living, self._kept = (
+            tf.Variable(tf.zeros([len(dropout.living(0.0))], tf.int64)),
+            tf.Variable(0, dtype=tf.int64),
+        )
+        self._mse_weight, self._l2, self._center = (tf.Variable(0.0) for _ in range(3))
+        self._seed = tf.Variable(0, dtype=tf.int64)
+        sides = [WINDOW if config.batching == "boxes" else view.side for view in VIEWS]
+        views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
+        signature = [views, tf.TensorSpec([None, config.positions]), tf.TensorSpec([None, 2])]
+        self.run = tf.function(self._run, input_signature=signature, autograph=False, jit_compile=compiled or None)
+
+    @staticmethod
+    def kind(config: Config, compiled: bool) -> tuple[Any, ...]:
+        """Return what one step serves: configurations that agree in this can share it."""
+        drops = config.dropout > 0, dropout.drops_channels(config)
+        shapes = dropout.living(config.dropout) if compiled and drops[1] else None
+        return config.structure, config.batching, config.optimizer, drops, shapes
+
+    def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
+        """Give every variable the value that a fresh process would give it."""
+        rng = np.random.default_rng(seed)
+        weights = first_weights(config, rng)
+        self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip, config.averaging)
+        self._seed.assign(int(rng.integers(2**31)))
+        self._living.assign(dropout.living(config.dropout))
+        self._kept.assign(dropout.kept(config.dropout))
+        self._mse_weight.assign(config.mse_weight)
+        self._l2.assign(config.l2)
+        self._center.assign(CENTER if config.centered else 0.0)
+        self.show()
+
+    @property
+    def changing(self) -> list[tf.Variable]:
+        """What a step changes; all else follows from the configuration and the seed."""
+        return self._optimizer.state
+
+    @property
+    def finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(np.isfinite(weights.numpy()).all()) for weights in self._optimizer.weights)
+
+    def show(self) -> None:
+        """Put the average of the weights into the model, where whoever colorizes or saves will look for them."""
+        layers = as_layers(self._optimizer.averages, bool(self._center.numpy() != 0))
+        for variable in self.network.vae.trainable_variables:
+            variable.assign(layers[variable.path].reshape(variable.shape))
+
+    def _run(self, views, place, chroma):
+        seed = tf.stack([tf.cast(self._seed, tf.int32), tf.cast(self._optimizer.steps, tf.int32) + 1])
+        living = self._compiled or tf.unstack(tf.cast(self._living, tf.int32))
+        noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
+        centered = [view - self._center for view in views]
+        with tf.GradientTape() as tape:
+            kernels, biases, weights = self._optimizer.unpack()
+            answers = self._forward(weights, kernels, biases, (centered, place), noise, Dice(seed, self._kept), living)
+            l2 = self._l2 * tf.reduce_sum(tf.square(kernels))
+            parts = loss.parts(chroma, *answers, self._mse_weight, l2)
+            total = parts[0]
+        self._optimizer.apply(tape.gradient(total, self._optimizer.weights))
+        self.totals.assign_add(parts)
