@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from data_tools.colour import GRID
 from data_tools.contexts import VIEWS, WINDOW
 from data_tools.errors import UserError, nearest
 
@@ -49,6 +50,8 @@ class Config:
         l2: weight of the squared kernels of all convolutions in the loss, 0 or more.
         initial: the first weights: "glorot", as Keras draws them; or "he", with answers that start at 0.
         centered: whether training subtracts the luma of a usual photo from the views; the trained model does not.
+        encoder_side: patches along each side of the square, anew for each step, for which the encoder is computed with
+            whole photos, 1 to 14; all others get their latent vectors from N(0, 1), as at inference.
         averaging: share that the average of the weights, which is scored and kept, keeps of itself in a step; 0 up to
             but not including 1, and 0 keeps the last weights.
 
@@ -73,6 +76,7 @@ class Config:
     l2: float = 0.001
     initial: Initial = "glorot"
     centered: bool = False
+    encoder_side: int = GRID
     averaging: float = 0.0
 
     def __post_init__(self) -> None:
@@ -93,6 +97,7 @@ class Config:
         for name in ("mse_weight", "learning_rate"):
             value = getattr(self, name)
             _check(name, value, 0 < value < math.inf, "above 0")
+        _check("encoder_side", self.encoder_side, 1 <= self.encoder_side <= GRID, f"1 to {GRID}")
         # A model file may come from anyone: none is to ask for more memory than there is.
         _check("merge_units", self.merge_units, 1 <= self.merge_units <= MOST_UNITS, f"1 to {MOST_UNITS}")
         _check("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
@@ -160,6 +165,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "l2": 0.001,
         "initial": "glorot",
         "centered": False,
+        "encoder_side": GRID,
         "averaging": 0.0,
     },
     "photos": {
@@ -174,6 +180,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "l2": 0.0001,
         "initial": "he",
         "centered": True,
+        "encoder_side": 7,
         "averaging": 0.99,
     },
 }

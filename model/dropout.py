@@ -16,6 +16,8 @@ from model.weights import PIXELS, TOWERS
 
 WIDTH = 8
 """Channels are dropped by so many: a processor's vector holds 8 or 16 numbers, and fewer take as long."""
+CORNER = -1
+"""Number by which the corner's randomness differs from that of units, which are numbered from 1."""
 BYTE = 256
 """Values of the random byte that decides on a unit; the rate of dropout is rounded to a 256th."""
 
@@ -65,6 +67,11 @@ class Dice:
             tf.math.top_k(some, count, sorted=False).indices
             for some, count in zip(tf.split(lots, FILTERS, axis=1), counts, strict=True)
         ]
+
+    def corner(self, places: int):
+        """Throw where a square begins: int32 [2], row and column, each 0 up to but not including `places`."""
+        seed = tf.random.fold_in(self._seed, CORNER)
+        return tf.random.stateless_uniform([2], seed, 0, places, tf.int32, alg="philox")
 
     def drop(self, units):
         """Drop single units, and scale the others by what the rounded rate drops.

@@ -12,9 +12,9 @@ from typing import Any
 from data_tools.backend import keras, tf
 from data_tools.colour import GRID
 from data_tools.contexts import VIEWS, WINDOW
-from model.config import CONTEXT, FILTERS, Config
+from model.config import CONTEXT, FILTERS, LATENT, Config
 from model.dropout import Dice, bias_places, drops_channels, kernel_places, merge_places
-from model.layers import activate, cut_depth, of_taps, taps_of, windows
+from model.layers import activate, cut_depth, windows
 from model.weights import FLAT, MODELS, PIXELS, TOWERS
 
 EDGE = WINDOW - 2 * len(FILTERS)
@@ -33,6 +33,7 @@ class Forward:
         self._dtype, self._skip, self._units = dtype, config.skip, config.merge_units
         self._whole, self._drops = config.batching == "photos", config.dropout > 0
         self._drops_channels = drops_channels(config)
+        self._side = config.encoder_side if self._whole else GRID
         self._activation = keras.activations.get(config.activation)
 
     def __call__(self, weights: Mapping[str, Any], kernels, biases, batch, noise, dice: Dice, living) -> tuple:
@@ -53,16 +54,47 @@ class Forward:
             living = FILTERS
         channels = dice.channels(living) if self._drops_channels else None
         layers = self._convolutions(kernels, biases, channels, living)
-        maps = [
-            self._tower([convolutions[tower] for convolutions in layers], tower, views, taps, living, dice)
-            for view, pixels in enumerate(views)
-            for taps in [taps_of(pixels)]
-            for tower in range(len(MODELS) * view, len(MODELS) * (view + 1))
-        ]
+        merges, of_views = self._merges(weights["merge/kernel"], channels, living[-1])
         others = {name: self._cast(stack) for name, stack in weights.items() if name != "merge/kernel"}
-        merges, of_view = self._merges(weights["merge/kernel"], channels, living[-1])
-        features = self._features(others, maps, merges, of_view, views, living[-1], dice)
-        return self._answers(others, features, place, noise, dice)
+        corner = dice.corner(GRID - self._side + 1) if self._side < GRID else None
+        seen = (views, place) if corner is None else self._cropped(views, place, corner)
+        features = []
+        for model, pixels in enumerate((seen[0], views)):
+            towers = range(model, len(TOWERS), len(MODELS))
+            maps = [
+                self._tower([convolutions[tower] for convolutions in layers], view, pixels[view], living, dice)
+                for view, tower in enumerate(towers)
+            ]
+            maps = [
+                self._merge(maps[view], merges[tower], VIEWS[view].stride, living[-1])
+                for view, tower in enumerate(towers)
+            ]
+            own = {name: _of_model(others[name], model) for name in ("merge/bias", "context/kernel", "context/bias")}
+            of_view = None if of_views is None else _of_model(of_views, model)
+            features.append(self._features(own, maps, of_view, pixels, self._side if model == 0 else GRID, dice))
+        mean, log_variance = self._latent(others, features[0], seen[1])
+        latent = tf.stack([mean, log_variance]) if corner is None else self._spread(mean, log_variance, corner)
+        return self._chroma(others, features[1], latent, noise, place, dice), mean, log_variance
+
+    def _cropped(self, views, place, corner) -> tuple[list, Any]:
+        """Return the views and positions of the square of patches that begins at a corner: rows and columns of it."""
+        cropped = []
+        for view, pixels in zip(VIEWS, views, strict=True):
+            if view.stride:
+                side = WINDOW + (self._side - 1) * view.stride
+                start = tf.concat([[0], corner * view.stride, [0]], axis=0)
+                pixels = tf.slice(pixels, start, [pixels.shape[0], side, side, 1])
+            cropped.append(pixels)
+        grid = tf.reshape(place, [-1, GRID, GRID, place.shape[1]])
+        size = [grid.shape[0], self._side, self._side, place.shape[1]]
+        return cropped, tf.reshape(tf.slice(grid, tf.concat([[0], corner, [0]], axis=0), size), [-1, place.shape[1]])
+
+    def _spread(self, mean, log_variance, corner):
+        """Return mean and log-variance of all patches: those that the encoder has not seen have N(0, 1)'s, zeros."""
+        square = tf.reshape(tf.stack([mean, log_variance]), [2, -1, self._side, self._side, LATENT])
+        rest = [0, GRID - self._side]
+        grid = tf.roll(tf.pad(square, [[0, 0], [0, 0], rest, rest, [0, 0]]), corner, [2, 3])
+        return tf.reshape(grid, [2, -1, LATENT])
 
     def _cast(self, values):
         return tf.cast(values, self._dtype)
@@ -87,15 +119,14 @@ class Forward:
             layers.append(list(zip(stacked, tf.unstack(tf.reshape(biases[depth], [len(TOWERS), made])), strict=True)))
         return layers
 
-    def _tower(self, convolutions, tower: int, views, taps, living, dice: Dice):
+    def _tower(self, convolutions, view: int, pixels, living, dice: Dice):
         """Return a tower's maps after all convolutions."""
-        index = tower // len(MODELS)
-        stride, maps = VIEWS[index].stride, views[index]
+        stride, maps = VIEWS[view].stride, pixels
         cut = cut_depth(stride) if self._whole else None
         for depth, (kernel, bias) in enumerate(convolutions):
             if depth == cut:
                 maps = windows(maps, WINDOW - 2 * depth, stride, living[depth - 1])
-            maps = tf.nn.conv2d(maps, kernel, 1, "VALID") if depth else of_taps(taps, maps, kernel)
+            maps = tf.nn.conv2d(maps, kernel, 1, "VALID")
             maps = activate(self._activation, tf.nn.bias_add(maps, bias))
             if self._drops and not self._drops_channels:
                 maps = dice.drop(maps)
@@ -106,40 +137,13 @@ class Forward:
         maps, of_view = stack, None
         if self._skip:
             maps, of_view = tf.split(stack, [FLAT, WINDOW * WINDOW], axis=1)
-            of_view = tf.reshape(self._cast(of_view), [len(VIEWS), len(MODELS), -1, self._units])
+            of_view = self._cast(of_view)
         if channels is not None:
             rows = tf.reshape(maps, [-1, self._units])
             maps = tf.gather(rows, merge_places(channels[-1])) * tf.cast(FILTERS[-1] / living, tf.float32)
         return tf.unstack(tf.reshape(self._cast(maps), [len(TOWERS), PIXELS * living, self._units])), of_view
 
-    def _features(self, weights, maps, merges, of_view, views, living, dice: Dice):
-        """Return what the towers of each model hand on: [models, patches, 128]."""
-        # All patches of a photo share the view of the whole: its towers have a row a photo, the others a row a patch.
-        sizes = [1, len(VIEWS) - 1] if self._whole else [len(VIEWS)]
-        merge_bias, kernel, bias = (
-            tf.split(tf.reshape(weights[name], [len(VIEWS), len(MODELS), -1, units]), sizes)
-            for name, units in (("merge/bias", self._units), ("context/kernel", CONTEXT), ("context/bias", CONTEXT))
-        )
-        of_view = None if of_view is None else tf.split(of_view, sizes)
-        towers, features = itertools.count(), []
-        for group, size in enumerate(sizes):
-            members = list(itertools.islice(towers, size * len(MODELS)))
-            merged = tf.stack([self._merge(maps[tower], merges[tower], tower, living) for tower in members])
-            merged = tf.reshape(merged, [size, len(MODELS), -1, self._units]) + merge_bias[group]
-            if of_view is not None:
-                flat = [self._flat_view(views[view], VIEWS[view].stride) for view in _views_of(members)]
-                merged += tf.matmul(tf.stack(flat)[:, None], of_view[group])
-            merged = self._drop(dice, activate(self._activation, merged))
-            handed = activate(self._activation, tf.matmul(merged, kernel[group]) + bias[group])
-            features.append(tf.reshape(tf.transpose(handed, [1, 2, 0, 3]), [len(MODELS), -1, size * CONTEXT]))
-        if self._whole:
-            features[0] = tf.repeat(features[0], GRID * GRID, axis=1)
-        return tf.concat(features, axis=2)
-
-    def _drop(self, dice: Dice, units):
-        return dice.drop(units) if self._drops else units
-
-    def _merge(self, maps, kernel, tower: int, living):
+    def _merge(self, maps, kernel, stride: int, living):
         """Return the sums of a tower's Dense layer on the maps of each patch: [patches, units].
 
         On maps of a whole photo, a Dense layer on each window is a convolution whose kernel is as large as the window.
@@ -147,7 +151,33 @@ class Forward:
         if maps.shape[1] == EDGE:
             return tf.matmul(tf.reshape(maps, [-1, PIXELS * living]), kernel)
         kernel = tf.reshape(kernel, [EDGE, EDGE, living, self._units])
-        return tf.reshape(tf.nn.conv2d(maps, kernel, VIEWS[tower // len(MODELS)].stride, "VALID"), [-1, self._units])
+        return tf.reshape(tf.nn.conv2d(maps, kernel, stride, "VALID"), [-1, self._units])
+
+    def _features(self, weights, merged, of_view, views, side: int, dice: Dice):
+        """Return what a model's towers hand on: [patches, 128].
+
+        All patches of a photo share the view of the whole: its tower has a row a photo, the others a row a patch.
+        """
+        sizes = [1, len(VIEWS) - 1] if self._whole else [len(VIEWS)]
+        merge_bias, kernel, bias = (tf.split(weights[name], sizes) for name in weights)
+        kernels_of_view = None if of_view is None else tf.split(of_view, sizes)
+        members, features = iter(range(len(VIEWS))), []
+        for group, size in enumerate(sizes):
+            some = list(itertools.islice(members, size))
+            sums = tf.stack([merged[view] for view in some]) + tf.expand_dims(merge_bias[group], 1)
+            if kernels_of_view is not None:
+                flat = [self._flat_view(views[view], VIEWS[view].stride) for view in some]
+                sums += tf.matmul(tf.stack(flat), kernels_of_view[group])
+            units = self._drop(dice, activate(self._activation, sums))
+            sums = tf.matmul(units, kernel[group]) + tf.expand_dims(bias[group], 1)
+            handed = activate(self._activation, sums)
+            features.append(tf.reshape(tf.transpose(handed, [1, 0, 2]), [-1, size * CONTEXT]))
+        if self._whole:
+            features[0] = tf.repeat(features[0], side * side, axis=0)
+        return tf.concat(features, axis=1)
+
+    def _drop(self, dice: Dice, units):
+        return dice.drop(units) if self._drops else units
 
     def _flat_view(self, pixels, stride: int):
         """Return the view of each patch, or of the photo where all share it, flattened: [patches, 196]."""
@@ -157,20 +187,26 @@ class Forward:
             )
         return tf.reshape(pixels, [-1, WINDOW * WINDOW])
 
-    def _answers(self, weights, features, place, noise, dice: Dice) -> tuple:
-        def dense(units, name: str):
-            kernel, bias = (tf.squeeze(weights[f"{name}/{kind}"], 0) for kind in ("kernel", "bias"))
-            return tf.nn.bias_add(tf.matmul(units, kernel), bias)
-
-        encoded, decoded = tf.unstack(features)
-        hidden = activate(self._activation, dense(tf.concat([encoded, place], axis=1), "encoder_hidden"))
+    def _latent(self, weights, features, place) -> list:
+        """Return mean and log-variance of the latent vectors, float32 [patches, 120] each."""
+        hidden = activate(self._activation, _dense(tf.concat([features, place], axis=1), weights, "encoder_hidden"))
         latent = tf.matmul(hidden, weights["latent/kernel"]) + tf.expand_dims(weights["latent/bias"], 1)
-        mean, log_variance = tf.unstack(tf.cast(latent, tf.float32))
+        return tf.unstack(tf.cast(latent, tf.float32))
+
+    def _chroma(self, weights, features, latent, noise, place, dice: Dice):
+        """Return the decoder's answer for a sample of the latent vectors: float32 [patches, 2]."""
+        mean, log_variance = tf.unstack(latent)
         sampled = mean + tf.exp(log_variance / 2) * noise
-        known = tf.concat([decoded, self._cast(sampled), place], axis=1)
-        hidden = self._drop(dice, activate(self._activation, dense(known, "decoder_hidden")))
-        return tf.tanh(tf.cast(dense(hidden, "chroma"), tf.float32)), mean, log_variance
+        known = tf.concat([features, self._cast(sampled), place], axis=1)
+        hidden = self._drop(dice, activate(self._activation, _dense(known, weights, "decoder_hidden")))
+        return tf.tanh(tf.cast(_dense(hidden, weights, "chroma"), tf.float32))
 
 
-def _views_of(towers: list[int]) -> range:
-    return range(towers[0] // len(MODELS), towers[-1] // len(MODELS) + 1)
+def _dense(units, weights, name: str):
+    kernel, bias = (tf.squeeze(weights[f"{name}/{kind}"], 0) for kind in ("kernel", "bias"))
+    return tf.nn.bias_add(tf.matmul(units, kernel), bias)
+
+
+def _of_model(stack, model: int):
+    """The towers of one model: [views x models, ...] -> [views, ...]."""
+    return tf.unstack(tf.reshape(stack, [len(VIEWS), len(MODELS), *stack.shape[1:]]), axis=1)[model]

@@ -19,29 +19,6 @@ def cut_depth(stride: int) -> int | None:
     return 3 if stride == 8 else None
 
 
-def taps_of(pixels):
-    """Return what a 3 x 3 kernel sees of pictures of one channel: [n, rows, columns, 1] -> [9, pixels].
-
-    Convolutions are made for many channels; on one, a product of matrices is faster.
-    """
-    rows, columns = (side - 2 for side in pixels.shape[1:3])
-    taps = [pixels[:, row : row + rows, column : column + columns, 0] for row in range(3) for column in range(3)]
-    return tf.reshape(tf.stack(taps), [9, -1])
-
-
-def of_taps(taps, pixels, kernel):
-    """Return the convolution of the pictures that taps are of.
-
-    Args:
-        taps: as `taps_of` returns them.
-        pixels: the pictures, [n, rows, columns, 1].
-        kernel: [3, 3, 1, units].
-    """
-    rows, columns = (side - 2 for side in pixels.shape[1:3])
-    units = tf.shape(kernel)[3] if kernel.shape[3] is None else kernel.shape[3]
-    return tf.reshape(tf.matmul(taps, tf.reshape(kernel, [9, -1]), transpose_a=True), [-1, rows, columns, units])
-
-
 def windows(maps, size: int, stride: int, channels):
     """Cut the window of each patch out of maps: [n, side, side, c] -> [n x patches, size, size, c].
 
@@ -132,10 +109,7 @@ class Convolution(keras.layers.Conv2D):
         super().__init__(filters, **{"kernel_size": 3, **kwargs})
 
     def call(self, maps):
-        kernel = tf.convert_to_tensor(self.kernel)
-        convolved = (
-            of_taps(taps_of(maps), maps, kernel) if maps.shape[3] == 1 else tf.nn.conv2d(maps, kernel, 1, "VALID")
-        )
+        convolved = tf.nn.conv2d(maps, tf.convert_to_tensor(self.kernel), 1, "VALID")
         return activate(self.activation, tf.nn.bias_add(convolved, tf.convert_to_tensor(self.bias)))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from data_tools.backend import keras, tf
+from data_tools.colour import GRID
 from data_tools.contexts import VIEWS, WINDOW
 from model import dropout, loss
 from model.colorizer import Colorizer
@@ -47,9 +48,10 @@ class Step:
         )
         self._mse_weight, self._l2, self._center = (tf.Variable(0.0) for _ in range(3))
         self._seed = tf.Variable(0, dtype=tf.int64)
+        size, boxes = config.batch_size, 1 if config.batching == "boxes" else GRID * GRID
         sides = [WINDOW if config.batching == "boxes" else view.side for view in VIEWS]
-        views = [tf.TensorSpec([None, side, side, 1]) for side in sides]
-        signature = [views, tf.TensorSpec([None, config.positions]), tf.TensorSpec([None, 2])]
+        views = [tf.TensorSpec([size, side, side, 1]) for side in sides]
+        signature = [views, tf.TensorSpec([size * boxes, config.positions]), tf.TensorSpec([size * boxes, 2])]
         self.run = tf.function(self._run, input_signature=signature, autograph=False, jit_compile=compiled or None)
 
     @staticmethod
@@ -57,7 +59,8 @@ class Step:
         """Return what one step serves: configurations that agree in this can share it."""
         drops = config.dropout > 0, dropout.drops_channels(config)
         shapes = dropout.living(config.dropout) if compiled and drops[1] else None
-        return config.structure, config.batching, config.optimizer, drops, shapes
+        way = config.batching, config.batch_size, config.encoder_side, config.optimizer
+        return config.structure, way, drops, shapes
 
     def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
         """Give every variable the value that a fresh process would give it."""

@@ -3,15 +3,16 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from data_tools.backend import FLOATX, keras, tf
 from data_tools.colour import GRID
-from data_tools.contexts import VIEWS, WINDOW, contexts, positions, shrunk
+from data_tools.contexts import VIEWS, contexts, positions, shrunk
 from data_tools.photos import PhotoSet
-from model import dropout, loss
+from model import loss
 from model.config import Config
 from model.score import scores
 from model.step import Step
@@ -67,8 +68,9 @@ class Trainer:
             config: its settings.
             seed: of the first weights, the order of the photos, dropout and the latent noise; 0 or more.
         """
-        kind = Step.kind(config, self._compiled)
-        step = self._steps.pop(kind, None) or Step(config, self._compiled, self._dtype_policy)
+        traced = replace(config, batch_size=min(config.batch_size, self._count(config)))
+        kind = Step.kind(traced, self._compiled)
+        step = self._steps.pop(kind, None) or Step(traced, self._compiled, self._dtype_policy)
         self._steps[kind] = step
         if len(self._steps) > KEPT:
             del self._steps[next(iter(self._steps))]
@@ -151,9 +153,13 @@ class Trainer:
         """The model in training."""
         return self._step.network.vae
 
+    def _count(self, config: Config) -> int:
+        """What there is to fill batches with: boxes or photos."""
+        return len(self.training) * (BOXES if config.batching == "boxes" else 1)
+
     def _batches(self) -> Iterator[np.ndarray]:
         """The epoch's boxes or photos in a new order; those that fill no batch sit this epoch out, as in the log."""
-        count = len(self.training) * (BOXES if self.config.batching == "boxes" else 1)
+        count = self._count(self.config)
         size = min(self.config.batch_size, count)
         order = self._order.permutation(count)
         for start in range(0, count - size + 1, size):
