@@ -11,14 +11,12 @@ import csv
 import json
 import logging
 import math
-import multiprocessing
 import os
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,9 +33,9 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import bookkeeping, packing, peers, replay, table
+from tests.benchmarks import bookkeeping, packing, peers, replay, structures, table
+from tests.benchmarks.processes import SLOTS, as_they_end, first_step, one_thread, side_by_side
 
-SLOTS = 2
 PEER = PRESETS["model-2"]
 OURS = batched(PEER, "photos")
 PEER_EPOCHS, OUR_EPOCHS = 5, 40
@@ -45,25 +43,9 @@ WEIGHTS = [1.0 + index / 2 for index in range(12)]
 COUNTS = 50, 100, 200, 400
 CURVES = Path(__file__).with_name("curves.csv")
 CURVE_EPOCHS = 20
+NAMED_ONLY = "curves", "packing", "table", "structures"
+"""What runs only when it is named: it takes hours, or a GPU."""
 ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
-
-
-def _one_thread() -> None:
-    from data_tools.backend import tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-
-
-def _side_by_side(work: Callable, tasks: list[tuple]) -> list[Any]:
-    """Run tasks in fresh processes, two at a time: as trials run on two slots."""
-    return list(_as_they_end(work, tasks))
-
-
-def _as_they_end(work: Callable, tasks: list[tuple]) -> Iterator[Any]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(SLOTS, context, initializer=_one_thread, max_tasks_per_child=1) as pool:
-        yield from pool.map(work, *zip(*tasks, strict=True))
 
 
 def _peer_curve(parts: Split, seed: int) -> list[dict]:
@@ -94,10 +76,10 @@ def _reaching(curve: list[dict], target: float) -> dict | None:
 
 def training(parts: Split, seeds: int) -> dict[str, Any]:
     """Seconds until the peer's best held-out error, and boxes a second; start-up and tracing counted on both sides."""
-    theirs = _side_by_side(_peer_curve, [(parts, seed) for seed in range(seeds)])
+    theirs = side_by_side(_peer_curve, [(parts, seed) for seed in range(seeds)])
     best = [min(curve, key=lambda epoch: epoch["chroma_mse"]) for curve in theirs]
     tasks = [(parts, seed, epoch["chroma_mse"]) for seed, epoch in enumerate(best)]
-    ours = _side_by_side(_our_curve, tasks)
+    ours = side_by_side(_our_curve, tasks)
     reached = [_reaching(curve, epoch["chroma_mse"]) for curve, epoch in zip(ours, best, strict=True)]
     # Where ours never came so far, what it took without success counts: the true ratio is lower still.
     ends = [end or curve[-1] for end, curve in zip(reached, ours, strict=True)]
@@ -129,7 +111,7 @@ def curves(parts: Split, seeds: int, source: str) -> dict[str, Any]:
         rows = list(csv.DictReader(file))
     runs = [(source, batching, seed) for seed in range(seeds) for batching in ("photos", "boxes")]
     missing = [run for run in runs if sum(_run(row) == run for row in rows) < CURVE_EPOCHS]
-    for recorded in _as_they_end(_curve, [(parts, *run) for run in missing]) if missing else ():
+    for recorded in as_they_end(_curve, [(parts, *run) for run in missing]) if missing else ():
         rows = [row for row in rows if _run(row) != _run(recorded[0])] + recorded
         rows.sort(key=lambda row: (*_run(row), int(row["epoch"])))
         with CURVES.open("w", newline="", encoding="utf-8") as file:
@@ -162,25 +144,20 @@ def _turnaround(parts: Split) -> dict[str, float]:
     begun = time.perf_counter()
     trainer = Trainer(parts.training.take(range(2)), parts.validation)
     trainer.start(OURS, 0)
-    _first_step(trainer)
+    first_step(trainer)
     cold = time.perf_counter() - begun
     warm = []
     for seed in range(5):
         begun = time.perf_counter()
         trainer.start(replace(OURS, mse_weight=1.0 + seed), seed)
-        _first_step(trainer)
+        first_step(trainer)
         warm.append(time.perf_counter() - begun)
     return {"cold": cold, "warm": statistics.median(warm)}
 
 
-def _first_step(trainer: Any) -> None:
-    batch = next(trainer._batches())
-    trainer._step.run(*trainer._tensors(batch))
-
-
 def turnaround(parts: Split, seeds: int) -> dict[str, Any]:
     """From one trial's end to the next one's first step; a cold worker imports TensorFlow, builds and traces before."""
-    results = _side_by_side(_timed_turnaround, [(parts,) for _ in range(seeds)])
+    results = side_by_side(_timed_turnaround, [(parts,) for _ in range(seeds)])
     cold = [result["cold"] + result["import"] for result in results]
     warm = [result["warm"] for result in results]
     return {
@@ -315,7 +292,7 @@ def _peak(parts: Split) -> dict[str, int]:
 
     from model.training import Trainer
 
-    _one_thread()
+    one_thread()
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(OURS, 0)
     for number, batch in enumerate(trainer._batches()):
@@ -331,12 +308,12 @@ def linear(parts: Split, seeds: int) -> dict[str, Any]:
     """Milliseconds a photo and epoch at 50 to 400 photos, and of four epochs one after the other: alike, if linear."""
     scenes = prepare(garden(400), [str(index) for index in range(400)])
     tasks = [(scenes.take(range(count)), parts.validation, 1) for count in COUNTS] * seeds
-    measured = _side_by_side(_milliseconds, tasks)
+    measured = side_by_side(_milliseconds, tasks)
     by_count = {
         count: statistics.median(measured[run * len(COUNTS) + index][0] for run in range(seeds))
         for index, count in enumerate(COUNTS)
     }
-    later = _side_by_side(_milliseconds, [(scenes.take(range(50)), parts.validation, 4)] * seeds)
+    later = side_by_side(_milliseconds, [(scenes.take(range(50)), parts.validation, 4)] * seeds)
     by_epoch = [statistics.median(run[epoch] for run in later) for epoch in range(4)]
     both = [*by_count.values(), *by_epoch]
     return {"linear": max(both) / min(both), "milliseconds_a_photo": by_count, "epoch_by_epoch": by_epoch}
@@ -347,7 +324,7 @@ def _milliseconds(training: PhotoSet, validation: PhotoSet, epochs: int) -> list
 
     trainer = Trainer(training, validation)
     trainer.start(OURS, 0)
-    _first_step(trainer)
+    first_step(trainer)
     return [trainer.epoch()["train_seconds"] / len(training) * 1000 for _ in range(epochs)]
 
 
@@ -375,16 +352,18 @@ def main() -> None:
         "curves": curves,
         "packing": lambda parts, seeds: packing.packing(parts),
         "table": lambda parts, seeds: table.record(),
+        "structures": lambda parts, seeds: structures.structures(asked),
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=", ".join(names))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--photos", type=Path, default=ROSES, help="real photos to train on besides the garden")
     parser.add_argument("--replays", type=int, default=50, help="searches replayed on the recorded table")
+    structures.add_options(parser)
     asked = parser.parse_args()
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)
     figures: dict[str, Any] = {}
-    for name in asked.names or [name for name in names if name not in ("curves", "packing", "table")]:
+    for name in asked.names or [name for name in names if name not in NAMED_ONLY]:
         sets = _sets(asked.photos, 400 if name == "curves" else 100) if name in ("training", "curves") else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()

@@ -19,6 +19,7 @@ from data_tools.garden import garden
 from data_tools.photos import prepare
 from data_tools.split import Split, first
 from model.config import PRESETS, Config, batched
+from tests.benchmarks.processes import one_thread
 
 TABLE = Path(__file__).with_name("table.csv")
 GRID: dict[str, list[Any]] = {
@@ -78,10 +79,7 @@ def _run(row: Row) -> tuple:
 
 def _start(parts: Split) -> None:
     global _trainer
-    from data_tools.backend import tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    one_thread()
     from model.training import Trainer
 
     _trainer = Trainer(parts.training, parts.validation)
