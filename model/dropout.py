@@ -6,6 +6,7 @@ drop single units instead, each its own, as the experiment log did.
 """
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from model.weights import PIXELS, TOWERS
 
 WIDTH = 8
 """Channels are dropped by so many: a processor's vector holds 8 or 16 numbers, and fewer take as long."""
-CORNER = -1
-"""Number by which the corner's randomness differs from that of units, which are numbered from 1."""
+PHILOX = 1
+"""TensorFlow's number for the algorithm of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). Its
+numbers are a function of a key and a counter, so a draw needs one operation, where `tf.random` derives seeds by thirty."""
 BYTE = 256
 """Values of the random byte that decides on a unit; the rate of dropout is rounded to a 256th."""
 
@@ -47,14 +49,20 @@ class Dice:
     Args:
         seed: int32 [2], of this step alone.
         kept: values of a byte that keep a unit: int64 scalar, 1 to 256.
+
+    The order of the draws decides what they are, so the graph must be traced in the same order each time.
     """
 
     def __init__(self, seed, kept):
-        self._seed, self._kept = seed, kept
-        self._numbers = itertools.count(1)
+        self._key, self._kept = tf.reshape(tf.bitcast(seed, tf.uint64), [1]), kept
+        self._numbers = itertools.count()
+
+    def normal(self, shape):
+        """Draw standard normal numbers."""
+        return tf.raw_ops.StatelessRandomNormalV2(shape=shape, **self._next())
 
     def channels(self, counts) -> list:
-        """Throw which channels live.
+        """Draw which channels live.
 
         Args:
             counts: of the living channels of each convolution: integers or int32 scalars.
@@ -62,16 +70,15 @@ class Dice:
         Returns:
             For each convolution int32 [towers, count]: their places among all.
         """
-        lots = tf.random.stateless_uniform([len(TOWERS), sum(FILTERS)], self._seed, alg="philox")
+        lots = tf.raw_ops.StatelessRandomUniformV2(shape=[len(TOWERS), sum(FILTERS)], **self._next())
         return [
             tf.math.top_k(some, count, sorted=False).indices
             for some, count in zip(tf.split(lots, FILTERS, axis=1), counts, strict=True)
         ]
 
     def corner(self, places: int):
-        """Throw where a square begins: int32 [2], row and column, each 0 up to but not including `places`."""
-        seed = tf.random.fold_in(self._seed, CORNER)
-        return tf.random.stateless_uniform([2], seed, 0, places, tf.int32, alg="philox")
+        """Draw where a square begins: int32 [2], row and column, each 0 up to but not including `places`."""
+        return tf.raw_ops.StatelessRandomUniformIntV2(shape=[2], minval=0, maxval=places, **self._next())
 
     def drop(self, units):
         """Drop single units, and scale the others by what the rounded rate drops.
@@ -79,11 +86,16 @@ class Dice:
         A byte of randomness is drawn for each: Keras's own dropout draws 32 bits, and in training that costs a third
         as much as all convolutions together.
         """
-        count, seed = tf.size(units), tf.random.fold_in(self._seed, next(self._numbers))
-        words = tf.random.stateless_uniform([(count + 7) // 8], seed, None, None, tf.uint64, alg="philox")
-        numbers = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], tf.shape(units))
+        count = math.prod(units.shape)
+        words = tf.raw_ops.StatelessRandomUniformFullIntV2(shape=[-(-count // 8)], dtype=tf.uint64, **self._next())
+        numbers = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], units.shape)
         lives = numbers <= tf.cast(self._kept - 1, tf.uint8)
         return units * (tf.cast(lives, units.dtype) * tf.cast(BYTE / self._kept, units.dtype))
+
+    def _next(self) -> dict[str, Any]:
+        """Return the key of the step, and a counter that no other draw of the step comes near."""
+        counter = np.array([0, next(self._numbers)], np.uint64)
+        return {"key": self._key, "counter": tf.constant(counter), "alg": PHILOX}
 
 
 def kernel_places(channels) -> list:

@@ -32,7 +32,7 @@ class Forward:
     def __init__(self, config: Config, dtype: str):
         self._dtype, self._skip, self._units = dtype, config.skip, config.merge_units
         self._whole, self._drops = config.batching == "photos", config.dropout > 0
-        self._drops_channels = drops_channels(config)
+        self._drops_channels, self._drops_units = drops_channels(config), self._drops and config.dropout_of == "units"
         self._side = config.encoder_side if self._whole else GRID
         self._activation = keras.activations.get(config.activation)
 
@@ -128,7 +128,7 @@ class Forward:
                 maps = windows(maps, WINDOW - 2 * depth, stride, living[depth - 1])
             maps = tf.nn.conv2d(maps, kernel, 1, "VALID")
             maps = activate(self._activation, tf.nn.bias_add(maps, bias))
-            if self._drops and not self._drops_channels:
+            if self._drops_units:
                 maps = dice.drop(maps)
         return maps
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from data_tools.backend import FLOATX, keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
 from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
-from model.dropout import living
+from model.dropout import drops_channels, living
 from model.layers import Convolution, Dense, Share, Windows, cut_depth
 
 
@@ -101,9 +101,10 @@ def _tower(pixels, stride: int, config: Config, name: str):
         if stride and depth == cut:
             maps = Windows(WINDOW - 2 * depth, stride, name=f"{name}_windows")(maps)
         maps = Convolution(filters, activation=config.activation, name=f"{name}_conv_{depth}")(maps)
-        if dropped := config.dropout if config.dropout_of == "units" else 1 - alive[depth] / filters:
-            drop = layers.Dropout if config.dropout_of == "units" else layers.SpatialDropout2D
-            maps = drop(dropped, name=f"{name}_dropout_{depth}")(maps)
+        if config.dropout_of == "units" and config.dropout:
+            maps = layers.Dropout(config.dropout, name=f"{name}_dropout_{depth}")(maps)
+        elif drops_channels(config):
+            maps = layers.SpatialDropout2D(1 - alive[depth] / filters, name=f"{name}_dropout_{depth}")(maps)
     if stride and cut == len(FILTERS):
         maps = Windows(WINDOW - 2 * cut, stride, name=f"{name}_windows")(maps)
     flat = layers.Flatten(name=f"{name}_flat")(maps)

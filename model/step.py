@@ -57,7 +57,7 @@ class Step:
     @staticmethod
     def kind(config: Config, compiled: bool) -> tuple[Any, ...]:
         """Return what one step serves: configurations that agree in this can share it."""
-        drops = config.dropout > 0, dropout.drops_channels(config)
+        drops = config.dropout_of if config.dropout > 0 else None, dropout.drops_channels(config)
         shapes = dropout.living(config.dropout) if compiled and drops[1] else None
         way = config.batching, config.batch_size, config.encoder_side, config.optimizer
         return config.structure, way, drops, shapes
@@ -94,11 +94,12 @@ class Step:
     def _run(self, views, place, chroma):
         seed = tf.stack([tf.cast(self._seed, tf.int32), tf.cast(self._optimizer.steps, tf.int32) + 1])
         living = self._compiled or tf.unstack(tf.cast(self._living, tf.int32))
-        noise = tf.random.stateless_normal([tf.shape(chroma)[0], LATENT], seed)
+        dice = Dice(seed, self._kept)
+        noise = dice.normal([chroma.shape[0], LATENT])
         centered = [view - self._center for view in views]
         with tf.GradientTape() as tape:
             kernels, biases, weights = self._optimizer.unpack()
-            answers = self._forward(weights, kernels, biases, (centered, place), noise, Dice(seed, self._kept), living)
+            answers = self._forward(weights, kernels, biases, (centered, place), noise, dice, living)
             l2 = self._l2 * tf.reduce_sum(tf.square(kernels))
             parts = loss.parts(chroma, *answers, self._mse_weight, l2)
             total = parts[0]
