@@ -33,7 +33,7 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import bookkeeping, packing, peers, replay, structures, table
+from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, structures, table
 from tests.benchmarks.processes import SLOTS, as_they_end, first_step, one_thread, side_by_side
 
 PEER = PRESETS["model-2"]
@@ -43,7 +43,7 @@ WEIGHTS = [1.0 + index / 2 for index in range(12)]
 COUNTS = 50, 100, 200, 400
 CURVES = Path(__file__).with_name("curves.csv")
 CURVE_EPOCHS = 20
-NAMED_ONLY = "curves", "packing", "table", "structures"
+NAMED_ONLY = "curves", "packing", "table", "structures", "ranks"
 """What runs only when it is named: it takes hours, or a GPU."""
 ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
 
@@ -353,6 +353,7 @@ def main() -> None:
         "packing": lambda parts, seeds: packing.packing(parts),
         "table": lambda parts, seeds: table.record(),
         "structures": lambda parts, seeds: structures.structures(asked),
+        "ranks": lambda parts, seeds: ranks.ranks(asked),
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=", ".join(names))

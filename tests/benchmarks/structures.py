@@ -195,7 +195,7 @@ def train(run: Run, goal: Goal) -> list[Epoch]:
 def record(path: Path, goals: Mapping[Run, Goal], workers: int) -> int:
     """Train the runs that the file lacks, or has not to their goal; each is kept as it ends. Return how many."""
     recorded = read_runs(path)
-    lacking = [run for run, goal in goals.items() if not _nearly(goal).reached(recorded.get(run, ()))]
+    lacking = [run for run, goal in goals.items() if not nearly(goal).reached(recorded.get(run, ()))]
     pool = ProcessPoolExecutor(workers, get_context("spawn"), one_thread)
     try:
         tasks = {pool.submit(train, run, goals[run]): run for run in lacking}
@@ -212,7 +212,8 @@ def record(path: Path, goals: Mapping[Run, Goal], workers: int) -> int:
     return len(lacking)
 
 
-def _nearly(goal: Goal) -> Goal:
+def nearly(goal: Goal) -> Goal:
+    """Return the goal that a recorded run must have reached: see CPU_TOLERANCE."""
     return replace(goal, cpu_seconds=CPU_TOLERANCE * goal.cpu_seconds)
 
 
@@ -298,7 +299,7 @@ def _pair(runs: Mapping[Run, Curve], patches: Run) -> Pair:
     before = best_skill(_five_epochs(slow)) if slow else math.nan
     after = best_skill(fast, limit) if fast else math.nan
     reached = [one.cpu_seconds for one in fast or () if one.cpu_seconds <= limit and one.skill >= before]
-    early = bool(fast and budget and not _nearly(Goal(cpu_seconds=budget)).reached(fast))
+    early = bool(fast and budget and not nearly(Goal(cpu_seconds=budget)).reached(fast))
     return Pair(patches.seed, before, after, limit, min(reached, default=math.nan), early)
 
 
@@ -332,8 +333,8 @@ def _section(name: str, structures: Mapping[str, Sequence[Pair]]) -> str:
         cells = [
             structure,
             str(len(some)),
-            _spread([one.patches for one in some]),
-            ("at least " if any(one.ended_early for one in some) else "") + _spread([one.photos for one in some]),
+            spread([one.patches for one in some]),
+            ("at least " if any(one.ended_early for one in some) else "") + spread([one.photos for one in some]),
             ratio,
             _reached(some),
         ]
@@ -347,8 +348,8 @@ def _section(name: str, structures: Mapping[str, Sequence[Pair]]) -> str:
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
-    """The mean of some skills, and the range of several."""
+def spread(values: Sequence[float]) -> str:
+    """Return the mean of some skills in words, and the range of several; a dash where one is NaN."""
     if any(map(math.isnan, values)):
         return "-"
     ends = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
@@ -389,22 +390,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     some.add_argument("--record", type=Path, default=STRUCTURES, help="file of the recorded runs")
 
 
-def chosen(asked: argparse.Namespace, recipe: str, activations: Sequence[str], weights: Sequence[float]) -> list[Run]:
-    """Return the runs of a recipe that the options choose, the first seed of all of them first."""
-    axes = range(asked.seeds), asked.sets or SETS, asked.weights or weights, asked.activations or activations
+def chosen(
+    asked: argparse.Namespace,
+    recipe: str,
+    activations: Sequence[str] = ACTIVATIONS,
+    weights: Sequence[float] = WEIGHTS,
+    sets: Sequence[str] = SETS,
+) -> list[Run]:
+    """Return the runs of a recipe that the options choose, the first seed of all of them first.
+
+    Args:
+        asked: the parsed options.
+        recipe: a key of RECIPES.
+        activations: where no option names some; `weights` and `sets` likewise.
+        weights: see there.
+        sets: see there.
+    """
+    axes = range(asked.seeds), asked.sets or sets, asked.weights or weights, asked.activations or activations
     return [
         Run(name, recipe, activation, SKIPS[skip], weight, seed)
         for seed, name, weight, activation, skip in itertools.product(*axes, asked.skips)
     ]
 
 
+def forget(asked: argparse.Namespace, wanted: Mapping[str, Sequence[Run]]) -> None:
+    """Remove the wanted runs of the recipes that are to be recorded again."""
+    if asked.again:
+        change_runs(asked.record, {}, [run for recipe in asked.again for run in wanted[recipe]])
+
+
 def structures(asked: argparse.Namespace) -> dict[str, Any]:
     """Record the chosen runs that are lacking, patches first, and print the summary of all that are chosen."""
-    wanted = {recipe: chosen(asked, recipe, ACTIVATIONS, WEIGHTS) for recipe in RECIPES}
+    wanted = {recipe: chosen(asked, recipe) for recipe in RECIPES}
     path, trained = asked.record, 0
     if not asked.summary:
-        if asked.again:
-            change_runs(path, {}, [run for recipe in asked.again for run in wanted[recipe]])
+        forget(asked, wanted)
         if "patches" in asked.recipes:
             trained += record(path, dict.fromkeys(wanted["patches"], Goal(PATCH_EPOCHS)), asked.workers)
         if "photos" in asked.recipes:

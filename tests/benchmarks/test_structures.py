@@ -89,10 +89,10 @@ def test_summary_compares_at_equal_time_over_common_seeds():
 def test_options_choose_runs_first_seeds_first():
     words = ["--sets", "garden 6", "roses-train", "--activations", "relu", "elu", "--skips", "on", "--seeds", "2"]
     asked = _options(*words)
-    runs = structures.chosen(asked, "photos", structures.ACTIVATIONS, structures.WEIGHTS)
+    runs = structures.chosen(asked, "photos")
     assert len(runs) == len(set(runs)) == 2 * 2 * 2 and {run.seed for run in runs[:4]} == {0}
     assert {run.set for run in runs} == {"garden 6", "roses-train"} and {run.recipe for run in runs} == {"photos"}
-    whole = structures.chosen(_options(), "patches", structures.ACTIVATIONS, structures.WEIGHTS)
+    whole = structures.chosen(_options(), "patches")
     assert len(whole) == 3 * 3 * 6 * 2
 
 
