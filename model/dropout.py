@@ -18,8 +18,8 @@ from model.weights import PIXELS, TOWERS
 WIDTH = 8
 """Channels are dropped by so many: a processor's vector holds 8 or 16 numbers, and fewer take as long."""
 PHILOX = 1
-"""TensorFlow's number for the algorithm of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). Its
-numbers are a function of a key and a counter, so a draw needs one operation, where `tf.random` derives seeds by thirty."""
+"""TensorFlow's number for the algorithm of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
+Its numbers are a function of a key and a counter: a draw is one operation, where `tf.random` derives seeds by thirty."""
 BYTE = 256
 """Values of the random byte that decides on a unit; the rate of dropout is rounded to a 256th."""
 
