@@ -33,7 +33,7 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, structures, table
+from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table
 from tests.benchmarks.processes import SLOTS, as_they_end, first_step, one_thread, side_by_side
 
 PEER = PRESETS["model-2"]
@@ -346,6 +346,7 @@ def main() -> None:
         "colorize": colorizing,
         "memory": memory,
         "linear": linear,
+        "step": lambda parts, seeds: step.step(),
         "replay": lambda parts, seeds: replay.replay(asked.replays),
         "scale": lambda parts, seeds: replay.scale(),
         "bookkeeping": lambda parts, seeds: bookkeeping.bookkeeping(parts),

@@ -1,6 +1,7 @@
 """Processes of one thread each, as trials run in slots: what is measured is measured in these."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -29,15 +30,24 @@ def as_they_end(work: Callable, tasks: list[tuple]) -> Iterator[Any]:
         yield from pool.map(work, *zip(*tasks, strict=True))
 
 
-class _StepDone(Exception):  # noqa: N818
-    """Ends an epoch after its first step."""
+class _EnoughSteps(Exception):  # noqa: N818
+    """Ends an epoch before its end."""
 
 
 def first_step(trainer: Any) -> None:
     """Train the first step of an epoch and no more: a new structure is traced by it. Call `start` afterwards."""
+    timed_steps(trainer, 1)
 
-    def stop(done: int, boxes: int) -> None:
-        raise _StepDone
 
-    with suppress(_StepDone):
-        trainer.epoch(stop)
+def timed_steps(trainer: Any, count: int) -> list[tuple[float, float]]:
+    """Train the first steps of an epoch and no more; return when each ended, in wall seconds and in CPU seconds."""
+    stamps: list[tuple[float, float]] = []
+
+    def note(done: int, boxes: int) -> None:
+        stamps.append((time.perf_counter(), time.process_time()))
+        if len(stamps) == count:
+            raise _EnoughSteps
+
+    with suppress(_EnoughSteps):
+        trainer.epoch(note)
+    return stamps
