@@ -18,8 +18,9 @@ from model.score import scores
 from model.step import Step
 
 BOXES = GRID * GRID
-KEPT = 12
-"""Structures that a worker keeps ready, the last ones used: each holds a model and its optimizer."""
+KEPT = 10
+"""Structures that a worker keeps ready, the last ones used: the eight of the default space, and two more. Each holds a
+model, its optimizer and their graphs, about 40 MB."""
 COMPILED_FROM = 400
 """Photos from which XLA compiles a card's training step, unless told. Compiling costs a worker a minute a structure; it
 saves 20 ms of 30 a step, in which a card waits for the next of a thousand small operations (`tests.benchmarks packing`,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.contexts import VIEWS, WINDOW
-from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
+from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Activation, Config
 
 MODELS = "encoder", "decoder"
 TOWERS = [f"{model}_{view.covers}" for view in VIEWS for model in MODELS]
@@ -28,6 +28,16 @@ FLAT = PIXELS * FILTERS[-1]
 """Rows of a merge kernel that read these maps; with `skip`, those that read the view itself follow."""
 CENTER = 0.45
 """Luma that centered training takes for 0: about the mean of photos. The exact value matters little."""
+
+GAINS: dict[Activation, float] = {
+    "relu": 2.0,
+    "silu": 2.81,
+    "gelu": 2.35,
+    "elu": 1.55,
+    "tanh": 2.54,
+    "leaky_relu": 1.92,
+}
+"""1 over the mean square of each activation of a standard normal number."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,10 @@ def first_weights(config: Config, rng: np.random.Generator) -> dict[str, NDArray
     """Return the weights that training begins with, a stack each: float32 [layers, *shape].
 
     Biases are 0. With `initial` "glorot" all kernels are drawn as Keras draws them (Glorot and Bengio, "Understanding
-    the difficulty of training deep feedforward neural networks", 2010). With "he" the hidden ones are (He et al.,
-    "Delving deep into rectifiers", 2015), and those of the answers are 0: the first answers are gray and N(0, 1), for
-    every activation, where large ones would sit in the flat ends of tanh.
+    the difficulty of training deep feedforward neural networks", 2010). With "he" the hidden ones keep the
+    mean square of what they pass on (He et al., "Delving deep into rectifiers", 2015, with the gain of each
+    activation), and those of the answers are 0: the first answers are gray and N(0, 1), for every activation, where
+    large ones would sit in the flat ends of tanh.
     """
     drawn = {}
     for name, stack in stacks(config).items():
@@ -93,7 +104,7 @@ def first_weights(config: Config, rng: np.random.Generator) -> dict[str, NDArray
             continue
         inputs, units = stack.shape
         outputs = units * (TAPS if name.startswith("conv") else 1)
-        variance = 2 / inputs if config.initial == "he" else 2 / (inputs + outputs)
+        variance = GAINS[config.activation] / inputs if config.initial == "he" else 2 / (inputs + outputs)
         limit = math.sqrt(3 * variance)
         drawn[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
     return drawn
