@@ -36,7 +36,9 @@ class Forward:
         self._side = config.encoder_side if self._whole else GRID
         self._activation = keras.activations.get(config.activation)
 
-    def __call__(self, weights: Mapping[str, Any], kernels, biases, batch, noise, dice: Dice, living) -> tuple:
+    def __call__(
+        self, weights: Mapping[str, Any], kernels, biases, batch, noise, dice: Dice, living
+    ) -> tuple[Any, Any, Any]:
         """Return chroma [patches, 2], latent mean and log-variance [patches, 120], all float32.
 
         Args:

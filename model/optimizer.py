@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ class Optimizer:
 
     def unpack(self) -> tuple:
         """Return the convolutions' kernels and their biases, each end to end, and all other stacks by name."""
-        parts = {}
+        parts: dict[str, Any] = {}
         for vector, names in zip(self.weights, self._names, strict=True):
             sizes: dict[str, int] = {}
             for name in names:

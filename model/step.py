@@ -57,8 +57,8 @@ class Step:
     @staticmethod
     def kind(config: Config, compiled: bool) -> tuple[Any, ...]:
         """Return what one step serves: configurations that agree in this can share it."""
-        drops = config.dropout_of if config.dropout > 0 else None, dropout.drops_channels(config)
-        shapes = dropout.living(config.dropout) if compiled and drops[1] else None
+        drops = config.dropout_of if config.dropout > 0 else None
+        shapes = dropout.living(config.dropout) if compiled and drops == "channels" else None
         way = config.batching, config.batch_size, config.encoder_side, config.optimizer
         return config.structure, way, drops, shapes
 

@@ -27,7 +27,6 @@ def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
     """Return the VAE and its decoder in Keras's own layers alone: inputs, weights and answers as of `model.network`."""
     from data_tools.backend import keras
     from model.network import CONTEXT, FILTERS, LATENT
-    from model.training import L2
 
     layers = keras.layers
 
@@ -37,7 +36,7 @@ def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
     def tower(view, name: str):
         maps = view
         for depth, filters in enumerate(FILTERS):
-            l2 = keras.regularizers.L2(L2)
+            l2 = keras.regularizers.L2(config.l2)
             convolve = layers.Conv2D(
                 filters, 3, activation=config.activation, kernel_regularizer=l2, name=f"{name}_conv_{depth}"
             )

@@ -3,7 +3,7 @@
 import pytest
 
 from data_tools.errors import UserError
-from model.config import BATCHINGS, PRESETS, Config, batched
+from model.config import BATCHINGS, MODEL, PRESETS, Config, batched
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,16 @@ from model.config import BATCHINGS, PRESETS, Config, batched
         ({"merge_units": 96.5}, "merge_units must be a whole number, received 96.5"),
         ({"positions": 3}, "positions must be 2 or 7, received 3"),
         ({"dropout": 1.0}, "dropout must be 0 up to but not including 1, received 1.0"),
-        ({"dropout_of": "pixels"}, "dropout_of must be one of units, channels, received 'pixels'"),
+        ({"dropout_of": "pixels"}, "dropout_of must be one of units, channels, dense, received 'pixels'"),
+        ({"averaging": 1.0}, "averaging must be 0 up to but not including 1, received 1.0"),
+        ({"averaging": -0.1}, "averaging must be 0 up to but not including 1, received -0.1"),
         ({"clip": -1.0}, "clip must be 0 or more, received -1.0"),
+        ({"l2": -1e-9}, "l2 must be 0 or more, received -1e-09"),
+        ({"l2": float("nan")}, "l2 must be 0 or more, received nan"),
+        ({"initial": "zeros"}, "initial must be one of glorot, he, received 'zeros'"),
+        ({"centered": 0.45}, "centered must be true or false, received 0.45"),
+        ({"encoder_side": 0}, "encoder_side must be 1 to 14, received 0"),
+        ({"encoder_side": 15}, "encoder_side must be 1 to 14, received 15"),
         ({"optimizer": "sgd"}, "optimizer must be one of adam, muon, received 'sgd'"),
         ({"batching": "photo"}, "batching must be one of boxes, photos, received 'photo'"),
         ({"mse_wieght": 2.0}, "unknown setting 'mse_wieght': did you mean 'mse_weight'?"),
@@ -39,7 +47,8 @@ def test_presets_differ_from_each_other_and_train_as_the_log_did():
     for config in PRESETS.values():
         assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("boxes", 32, 0.001, 1e-6)
         assert (config.optimizer, config.clip, config.flips) == ("adam", 0.0, False)
-        assert (config.dropout, config.dropout_of) == (0.45, "units")
+        assert (config.dropout, config.dropout_of, config.l2, config.initial) == (0.45, "units", 0.001, "glorot")
+        assert (config.centered, config.encoder_side, config.averaging) == (False, 14, 0.0)
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
@@ -48,6 +57,18 @@ def test_batching_changes_how_a_model_is_trained_not_what_it_is(batching):
     assert batched(PRESETS["model-6"], batching).mse_weight == PRESETS["model-6"].mse_weight
 
 
-def test_loss_weight_and_learning_rate_do_not_make_another_structure():
-    assert Config(mse_weight=8.0, learning_rate=0.1).structure == Config().structure
+def test_settings_of_training_alone_do_not_make_another_structure():
+    trained = {"mse_weight": 8.0, "learning_rate": 0.1, "dropout": 0.1, "dropout_of": "channels", "l2": 0.0}
+    trained |= {"initial": "he", "centered": True, "encoder_side": 3, "averaging": 0.9}
+    assert Config.of(trained).structure == Config().structure
     assert Config(skip=False).structure != Config().structure
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
+def test_a_recipe_sets_all_that_its_batching_is_trained_with(batching):
+    """Whatever way a model was trained before, nothing of that is left."""
+    fields = set(Config.__dataclass_fields__)
+    assert set(BATCHINGS[batching]) == fields - {*MODEL, "batching"}
+    odd = {"dropout": 0.31, "l2": 0.1, "decay": 0.7, "clip": 9.0, "learning_rate": 0.3, "batch_size": 5}
+    odd |= {"averaging": 0.123, "encoder_side": 2}
+    assert batched(Config.of(odd), batching) == batched(Config(), batching)

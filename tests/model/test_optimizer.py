@@ -1,113 +1,180 @@
-"""All weights in one vector take the very steps that Keras's optimizers take, matrix by matrix."""
+"""All weights in two vectors take the very steps that Keras's optimizers take, matrix by matrix."""
+
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.optimizer import MUON_SCALE, Optimizer, orthogonal
+from model.optimizer import MUON_SCALE, SETTLING, Optimizer, orthogonal
+from model.weights import Stack
 
-SHAPES = {"a_merge": (24, 6), "b_merge": (24, 6), "c_context": (6, 4), "conv": (3, 3, 2, 5), "chroma": (6, 2)}
-
-
-def _variables() -> list[keras.Variable]:
-    rng = np.random.default_rng(0)
-    variables = []
-    for layer, shape in SHAPES.items():
-        with keras.name_scope(layer):
-            variables.append(keras.Variable(rng.standard_normal(shape, np.float32), name="kernel"))
-            variables.append(keras.Variable(rng.standard_normal(shape[-1:], np.float32), name="bias"))
-    return variables
-
-
-def _gradients(variables, step: int) -> list[tf.Tensor]:
-    """Other numbers for each step and variable, by the variable's own name: optimizers may sort them as they like."""
-    rngs = [np.random.default_rng([step, len(variable.path), *map(ord, variable.path)]) for variable in variables]
-    pairs = zip(rngs, variables, strict=True)
-    return [tf.constant(rng.standard_normal(variable.shape, np.float32)) for rng, variable in pairs]
+STACKS = {
+    "conv_0/kernel": Stack(("a_conv_0", "b_conv_0"), (9, 5), hidden=True),
+    "conv_1/kernel": Stack(("a_conv_1", "b_conv_1"), (45, 7), hidden=True),
+    "conv_0/bias": Stack(("a_conv_0", "b_conv_0"), (5,)),
+    "conv_1/bias": Stack(("a_conv_1", "b_conv_1"), (7,)),
+    "merge/kernel": Stack(("a_merge", "b_merge"), (24, 6), hidden=True),
+    "merge/bias": Stack(("a_merge", "b_merge"), (6,)),
+    "context/kernel": Stack(("a_context", "b_context"), (6, 4), hidden=True),
+    "context/bias": Stack(("a_context", "b_context"), (4,)),
+    "chroma/kernel": Stack(("chroma",), (4, 2), answers=True),
+    "chroma/bias": Stack(("chroma",), (2,), answers=True),
+}
+HIDDEN = {name for name, stack in STACKS.items() if stack.hidden}
+STEPS = 4
+RATE = 0.01
 
 
-def _flat(optimizer: Optimizer, step: int) -> list[tf.Tensor]:
-    """The same, end to end as the optimizer keeps its weights."""
-    flat = tf.concat([tf.reshape(some, [-1]) for some in _gradients(optimizer.variables, step)], axis=0)
-    return tf.split(flat, [vector.shape[0] for vector in optimizer.weights])
+def _numbers(step: int) -> dict[str, np.ndarray]:
+    """First weights, of step 0, or gradients, of the others: a stack each."""
+    rng = np.random.default_rng(step)
+    return {name: rng.standard_normal((len(stack.layers), *stack.shape), np.float32) for name, stack in STACKS.items()}
 
 
-def _trained(muon: bool, clip: float = 0.0, decay: float = 0.0, steps: int = 4) -> dict[str, np.ndarray]:
-    variables = _variables()
-    optimizer = Optimizer(variables, muon)
-    optimizer.reset([variable.numpy() for variable in optimizer.variables], 0.01, decay, clip)
+def _started(muon: bool, **settings: float) -> Optimizer:
+    optimizer = Optimizer(STACKS, muon)
+    optimizer.reset(_numbers(0), **({"rate": RATE, "decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings))
+    return optimizer
+
+
+def _weights(optimizer: Optimizer) -> dict[str, np.ndarray]:
+    """What a step computes with, a stack each."""
+    kernels, biases, others = optimizer.unpack()
+    weights = {name: stack.numpy() for name, stack in others.items()}
+    for flat, kind in ((kernels, "kernel"), (biases, "bias")):
+        names = [f"conv_{depth}/{kind}" for depth in range(2)]
+        parts = np.split(flat.numpy(), [STACKS[names[0]].size])
+        weights |= {name: part.reshape(2, *STACKS[name].shape) for name, part in zip(names, parts, strict=True)}
+    return weights
+
+
+def _flat(optimizer: Optimizer, numbers: dict[str, np.ndarray]) -> list[tf.Tensor]:
+    """Numbers end to end as the optimizer has its weights: they are the gradients of their sum, weighted with them."""
+    with tf.GradientTape() as tape:
+        kernels, biases, others = optimizer.unpack()
+        total = tf.add_n([tf.reduce_sum(stack * numbers[name]) for name, stack in others.items()])
+        for flat, kind in ((kernels, "kernel"), (biases, "bias")):
+            total += tf.reduce_sum(flat * np.concatenate([numbers[f"conv_{depth}/{kind}"].ravel() for depth in (0, 1)]))
+    return tape.gradient(total, optimizer.weights)
+
+
+def _trained(muon: bool, **settings: float) -> dict[str, np.ndarray]:
+    optimizer = _started(muon, **settings)
     apply = tf.function(optimizer.apply)
-    for step in range(steps):
-        apply(_flat(optimizer, step))
-    optimizer.show()
-    return {variable.path: variable.numpy() for variable in variables}
+    for step in range(1, STEPS + 1):
+        apply(_flat(optimizer, _numbers(step)))
+    return optimizer.averages
 
 
-def _expected(optimizer: keras.optimizers.Optimizer, steps: int = 4) -> dict[str, np.ndarray]:
-    variables = _variables()
-    optimizer.build(variables)
-    for step in range(steps):
-        optimizer.apply(_gradients(variables, step), variables)
-    return {variable.path: variable.numpy() for variable in variables}
+def _expected(optimizer: Any) -> dict[str, np.ndarray]:
+    """The same steps with Keras, a variable each layer."""
+    variables: dict[str, list[keras.Variable]] = {}
+    for name, values in _numbers(0).items():
+        layer, _, kind = name.rpartition("/")
+        with keras.name_scope(layer):
+            variables[name] = [keras.Variable(one, name=kind) for one in values]
+    optimizer.build([one for some in variables.values() for one in some])
+    for step in range(1, STEPS + 1):
+        gradients = _numbers(step)
+        pairs = [(tf.constant(g), v) for name in STACKS for g, v in zip(gradients[name], variables[name], strict=True)]
+        optimizer.apply(*zip(*pairs, strict=True))
+    return {name: np.stack([one.numpy() for one in some]) for name, some in variables.items()}
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
+def test_adam_takes_the_steps_of_keras(clip):
+    rate = keras.optimizers.schedules.InverseTimeDecay(RATE, 1, 0.1)
+    expected = _expected(keras.optimizers.Adam(rate, global_clipnorm=clip or None))
+    for name, weights in _trained(muon=False, clip=clip, decay=0.1).items():
+        np.testing.assert_allclose(weights, expected[name], atol=2e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_adam_takes_the_steps_of_keras(clip):
-    rate = keras.optimizers.schedules.InverseTimeDecay(0.01, 1, 0.1)
-    expected = _expected(keras.optimizers.Adam(rate, global_clipnorm=clip or None))
-    for name, weights in _trained(muon=False, clip=clip, decay=0.1).items():
-        np.testing.assert_allclose(weights, expected[name], atol=2e-6)
-
-
-def test_muon_takes_the_steps_of_keras():
+def test_muon_takes_the_steps_of_keras(clip):
+    """The convolutions' steps too, whose kernels are matrices here; all else is Adam's."""
     muon = keras.optimizers.Muon(
-        0.01,
+        keras.optimizers.schedules.InverseTimeDecay(RATE, 1, 0.1),
         momentum=0.9,
         rms_rate=MUON_SCALE,
         weight_decay=0,
         adam_weight_decay=0,
         exclude_layers=["chroma", "bias"],
+        global_clipnorm=clip or None,
     )
     expected = _expected(muon)
-    for name, weights in _trained(muon=True).items():
-        np.testing.assert_allclose(weights, expected[name], atol=1e-4)
+    for name, weights in _trained(muon=True, clip=clip, decay=0.1).items():
+        np.testing.assert_allclose(weights, expected[name], atol=1e-4, err_msg=name)
 
 
-def test_muon_leaves_convolutions_biases_and_answers_to_adam():
+def test_muon_leaves_biases_and_answers_to_adam():
     adam, muon = _trained(muon=False), _trained(muon=True)
-    same = {name for name in adam if np.array_equal(adam[name], muon[name])}
-    assert set(adam) - same == {"a_merge/kernel", "b_merge/kernel", "c_context/kernel"}
+    assert {name for name in STACKS if not np.array_equal(adam[name], muon[name])} == HIDDEN
 
 
-def test_the_model_shows_what_the_step_computes_with():
-    variables = _variables()
-    optimizer = Optimizer(variables, muon=True)
-    optimizer.reset([variable.numpy() for variable in optimizer.variables], 0.01, 0.0, 0.0)
-    before = [variable.numpy() for variable in optimizer.variables]
-    optimizer.apply(_flat(optimizer, 0))
-    unpacked, kernels = optimizer.unpack()
-    for variable, old in zip(optimizer.variables, before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), old)
-    optimizer.show()
-    for variable, weights, old in zip(optimizer.variables, unpacked, before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), weights.numpy())
-        assert not np.array_equal(weights, old)
-    (convolution,) = (variable for variable in variables if variable.path == "conv/kernel")
-    np.testing.assert_array_equal(kernels.numpy(), np.ravel(convolution.numpy()))
+def test_muon_moves_every_matrix_by_the_rate():
+    """Whatever the size of its gradient: no layer stands still."""
+    optimizer = _started(muon=True)
+    numbers = _numbers(1)
+    for place, name in enumerate(sorted(HIDDEN)):
+        numbers[name] *= 10.0 ** (-2 * place)
+    optimizer.apply(_flat(optimizer, numbers))
+    before, after = _numbers(0), optimizer.averages
+    for name in HIDDEN:
+        # The root mean square of a matrix with singular values of 1, of which `orthogonal` makes 0.6 to 1.3.
+        moved = np.sqrt(np.mean(np.square(after[name] - before[name]), axis=(1, 2))) / (RATE * MUON_SCALE)
+        assert (moved > 0.5).all() and (moved < 1.3).all(), name
 
 
-def test_a_reset_forgets_all():
-    variables = _variables()
-    optimizer = Optimizer(variables, muon=True)
-    first = [variable.numpy() for variable in optimizer.variables]
+@pytest.mark.parametrize("muon", [True, False])
+@pytest.mark.parametrize("averaging", [0.0, 0.5, 0.99])
+def test_averages_are_those_of_a_plain_loop(averaging, muon):
+    """At first the average follows closely, whatever the share; without one it is the last weights to the bit."""
+    optimizer = _started(muon, averaging=averaging)
+    expected = _weights(optimizer)
+    for step in range(1, 16):
+        optimizer.apply(_flat(optimizer, _numbers(step)))
+        kept = min(averaging, (1 + step) / (SETTLING + step))
+        expected = {name: kept * expected[name] + (1 - kept) * last for name, last in _weights(optimizer).items()}
+    averages, last = optimizer.averages, _weights(optimizer)
+    assert averages.keys() == STACKS.keys()
+    for name, average in averages.items():
+        np.testing.assert_allclose(average, expected[name], atol=1e-5)
+        assert np.array_equal(average, last[name]) == (averaging == 0)
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_unpack_returns_every_stack_as_it_was_given(muon):
+    weights = _weights(_started(muon))
+    assert weights.keys() == STACKS.keys()
+    for name, first in _numbers(0).items():
+        np.testing.assert_array_equal(weights[name], first)
+
+
+def test_unpack_and_averages_follow_the_steps():
+    """The step computes with the weights themselves, and what is shown is their average."""
+    optimizer = _started(muon=True, averaging=0.9)
+    optimizer.apply(_flat(optimizer, _numbers(1)))
+    weights, averages, first = _weights(optimizer), optimizer.averages, _numbers(0)
+    for name, stack in weights.items():
+        assert not np.array_equal(stack, averages[name]) and not np.array_equal(averages[name], first[name])
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_a_reset_forgets_all(muon):
+    optimizer = Optimizer(STACKS, muon)
     runs = []
-    for _ in range(2):
-        optimizer.reset(first, 0.01, 0.0, 1.0)
-        for step in range(3):
-            optimizer.apply(_flat(optimizer, step))
-        runs.append(np.concatenate([vector.numpy() for vector in optimizer.weights]))
-    np.testing.assert_array_equal(runs[0], runs[1])
+    for settings in ((0.01, 0.1, 1.0, 0.9), (0.5, 0.0, 0.0, 0.0), (0.01, 0.1, 1.0, 0.9)):
+        optimizer.reset(_numbers(0), *settings)
+        for name, average in optimizer.averages.items():
+            np.testing.assert_array_equal(average, _numbers(0)[name])
+        for step in range(1, 4):
+            optimizer.apply(_flat(optimizer, _numbers(step)))
+        runs.append([variable.numpy() for variable in optimizer.state])
+    for first, other, again in zip(*runs, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert first.size < 2 or not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("shape", [(60, 12), (12, 60), (9, 9)])
@@ -121,5 +188,5 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
     np.testing.assert_allclose(seen, values[:, None] * np.eye(values.shape[1]), atol=2e-3)
 
 
-def test_zeros_stay_zeros():
+def test_orthogonal_leaves_zeros_zeros():
     np.testing.assert_array_equal(orthogonal(tf.zeros([1, 4, 3])).numpy(), 0)
