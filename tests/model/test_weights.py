@@ -1,6 +1,7 @@
 """The stacks hold all weights of the Keras model and no others, and begin as the literature says."""
 
 from dataclasses import replace
+from typing import get_args
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from data_tools.contexts import positions
-from model.config import LATENT, PRESETS, Config, batched, parameter_counts
+from model.config import LATENT, PRESETS, Activation, Config, batched, parameter_counts
 from model.network import build
 from model.weights import CENTER, TOWERS, as_layers, first_weights, stacks
 
@@ -57,7 +58,8 @@ def test_stacks_say_what_muon_trains():
     ("initial", "initializer"), [("glorot", keras.initializers.GlorotUniform), ("he", keras.initializers.HeUniform)]
 )
 def test_first_weights_have_the_scale_of_keras(initial, initializer):
-    config = Config(initial=initial, merge_units=33, positions=7)
+    # He's own gain is that of relu.
+    config = Config(initial=initial, activation="relu", merge_units=33, positions=7)
     shapes = {variable.path: variable.shape for variable in build(config).vae.trainable_variables}
     weights = first_weights(config, np.random.default_rng(3))
     for name, stack in stacks(config).items():
@@ -71,6 +73,16 @@ def test_first_weights_have_the_scale_of_keras(initial, initializer):
         assert np.abs(weights[name].mean()) < 5 * np.sqrt(expected / stack.size)
         # Uniform ones: nearly as large as they may be, and never larger.
         assert 0.95 < np.abs(weights[name]).max() / np.sqrt(3 * expected) < 1.1
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_gain_keeps_the_mean_square_of_what_a_layer_passes_on(activation, rng):
+    """Units of standard normal sums, weighted by the first weights, have sums of the same mean square again."""
+    config = Config(initial="he", activation=activation)
+    kernel = first_weights(config, rng)["context/kernel"][0]
+    units = keras.activations.get(activation)(tf.constant(rng.standard_normal((20000, len(kernel))), tf.float32))
+    variance = kernel.var() * len(kernel)
+    assert variance * float(tf.reduce_mean(tf.square(units))) == pytest.approx(1, rel=0.05)
 
 
 def test_first_weights_follow_the_seed_and_no_two_layers_agree():
