@@ -11,6 +11,7 @@ from rich.text import Text
 
 from data_tools.console import plain
 from model.score import OBJECTIVES, better
+from results.baseline import note
 from results.trials import epochs, named, settings, shown
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
@@ -39,6 +40,7 @@ class Training:
         scores: after each epoch, by the epoch's number.
         seconds: that each epoch took.
         remark: what went wrong, or empty.
+        note: that it is still at the mean-color baseline after its grace, or empty.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Training:
     scores: Mapping[int, float] = field(default_factory=dict)
     seconds: Mapping[int, float] = field(default_factory=dict)
     remark: str = ""
+    note: str = ""
 
     @classmethod
     def of(cls, trial: optuna.Trial | FrozenTrial, state: str, objective: str) -> "Training":
@@ -65,6 +68,7 @@ class Training:
             {figures["epoch"]: figures[objective] for figures in trained},
             {figures["epoch"]: figures["seconds"] for figures in trained},
             plain(str(attributes.get("error") or (troubles[-1] if troubles else ""))),
+            note(state, trained, attributes.get("target")) or "",
         )
 
     @property
@@ -260,10 +264,9 @@ class _Pen:
         line = Text(f"{training.name:{self._names}}  ")
         line.append(f"{training.epoch:{len(str(self._target))}}/{training.target:<{len(str(self._target))}} ")
         line.append(self._curve(training)).append(f"  {self._score(training):{self._scores}}  ")
-        rest = Text()
-        if training.state not in ("running", "complete"):
-            rest.append(training.state, STYLES[training.state]).append("  " if training.settings else "")
-        rest.append(training.settings)
+        state = "" if training.state in ("running", "complete") else training.state
+        words = (state, STYLES[training.state]), (training.note, "yellow"), (training.settings, "")
+        rest = Text("  ").join(Text(word, style) for word, style in words if word)
         lines = [line]
         if rest.cell_len <= self._width - line.cell_len:
             line.append(rest)

@@ -330,7 +330,8 @@ def _finite(value: float | None) -> bool:
 
 def _label(row: Row, objective: str, parameters: Sequence[str]) -> str:
     settings = (f"{name} {shown(row[name])}" for name in parameters if row[name] is not None)
-    return ", ".join([f"trial {row['trial']}", row["state"], f"{objective} {shown(row['score'])}", *settings])
+    states = [state for state in (row["state"], row["note"]) if state]
+    return ", ".join([f"trial {row['trial']}", *states, f"{objective} {shown(row['score'])}", *settings])
 
 
 def _mark(row: Row, objective: str, parameters: Sequence[str]) -> Row:

@@ -87,6 +87,7 @@ def trials(
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
 
     from results import trials as tables
+    from results.baseline import baseline_line
     from results.condition import where
     from results.output import check_file, write_file
     from results.run import find_run
@@ -125,7 +126,7 @@ def trials(
     else:
         how = "--format csv or a wider terminal, some with --columns trial,score,..."
         stdout.print(tables.fitted(table, found.name, stdout, how))
-        if line := headline(study, replicates, whole):
+        for line in filter(None, (headline(study, replicates, whole), baseline_line(whole))):
             say(line)
 
 
@@ -205,6 +206,8 @@ def effects(run: str, storage: Path, form: str) -> None:
         least, needed = ("curve", "rests_on", "sure", "against"), list(table[0])
         stdout.print(tables.fitted(table, title, stdout, how, dispensable=least, needed=needed))
         say(found_effects.importance_line(study))
+        if line := found_effects.baseline_line(trained):
+            say(line)
 
 
 @click.command()
@@ -261,6 +264,7 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
 
 def show_trials(run: Any, top: int = 10) -> None:
     """Show the best trials of a run and who won."""
+    from results.baseline import baseline_line
     from results.trials import fitted, rows, with_zero_line
     from results.winner import headline
 
@@ -270,7 +274,7 @@ def show_trials(run: Any, top: int = 10) -> None:
         left = f", the best {top} of {len(table)}" if len(table) > top else ""
         how = f"{run.command('trials', '--format csv')} or a wider terminal"
         stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout, how))
-    if line := headline(study, replicates, table):
+    for line in filter(None, (headline(study, replicates, table), baseline_line(table))):
         say(line)
 
 

@@ -209,7 +209,7 @@ class Display:
         line = f"{seconds:7.1f} s  {training.name:9} {event:8} {settings(trial)}".rstrip()
         if event == "started":
             return line
-        figures = [f"epoch {training.epoch}"]
+        figures = [f"epoch {training.epoch}", *([training.note] if training.note else [])]
         if event == "died":
             return f"{line}  ({figures[0]}; {trial.user_attrs['deaths'][-1]})"
         if event == "warning":

@@ -16,10 +16,11 @@ from optuna.trial import FrozenTrial, TrialState
 from data_tools.errors import NoTrialError, UserError
 from model.config import PRESETS, Config, like
 from model.score import OBJECTIVES, RANGES
+from results.baseline import STAYED
 from results.replicates import config_key, of_trial, replicated, shown_estimate, target
 from results.run import Run
 from results.statistics import Estimate, difference, mean, quantile
-from results.trials import Row, shown, trial_of
+from results.trials import Row, note_of, shown, trial_of
 
 PAIRS = 3
 """Pairs of trials from which on they are used: fewer say too little."""
@@ -54,10 +55,17 @@ class Effect:
 
 @dataclass(frozen=True)
 class Measured:
-    """A configuration: its searched values, and the mean score of its complete trainings."""
+    """A configuration: its searched values, and the mean score of its complete trainings.
+
+    Attributes:
+        point: its searched values.
+        score: the mean over its trainings.
+        at_baseline: whether any of these stayed at the mean-color baseline.
+    """
 
     point: Mapping[str, Any]
     score: float
+    at_baseline: bool = False
 
 
 def measured(run: Run) -> list[Measured]:
@@ -80,7 +88,8 @@ def measured(run: Run) -> list[Measured]:
         replicates = of_trial(full[0], again)
         scores = [*(trial.values[0] for trial in full), *(replicates.scores if replicates else ())]
         point = {name: full[0].params.get(name) for name in study.user_attrs["parameters"]}
-        found.append(Measured(point, float(np.mean(scores))))
+        at_baseline = any(map(note_of, [*full, *(replicates.trials if replicates else ())]))
+        found.append(Measured(point, float(np.mean(scores)), at_baseline))
     return found
 
 
@@ -247,6 +256,16 @@ def importance_line(study: optuna.Study) -> str:
         return f"importance: needs at least {IMPORTANCE_TRIALS} complete trials, this search has {count}"
     shares = ", ".join(f"{name} {share:.0%}" for name, share in found.items())
     return f"importance (Optuna's, from {count} complete trials; pruned ones do not count): {shares or 'not known'}"
+
+
+def baseline_line(trained: Sequence[Measured]) -> str | None:
+    """Return in a line how many configurations have trainings at the mean-color baseline; None where none has."""
+    if not (count := sum(one.at_baseline for one in trained)):
+        return None
+    return (
+        f"{count} of {len(trained)} configurations {STAYED} in one or more trainings: effects and importance include "
+        "these trainings, which did not work, and so do not compare the models alone"
+    )
 
 
 def config_of(run: Run, name: str) -> Config:

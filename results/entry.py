@@ -16,6 +16,7 @@ from data_tools.source import Source
 from model.checkpoint import Checkpoint, log_of, read
 from model.config import Config
 from model.score import OBJECTIVES
+from results.baseline import note
 from results.final_check import FinalCheck
 from results.final_check import read_or_none as final_check
 from results.replicates import Replicated, of_trial, replicated, target
@@ -83,6 +84,15 @@ class Entry:
     def score(self) -> float:
         """That of its best epoch."""
         return self.best[self.objective]
+
+    @property
+    def note(self) -> str | None:
+        """Whether it is still at the mean-color baseline after its grace, as the trial table says it.
+
+        None also for an export whose best epoch was not chosen by its skill: that of the others is not known.
+        """
+        known = self.whole or self.objective in ("chroma_mse", "skill")
+        return note(self.state, self.epochs, self.target) if known else None
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -9,11 +9,12 @@ import optuna
 
 from data_tools.console import local_time
 from results import charts
+from results.baseline import AT_BASELINE, baseline_line
 from results.final_check import REFERENCES, is_current, read_or_none
 from results.lock import holder
 from results.replicates import FINALISTS, Replicated, against_baseline, of_trial, places, replicated
 from results.run import Run
-from results.trials import Row, asked, ended, front_ends, objectives_of, rows, shown, trial_of
+from results.trials import Row, asked, ended, front_ends, note_of, objectives_of, rows, shown, trial_of
 from results.winner import headline, winner_of
 
 TOP = 3
@@ -142,6 +143,8 @@ class Findings:
         missing = [number for number in self.finalists() if not self.row(number)["place"]]
         if missing and not places(self.study, self.replicates):
             notes.append("The finalists are not all trained again yet: there is no winner before that.")
+        if line := baseline_line(self.table):
+            notes.append(f"{line}.")
         return notes
 
     def facts(self) -> list[tuple[str, str]]:
@@ -204,6 +207,7 @@ class Findings:
                     "to": estimate.high if estimate else None,
                     "each seed": ", ".join(shown(score) for score in group.scores) if group else None,
                     "diverged": group.failed or None if group else None,
+                    AT_BASELINE: sum(note_of(one) == AT_BASELINE for one in group.trials) or None if group else None,
                     "in the search": row["score"],
                 }
             )

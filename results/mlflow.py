@@ -16,7 +16,7 @@ from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
 from data_tools.secret import holds_secret
 from results.run import Run
-from results.trials import STATES, curve, end_of, epochs, rows, start_of
+from results.trials import STATES, curve, end_of, epochs, note_of, rows, start_of
 from results.winner import Winner, winner_of
 
 EXPERIMENT = "huetune"
@@ -158,6 +158,8 @@ class Log:
         tags |= {
             name: str(trial.user_attrs[name])[:5000] for name in ("preset", "host", "error") if name in trial.user_attrs
         }
+        if note := note_of(trial):
+            tags["note"] = note
         if not (key := self._begun.get(trial.number)):
             made = self._client.create_run(self._experiment, start, tags, f"{self._name}-{trial.number:04}")
             key = self._begun[trial.number] = made.info.run_id

@@ -22,6 +22,7 @@ from data_tools.errors import StorageError
 from data_tools.mirror import path_of
 from data_tools.photos import read_photo
 from results import charts, effects, export, trials
+from results.baseline import baseline_line
 from results.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
 from results.winner import headline
 
@@ -160,8 +161,9 @@ class OpenRun:
         columns = [name for name in best[0] if name != "host" and any(row[name] is not None for row in best)]
         cells = pd.DataFrame([[trials.shown(row[name]) for name in columns] for row in best], columns=columns)
         title = f"{self.run.name}: the best {SHOWN} of {len(table)} trials" if len(table) > SHOWN else self.run.name
-        said = (title, cells.to_html(index=False, border=0), headline(study, replicates, table) or "")
-        return f"<p>{html.escape(said[0])}</p>{said[1]}<p>{html.escape(said[2])}</p>"
+        lines = filter(None, (headline(study, replicates, table), baseline_line(table)))
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+        return f"<p>{html.escape(title)}</p>{cells.to_html(index=False, border=0)}{said}"
 
 
 def open_run(run: str, storage: str | Path = STORAGE) -> OpenRun:

@@ -29,7 +29,7 @@ from data_tools.errors import CheckpointError, UserError
 from data_tools.photos import PhotoSet
 from model.config import MODEL, Config, parameter_counts
 from results import charts
-from results.effects import effect_rows, effects, importance_line, measured
+from results.effects import baseline_line, effect_rows, effects, importance_line, measured
 from results.export import checkpoints
 from results.findings import Findings, called, without_empty
 from results.gallery import Picture, evenly, gallery
@@ -176,6 +176,7 @@ def _effects(found: Findings) -> dict[str, Any]:
         "effect_charts": drawn,
         "configurations": len(configurations),
         "importance": importance_line(found.study),
+        "untrained": baseline_line(configurations),
     }
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from data_tools.console import plain
 from data_tools.errors import UserError, nearest
 from model.score import OBJECTIVES, better
+from results.baseline import note
 from results.replicates import of_trial, places, replicated, target
 from results.run import Run
 
@@ -111,6 +112,11 @@ def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
     return best
 
 
+def note_of(trial: FrozenTrial) -> str | None:
+    """Return the note of a trial that is still at the mean-color baseline after its grace; None for any other."""
+    return note(STATES[trial.state], epochs(trial), trial.user_attrs.get("target"))
+
+
 def asked(study: optuna.Study) -> dict[str, Any]:
     """Return what a study is to hold in the end: `trials`, their `epochs`, and those to be trained `further`."""
     attributes = study.user_attrs
@@ -165,11 +171,12 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
         replicates: study of what was trained again.
 
     Returns:
-        Dictionaries with the same keys each: `trial`, `state`, `place` of a finalist, `score`, `confirmed`: the mean
-        over fresh seeds, with half the width of its 95 % interval as `plus_minus` and how many as `seeds`; `front`:
-        whether a complete trial is on the Pareto front of several objectives; `preset`; `continues`, only where there
-        are such trials: the number of the one that a trial trains further; each searched parameter by its name,
-        `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
+        Dictionaries with the same keys each: `trial`, `state`, `note`: "at baseline" for a trial that is still at the
+        mean-color baseline after its grace, see `results.baseline`; `place` of a finalist, `score`, `confirmed`: the
+        mean over fresh seeds, with half the width of its 95 % interval as `plus_minus` and how many as `seeds`;
+        `front`: whether a complete trial is on the Pareto front of several objectives; `preset`; `continues`, only
+        where there are such trials: the number of the one that a trial trains further; each searched parameter by its
+        name, `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
     """
     objective = study.user_attrs["objective"]
     objectives = objectives_of(study)
@@ -192,6 +199,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
             {
                 "trial": trial.number,
                 "state": STATES[trial.state],
+                "note": note_of(trial),
                 "place": place.get(trial.number),
                 "score": score,
                 "confirmed": estimate.value if estimate else None,
@@ -354,7 +362,7 @@ DISPENSABLE = (
 """Columns that a narrow terminal does without, the first ones first."""
 
 
-NEEDED = ("trial", "state", "score", "confirmed", "error")
+NEEDED = ("trial", "state", "note", "score", "confirmed", "error")
 """Columns that no terminal does without."""
 FOLDED = 20
 """Letters of an error that fit in its column at least."""

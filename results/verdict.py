@@ -28,9 +28,11 @@ def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill:
             where that is not what the rest of the verdict says.
     """
     if entry.state == "pruned":
-        return language.say("stopped", done=len(entry.epochs), target=entry.target)
+        return " ".join(
+            [language.say("stopped", done=len(entry.epochs), target=entry.target), *_noted(entry, language)]
+        )
     if entry.state != "complete":
-        return language.say("broken" if entry.state == "failed" else "unfinished")
+        return " ".join([language.say("broken" if entry.state == "failed" else "unfinished"), *_noted(entry, language)])
     sentences = [_against(entry, other, language)] if other else []
     again: Sequence[float] = ()
     if entry.baseline is None:
@@ -46,6 +48,7 @@ def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill:
         if standing.seeds > 1:
             gaps["score"] = _interval(mean(again, RANGES[objective]), figure, "", language)
         sentences.append(language.say("baseline_again" if standing.seeds > 1 else "baseline_once", **gaps))
+    sentences += [sentence for one in (entry, other) if one for sentence in _noted(one, language)]
     if elsewhere and tested_skill is not None:
         word = "tested_better" if tested_skill > 0 else "tested_worse"
         sentences.append(language.say(word, skill=f"{tested_skill:.3f}"))
@@ -55,6 +58,14 @@ def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill:
     elif entry.winner:
         sentences.append(language.say("winner"))
     return " ".join(sentences)
+
+
+def _noted(entry: Entry, language: Language) -> list[str]:
+    """Return a sentence that a model's training stayed at the baseline; none where it did not."""
+    if entry.note is None:
+        return []
+    skill = max(metrics["skill"] for metrics in entry.epochs)
+    return [language.say("at_baseline", model=link(entry), skill=f"{skill:.3f}")]
 
 
 def _against(entry: Entry, other: Entry, language: Language) -> str:

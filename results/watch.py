@@ -13,6 +13,7 @@ from rich.console import Console
 from data_tools.console import say
 from data_tools.errors import Interrupted
 from data_tools.mirror import bucket_of
+from results.baseline import baseline_line
 from results.display import Display, animated
 from results.lock import holder
 from results.replicates import places
@@ -160,8 +161,9 @@ class View:
             return [f"in the hands of {self.by}"]
         if not self.finished:
             return [f"nobody searches; go on with: {self.run.command('resume')}"]
-        line = headline(self.study, self.replicates, rows(self.study, self.replicates))
-        return [f"the search ended: {ended(self.study)}", *([line] if line else [])]
+        table = rows(self.study, self.replicates)
+        lines = headline(self.study, self.replicates, table), baseline_line(table)
+        return [f"the search ended: {ended(self.study)}", *(line for line in lines if line)]
 
     @property
     def winner(self) -> int | None:

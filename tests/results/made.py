@@ -1,6 +1,7 @@
 """A run whose trials are Optuna's and whose figures are made up: as many and as odd ones as a test wants, at once."""
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def make_run(
     word: str | None = None,
     checkpoint: Path = Path("gone"),
     schema: int = 2,
+    stuck: Collection[int] = (),
 ) -> Made:
     """Make a run.
 
@@ -57,6 +59,7 @@ def make_run(
         word: a further activation, which the first trials have.
         checkpoint: of each epoch.
         schema: of the manifest.
+        stuck: numbers of trials whose skill stays below 0, and which say how many epochs they were to train.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -82,8 +85,9 @@ def make_run(
     for name, value in attributes.items():
         study.set_user_attr(name, value)
 
-    def figures(epoch: int, weight: float, skip: bool) -> dict[str, Any]:
+    def figures(epoch: int, weight: float, skip: bool, stays: bool = False) -> dict[str, Any]:
         mse = 0.03 + 0.004 * abs(weight - 3) + 0.01 * (not skip) + 0.04 / epoch + rng.normal(0, 0.002)
+        mse = 0.084 + 0.01 / epoch if stays else mse
         ratio = float(rng.uniform(0.5, 0.9))
         scores = {"chroma_mse": mse, "skill": 1 - mse / 0.083, "chroma_ratio": ratio, "chroma_ratio_error": 1 - ratio}
         return {"epoch": epoch, "train_loss": 3 * mse, **scores, "seconds": 2.5, "checkpoint": str(checkpoint)}
@@ -96,11 +100,13 @@ def make_run(
         point = {"mse_weight": weight, "activation": word if word and number < 3 else activation, "skip": skip}
         configs[number] = asdict(Config.of({**point, "activation": activation}))
         lasted = EPOCHS if state == TrialState.COMPLETE else 1 + number % 4
-        known = [figures(epoch, weight, skip) for epoch in range(1, lasted + 1)]
+        known = [figures(epoch, weight, skip, number in stuck) for epoch in range(1, lasted + 1)]
         # Failing and running trials may not have come to their first epoch.
         known = known[: 0 if state == TrialState.FAIL and number % 8 == 7 else None]
         notes: dict[str, Any] = {f"epoch-{one['epoch']}": one for one in known}
         notes |= {"config": configs[number], "seed": number, "host": "vm"}
+        if number in stuck:
+            notes["target"] = EPOCHS
         if number < 3:
             notes["preset"] = list(PRESETS)[number]
         if state == TrialState.FAIL:

@@ -304,6 +304,34 @@ def test_log_verdict_on_the_baseline_is_what_its_numbers_say(changes, tested, wo
     assert korean in verdict(entry, None, Language("ko"), tested)
 
 
+@pytest.mark.parametrize(
+    ("changes", "noted"),
+    [
+        ({"state": "complete"}, True),
+        ({"state": "pruned", "target": 8}, True),
+        ({"state": "running", "target": 8}, False),
+        ({"state": "interrupted", "target": 7}, True),
+        ({"state": "failed"}, False),
+        ({"whole": False}, True),
+        ({"whole": False, "objective": "chroma_ratio_error"}, False),
+    ],
+)
+def test_log_verdict_says_that_a_training_stayed_at_baseline(changes, noted):
+    """Of the model, and of a complete one that it is compared with: otherwise only their settings seem to differ."""
+    line = {**seed_log()[0].best, "chroma_ratio_error": 0.8, "skill": 0.004}
+    one, good = replace(seed_log()[0], epochs=[line], best=line, **changes), seed_log()[1]
+    text = verdict(one, None, Language("en"))
+    words = "The best skill of [model-1](#model-1) is 0.004: **its training stayed at the mean-color baseline**"
+    assert (words in text) == noted
+    korean = verdict(one, None, Language("ko"))
+    assert (
+        "[model-1](#model-1) 모델은 가장 높은 skill 이 0.004 에 그쳐 **mean-color baseline 수준에" in korean
+    ) == noted
+    assert "stayed" not in verdict(good, None, Language("en"))
+    if one.state == "complete" and one.objective == good.objective:
+        assert words in verdict(good, one, Language("en"))
+
+
 def test_two_trials_of_a_run_are_told_apart_by_a_command():
     _, two, three = (replace(entry, known_as=("roses", entry.name[-1])) for entry in seed_log())
     three = replace(three, best={**three.best, "chroma_mse": 0.01})

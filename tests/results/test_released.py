@@ -46,6 +46,7 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
     table = run_rows(run)
     assert len(table) == trials and {row["state"] for row in table} == {"complete"}
     assert {row["epochs"] for row in table} == {epochs}
+    assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
     row, (path, *_) = best(run)
     checkpoint, colorizer = load(path)
     assert checkpoint.figures["chroma_mse"] == row["score"] == min(row["score"] for row in table)

@@ -280,9 +280,26 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
         ),
         ({"trials": 6, "states": (COMPLETE,), "objectives": ("skill",)}, ["the best skill", "Of skill more is better"]),
         ({"trials": 6, "finalists": 2, "seeds": 1}, ["The finalists are not all trained again yet", "trained once"]),
+        (
+            {"trials": 8, "stuck": (1, 4)},
+            [
+                "2 of 8 trials, 1 of them not trained to the end, stayed at the mean-color baseline",
+                *("complete\tat baseline", "pruned\tat baseline", 'The note "at baseline" says'),
+                "1 of 2 configurations stayed at the mean-color baseline",
+            ],
+        ),
         ({"trials": 6, "finalists": 2, "schema": 1}, ["of an older huetune", "wins: chroma_mse", "not recorded"]),
     ],
-    ids=["running", "nothing complete", "no trial", "a front", "maximized", "confirmation under way", "old schema"],
+    ids=[
+        "running",
+        "nothing complete",
+        "no trial",
+        "a front",
+        "maximized",
+        "confirmation under way",
+        "at baseline",
+        "old schema",
+    ],
 )
 def test_whatever_state_a_run_is_in(tmp_path, show, options, says):
     run = make_run(tmp_path / "run", **options)

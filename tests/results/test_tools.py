@@ -215,7 +215,7 @@ def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone
         history = client.get_metric_history(child.info.run_id, "chroma_mse")
         expected = {figures["epoch"]: figures["chroma_mse"] for figures in trials.epochs(study.trials[row["trial"]])}
         assert {metric.step: metric.value for metric in history} == expected
-        assert child.data.tags.get("error") == row["error"]
+        assert (child.data.tags.get("error"), child.data.tags.get("note")) == (row["error"], row["note"])
         assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"
 
 
