@@ -233,3 +233,16 @@ def preset_rows() -> list[dict[str, Any]]:
         {"name": name, **{field: getattr(config, field) for field in MODEL}, **parameter_counts(config)}
         for name, config in PRESETS.items()
     ]
+
+
+def recipes_line() -> str:
+    """Return in a line that presets say nothing of the training, and what each way of training has of its own."""
+    recipes = ((batching, batched(_MODEL_2, batching)) for batching in BATCHINGS)
+    each = "; ".join(
+        f"{name}: dropout {config.dropout:g} of {config.dropout_of}, {config.optimizer}, {config.learning_rate:g}"
+        for name, config in recipes
+    )
+    return (
+        "presets are the log's models; each way of training (--batching) has its own dropout, optimizer and learning "
+        f"rate: {each}"
+    )

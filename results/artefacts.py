@@ -239,6 +239,8 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
         files = [output.add(name, content) for name, content in draw(network).items()]
     for name, count in zip(PICTURES, parameter_counts(config).values(), strict=True):
         say(f"{name:14} {count:,} parameters")
+    if run_or_export_or_preset in PRESETS:
+        say("dropout is that of the log; each way of training has its own, see `huetune presets`")
     for file in files:
         say(str(out / file))
 

@@ -163,7 +163,7 @@ def presets(form: str) -> None:
 
     Example: huetune presets --format json
     """
-    from model.config import preset_rows
+    from model.config import preset_rows, recipes_line
     from results.trials import fitted, to_json
 
     rows = preset_rows()
@@ -173,6 +173,7 @@ def presets(form: str) -> None:
         least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
         how = "--format json or a wider terminal"
         stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
+        say(recipes_line())
 
 
 @click.command()

@@ -101,6 +101,7 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
         "pictures": pictures,
         "no_pictures": no_photos or why_not,
         "structures": _structures(found, models),
+        "presets": any(row["preset"] for row in found.table),
         **_drawings(found, models),
         **_reproduction(found),
     }

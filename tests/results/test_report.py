@@ -271,7 +271,13 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"trials": 5, "states": (COMPLETE, RUNNING)}, ["but was trained once", "there are no confirmed finalists"]),
+        (
+            {"trials": 5, "states": (COMPLETE, RUNNING)},
+            [
+                *("but was trained once", "there are no confirmed finalists"),
+                "Presets are the log's models; their dropout, optimizer and learning rate are this search's",
+            ],
+        ),
         ({"trials": 4, "states": (RUNNING, FAIL)}, ["Nobody knows yet: no trial is complete (2 running, 2 failed)"]),
         ({"trials": 0}, ["no trial is complete (none has begun)", "No trial has begun", "No trial has finished an"]),
         (

@@ -89,6 +89,7 @@ def test_without_graphviz_nothing_is_drawn_and_one_line_says_how_to_get_it(tmp_p
 def test_the_verb_draws_what_it_is_given(searched, tmp_path):
     done = CliRunner().invoke(structure, ["tiny", "--storage", str(searched[0]), "--out", str(tmp_path / "of-run")])
     assert done.exit_code == 0, done.output
+    assert "of the log" not in done.output
     assert "50% of channels dropped" in words(tmp_path / "of-run" / "encoder.svg")
 
 
@@ -99,6 +100,7 @@ def test_structure_replaces_its_own_pictures_and_no_others(tmp_path):
     for preset in ("model-1", "model-2"):
         done = CliRunner().invoke(structure, [preset, "--out", str(tmp_path)])
         assert done.exit_code == 0 and f"{tmp_path / 'encoder_2.png'}\n" in done.output
+        assert "dropout is that of the log; each way of training has its own" in " ".join(done.output.split())
     assert (tmp_path / "encoder.png").read_bytes() == b"mine"
     names = {f"{part}.{form}" for part in PICTURES for form in FORMATS}
     assert {path.name for path in tmp_path.iterdir()} == {*names, "encoder_2.png", RECORD}

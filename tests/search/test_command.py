@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from data_tools.garden import garden, write_garden
+from model.config import BATCHINGS, PRESETS, batched
 from results.run import MANIFEST, Run, open_storage
 from search.command import _show_next
 
@@ -32,6 +34,20 @@ def test_presets_as_json_have_the_logs_figures(in_process):
         "decoder_parameters": 730_178,
         "parameters": 1_459_890,
     }
+
+
+def test_presets_say_that_ways_of_training_are_apart(in_process):
+    """In numbers of the recipes themselves, below the table and not in what a program reads."""
+    said = " ".join(in_process("presets").stdout.split())
+    assert "presets are the log's models; each way of training (--batching) has its own dropout, optimizer" in said
+    for name, recipe in BATCHINGS.items():
+        config = batched(PRESETS["model-2"], name)
+        assert recipe.items() <= asdict(config).items()
+        assert (
+            f"{name}: dropout {config.dropout:g} of {config.dropout_of}, {config.optimizer}, {config.learning_rate:g}"
+            in said
+        )
+    assert "batching" not in in_process("presets", "--format", "json").stdout
 
 
 def test_a_trial_that_finds_no_room_leaves_nothing(huetune, tmp_path):
