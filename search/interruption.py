@@ -10,23 +10,22 @@ from typing import Any
 from data_tools.console import given_back
 from data_tools.errors import Interrupted
 
-REMEDY = "`huetune resume` goes on"
 _listener: Callable[[Interrupted], None] | None = None
-_remedy = REMEDY
+_remedy = ""
 _asked = False
 
 
 def install() -> None:
     """Take both signals; again after `ray.init`, which takes SIGTERM for itself. Only in a main thread."""
     global _asked, _remedy
-    _asked, _remedy = False, REMEDY
+    _asked, _remedy = False, ""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
 
 
 @contextlib.contextmanager
-def told(listener: Callable[[Interrupted], None], remedy: str = REMEDY) -> Iterator[None]:
+def told(listener: Callable[[Interrupted], None], remedy: str) -> Iterator[None]:
     """Have a listener told of the first signal, where an exception in the middle of things would do harm.
 
     Args:
@@ -47,7 +46,7 @@ def _interrupt(number: int, frame: Any) -> None:
         # All is on disk but that the running trials wait; Ray's processes end with this one.
         if screen := given_back():
             os.write(1, screen)
-        os.write(2, os.fsencode(f"huetune: left at once; {_remedy}\n"))
+        os.write(2, os.fsencode(f"huetune: left at once{_remedy and '; '}{_remedy}\n"))
         os._exit(128 + number)
     _asked = True
     interrupted = Interrupted(number)

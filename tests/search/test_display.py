@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -192,6 +193,22 @@ interruption.install()
 with Live("calm", console=stdout, screen=True), interruption.told(lambda signal: None, "go on with: huetune resume r"):
     time.sleep(100)
 """
+
+
+TWICE = """
+import contextlib, os, signal
+from search import interruption
+interruption.install()
+with contextlib.suppress(KeyboardInterrupt):
+    os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def test_second_signal_outside_a_search_names_no_search():
+    """Whoever leaves `train` or `evaluate` at once has nothing that `huetune resume` could continue."""
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, encoding="utf-8")
+    assert (done.returncode, done.stderr) == (130, "huetune: left at once\n")
 
 
 def test_who_is_left_at_once_has_the_terminal_back():
