@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import os
 import re
@@ -19,6 +20,10 @@ SUMS = "SHA256SUMS"
 """Written last. `sha256sum --check SHA256SUMS` in the folder says the same as `check_sums`."""
 LARGEST = 2**28
 """Bytes of a file that is no state of a training: the largest model that there can be has half of it."""
+STATE = "state.npz"
+"""What a training goes on from, see `model.snapshot`."""
+MAX_STATE_BYTES = 2**30
+"""Of that file: eight times the weights of the largest model."""
 MOST = 100
 """Files in a folder."""
 REPLACEMENT_WAIT_SECONDS = 1.0
@@ -58,8 +63,12 @@ def require_new(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
     """Have no other process make the same folder meanwhile.
+
+    Args:
+        folder: to be made or replaced.
+        remedy: for whoever finds another process at it.
 
     Raises:
         StorageError: one does.
@@ -67,12 +76,9 @@ def alone(folder: Path) -> Iterator[None]:
     lock = folder.with_name(f".{folder.name}.lock")
     new = not lock.parent.exists()
     lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StorageError(f"{str(folder)!r}: another process is making it; choose another folder") from None
+    descriptor = _locked(lock)
+    if descriptor is None:
+        raise StorageError(f"{str(folder)!r}: another process is making it; {remedy}")
     try:
         yield
     finally:
@@ -81,6 +87,20 @@ def alone(folder: Path) -> Iterator[None]:
         if new:
             with contextlib.suppress(OSError):  # what was made is in it
                 lock.parent.rmdir()
+
+
+def _locked(lock: Path) -> int | None:
+    """Open and lock a file; None where another process has. Whoever lets go of it removes it: then a new one counts."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        os.close(descriptor)
 
 
 def by_name(path: Path) -> Path:
@@ -182,6 +202,19 @@ def recover(folder: Path) -> None:
             time.sleep(0.01)
 
 
+def remove_drafts(folder: Path, names: Collection[str]) -> None:
+    """Remove what processes that were killed while `sealed` filled a draft have left beside a folder.
+
+    Args:
+        folder: that this process alone makes: hold `alone`.
+        names: of the files that a draft of it can have; a folder with others in it is somebody's own.
+    """
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
+        drafted = re.fullmatch("[0-9a-f]{8}", path.name.removeprefix(f".{folder.name}-"))
+        if drafted and path.is_dir() and not path.is_symlink() and {file.name for file in path.iterdir()} <= {*names}:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _settle(folder: Path) -> None:
     """Have one version of a folder that this process alone makes: the new one if that is whole, or else the old one."""
     aside = _aside(folder)
@@ -214,7 +247,7 @@ def check_files(folder: Path) -> None:
             about = path.lstat()
             if not stat.S_ISREG(about.st_mode):
                 raise CheckpointError(f"{str(path)!r}: is no plain file, which is all that a model has")
-            if about.st_size > LARGEST:
+            if about.st_size > (MAX_STATE_BYTES if path.name == STATE else LARGEST):
                 raise CheckpointError(f"{str(path)!r}: has {about.st_size} bytes, more than any model")
     except OSError as error:
         raise CheckpointError(f"{str(folder)!r}: cannot be read ({error.strerror})") from None

@@ -1,5 +1,7 @@
 """A folder is there whole or not at all, and damage shows."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +11,21 @@ from pathlib import Path
 import pytest
 
 from data_tools.errors import CheckpointError, StorageError
-from data_tools.folder import SUMS, alone, check_sums, recover, replace, require_new, require_place, sealed
+from data_tools.folder import (
+    LARGEST,
+    MAX_STATE_BYTES,
+    STATE,
+    SUMS,
+    alone,
+    check_files,
+    check_sums,
+    recover,
+    remove_drafts,
+    replace,
+    require_new,
+    require_place,
+    sealed,
+)
 
 
 @pytest.fixture
@@ -95,6 +111,54 @@ def test_of_two_who_make_a_folder_one_is_refused(tmp_path):
     with alone(tmp_path / "model"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_alone_does_not_count_a_lock_that_was_removed(tmp_path, monkeypatch):
+    """Whoever opened the lock before its holder removed it would hold a file that the next one does not find."""
+    flock, first = fcntl.flock, iter([True])
+
+    def late(descriptor, kind):
+        if next(first, False):
+            (tmp_path / ".model.lock").unlink()
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with (
+        alone(tmp_path / "model"),
+        pytest.raises(StorageError, match="making it; wait"),
+        alone(tmp_path / "model", "wait"),
+    ):
+        pass
+    assert not next(first, False) and not list(tmp_path.iterdir())
+
+
+def test_remove_drafts_takes_only_what_huetune_wrote(folder):
+    """A folder of another name, with another file in it or a link is somebody's own."""
+    for name in (".folder-0123abcd", ".folder-ffffffff"):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "one").touch()
+    kept = [".folder-0123456", ".folder-0123abcg", ".folder-2-0123abcd", ".folder-0000abcd"]
+    for name in kept:
+        (folder.parent / name).mkdir()
+    (folder.parent / ".folder-0000abcd" / "mine").touch()
+    (folder.parent / ".folder-1111abcd").symlink_to(folder)
+    remove_drafts(folder, ("one", "two"))
+    assert {path.name for path in folder.parent.iterdir()} == {"folder", ".folder-1111abcd", *kept}
+    check_sums(folder)
+
+
+def test_check_files_knows_how_large_a_training_state_is(tmp_path):
+    """The state of the largest model's training is larger than any model, but no more than it can be."""
+    for name, size, fine in (
+        (STATE, LARGEST + 1, True),
+        (STATE, MAX_STATE_BYTES + 1, False),
+        ("weights.npz", LARGEST + 1, False),
+    ):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        with contextlib.nullcontext() if fine else pytest.raises(CheckpointError, match="more than any"):
+            check_files(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_what_fails_on_the_way_leaves_the_old_folder_and_no_draft(folder):
