@@ -3,6 +3,9 @@
 import importlib
 import logging
 import os
+import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -79,6 +82,14 @@ def plain(text: str, keep: str = "") -> str:
         keep: signs that stay as they are, line ends for example.
     """
     return "".join(sign if sign.isprintable() or sign in keep else ascii(sign)[1:-1] for sign in text)
+
+
+def program() -> str:
+    """Return what huetune is called here, for a shell: by its path where PATH does not lead to it."""
+    folder, name = os.path.split(sys.argv[0])
+    if name != "huetune" or not folder or shutil.which(name):
+        return "huetune"
+    return shlex.quote(os.path.join(os.path.relpath(folder), name))
 
 
 def is_utf8(text: str) -> bool:

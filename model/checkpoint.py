@@ -3,8 +3,7 @@
 import json
 import math
 import platform
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from data_tools.cache import VERSION
 from data_tools.colour import BOX, SIDE
 from data_tools.errors import CheckpointError, in_a_line
-from data_tools.folder import SUMS, check_files, check_sums, recover, sealed, sum_of
+from data_tools.folder import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
 from data_tools.source import MOST_SCENES
 from model import arrays
 from model.config import Config
@@ -34,7 +33,8 @@ SETTINGS, WEIGHTS, CARD, PROBE = "settings.json", "weights.npz", "README.md", "p
 FILES = {1: {SETTINGS, WEIGHTS}, 2: {SETTINGS, WEIGHTS, SUMS}, 3: {SETTINGS, WEIGHTS, SUMS, CARD, PROBE}}
 """Of each schema, all of them."""
 LOG = "log.json"
-"""The figures of each epoch of its training, which only `huetune train` keeps here: a search's are in its study."""
+"""The figures of each epoch of its training, which only `huetune train` keeps here: a search's are in its study. So it
+keeps its training state, as STATE."""
 MOST = 2**26
 """Characters of the settings; they have 2,000 and 32 a photo."""
 PREPARATION = {
@@ -58,11 +58,12 @@ class Checkpoint:
         figures: of the epoch whose weights these are, as `Trainer.epoch` returns them.
         mean_chroma: float [2], of the training photos: the zero line's answer.
         photos: `training`, `validation` and `test`: counts; `fingerprint`: sha256 over the decoded pixels of all;
-            `seen`: what the first two are known again by, see `Split.seen`; an older huetune did not keep it.
-        origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name.
-            Without a search also the `epochs` asked for, `begun`, ISO 8601 in UTC (of an older huetune in local time
-            without an offset), and how its photos are read again: `source`, and `first`, how many of them it learnt
-            from, None where the seed decides.
+            `seen`: what the first two are known again by, see `Split.seen`; `order`, see `Split.order`. An older
+            huetune kept neither, and a search keeps the order in its manifest.
+        origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name,
+            `based_on` where it has settings of its own beside a preset's. Without a search also the `epochs` asked for,
+            `begun`, ISO 8601 in UTC (of an older huetune in local time without an offset), and how its photos are read
+            again: `source`, and `first`, how many of them it learnt from, None where the seed decides.
         versions: of Python and the packages that made it.
     """
 
@@ -92,8 +93,23 @@ def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
         OSError: the disk would not take it.
     """
     with sealed(folder) as draft:
+        write(draft, checkpoint, vae)
+
+
+def write(draft: Path, checkpoint: Checkpoint, vae: "keras.Model | None") -> None:
+    """Write the files of a checkpoint.
+
+    Args:
+        draft: a folder, sealed afterwards.
+        checkpoint: what goes beside the weights.
+        vae: the trained `Network.vae`; None leaves the weights to the caller.
+
+    Raises:
+        OSError: the disk would not take it.
+    """
+    if vae is not None:
         arrays.write(draft / WEIGHTS, {weight.path: weight.numpy() for weight in vae.trainable_weights})
-        _write_settings(draft, {"schema": SCHEMA, **asdict(checkpoint)})
+    _write_settings(draft, {"schema": SCHEMA, **asdict(checkpoint)})
 
 
 def export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card: str) -> None:
@@ -125,18 +141,6 @@ _SEALED = (WEIGHTS, CARD, PROBE)
 
 def _write_settings(folder: Path, record: Mapping[str, Any]) -> None:
     (folder / SETTINGS).write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def keep_log(folder: Path, epochs: Sequence[Mapping[str, Any]]) -> None:
-    """Put the figures of all epochs so far beside a checkpoint, whole or not at all; its best epoch may be an old one.
-
-    Raises:
-        OSError: the disk would not take it.
-    """
-    with sealed(folder) as draft:
-        for name in (SETTINGS, WEIGHTS):
-            shutil.copy2(folder / name, draft / name)
-        (draft / LOG).write_text(json.dumps(list(epochs), indent=2) + "\n", encoding="utf-8")
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
@@ -187,7 +191,8 @@ def _read(folder: Path) -> tuple[int, Checkpoint]:
         if schema > 1:
             check_sums(folder, besides=(LOG,))
         there = {file.name for file in folder.iterdir()}
-        if schema > 1 and there - {LOG} != FILES[schema]:
+        besides = {LOG, STATE} if schema == SCHEMA else {LOG}
+        if schema > 1 and there - besides != FILES[schema]:
             raise CheckpointError(
                 f"{str(folder)!r}: holds other files than a model has: {', '.join(sorted(FILES[schema]))}"
             )

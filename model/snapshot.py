@@ -1,7 +1,6 @@
 """A training under way, on disk: all that it takes to go on from its last epoch."""
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from data_tools.errors import CheckpointError
+from data_tools.folder import STATE as STATE
 from data_tools.folder import check_sums, sealed
+from model import arrays
 from model.config import Config
 
-STATE, LOG = "state.npz", "log.json"
+LOG = "log.json"
 NAMES = "after-*"
 """Of the folders of snapshots in the folder of a trial."""
 
@@ -43,7 +44,7 @@ def save(folder: Path, snapshot: Snapshot) -> None:
     """
     log = {"config": asdict(snapshot.config), "seed": snapshot.seed, "epochs": list(snapshot.epochs)}
     with sealed(folder) as draft:
-        np.savez(draft / STATE, **snapshot.state)  # type: ignore[arg-type]  # NumPy's annotation takes it for a flag
+        write_state(draft, snapshot.state)
         (draft / LOG).write_text(json.dumps(log) + "\n", encoding="utf-8")
 
 
@@ -56,11 +57,33 @@ def load(folder: Path) -> Snapshot:
     check_sums(folder)
     try:
         log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-        with np.load(folder / STATE, allow_pickle=False) as file:
-            state = {name: file[name] for name in file.files}
-        return Snapshot(Config.of(log["config"]), log["seed"], log["epochs"], state)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        return Snapshot(Config.of(log["config"]), log["seed"], log["epochs"], read_state(folder))
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{str(folder)!r}: damaged ({error})") from None
+
+
+def write_state(folder: Path, state: Mapping[str, np.ndarray]) -> None:
+    """Write what a training goes on from.
+
+    Args:
+        folder: sealed afterwards.
+        state: `Trainer.state`.
+
+    Raises:
+        OSError: the disk would not take it.
+    """
+    arrays.write(folder / STATE, state)
+
+
+def read_state(folder: Path) -> dict[str, np.ndarray]:
+    """Return what a training goes on from, see `Trainer.go_on`, from a folder whose sums were checked.
+
+    Raises:
+        CheckpointError: it is damaged, or holds something else.
+    """
+    return arrays.read(folder / STATE, dtypes=None, remedy="train from the start again")
 
 
 def newest(folder: Path) -> list[Path]:

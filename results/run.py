@@ -6,9 +6,7 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sqlite3
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +15,7 @@ from urllib.parse import quote
 import optuna
 
 from data_tools.bucket import SCHEME
-from data_tools.console import is_utf8
+from data_tools.console import is_utf8, program
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.folder import replace
 from data_tools.mirror import bucket_of, path_of, place_of, pull
@@ -196,14 +194,6 @@ class Run:
             raise StorageError(f"{where}: has no study {name!r}") from None
         except Exception as error:
             raise StorageError(f"{where}: the study cannot be opened ({in_a_line(error)})") from None
-
-
-def program() -> str:
-    """Return what huetune is called here, for a shell: by its path where PATH does not lead to it."""
-    folder, name = os.path.split(sys.argv[0])
-    if name != "huetune" or not folder or shutil.which(name):
-        return "huetune"
-    return shlex.quote(os.path.join(os.path.relpath(folder), name))
 
 
 def _roll_back(path: Path) -> None:

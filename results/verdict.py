@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from data_tools.console import program
 from model.score import OBJECTIVES, RANGES
 from results.entry import Entry
 from results.replicates import LEAST, against_baseline
-from results.run import program
 from results.statistics import Estimate, difference, mean
 from results.words import Language, escaped
 

@@ -291,6 +291,8 @@ EXPORTS = {
     ),
     "no card": lambda folder: ((folder / CARD).unlink(), resum(folder)),
     "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me.", encoding="utf-8"), resum(folder)),
+    "a training state": lambda folder: ((folder / snapshot.STATE).write_bytes(b"PK"), resum(folder)),
+    "a training state of a terabyte": lambda folder: sparse(folder / snapshot.STATE),
     "photos prepared otherwise": settings(lambda record: record["preparation"].update(version=99)),
 }
 
