@@ -235,11 +235,15 @@ def preset_rows() -> list[dict[str, Any]]:
     ]
 
 
+_DROPPED: dict[Dropped, str] = {"units": "units", "channels": "channels", "dense": "units of Dense layers alone"}
+
+
 def recipes_line() -> str:
     """Return in a line that presets say nothing of the training, and what each way of training has of its own."""
     recipes = ((batching, batched(_MODEL_2, batching)) for batching in BATCHINGS)
     each = "; ".join(
-        f"{name}: dropout {config.dropout:g} of {config.dropout_of}, {config.optimizer}, {config.learning_rate:g}"
+        f"{name}: dropout {config.dropout:g} of {_DROPPED[config.dropout_of]}, {config.optimizer}, "
+        f"{config.learning_rate:g}"
         for name, config in recipes
     )
     return (
