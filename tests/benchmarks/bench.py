@@ -33,12 +33,11 @@ from data_tools.source import Source
 from data_tools.split import Split, first, split
 from model.config import PRESETS, Batching, batched
 from results.trials import epochs as epochs_of
-from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table
+from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
 from tests.benchmarks.processes import SLOTS, as_they_end, first_step, one_thread, side_by_side
 
 PEER = PRESETS["model-2"]
 OURS = batched(PEER, "photos")
-PEER_EPOCHS, OUR_EPOCHS = 5, 40
 WEIGHTS = [1.0 + index / 2 for index in range(12)]
 COUNTS = 50, 100, 200, 400
 CURVES = Path(__file__).with_name("curves.csv")
@@ -46,60 +45,6 @@ CURVE_EPOCHS = 20
 NAMED_ONLY = "curves", "packing", "table", "structures", "ranks"
 """What runs only when it is named: it takes hours, or a GPU."""
 ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
-
-
-def _peer_curve(parts: Split, seed: int) -> list[dict]:
-    curve: list[dict] = []
-    peers.fit(parts.training, parts.validation, PEER, seed, PEER_EPOCHS, curve.append)
-    return curve
-
-
-def _our_curve(parts: Split, seed: int, target: float) -> list[dict]:
-    from model.training import Trainer
-
-    trainer = Trainer(parts.training, parts.validation)
-    begun = time.perf_counter()
-    trainer.start(OURS, seed)
-    seconds = time.perf_counter() - begun
-    curve: list[dict] = []
-    # At least two: the first holds the tracing, and says nothing of the throughput.
-    while len(curve) < 2 or (_reaching(curve, target) is None and len(curve) < OUR_EPOCHS):
-        figures = trainer.epoch()
-        seconds += figures["train_seconds"]
-        curve.append({"epoch": figures["epoch"], "seconds": seconds, "chroma_mse": figures["chroma_mse"]})
-    return curve
-
-
-def _reaching(curve: list[dict], target: float) -> dict | None:
-    return next((epoch for epoch in curve if epoch["chroma_mse"] <= target), None)
-
-
-def training(parts: Split, seeds: int) -> dict[str, Any]:
-    """Seconds until the peer's best held-out error, and boxes a second; start-up and tracing counted on both sides."""
-    theirs = side_by_side(_peer_curve, [(parts, seed) for seed in range(seeds)])
-    best = [min(curve, key=lambda epoch: epoch["chroma_mse"]) for curve in theirs]
-    tasks = [(parts, seed, epoch["chroma_mse"]) for seed, epoch in enumerate(best)]
-    ours = side_by_side(_our_curve, tasks)
-    reached = [_reaching(curve, epoch["chroma_mse"]) for curve, epoch in zip(ours, best, strict=True)]
-    # Where ours never came so far, what it took without success counts: the true ratio is lower still.
-    ends = [end or curve[-1] for end, curve in zip(reached, ours, strict=True)]
-    ratios = [epoch["seconds"] / end["seconds"] for epoch, end in zip(best, ends, strict=True)]
-    boxes = len(parts.training) * 196
-    rates = [[_rate(curve, boxes) for curve in curves] for curves in (ours, theirs)]
-    return {
-        "training": statistics.median(ratios),
-        "training_spread": [min(ratios), max(ratios)],
-        "reached": sum(end is not None for end in reached),
-        "seconds": [[end["seconds"] for end in ends], [epoch["seconds"] for epoch in best]],
-        "throughput": statistics.median(rates[0]) / statistics.median(rates[1]),
-        "boxes_a_second": [statistics.median(some) for some in rates],
-        "curves": {"ours": ours, "peer": theirs},
-    }
-
-
-def _rate(curve: list[dict], boxes: int) -> float:
-    """Boxes a second from the second epoch on, when all is traced."""
-    return boxes * (len(curve) - 1) / (curve[-1]["seconds"] - curve[0]["seconds"])
 
 
 def curves(parts: Split, seeds: int, source: str) -> dict[str, Any]:
@@ -336,10 +281,21 @@ def _sets(photos: Path | None, scenes: int) -> dict[str, Split]:
     return sets
 
 
+def _seeds(asked: argparse.Namespace) -> dict[training.Structure, int]:
+    """How many seeds of each structure of the default space are measured against the peer."""
+    activations = asked.activations or ranks.default_activations()
+    skips = [structures.SKIPS[skip] for skip in asked.skips]
+    chosen = [training.Structure(activation, skip) for activation in activations for skip in skips]
+    seeds = {one: asked.seeds if one == training.MAIN else asked.structure_seeds for one in chosen}
+    if not any(seeds.values()):
+        raise SystemExit("training: no structure is left to measure; raise --structure-seeds or choose silu with skip")
+    return seeds
+
+
 def main() -> None:
     """Run the benchmarks that were named, or all."""
     names: dict[str, Callable[..., dict[str, Any]]] = {
-        "training": training,
+        "training": lambda parts, seeds: training.training(parts, _seeds(asked)),
         "turnaround": turnaround,
         "search": search,
         "prepare": preparing,
@@ -361,6 +317,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--photos", type=Path, default=ROSES, help="real photos to train on besides the garden")
     parser.add_argument("--replays", type=int, default=50, help="searches replayed on the recorded table")
+    parser.add_argument("--structure-seeds", type=int, default=1, help="training: seeds of what is not silu with skip")
     structures.add_options(parser)
     asked = parser.parse_args()
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)

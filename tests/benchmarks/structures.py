@@ -375,12 +375,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             raise argparse.ArgumentTypeError(str(error)) from None
         return name
 
-    some = parser.add_argument_group("structures, ranks", "which runs; without an option all, of weight 4")
-    some.add_argument("--sets", nargs="+", type=photo_set, metavar="SET", help=f"of {', '.join(map(repr, SETS))}, ...")
+    some = parser.add_argument_group("structures, ranks", "which runs; for training, --activations and --skips, too")
+    some.add_argument("--sets", nargs="+", type=photo_set, metavar="SET", help=f"default: {', '.join(map(repr, SETS))}")
     some.add_argument("--recipes", nargs="+", choices=RECIPES, default=[*RECIPES])
     some.add_argument("--activations", nargs="+", choices=ACTIVATIONS)
     some.add_argument("--skips", nargs="+", choices=SKIPS, default=[*SKIPS])
-    some.add_argument("--weights", nargs="+", type=float, metavar="WEIGHT", help="mse_weight: 1, 2.5, 4, 8, ...")
+    some.add_argument("--weights", nargs="+", type=float, metavar="WEIGHT", help="default: 4; for ranks 1 4 8")
     some.add_argument("--workers", type=int, choices=(1, 2), default=1, help="processes of one thread each")
     some.add_argument("--again", nargs="+", choices=RECIPES, default=[], help="forget these of the chosen runs first")
     some.add_argument(
