@@ -151,7 +151,7 @@ class Forward:
         On maps of a whole photo, a Dense layer on each window is a convolution whose kernel is as large as the window.
         """
         if maps.shape[1] == EDGE:
-            return tf.matmul(tf.reshape(maps, [-1, PIXELS * living]), kernel)
+            return tf.matmul(tf.reshape(maps, [maps.shape[0], PIXELS * living]), kernel)
         kernel = tf.reshape(kernel, [EDGE, EDGE, living, self._units])
         return tf.reshape(tf.nn.conv2d(maps, kernel, stride, "VALID"), [-1, self._units])
 

@@ -35,7 +35,9 @@ def windows(maps, size: int, stride: int, channels):
     grid = (side - size) // stride + 1
     rows = _cut(maps, [-1, side, side, channels], grid, size, stride, axis=1)
     both = _cut(rows, [-1, grid, size, side, channels], grid, size, stride, axis=3)
-    return tf.reshape(tf.transpose(both, [0, 1, 3, 2, 4, 5]), [-1, size, size, channels])
+    # The number of channels may be a tensor, from which TensorFlow cannot tell how many windows there are.
+    count = -1 if maps.shape[0] is None else maps.shape[0] * grid * grid
+    return tf.reshape(tf.transpose(both, [0, 1, 3, 2, 4, 5]), [count, size, size, channels])
 
 
 def _cut(maps, shape: list, grid: int, size: int, stride: int, axis: int):

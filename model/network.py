@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from data_tools.backend import FLOATX, keras, own_settings
 from data_tools.contexts import VIEWS, WINDOW
 from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
-from model.dropout import drops_channels, living
+from model.dropout import living
 from model.layers import Convolution, Dense, Share, Windows, cut_depth
 
 
@@ -103,7 +103,7 @@ def _tower(pixels, stride: int, config: Config, name: str):
         maps = Convolution(filters, activation=config.activation, name=f"{name}_conv_{depth}")(maps)
         if config.dropout_of == "units" and config.dropout:
             maps = layers.Dropout(config.dropout, name=f"{name}_dropout_{depth}")(maps)
-        elif drops_channels(config):
+        elif config.dropout_of == "channels" and alive[depth] < filters:
             maps = layers.SpatialDropout2D(1 - alive[depth] / filters, name=f"{name}_dropout_{depth}")(maps)
     if stride and cut == len(FILTERS):
         maps = Windows(WINDOW - 2 * cut, stride, name=f"{name}_windows")(maps)

@@ -10,7 +10,7 @@ from model import snapshot
 from model.config import PRESETS, batched
 from model.training import Trainer
 
-CONFIG = replace(batched(PRESETS["model-2"], "photos"), merge_units=16)
+CONFIG = replace(batched(PRESETS["model-2"], "photos"), merge_units=16, optimizer="muon", averaging=0.9, dropout=0.3)
 
 
 def _numbers(figures):
@@ -43,6 +43,10 @@ def test_a_fresh_trainer_goes_on_to_the_last_bit(trained, saved, parts):
     fresh.go_on(loaded.config, loaded.seed, loaded.state)
     assert _numbers(fresh.epoch()) == _numbers(second)
     np.testing.assert_array_equal(fresh.draw(), trainer.draw())
+    for name, values in fresh.state.items():
+        np.testing.assert_array_equal(values, trainer.state[name])
+    weights, averages = fresh._step._optimizer.weights, fresh._step._optimizer._averages
+    assert all((last.numpy() != average.numpy()).any() for last, average in zip(weights, averages, strict=True))
 
 
 def test_going_on_shows_the_weights_before_any_step(trained, parts):
@@ -59,6 +63,10 @@ def test_another_models_state_is_refused(trained, parts):
         fresh.go_on(replace(CONFIG, merge_units=32), 7, state)
     with pytest.raises(ValueError):
         fresh.go_on(CONFIG, 7, {**state, "more": np.zeros(3)})
+    # An older huetune had no average of the weights.
+    older = {name: values for name, values in state.items() if name not in ("optimizer-2", "optimizer-3")}
+    with pytest.raises(ValueError):
+        fresh.go_on(CONFIG, 7, older)
 
 
 @pytest.mark.parametrize("name", [snapshot.STATE, snapshot.LOG])

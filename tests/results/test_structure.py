@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from html import unescape
 
 import pytest
@@ -9,9 +10,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from data_tools.errors import UserError
+from model.checkpoint import read
 from model.config import PRESETS, batched, parameter_counts
 from model.network import build
 from results.artefacts import structure
+from results.export import find_model
 from results.output import RECORD
 from results.structure import FORMATS, PICTURES, draw, missing_graphviz
 
@@ -22,7 +25,8 @@ graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is n
 def drawn(tmp_path_factory):
     """The pictures of model-2, and of model-1 as whole photos train it."""
     folder = tmp_path_factory.mktemp("structure")
-    configs = {"loose": PRESETS["model-2"], "whole": batched(PRESETS["model-1"], "photos")}
+    channels = replace(batched(PRESETS["model-1"], "photos"), dropout=0.45, dropout_of="channels")
+    configs = {"loose": PRESETS["model-2"], "whole": channels}
     for name, config in configs.items():
         (folder / name).mkdir()
         for file, content in draw(build(config)).items():
@@ -90,7 +94,21 @@ def test_the_verb_draws_what_it_is_given(searched, tmp_path):
     done = CliRunner().invoke(structure, ["tiny", "--storage", str(searched[0]), "--out", str(tmp_path / "of-run")])
     assert done.exit_code == 0, done.output
     assert "of the log" not in done.output
-    assert "50% of channels dropped" in words(tmp_path / "of-run" / "encoder.svg")
+    config = read(find_model("tiny", searched[0])[0]).config
+    for name, content in draw(build(config), ["svg"]).items():
+        (tmp_path / name).write_bytes(content)
+        # Graphviz also writes the nodes' own names, which are addresses in memory.
+        seen, expected = (re.sub(r"\d{9,}", "", words(path / name)).split() for path in (tmp_path / "of-run", tmp_path))
+        assert sorted(seen) == sorted(expected) and len(seen) > 50
+
+
+@graphviz
+def test_the_pictures_note_no_dropout_of_layers_that_drop_nothing(tmp_path):
+    """Of 16 channels a tenth is none, for a multiple of 8 is kept."""
+    config = replace(PRESETS["model-1"], dropout=0.1, dropout_of="channels")
+    (tmp_path / "encoder.svg").write_bytes(draw(build(config), ["svg"])["encoder.svg"])
+    text = words(tmp_path / "encoder.svg")
+    assert text.count("17% of channels dropped") == 2 == text.count("channels dropped")
 
 
 @graphviz
