@@ -16,6 +16,8 @@ EPSILON = 1e-7
 MUON_SCALE = 0.5
 """Root mean square of a step of Muon's weights, in learning rates: about that of Adam's."""
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
+ITERATIONS = 3
+"""Of Newton-Schulz. Jordan takes five; here trials learn as much with three, at two thirds of the cost."""
 SETTLING = 10
 """Steps that the average of the weights needs to settle: after k steps it keeps at most (1 + k) / (SETTLING + k)."""
 
@@ -153,7 +155,7 @@ def _part(name: str) -> str:
     return f"convolutions/{kind}" if layer.startswith("conv_") else name
 
 
-def orthogonal(matrices, steps: int = 5):
+def orthogonal(matrices, steps: int = ITERATIONS):
     """Return matrices with the same singular vectors and singular values of about 1.
 
     The Newton-Schulz iteration X <- X (a + b X'X + c (X'X)^2) with Jordan's coefficients. Its factors are polynomials
@@ -161,8 +163,8 @@ def orthogonal(matrices, steps: int = 5):
 
     Args:
         matrices: float32 [n, rows, columns].
-        steps: of the iteration; after 5, all singular values above a hundredth of their root sum of squares have come
-            to 0.6 to 1.3.
+        steps: of the iteration. After 5, all singular values above a hundredth of their root sum of squares have come
+            to 0.6 to 1.3; after 3, those above a fiftieth have.
 
     Returns:
         float32 [n, rows, columns]; zeros for zeros.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.optimizer import MUON_SCALE, SETTLING, Optimizer, orthogonal
+from model.optimizer import ITERATIONS, MUON_SCALE, SETTLING, Optimizer, orthogonal
 from model.weights import Stack
 
 STACKS = {
@@ -98,6 +98,7 @@ def test_muon_takes_the_steps_of_keras(clip):
         keras.optimizers.schedules.InverseTimeDecay(RATE, 1, 0.1),
         momentum=0.9,
         rms_rate=MUON_SCALE,
+        ns_steps=ITERATIONS,
         weight_decay=0,
         adam_weight_decay=0,
         exclude_layers=["chroma", "bias"],
