@@ -154,3 +154,17 @@ def test_corner_is_anywhere_and_hangs_on_the_seed_alone():
     assert {tuple(corner) for corner in seen} == {(row, column) for row in range(3) for column in range(3)}
     np.testing.assert_array_equal(Dice(tf.constant([7, 5]), BYTE).corner(3), seen[5])
     np.testing.assert_array_equal(Dice(tf.constant([7, 5]), BYTE).corner(1), [0, 0])
+
+
+def test_draws_can_be_compiled():
+    """As a step on a card is. XLA knows fewer operations, and the test of a compiled step drops nothing."""
+    counts = living(0.45)
+
+    @tf.function(jit_compile=True)
+    def draw(seed, keep):
+        dice = Dice(seed, keep)
+        return dice.normal([50, LATENT]), dice.corner(8), dice.channels(counts), dice.drop(tf.ones([50, LATENT]))
+
+    noise, corner, channels, units = draw(tf.constant([7, 5]), tf.constant(kept(0.45), tf.int64))
+    assert abs(noise.numpy().std() - 1) < 0.05 and corner.shape == [2] and (_lives(channels).sum(axis=1) == 88).all()
+    assert set(np.unique(units)) == {0.0, np.float32(BYTE / kept(0.45))} and abs(np.mean(units == 0) - 0.45) < 0.05
