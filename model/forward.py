@@ -57,7 +57,12 @@ class Forward:
         channels = dice.channels(living) if self._drops_channels else None
         layers = self._convolutions(kernels, biases, channels, living)
         merges, of_views = self._merges(weights["merge/kernel"], channels, living[-1])
-        others = {name: self._cast(stack) for name, stack in weights.items() if name != "merge/kernel"}
+        # As in the Keras model, the answers are computed in float32, whatever the hidden layers compute in.
+        others = {
+            name: stack if name.startswith(("latent/", "chroma/")) else self._cast(stack)
+            for name, stack in weights.items()
+            if name != "merge/kernel"
+        }
         corner = dice.corner(GRID - self._side + 1) if self._side < GRID else None
         seen = (views, place) if corner is None else self._cropped(views, place, corner)
         features = []
@@ -192,8 +197,8 @@ class Forward:
     def _latent(self, weights, features, place) -> list:
         """Return mean and log-variance of the latent vectors, float32 [patches, 120] each."""
         hidden = activate(self._activation, _dense(tf.concat([features, place], axis=1), weights, "encoder_hidden"))
-        latent = tf.matmul(hidden, weights["latent/kernel"]) + tf.expand_dims(weights["latent/bias"], 1)
-        return tf.unstack(tf.cast(latent, tf.float32))
+        hidden = tf.cast(hidden, tf.float32)
+        return tf.unstack(tf.matmul(hidden, weights["latent/kernel"]) + tf.expand_dims(weights["latent/bias"], 1))
 
     def _chroma(self, weights, features, latent, noise, place, dice: Dice):
         """Return the decoder's answer for a sample of the latent vectors: float32 [patches, 2]."""
@@ -201,7 +206,7 @@ class Forward:
         sampled = mean + tf.exp(log_variance / 2) * noise
         known = tf.concat([features, self._cast(sampled), place], axis=1)
         hidden = self._drop(dice, activate(self._activation, _dense(known, weights, "decoder_hidden")))
-        return tf.tanh(tf.cast(_dense(hidden, weights, "chroma"), tf.float32))
+        return tf.tanh(_dense(tf.cast(hidden, tf.float32), weights, "chroma"))
 
 
 def _dense(units, weights, name: str):

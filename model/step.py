@@ -59,7 +59,8 @@ class Step:
         """Return what one step serves: configurations that agree in this can share it."""
         drops = config.dropout_of if config.dropout > 0 else None
         shapes = dropout.living(config.dropout) if compiled and drops == "channels" else None
-        way = config.batching, config.batch_size, config.encoder_side, config.optimizer
+        side = config.encoder_side if config.batching == "photos" else None
+        way = config.batching, config.batch_size, side, config.optimizer
         return config.structure, way, drops, shapes
 
     def reset(self, config: Config, seed: np.random.SeedSequence) -> None:
