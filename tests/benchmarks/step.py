@@ -40,7 +40,7 @@ def _measure(activations: tuple[str, ...]) -> dict[str, Any]:
         times = {size: step_milliseconds(trainer, replace(config, batch_size=size)) for size in BATCH_SIZES}
         wall, cpu = ({size: both[clock] for size, both in times.items()} for clock in range(2))
         figures[f"{activation}, skip"] = {
-            **operations(_new_trainer(), config),
+            "operations": operations(_new_trainer(), config),
             **cost_of(wall),
             "milliseconds": wall,
             "cpu": {**cost_of(cpu), "milliseconds": cpu},
@@ -93,26 +93,7 @@ def cost_of(milliseconds: Mapping[int, float]) -> dict[str, float]:
     return {"fixed_milliseconds": float(fixed), "photo_milliseconds": float(photo)}
 
 
-def operations(trainer: Any, config: Config) -> dict[str, int]:
-    """Return how many operations the step's graph has, as traced and as TensorFlow's optimizer leaves it to be run.
-
-    Args:
-        trainer: one that has not met the structure, for a graph can be collected only when it is first run.
-        config: of the structure.
-    """
-    # TensorFlow shows optimized graphs nowhere else.
-    from tensorflow.python.eager import context
-
+def operations(trainer: Any, config: Config) -> int:
+    """Return how many operations the graph of a configuration's step has."""
     trainer.start(config, 0)
-    traced = training_function(trainer).get_concrete_function().graph.as_graph_def()
-    context.enable_graph_collection()
-    try:
-        first_step(trainer)
-        ran = context.context().export_run_metadata().function_graphs
-    finally:
-        context.disable_graph_collection()
-    return {"operations": _count(traced), "operations_run": max(_count(graph.post_optimization_graph) for graph in ran)}
-
-
-def _count(graph: Any) -> int:
-    return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
+    return len(training_function(trainer).get_concrete_function().graph.get_operations())
