@@ -90,7 +90,7 @@ def alone(folder: Path, remedy: str = "choose another folder") -> Iterator[None]
 
 
 def _locked(lock: Path) -> int | None:
-    """Open and lock a file; None where another process has. Whoever lets go of it removes it: then a new one counts."""
+    """Open and lock a file; return None if another process holds it. Its holder removes it: then a new file counts."""
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:

@@ -1,13 +1,11 @@
 """The settings of one model and its training, and the presets that the seed's log names."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from data_tools.colour import GRID
-from data_tools.contexts import VIEWS, WINDOW
 from data_tools.errors import UserError, nearest
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
@@ -206,33 +204,6 @@ def like(config: Config, preset: str) -> Config:
 def batched(config: Config, batching: Batching) -> Config:
     """Return a configuration with a way of batching and all that goes with it."""
     return replace(config, batching=batching, **BATCHINGS[batching])
-
-
-def parameter_counts(config: Config) -> dict[str, int]:
-    """Return how many parameters the model of a configuration has: its encoder, its decoder, and both.
-
-    The layers are those of `model.network`, which takes seconds to build them.
-    """
-
-    def dense(inputs: int, units: int) -> int:
-        return (inputs + 1) * units
-
-    convolutions = sum(dense(9 * read, made) for read, made in itertools.pairwise((1, *FILTERS)))
-    left = WINDOW - 2 * len(FILTERS)  # a convolution without padding takes a pixel off each side
-    flat = left * left * FILTERS[-1] + (WINDOW * WINDOW if config.skip else 0)
-    tower = convolutions + dense(flat, config.merge_units) + dense(config.merge_units, CONTEXT)
-    towers, known = len(VIEWS) * tower, len(VIEWS) * CONTEXT + config.positions
-    encoder = towers + dense(known, HIDDEN[0]) + 2 * dense(HIDDEN[0], LATENT)
-    decoder = towers + dense(known + LATENT, HIDDEN[1]) + dense(HIDDEN[1], 2)
-    return {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}
-
-
-def preset_rows() -> list[dict[str, Any]]:
-    """Return the presets as rows: name, settings, and how many parameters their models have."""
-    return [
-        {"name": name, **{field: getattr(config, field) for field in MODEL}, **parameter_counts(config)}
-        for name, config in PRESETS.items()
-    ]
 
 
 _DROPPED: dict[Dropped, str] = {"units": "units", "channels": "channels", "dense": "units of Dense layers alone"}

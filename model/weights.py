@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.contexts import VIEWS, WINDOW
-from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Activation, Config
+from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, MODEL, PRESETS, Activation, Config
 
 MODELS = "encoder", "decoder"
 TOWERS = [f"{model}_{view.covers}" for view in VIEWS for model in MODELS]
@@ -85,6 +85,28 @@ def stacks(config: Config) -> dict[str, Stack]:
 def _dense(name: str, layers: list[str], inputs: int, units: int, answers: bool = False) -> dict[str, Stack]:
     kernel = Stack(tuple(layers), (inputs, units), hidden=not answers, answers=answers)
     return {f"{name}/kernel": kernel, f"{name}/bias": Stack(tuple(layers), (units,), answers=answers)}
+
+
+def parameter_counts(config: Config) -> dict[str, int]:
+    """Return how many parameters the model of a configuration has: its encoder, its decoder, and both.
+
+    The layers are those of `model.network`, which takes seconds to build them.
+    """
+    encoder = decoder = 0
+    for stack in stacks(config).values():
+        # The latent layers, too, are the encoder's.
+        mine = sum(layer.startswith((MODELS[0], "latent")) for layer in stack.layers)
+        encoder += mine * math.prod(stack.shape)
+        decoder += (len(stack.layers) - mine) * math.prod(stack.shape)
+    return {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}
+
+
+def preset_rows() -> list[dict[str, Any]]:
+    """Return the presets as rows: name, settings, and how many parameters their models have."""
+    return [
+        {"name": name, **{field: getattr(config, field) for field in MODEL}, **parameter_counts(config)}
+        for name, config in PRESETS.items()
+    ]
 
 
 def first_weights(config: Config, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:

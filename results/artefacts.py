@@ -224,7 +224,8 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     Example: huetune structure model-2 --out structure
     """
     from model.checkpoint import read
-    from model.config import PRESETS, parameter_counts
+    from model.config import PRESETS
+    from model.weights import parameter_counts
     from results.export import find_model
 
     require_place(out)

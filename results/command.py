@@ -163,7 +163,8 @@ def presets(form: str) -> None:
 
     Example: huetune presets --format json
     """
-    from model.config import preset_rows, recipes_line
+    from model.config import recipes_line
+    from model.weights import preset_rows
     from results.trials import fitted, to_json
 
     rows = preset_rows()

@@ -17,9 +17,9 @@ from PIL import Image
 from data_tools.colour import GRID, luma_of, paint, spread
 from data_tools.photos import PhotoSet
 from model.checkpoint import load
-from model.config import parameter_counts
 from model.network import build
 from model.score import scores
+from model.weights import parameter_counts
 from results.entry import Entry, changed, newest_first
 from results.final_check import REFERENCES, FinalCheck
 from results.output import PHOTOS, Output

@@ -27,7 +27,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from data_tools.errors import CheckpointError, UserError
 from data_tools.photos import PhotoSet
-from model.config import MODEL, Config, parameter_counts
+from model.config import MODEL, Config
+from model.weights import parameter_counts
 from results import charts
 from results.effects import baseline_line, effect_rows, effects, importance_line, measured
 from results.export import checkpoints

@@ -9,8 +9,9 @@ import pytest
 
 from data_tools.colour import GRID
 from data_tools.contexts import contexts, positions, shrunk
-from model.config import PRESETS, Activation, Config, batched, parameter_counts
+from model.config import PRESETS, Activation, Config, batched
 from model.network import LATENT, build
+from model.weights import parameter_counts
 
 BOXES = GRID * GRID
 

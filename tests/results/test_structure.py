@@ -11,8 +11,9 @@ from PIL import Image
 
 from data_tools.errors import UserError
 from model.checkpoint import read
-from model.config import PRESETS, batched, parameter_counts
+from model.config import PRESETS, batched
 from model.network import build
+from model.weights import parameter_counts
 from results.artefacts import structure
 from results.export import find_model
 from results.output import RECORD
