@@ -33,6 +33,8 @@ QUICK = (
 VICTIMS = {"driver": 4, "worker": 4, "raylet": 1, "head": 1}
 """What is killed, and how often in ten times."""
 PROCESSES = {"worker": "ray::ResourceTrainable", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server"}
+LOOK_SECONDS = 0.5
+"""Between two looks at all processes and at the study: each takes a tenth of a second of a core."""
 PATIENCE = 240.0
 """Seconds that the program has to end in; then it hangs, which is a violation."""
 
@@ -113,7 +115,7 @@ class Chaos:
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._driver.poll() is None:
             self._look()
-            time.sleep(0.2)
+            time.sleep(LOOK_SECONDS)
 
     def _look(self) -> None:
         with_children = [self._driver, *self._driver.children(recursive=True)] if self._driver.is_running() else []
@@ -150,7 +152,7 @@ class Chaos:
         end = time.monotonic() + PATIENCE + 60 * self._trials
         while self._driver.poll() is None and time.monotonic() < end:
             self._look()
-            time.sleep(0.2)
+            time.sleep(LOOK_SECONDS)
         if self._driver.poll() is None:
             self.violations.append("it hangs")
             self._driver.kill()
