@@ -5,7 +5,8 @@
 trains what `structures.csv` lacks of the chosen runs, in processes of one thread, and prints the summary; `--summary`
 prints it without training. A run of "patches" takes five epochs with the log's recipe. A run of "photos" takes as much
 CPU time as the run of patches of the same structure, weight and seed; with `--until pass` it ends as soon as its best
-skill is 1.15 times as high. Building and tracing are not counted, for both; scoring is.
+skill is 1.15 times as high. Building and tracing are not counted, for both; scoring is. The two runs of a pair are recorded on the
+same machine: CPU seconds of two machines cannot be compared.
 """
 
 import argparse
@@ -269,6 +270,7 @@ class Pair(NamedTuple):
 
     Attributes:
         budget: CPU seconds of both.
+        epochs: of patches, fewer than PATCH_EPOCHS where time was short; 0 where they are not recorded.
         reached: CPU seconds in which photos have patches' best skill, NaN where they never have within the budget.
         ended_early: whether the photos' run was ended when it passed: its best skill might have become better.
     """
@@ -277,6 +279,7 @@ class Pair(NamedTuple):
     patches: float
     photos: float
     budget: float
+    epochs: int
     reached: float
     ended_early: bool
 
@@ -300,7 +303,8 @@ def _pair(runs: Mapping[Run, Curve], patches: Run) -> Pair:
     after = best_skill(fast, limit) if fast else math.nan
     reached = [one.cpu_seconds for one in fast or () if one.cpu_seconds <= limit and one.skill >= before]
     early = bool(fast and budget and not nearly(Goal(cpu_seconds=budget)).reached(fast))
-    return Pair(patches.seed, before, after, limit, min(reached, default=math.nan), early)
+    epochs = len(_five_epochs(slow or ()))
+    return Pair(patches.seed, before, after, limit, epochs, min(reached, default=math.nan), early)
 
 
 def summary(runs: Mapping[Run, Curve]) -> str:
@@ -333,7 +337,7 @@ def _section(name: str, structures: Mapping[str, Sequence[Pair]]) -> str:
         cells = [
             structure,
             str(len(some)),
-            spread([one.patches for one in some]),
+            spread([one.patches for one in some]) + _fewer_epochs(some),
             ("at least " if any(one.ended_early for one in some) else "") + spread([one.photos for one in some]),
             ratio,
             _reached(some),
@@ -354,6 +358,11 @@ def spread(values: Sequence[float]) -> str:
         return "-"
     ends = f" ({min(values):.2f} to {max(values):.2f})" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.2f}{ends}"
+
+
+def _fewer_epochs(some: Sequence[Pair]) -> str:
+    fewest = min(one.epochs for one in some)
+    return f" ({fewest} epochs)" if 0 < fewest < PATCH_EPOCHS else ""
 
 
 def _reached(some: Sequence[Pair]) -> str:
