@@ -85,16 +85,12 @@ class Forward:
 
     def _cropped(self, views, place, corner) -> tuple[list, Any]:
         """Return the views and positions of the square of patches that begins at a corner: rows and columns of it."""
-        cropped = []
-        for view, pixels in zip(VIEWS, views, strict=True):
-            if view.stride:
-                side = WINDOW + (self._side - 1) * view.stride
-                start = tf.concat([[0], corner * view.stride, [0]], axis=0)
-                pixels = tf.slice(pixels, start, [pixels.shape[0], side, side, 1])
-            cropped.append(pixels)
+        cropped = [
+            _square(pixels, corner * view.stride, WINDOW + (self._side - 1) * view.stride) if view.stride else pixels
+            for view, pixels in zip(VIEWS, views, strict=True)
+        ]
         grid = tf.reshape(place, [-1, GRID, GRID, place.shape[1]])
-        size = [grid.shape[0], self._side, self._side, place.shape[1]]
-        return cropped, tf.reshape(tf.slice(grid, tf.concat([[0], corner, [0]], axis=0), size), [-1, place.shape[1]])
+        return cropped, tf.reshape(_square(grid, corner, self._side), [-1, place.shape[1]])
 
     def _spread(self, mean, log_variance, corner):
         """Return mean and log-variance of all patches: those that the encoder has not seen have N(0, 1)'s, zeros."""
@@ -207,6 +203,15 @@ class Forward:
         known = tf.concat([features, self._cast(sampled), place], axis=1)
         hidden = self._drop(dice, activate(self._activation, _dense(known, weights, "decoder_hidden")))
         return tf.tanh(_dense(tf.cast(hidden, tf.float32), weights, "chroma"))
+
+
+def _square(maps, corner, side: int):
+    """Return the square of [n, rows, columns, channels] that begins at a corner.
+
+    XLA compiles a `tf.slice` anew for each place where it begins: that would be a compilation a step.
+    """
+    rows, columns = tf.unstack(tf.expand_dims(corner, 1) + tf.range(side))
+    return tf.gather(tf.gather(maps, rows, axis=1), columns, axis=2)
 
 
 def _dense(units, weights, name: str):

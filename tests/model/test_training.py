@@ -311,6 +311,20 @@ def test_a_compiled_step_learns_as_the_traced_one_does_and_starts_anew_to_the_la
     assert _epochs(compiled, config, 3, count=4) == first
 
 
+@pytest.mark.parametrize("config", [PHOTOS, replace(PHOTOS, dropout_of="channels")], ids=["dense", "channels"])
+def test_a_compiled_step_is_one_program_for_all_steps(config):
+    """What XLA must know when it compiles may not depend on the step's dice, or each step is compiled anew."""
+    step = Step(config, True, "float32")
+    step.reset(config, np.random.SeedSequence(0))
+    views, place, chroma = step.run.input_signature
+    batch = [np.zeros(view.shape, np.float32) for view in views], np.zeros(place.shape), np.zeros(chroma.shape)
+    programs = []
+    for done in (0.0, 5.0):
+        step.changing[-1].assign(done)
+        programs.append(step.run.experimental_get_compiler_ir(*batch)(stage="hlo"))
+    assert programs[0] == programs[1]
+
+
 def test_a_step_has_no_variable_that_a_card_leaves_with_the_host(trainer):
     """TensorFlow keeps int32 there, and XLA refuses a step that reaches for it; seen on an H100."""
     trainer.start(PHOTOS, 0)
