@@ -3,8 +3,9 @@
     python -m tests.benchmarks ranks --sets "garden 100" --seeds 3
 
 The score of a configuration is its best skill in the default search's epochs, with the default recipe. Its truth is its
-best skill in five times the CPU time of these, by whichever recipe of `structures` is best for it. Both are means over
-seeds. What `structures.csv` lacks of it is recorded there, from the start where a run is too short.
+best skill in five times the CPU time of these (or of `--truth-epochs`), by whichever recipe of `structures` is best for
+it. Both are means over seeds. What `structures.csv` lacks of it is recorded there, from the start where a run is too
+short.
 """
 
 import argparse
@@ -62,36 +63,33 @@ class Point:
         return max(means)
 
 
-def points_of(runs: Runs, wanted: Iterable[Run], epochs: int) -> dict[str, Point]:
+def points_of(runs: Runs, wanted: Iterable[Run], epochs: int, truth: int) -> dict[str, Point]:
     """Return the configurations of a set by their names, as far as they are recorded.
 
     Args:
         runs: the recorded ones.
         wanted: runs of photos, of one set.
         epochs: of the default search.
+        truth: epochs of whole photos whose CPU time the truth has.
     """
     points: dict[str, Point] = {}
     for run in wanted:
         point = points.setdefault(run.structure, Point())
         photos = runs.get(run, ())
-        if not _photo_goal(epochs).reached(photos):
+        if not Goal(truth).reached(photos):
             continue
         point.scores[run.seed] = best_skill(photos[:epochs])
-        point.best["photos"][run.seed] = best_skill(photos[: epochs * TRUTH_TIMES])
-        seconds, patches = _truth_seconds(photos, epochs), runs.get(run._replace(recipe="patches"), ())
+        point.best["photos"][run.seed] = best_skill(photos[:truth])
+        seconds, patches = _truth_seconds(photos, truth), runs.get(run._replace(recipe="patches"), ())
         if nearly(Goal(cpu_seconds=seconds)).reached(patches):
             point.best["patches"][run.seed] = best_skill(patches, seconds)
     return points
 
 
-def _photo_goal(epochs: int) -> Goal:
-    return Goal(epochs * TRUTH_TIMES)
-
-
-def _truth_seconds(photos: Curve, epochs: int) -> float:
+def _truth_seconds(photos: Curve, truth: int) -> float:
     """CPU seconds of the truth; of a run that diverged before, what it would have taken."""
-    curve = photos[: epochs * TRUTH_TIMES]
-    return curve[-1].cpu_seconds / len(curve) * epochs * TRUTH_TIMES
+    curve = photos[:truth]
+    return curve[-1].cpu_seconds / len(curve) * truth
 
 
 def correlation(points: Mapping[str, Point], seeds: int) -> dict[str, Any]:
@@ -154,17 +152,20 @@ def ranks(asked: argparse.Namespace) -> dict[str, Any]:
     from search.request import Search
 
     epochs, path = Search.epochs, asked.record
+    truth = asked.truth_epochs or TRUTH_TIMES * epochs
+    if truth < epochs:
+        raise SystemExit(f"--truth-epochs {truth}: must be {epochs} or more, the epochs of the search that is ranked")
     wanted = {recipe: chosen(asked, recipe, default_activations(), WEIGHTS, SETS) for recipe in RECIPES}
     if not asked.summary:
         forget(asked, wanted)
-        record(path, dict.fromkeys(wanted["photos"], _photo_goal(epochs)), asked.workers)
+        record(path, dict.fromkeys(wanted["photos"], Goal(truth)), asked.workers)
         if "patches" in asked.recipes:
             runs = read_runs(path)
-            times = {run: _truth_seconds(runs[run._replace(recipe="photos")], epochs) for run in wanted["patches"]}
+            times = {run: _truth_seconds(runs[run._replace(recipe="photos")], truth) for run in wanted["patches"]}
             record(path, {run: Goal(cpu_seconds=seconds) for run, seconds in times.items()}, asked.workers)
     runs, figures = read_runs(path), {}
     for name in dict.fromkeys(run.set for run in wanted["photos"]):
-        points = points_of(runs, (run for run in wanted["photos"] if run.set == name), epochs)
+        points = points_of(runs, (run for run in wanted["photos"] if run.set == name), epochs, truth)
         print(f"### {name}\n\n{markdown(points, asked.seeds)}\n", flush=True)
         figures[name] = correlation(points, asked.seeds)
     return figures

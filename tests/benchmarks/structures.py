@@ -5,8 +5,8 @@
 trains what `structures.csv` lacks of the chosen runs, in processes of one thread, and prints the summary; `--summary`
 prints it without training. A run of "patches" takes five epochs with the log's recipe. A run of "photos" takes as much
 CPU time as the run of patches of the same structure, weight and seed; with `--until pass` it ends as soon as its best
-skill is 1.15 times as high. Building and tracing are not counted, for both; scoring is. The two runs of a pair are recorded on the
-same machine: CPU seconds of two machines cannot be compared.
+skill is 1.15 times as high. Building and tracing are not counted, for both; scoring is. The two runs of a pair are
+recorded on the same machine: CPU seconds of two machines cannot be compared.
 """
 
 import argparse
@@ -395,6 +395,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     some.add_argument(
         "--until", choices=("time", "pass"), default="time", help="pass: end photos' runs at 1.15 times patches' skill"
     )
+    some.add_argument("--truth-epochs", type=int, metavar="N", help="ranks: of the truth; default: 5 x a search's")
     some.add_argument("--summary", action="store_true", help="train nothing, print what is recorded")
     some.add_argument("--record", type=Path, default=STRUCTURES, help="file of the recorded runs")
 

@@ -3,8 +3,8 @@
     python -m tests.benchmarks table
 
 trains what `table.csv` lacks of the grid: 8 weights x 4 activations x skip on and off x 4 seeds, 9 epochs each, on few
-garden scenes, as a search trains: whole photos, two workers of one thread each. Its weights go far beyond the log's on both
-sides: on the garden, whose colors follow from luma, the error falls with the weight up to the largest.
+garden scenes, as a search trains: whole photos, two workers of one thread each. Its weights go far beyond the log's on
+both sides: on the garden, whose colors follow from luma, the error falls with the weight up to the largest.
 """
 
 import csv

@@ -27,7 +27,7 @@ def test_points_hold_scores_and_truth_within_their_time():
         ELU._replace(recipe="patches"): _curve(0.3, seconds=5.0),
     }
     wanted = [RELU, RELU._replace(seed=1), ELU]
-    points = ranks.points_of(runs, wanted, EPOCHS)
+    points = ranks.points_of(runs, wanted, EPOCHS, 5 * EPOCHS)
     assert points == {
         "relu, skip, 4": Point({0: 0.2}, {"photos": {0: 0.5}, "patches": {0: 0.6}}),
         "elu, skip, 4": Point({0: 0.1}, {"photos": {0: 0.1}, "patches": {}}),
