@@ -30,7 +30,10 @@ TRIES = 4
 
 _about: dict[Bucket, Mapping[str, Any]] = {}
 _renewed: dict[Bucket, float] = {}
-"""Of each run that this process holds: who it says that it is, and when it last did, by its own clock."""
+"""Of each run that this process holds: who it says that it is, and when it last did, by its own clock; minus infinity
+once another has it."""
+_lock = threading.Lock()
+"""Held to compare and set `_renewed`, not while the store is asked."""
 
 
 @contextlib.contextmanager
@@ -48,7 +51,7 @@ def leased(run: Bucket, about: Mapping[str, Any], dead: str | None = None) -> It
     if dead:
         (run / FOLDER / dead).remove()
     for attempt in range(TRIES):
-        _renew(run, {**about, "asks": True})
+        _renewed[run] = _write(run, {**about, "asks": True})
         # Each writes before it looks: of two that want the run, at least one sees the other.
         other = _other(run)
         if other is None:
@@ -65,7 +68,7 @@ def leased(run: Bucket, about: Mapping[str, Any], dead: str | None = None) -> It
     _about[run] = about
     thread.start()
     try:
-        _renew(run, about)
+        _renewed[run] = _write(run, about)
         yield
     finally:
         over.set()
@@ -84,9 +87,12 @@ def check(run: Bucket) -> None:
     """
     if time.monotonic() - _renewed[run] > SURE:
         # Asked for again, as in the beginning. What another may have done and left meanwhile shows in the study.
-        _renew(run, _about[run])
-        if other := _other(run):
-            _renewed[run] = -math.inf
+        # `_renewed` stays old until the answer is known: `_beat` writes nothing in between.
+        began = _write(run, _about[run])
+        other = _other(run)
+        with _lock:
+            _renewed[run] = -math.inf if other else began
+        if other:
             (run / FOLDER / OWN).remove()
             raise StorageError(f"{str(run)!r}: was out of reach for {SURE:g} s; now {words(other)} has it")
 
@@ -122,15 +128,24 @@ def _other(run: Bucket) -> dict[str, Any] | None:
     return None
 
 
-def _renew(run: Bucket, about: Mapping[str, Any]) -> None:
+def _write(run: Bucket, about: Mapping[str, Any]) -> float:
+    """Give a sign of life; return when it was begun, by this process's clock."""
     began = time.monotonic()
     (run / FOLDER / OWN).write(json.dumps(about).encode())
-    _renewed[run] = began
+    return began
 
 
 def _beat(run: Bucket, over: threading.Event) -> None:
     while not over.wait(BEAT):
         # Once it is not sure any more another may hold the run: then it is silent until `check` has asked.
-        if time.monotonic() - _renewed[run] < SURE:
+        before = _renewed[run]
+        if time.monotonic() - before < SURE:
             with contextlib.suppress(StorageError):
-                _renew(run, _about[run])
+                began = _write(run, _about[run])
+                with _lock:
+                    if _renewed[run] == before:
+                        _renewed[run] = began
+                    lost = _renewed[run] == -math.inf
+                if lost:
+                    # The write took so long that `check` has asked meanwhile: another holds the run.
+                    (run / FOLDER / OWN).remove()

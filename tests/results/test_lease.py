@@ -78,7 +78,7 @@ def test_who_leaves_frees_it(run):
 @pytest.fixture
 def cut_off(store, network, tmp_path, monkeypatch):
     """A run that this process holds and has lost sight of, and the network that is to blame."""
-    monkeypatch.setattr(lease, "BEAT", 0.2)
+    monkeypatch.setattr(lease, "BEAT", 0.01)  # so often that one falls into the midst of a check
     monkeypatch.setattr(lease, "SURE", 1.0)
     run = Bucket.of(store.uri(f"hue/{tmp_path.name}", network.port))
     with lease.leased(run, ABOUT):
