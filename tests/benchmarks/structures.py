@@ -296,15 +296,14 @@ def pairs(runs: Mapping[Run, Curve]) -> dict[tuple[str, str], list[Pair]]:
 
 
 def _pair(runs: Mapping[Run, Curve], patches: Run) -> Pair:
-    slow, fast = runs.get(patches), runs.get(patches._replace(recipe="photos"))
+    slow, fast = _five_epochs(runs.get(patches, ())), runs.get(patches._replace(recipe="photos"))
     budget = cpu_budget(runs, patches)
     limit = math.inf if budget is None else budget
-    before = best_skill(_five_epochs(slow)) if slow else math.nan
+    before = best_skill(slow) if slow else math.nan
     after = best_skill(fast, limit) if fast else math.nan
     reached = [one.cpu_seconds for one in fast or () if one.cpu_seconds <= limit and one.skill >= before]
     early = bool(fast and budget and not nearly(Goal(cpu_seconds=budget)).reached(fast))
-    epochs = len(_five_epochs(slow or ()))
-    return Pair(patches.seed, before, after, limit, epochs, min(reached, default=math.nan), early)
+    return Pair(patches.seed, before, after, limit, len(slow), min(reached, default=math.nan), early)
 
 
 def summary(runs: Mapping[Run, Curve]) -> str:

@@ -320,7 +320,7 @@ def test_a_compiled_step_is_one_program_for_all_steps(config):
     batch = [np.zeros(view.shape, np.float32) for view in views], np.zeros(place.shape), np.zeros(chroma.shape)
     programs = []
     for done in (0.0, 5.0):
-        step.changing[-1].assign(done)
+        step._optimizer.steps.assign(done)
         programs.append(step.run.experimental_get_compiler_ir(*batch)(stage="hlo"))
     assert programs[0] == programs[1]
 

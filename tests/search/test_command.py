@@ -40,11 +40,12 @@ def test_presets_say_that_ways_of_training_are_apart(in_process):
     """In numbers of the recipes themselves, below the table and not in what a program reads."""
     said = " ".join(in_process("presets").stdout.split())
     assert "presets are the log's models; each way of training (--batching) has its own dropout, optimizer" in said
+    dropped = {"boxes": "units", "photos": "units of Dense layers alone"}
     for name, recipe in BATCHINGS.items():
         config = batched(PRESETS["model-2"], name)
         assert recipe.items() <= asdict(config).items()
-        assert f"{name}: dropout {config.dropout:g} of units" in said
-        assert f"{config.optimizer}, {config.learning_rate:g}" in said
+        words = f"dropout {config.dropout:g} of {dropped[name]}, {config.optimizer}, {config.learning_rate:g}"
+        assert f"{name}: {words}" in said
     assert "batching" not in in_process("presets", "--format", "json").stdout
 
 
