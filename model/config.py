@@ -41,6 +41,8 @@ class Config:
         optimizer: "adam"; "muon" trains the hidden Dense layers with Muon, all else with Adam.
         learning_rate: of the first step, above 0.
         decay: the learning rate after k steps is learning_rate / (1 + decay x k); 0 or more.
+        weight_decay: share of the matrices that Muon trains, times the learning rate, that each step takes off them
+            (decoupled from the loss); 0 or more, and without effect under Adam.
         batching: "boxes" trains on loose boxes, as the log did; "photos" on whole photos, whose boxes share work.
         batch_size: boxes or photos a step, 1 or more.
         clip: largest norm of a step's gradient; 0 clips nothing.
@@ -67,6 +69,7 @@ class Config:
     optimizer: Optimizer = "adam"
     learning_rate: float = 0.001
     decay: float = 1e-6
+    weight_decay: float = 0.0
     batching: Batching = "boxes"
     batch_size: int = 32
     clip: float = 0.0
@@ -89,7 +92,7 @@ class Config:
         for name in ("dropout", "averaging"):
             value = getattr(self, name)
             _check(name, value, 0 <= value < 1, "0 up to but not including 1")
-        for name in ("decay", "clip", "l2"):
+        for name in ("decay", "weight_decay", "clip", "l2"):
             value = getattr(self, name)
             _check(name, value, 0 <= value < math.inf, "0 or more")
         for name in ("mse_weight", "learning_rate"):
@@ -157,6 +160,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "optimizer": "adam",
         "learning_rate": 0.001,
         "decay": 1e-6,
+        "weight_decay": 0.0,
         "clip": 0.0,
         "flips": False,
         "dropout": 0.45,
@@ -172,6 +176,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "optimizer": "muon",
         "learning_rate": 0.002,
         "decay": 0.002,
+        "weight_decay": 1.0,
         "clip": 1.0,
         "flips": True,
         "dropout": 0.45,

@@ -52,10 +52,16 @@ class Optimizer:
         self._means = [tf.Variable(tf.zeros([length])) for length in lengths]
         self._square = tf.Variable(tf.zeros([lengths[0]]))
         self.steps = tf.Variable(0.0)
-        self._rate, self._decay, self._clip, self._averaging = (tf.Variable(0.0) for _ in range(4))
+        self._rate, self._decay, self._weight_decay, self._clip, self._averaging = (tf.Variable(0.0) for _ in range(5))
 
     def reset(
-        self, weights: Mapping[str, NDArray[np.float32]], rate: float, decay: float, clip: float, averaging: float
+        self,
+        weights: Mapping[str, NDArray[np.float32]],
+        rate: float,
+        decay: float,
+        weight_decay: float,
+        clip: float,
+        averaging: float,
     ) -> None:
         """Start anew.
 
@@ -63,6 +69,7 @@ class Optimizer:
             weights: the first ones, a stack each: float32 [layers, *shape].
             rate: the learning rate of the first step, above 0.
             decay: after k steps the learning rate is rate / (1 + decay x k).
+            weight_decay: share of the hidden matrices, times the learning rate, that a step takes off them; 0 or more.
             clip: largest norm of a gradient; 0 clips nothing.
             averaging: share of the average that a step keeps, 0 up to but not including 1; 0 averages nothing.
         """
@@ -74,6 +81,7 @@ class Optimizer:
             state.assign(tf.zeros_like(state))
         self._rate.assign(rate)
         self._decay.assign(decay)
+        self._weight_decay.assign(weight_decay)
         self._clip.assign(clip)
         self._averaging.assign(averaging)
 
@@ -143,7 +151,7 @@ class Optimizer:
         for stack, part in zip(stacks, tf.split(ahead, [stack.size for stack in stacks]), strict=True):
             step = orthogonal(tf.reshape(part, [-1, *stack.shape])) * (MUON_SCALE * math.sqrt(max(stack.shape)))
             steps.append(tf.reshape(step, [-1]))
-        self.weights[1].assign_sub(rate * tf.concat(steps, axis=0))
+        self.weights[1].assign_sub(rate * (tf.concat(steps, axis=0) + self._weight_decay * self.weights[1]))
 
 
 KERNELS, BIASES = "convolutions/kernel", "convolutions/bias"

@@ -67,7 +67,9 @@ class Step:
         """Give every variable the value that a fresh process would give it."""
         rng = np.random.default_rng(seed)
         weights = first_weights(config, rng)
-        self._optimizer.reset(weights, config.learning_rate, config.decay, config.clip, config.averaging)
+        self._optimizer.reset(
+            weights, config.learning_rate, config.decay, config.weight_decay, config.clip, config.averaging
+        )
         self._seed.assign(int(rng.integers(2**31)))
         self._living.assign(dropout.living(config.dropout))
         self._kept.assign(dropout.kept(config.dropout))

@@ -24,6 +24,7 @@ from model.config import BATCHINGS, MODEL, PRESETS, Config, batched
         ({"averaging": 1.0}, "averaging must be 0 up to but not including 1, received 1.0"),
         ({"averaging": -0.1}, "averaging must be 0 up to but not including 1, received -0.1"),
         ({"clip": -1.0}, "clip must be 0 or more, received -1.0"),
+        ({"weight_decay": -0.5}, "weight_decay must be 0 or more, received -0.5"),
         ({"l2": -1e-9}, "l2 must be 0 or more, received -1e-09"),
         ({"l2": float("nan")}, "l2 must be 0 or more, received nan"),
         ({"initial": "zeros"}, "initial must be one of glorot, he, received 'zeros'"),
@@ -46,7 +47,7 @@ def test_presets_differ_from_each_other_and_train_as_the_log_did():
     assert len(set(PRESETS.values())) == len(PRESETS) == 5
     for config in PRESETS.values():
         assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("boxes", 32, 0.001, 1e-6)
-        assert (config.optimizer, config.clip, config.flips) == ("adam", 0.0, False)
+        assert (config.optimizer, config.weight_decay, config.clip, config.flips) == ("adam", 0.0, 0.0, False)
         assert (config.dropout, config.dropout_of, config.l2, config.initial) == (0.45, "units", 0.001, "glorot")
         assert (config.centered, config.encoder_side, config.averaging) == (False, 14, 0.0)
 
@@ -70,5 +71,5 @@ def test_a_recipe_sets_all_that_its_batching_is_trained_with(batching):
     fields = set(Config.__dataclass_fields__)
     assert set(BATCHINGS[batching]) == fields - {*MODEL, "batching"}
     odd = {"dropout": 0.31, "l2": 0.1, "decay": 0.7, "clip": 9.0, "learning_rate": 0.3, "batch_size": 5}
-    odd |= {"averaging": 0.123, "encoder_side": 2}
+    odd |= {"averaging": 0.123, "weight_decay": 0.7, "encoder_side": 2}
     assert batched(Config.of(odd), batching) == batched(Config(), batching)

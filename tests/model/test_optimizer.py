@@ -35,7 +35,7 @@ def _numbers(step: int) -> dict[str, np.ndarray]:
 
 def _started(muon: bool, **settings: float) -> Optimizer:
     optimizer = Optimizer(STACKS, muon)
-    optimizer.reset(_numbers(0), **({"rate": RATE, "decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings))
+    optimizer.reset(_numbers(0), **({"rate": RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings))
     return optimizer
 
 
@@ -129,6 +129,18 @@ def test_muon_moves_every_matrix_by_the_rate():
 
 
 @pytest.mark.parametrize("muon", [True, False])
+def test_weight_decay_shrinks_the_matrices_of_muon_alone(muon):
+    """By the same share whatever the gradient, as the step's own size does not depend on it either."""
+    optimizers = [_started(muon, weight_decay=share) for share in (0.0, 5.0)]
+    for optimizer in optimizers:
+        optimizer.apply(_flat(optimizer, _numbers(1)))
+    plain, decayed = (_weights(optimizer) for optimizer in optimizers)
+    for name, first in _numbers(0).items():
+        share = RATE * 5.0 if muon and name in HIDDEN else 0.0
+        np.testing.assert_allclose(plain[name] - decayed[name], share * first, atol=1e-5)
+
+
+@pytest.mark.parametrize("muon", [True, False])
 @pytest.mark.parametrize("averaging", [0.0, 0.5, 0.99])
 def test_averages_are_those_of_a_plain_loop(averaging, muon):
     """At first the average follows closely, whatever the share; without one it is the last weights to the bit."""
@@ -166,7 +178,7 @@ def test_unpack_and_averages_follow_the_steps():
 def test_a_reset_forgets_all(muon):
     optimizer = Optimizer(STACKS, muon)
     runs = []
-    for settings in ((0.01, 0.1, 1.0, 0.9), (0.5, 0.0, 0.0, 0.0), (0.01, 0.1, 1.0, 0.9)):
+    for settings in ((0.01, 0.1, 0.5, 1.0, 0.9), (0.5, 0.0, 0.0, 0.0, 0.0), (0.01, 0.1, 0.5, 1.0, 0.9)):
         optimizer.reset(_numbers(0), *settings)
         for name, average in optimizer.averages.items():
             np.testing.assert_array_equal(average, _numbers(0)[name])
