@@ -28,16 +28,20 @@ from data_tools import bucket
 from data_tools.garden import garden
 from data_tools.photos import PhotoSet, find_photos, load, prepare
 from data_tools.split import Split, split
+from tests import allowed_skips
+from tests.allowed_skips import SHARED, skip_without
 from tests.store import ENVIRONMENT, Network, Store
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fail tests whose skip is not allowed."""
+    config.pluginmanager.register(allowed_skips)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest, so that pytest's workers are busy to the end: they take each other's last ones."""
     folders = ["faults", "search", "results", "model"]
     items.sort(key=lambda item: next((place for place, name in enumerate(folders) if name in item.path.parts), 9))
-
-
-SHARED = Path(__file__).parents[2] / "shared" / "photos"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,8 +68,7 @@ def parts(scenes: PhotoSet) -> Split:
 @pytest.fixture(scope="session")
 def roses() -> PhotoSet:
     """12 real photos."""
-    if not SHARED.is_dir():
-        pytest.skip(f"the photos are not there: {SHARED}")
+    skip_without("photos")
     return load(find_photos(SHARED / "roses-train")[:12])[0]
 
 

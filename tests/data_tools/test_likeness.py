@@ -13,8 +13,7 @@ from data_tools.garden import garden
 from data_tools.likeness import KINDS, NEAR, NEAR_MIDDLE, Marks, from_text, groups, known, to_text
 from data_tools.photos import find_photos, load, prepare, read_photo, resize
 from data_tools.split import first, split
-
-ROSES = Path(__file__).parents[3] / "shared" / "photos"
+from tests.allowed_skips import SHARED, skip_without
 
 
 def saved_again(image: Image.Image) -> Image.Image:
@@ -42,9 +41,8 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 @pytest.fixture(scope="module")
 def roses() -> list[Image.Image]:
-    if not ROSES.is_dir():
-        pytest.skip(f"the roses are not at {ROSES}")
-    return [Image.fromarray(read_photo(path)) for path in find_photos(ROSES, ["roses-train", "roses-test"])]
+    skip_without("photos")
+    return [Image.fromarray(read_photo(path)) for path in find_photos(SHARED, ["roses-train", "roses-test"])]
 
 
 def marks(images: list[Image.Image]) -> Marks:

@@ -25,9 +25,9 @@ from data_tools.photos import (
     read_squares,
     resize,
 )
+from tests.allowed_skips import SHARED, needs
 
 RED = (208, 48, 32)
-ROSES = Path(__file__).parents[3] / "shared" / "photos"
 
 
 def filled(mode: str, colour: Any) -> Image.Image:
@@ -254,19 +254,19 @@ def test_the_fingerprint_depends_on_the_photos_not_on_order_or_names() -> None:
     assert photos.take([0, 1, 2]).fingerprint != photos.take([0, 1, 2, 2]).fingerprint
 
 
-@pytest.mark.skipif(not ROSES.is_dir(), reason=f"the roses are not at {ROSES}")
+@needs("photos")
 @pytest.mark.parametrize(("folder", "count"), [("roses-train", 120), ("roses-test", 20)])
 def test_the_roses_are_read(folder: str, count: int) -> None:
-    paths = find_photos(ROSES / folder)
+    paths = find_photos(SHARED / folder)
     photos, left_out = load(paths, colour_only=False)
     assert left_out == []
     assert len(paths) == len(photos) == len(set(photos.digests)) == count
     assert 0.01 < np.linalg.norm(photos.chroma, axis=-1).mean() < 0.6
 
 
-@pytest.mark.skipif(not ROSES.is_dir(), reason=f"the roses are not at {ROSES}")
+@needs("photos")
 def test_one_of_the_roses_is_grey_and_two_are_sepia() -> None:
-    photos, skipped = load(find_photos(ROSES, ["roses-train", "roses-test"]))
+    photos, skipped = load(find_photos(SHARED, ["roses-train", "roses-test"]))
     reasons = {Path(line.partition("'")[2].partition("'")[0]).name: line.rpartition("': ")[2] for line in skipped}
     assert len(photos) == 137 and reasons == {
         "5892908233_6756199a43.jpg": "grey, there is no colour in it to learn from",

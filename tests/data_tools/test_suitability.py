@@ -16,9 +16,9 @@ from data_tools.garden import garden
 from data_tools.photos import find_photos, load, prepare, read_photo
 from data_tools.source import Source
 from data_tools.suitability import MIN_SIDE, why_unsuitable
+from tests.allowed_skips import SHARED, needs
 
 Pixels = NDArray[np.uint8]
-PHOTOS = Path(__file__).parents[3] / "shared" / "photos"
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +135,17 @@ def test_every_scene_of_the_garden_is_used() -> None:
         assert why_unsuitable(Prepared(grey(scene), chroma_map(scene), "")) is None
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"the photos are not at {PHOTOS}")
+@needs("photos")
 def test_of_1140_real_photos_none_is_skipped_wrongly() -> None:
     """One is gray and five are sepia: looked at by hand."""
-    _, skipped = load(find_photos(PHOTOS))
+    _, skipped = load(find_photos(SHARED))
     names = sorted(Path(line.partition("'")[2].partition("'")[0]).name.partition("_")[0] for line in skipped)
     assert names == ["4746633946", "5156037859", "5892908233", "6783408274", "7165651120", "850416050"]
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"the photos are not at {PHOTOS}")
+@needs("photos")
 def test_real_photos_that_are_toned_are_found() -> None:
-    paths = find_photos(PHOTOS, ["roses-test"])
+    paths = find_photos(SHARED, ["roses-test"])
     for change in (scanned, SKIPPED["sepia"][0], SKIPPED["blueprint"][0], SKIPPED["split toning"][0]):
         for path in paths:
             file = io.BytesIO()

@@ -1,7 +1,6 @@
 """What tests of faults share."""
 
 import contextlib
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.allowed_skips import skip_without
 from tests.faults.postgres import Postgres
 from tests.faults.program import Program
 
@@ -34,8 +34,7 @@ def start() -> Iterator[Callable[..., Program]]:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    if not shutil.which("initdb") and not list(Path("/usr/lib").glob("postgresql/*/bin/initdb")):
-        pytest.skip("PostgreSQL is not installed")
+    skip_without("postgresql")
     with tempfile.TemporaryDirectory(prefix="huetune-postgres-") as folder:
         server = Postgres(Path(folder))
         yield server

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from results.run import MANIFEST, STUDY, Run, copy_of
 from search.repair import repair
+from tests.allowed_skips import skip_without
 from tests.faults.chaos import PROCESSES, QUICK
 from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified
 
@@ -72,10 +73,8 @@ def disk(tmp_path):
     """A disk of its own, to fill and to make read-only."""
     place = tmp_path / "disk"
     place.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", place], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("only root can mount a disk")
+    skip_without("mounts")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", place], check=True, capture_output=True)
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
 
@@ -316,8 +315,7 @@ def open_folder():
 
 def test_search_by_a_nameless_user_on_half_a_cpu_ends_well(start, open_folder):
     """No home, no name, no docstrings, a long path for temporary files, and RAY_ADDRESS that leads nowhere."""
-    if subprocess.run([*HALF_A_CPU, *NAMELESS, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("only root can set a quota and become somebody else")
+    skip_without("quotas")
     deep = open_folder / ("d" * 80)
     deep.mkdir()
     deep.chmod(0o777)

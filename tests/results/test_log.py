@@ -31,9 +31,10 @@ from results.output import RECORD
 from results.run import find_run
 from results.verdict import verdict
 from results.words import SETTINGS, WORDS, Language
+from tests.allowed_skips import needs
 
 NO_SOURCE: dict[str, object] = {"folder": None, "scenes": None, "limit": None, "classes": []}
-graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+graphviz = needs("graphviz")
 
 
 def call(verb, *words):

@@ -8,14 +8,15 @@ import pytest
 from click.testing import CliRunner
 from optuna.trial import TrialState
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from data_tools.errors import StorageError
 from data_tools.garden import garden
 from results import artefacts, report
 from results.output import RECORD
 from results.run import MANIFEST, find_run
-from results.structure import missing_graphviz
 from results.trials import rows, run_rows, sort
+from tests.allowed_skips import find_chromium, needs, skip_without
 from tests.results.made import make_run
 
 SCRIPT = "<script>alert(1)</script>"
@@ -30,12 +31,9 @@ MOST = 5_000_000
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not found:
-        pytest.skip("Chromium is not installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=list(FLAGS))
+    skip_without("chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
         yield chromium
         chromium.close()
 
@@ -118,7 +116,7 @@ def test_pictures_of_twenty_photos_are_enlarged_by_mouse_and_keyboard(searched, 
     assert page.is_visible("dialog")
 
 
-@pytest.mark.skipif(missing_graphviz() is not None, reason="Graphviz is not installed")
+@needs("graphviz")
 def test_the_structure_of_the_best_is_drawn(written, show):
     page = show(written[0])
     parts = page.locator("#structure details")

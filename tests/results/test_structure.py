@@ -1,7 +1,6 @@
 """The pictures of a structure show the model that is trained, and can be read."""
 
 import re
-import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -18,8 +17,9 @@ from results.artefacts import structure
 from results.export import find_model
 from results.output import RECORD
 from results.structure import FORMATS, PICTURES, draw, missing_graphviz
+from tests.allowed_skips import needs
 
-graphviz = pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
+graphviz = needs("graphviz")
 
 
 @pytest.fixture(scope="module")

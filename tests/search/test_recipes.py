@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from results.run import Run
+from tests.allowed_skips import skip_without
 from tests.faults.chaos import QUICK
 
 RECIPES = Path(__file__).parents[2] / "search" / "recipes"
@@ -77,11 +78,10 @@ SMALL = {
 
 def test_job_recipe_as_written_runs_a_search(tmp_path):
     """`ray job submit` and the dashboard need packages that a search does not."""
-    pytest.importorskip("opencensus", reason="ray[default] is not installed; requirements.lock has it")
+    skip_without("ray[default]")
     # A network of its own, where Ray's ports are free, and processes that all end with it.
     alone = ["unshare", "--net", "--pid", "--mount-proc", "--fork", "--kill-child", "sh", "-ec"]
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("only root can have a network of its own")
+    skip_without("networks")
     text = (RECIPES / "README.md").read_text(encoding="utf-8")
     sections = re.split(r"^## ", text, flags=re.MULTILINE)
     (three,) = (section for section in sections if section.startswith("Three machines"))
