@@ -125,11 +125,23 @@ def test_pruned_trials_teach_and_failed_ones_do_not():
     assert low_weights({}) > low_weights({1: 9.0})
 
 
-def test_several_objectives_are_searched_together():
-    sampler = Sampler(NUMBERS, "nsga2", ["minimize", "maximize"], 0, 20)
-    for _ in range(20):
-        point = sampler.draw()
-        sampler.tell(point, [_error(point), point["dropout"]], {})
+@pytest.mark.parametrize(("kind", "apart"), [("nsga2", 0.08), ("tpe", 0.4)])
+def test_several_objectives_are_searched_together(kind, apart):
+    """The first needs a certain weight; whether the second needs much dropout or little hangs on its direction."""
+
+    def late(*directions):
+        sampler = Sampler(NUMBERS, kind, directions, 0, 40)
+        points = []
+        for _ in range(120):
+            points.append(sampler.draw())
+            error = (math.log(points[-1]["mse_weight"]) - 1) ** 2
+            sampler.tell(points[-1], [error, points[-1]["dropout"]], {1: error})
+        errors = [abs(math.log(point["mse_weight"]) - 1) for point in points[90:]]
+        return np.mean(errors), np.mean([point["dropout"] for point in points[90:]])
+
+    (first, much), (second, little) = late("minimize", "maximize"), late("minimize", "minimize")
+    assert much - little > apart
+    assert max(first, second) < 1, "by chance it would be 1.5"
 
 
 @pytest.mark.parametrize(("space", "directions"), [(TOGGLES, ["minimize"]), (NUMBERS, ["minimize", "minimize"])])
