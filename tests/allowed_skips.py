@@ -31,7 +31,9 @@ def _can(*command: str) -> Callable[[], bool]:
 
 
 _IN_A_NAMESPACE = ("unshare", "--mount", "--propagation=private")
-_AS_ANOTHER_USER = "setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_read_search"
+_AS_ANOTHER_USER = (
+    "setpriv --reuid=12345 --regid=12345 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+)
 
 ALLOWED: dict[str, tuple[str, Callable[[], bool]]] = {
     "photos": (f"the photos are not in {SHARED}", SHARED.is_dir),
@@ -60,8 +62,8 @@ ALLOWED: dict[str, tuple[str, Callable[[], bool]]] = {
         _can("unshare", "--net", "ip", "link", "add", "bridge-0", "type", "bridge"),
     ),
 }
-"""What some tests need: the reason of a skip without it, and whether this machine has it. Where it does, no such skip
-is allowed."""
+"""Maps what some tests need to the reason of a skip without it, and to a check that this machine has it. The skip is
+allowed only where the check fails."""
 
 
 @functools.cache

@@ -59,13 +59,13 @@ def test_going_on_shows_the_weights_before_any_step(trained, parts):
 def test_another_models_state_is_refused(trained, parts):
     _, state, _ = trained
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="shape"):
         fresh.go_on(replace(CONFIG, merge_units=32), 7, state)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=rf"a state of {len(state) + 1} arrays, not of {len(state)}$"):
         fresh.go_on(CONFIG, 7, {**state, "more": np.zeros(3)})
     # An older huetune had no average of the weights.
     older = {name: values for name, values in state.items() if name not in ("optimizer-2", "optimizer-3")}
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=rf"a state of {len(state) - 2} arrays, not of {len(state)}$"):
         fresh.go_on(CONFIG, 7, older)
 
 

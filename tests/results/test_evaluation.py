@@ -87,7 +87,8 @@ def test_evaluate_says_how_many_photos_the_sheet_shows(searched, in_process, tmp
     done = in_process(*words, tmp_path / "out")
     assert done.returncode == 0 and "contact-sheet.png (2 of the 3 photos, spread evenly), " in done.stdout
     monkeypatch.setattr(evaluation, "SHEET", 3)
-    assert "spread evenly" not in in_process(*words, tmp_path / "out").stdout
+    done = in_process(*words, tmp_path / "out")
+    assert done.returncode == 0 and "contact-sheet.png" in done.stdout and "spread evenly" not in done.stdout
 
 
 def test_a_contact_sheet_draws_the_note_that_it_is_given():

@@ -1,6 +1,7 @@
 """Models that are damaged, or made by somebody who means harm: refused in a line, and nothing of theirs is run."""
 
 import io
+import itertools
 import json
 import os
 import pickle
@@ -395,7 +396,9 @@ def test_hostile_models_are_refused_in_a_line_with_their_code_and_nothing_is_run
         if code != 6 or len(said) > 700 or not said.removesuffix("\n").isprintable()
     }
     assert not wrong and len(cases) > 60
-    assert not list(tmp_path.rglob("*canary*")) and not Path("/tmp/canary").exists() and not found["ran"]
+    # Names that climb out of a model's folder lead to those above.
+    outside = [path for place in tmp_path.parents for path in place.glob("*canary*")]
+    assert not list(tmp_path.rglob("*canary*")) and not outside and not found["ran"]
     assert found["memory"] < 2 * 10**9
     assert not list(tmp_path.glob("*-out"))
 
@@ -439,7 +442,9 @@ def test_none_of_our_modules_can_unpickle_or_run_what_it_reads():
     """Whoever adds one of these words has to think about what is read with it."""
     root = Path(__file__).parents[2]
     words = re.compile(r"\b(c?pickle|dill|joblib|shelve|marshal|load_model|exec|eval|allow_pickle=True)\b")
-    for path in (path for part in ("data_tools", "model", "results", "search") for path in (root / part).glob("*.py")):
+    parts = [list((root / part).rglob("*.py")) for part in ("data_tools", "model", "results", "search")]
+    assert all(parts)
+    for path in itertools.chain(*parts):
         code = "".join(
             token.string + " "
             for token in tokenize.generate_tokens(path.open(encoding="utf-8").readline)

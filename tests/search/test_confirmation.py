@@ -151,6 +151,7 @@ def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run
     photos = split(Source(scenes=12).read()[0], seed=0).test
     assert kept.fingerprint == photos.fingerprint
     judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colours(photos))
+    assert kept.metrics.keys() == RANGES.keys()
     for name, estimate in kept.metrics.items():
         values = [metrics[name] for metrics in judged]
         assert estimate.value == pytest.approx(np.mean(values)) and len(values) == 3
@@ -179,7 +180,8 @@ def test_a_final_check_of_another_winner_is_made_again(copied, in_process):
         assert done.returncode == 0 and "final check of trial" in done.stdout, done.stderr
         now, then = (json.loads(text) for text in ((run.folder / final_check.FILE).read_text(encoding="utf-8"), whole))
         assert now["checkpoints"] == then["checkpoints"] and now["metrics"] == then["metrics"]
-        assert "measure again" not in in_process("best", "toggles", "--storage", copied).stdout
+        done = in_process("best", "toggles", "--storage", copied)
+        assert done.returncode == 0 and "measure again" not in done.stdout
 
 
 def test_confirming_again_trains_only_what_is_missing(copied, in_process):

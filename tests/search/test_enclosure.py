@@ -71,9 +71,9 @@ def test_token_without_a_writable_home_is_kept_elsewhere(home, monkeypatch):
 
 
 def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
-    with pytest.raises(KeyError), enclosure.enclosed(str(home)):
+    with pytest.raises(RuntimeError), enclosure.enclosed(str(home)):
         assert os.environ[enclosure.SWITCH] == "0" and not enclosure.ray_constants.ENABLE_RAY_CLUSTER
-        raise KeyError
+        raise RuntimeError
     assert enclosure.SWITCH not in os.environ and enclosure.ray_constants.ENABLE_RAY_CLUSTER
 
 

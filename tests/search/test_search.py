@@ -40,7 +40,8 @@ def test_each_trial_ends_as_what_it_was(searched):
 
 def test_the_study_alone_holds_every_epoch(searched):
     trials = _study(searched[0], "tiny").get_trials()
-    figures = [trial.user_attrs["epoch-1"] for trial in trials if trial.state != TrialState.FAIL]
+    figures = [trial.user_attrs[f"epoch-{epoch}"] for trial in trials for epoch in trial.intermediate_values]
+    assert {epoch["epoch"] for epoch in figures} == {1, 2, 3}
     expected = {"epoch", "boxes", "seconds", "train_seconds", "train_loss", "train_mse", "train_norm", "train_kl"}
     assert all(expected | {"chroma_mse", "skill", "chroma_ratio"} <= set(epoch) for epoch in figures)
     for trial in trials:
