@@ -2,6 +2,7 @@
 
 import functools
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,15 @@ PATIENCE = 30.0
 """Seconds for which a store that refuses, hangs or breaks off is asked again."""
 SILENCE = 5.0
 """Seconds without a byte after which a store hangs."""
+_AWS_ERROR = re.compile(r"AWS Error ([A-Z0-9_]+)(?: \(HTTP status \d+\))? during \w+ operation:")
+"""Where pyarrow puts the AWS SDK's code of an error. It raises an OSError without errno or attributes for each of them
+(read in pyarrow 26.0.1): this sentence is all there is."""
+_NO_BUCKET = "NO_SUCH_BUCKET"
+_REFUSALS = (
+    *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID"),
+    *("SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE", "INCOMPLETE_SIGNATURE"),
+)
+"""The AWS SDK's codes of a store that refuses an account: asking again does not help."""
 
 T = TypeVar("T")
 
@@ -217,11 +227,10 @@ class Bucket:
                 raise
             except OSError as error:
                 reason = _reason(error)
-                if "NO_SUCH_BUCKET" in str(error):
+                code = _code(error)
+                if code == _NO_BUCKET:
                     raise StorageError(f"{str(self)!r}: there is no bucket {bucket!r}; make it first") from None
-                if any(
-                    word in str(error) for word in ("ACCESS_DENIED", "SIGNATURE", "INVALID_ACCESS_KEY", "FORBIDDEN")
-                ):
+                if code in _REFUSALS:
                     raise StorageError(f"{str(self)!r}: cannot be {done}, the store forbids it ({reason})") from None
                 if time.monotonic() + pause > end:
                     raise StorageError(f"{str(self)!r}: cannot be {done} ({reason})") from None
@@ -248,6 +257,12 @@ def _store(bucket: str, endpoint: str | None, scheme: str | None, region: str | 
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         allow_delayed_open=True,
     )
+
+
+def _code(error: OSError) -> str | None:
+    """Return the AWS SDK's code of an error that pyarrow raised; None where there is none."""
+    found = _AWS_ERROR.search(str(error))
+    return found and found[1]
 
 
 def _reason(error: OSError) -> str:

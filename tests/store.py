@@ -9,10 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-FORBIDDEN = (
-    b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: 88\r\nConnection: close\r\n\r\n"
-    b"<Error><Code>AccessDenied</Code><Message>Not yours, for all we know.</Message></Error>  "
-)
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "hue",
     "AWS_SECRET_ACCESS_KEY": "sentinel-51c07d",
@@ -68,6 +64,7 @@ class Network:
 
     Attributes:
         state: "fine", "refuses", "hangs", "cut" (an answer ends in its middle) or "forbids".
+        code: of S3's errors, which it answers where it forbids.
         cuts: answers that were cut; after so many of `most_cuts` it is fine again.
     """
 
@@ -75,7 +72,7 @@ class Network:
         self._target = port
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self.state, self.cuts, self.most_cuts = "fine", 0, 10**9
+        self.state, self.cuts, self.most_cuts, self.code = "fine", 0, 10**9, "AccessDenied"
         self.port = free_port()
         self._listener: socket.socket | None = None
         self._listen()
@@ -127,7 +124,9 @@ class Network:
                 return
             if self.state == "forbids":
                 connection.recv(65536)
-                connection.sendall(FORBIDDEN)
+                body = f"<Error><Code>{self.code}</Code><Message>Not yours, for all we know.</Message></Error>"
+                head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}"
+                connection.sendall(f"{head}\r\nConnection: close\r\n\r\n{body}".encode())
                 return
             with socket.create_connection(("127.0.0.1", self._target)) as store:
                 threading.Thread(target=self._pass, args=(connection, store), daemon=True).start()

@@ -101,12 +101,34 @@ def test_patience_ends(broken, network, state):
     assert (broken / "a").read() == b"1"
 
 
-def test_what_is_forbidden_is_not_asked_again(broken, network):
+@pytest.mark.parametrize(
+    "code",
+    ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSignature", "IncompleteSignature"],
+)
+def test_what_is_forbidden_is_not_asked_again(broken, network, code):
+    """The code is read from what the real pyarrow says: this fails where another version says it in other words."""
+    network.code = code
     network.become("forbids")
     began = time.monotonic()
     with pytest.raises(StorageError, match="the store forbids it"):
         (broken / "a").write(b"2")
     assert time.monotonic() - began < buckets.PATIENCE
+
+
+@pytest.mark.parametrize("name", ["FORBIDDEN", "ACCESS_DENIED", "SIGNATURE", "NO_SUCH_BUCKET"])
+def test_name_like_an_error_code_is_only_a_name(broken, network, monkeypatch, name):
+    """An outage under such a key counted as a refusal, or as a bucket that is not there, and was not waited for."""
+    monkeypatch.setattr(buckets, "PATIENCE", 0.2)
+    network.become("refuses")
+    with pytest.raises(StorageError, match=r"cannot be written \(.*onnect.*\)$") as raised:
+        (broken / name).write(b"1")
+    assert "forbids" not in str(raised.value) and "make it first" not in str(raised.value)
+
+
+def test_write_to_a_missing_bucket_names_the_bucket(store):
+    """Here, too, pyarrow has only words for it."""
+    with pytest.raises(StorageError, match="there is no bucket 'other'; make it first"):
+        Bucket.of(store.uri("other/runs/a")).write(b"1")
 
 
 def test_half_an_answer_is_none(broken, network):
