@@ -1,8 +1,10 @@
 """Charts of a search, as Altair's: a notebook shows them, the report draws them as SVG.
 
-Each mark of a trial has a label that begins with "trial N" and says what is known of it: by it the report finds marks.
+Each mark of a trial has a label that says what is known of it. As SVG it also has `data-trial`, the trial's number, by
+which the report finds marks.
 """
 
+import html
 import itertools
 import math
 import re
@@ -65,7 +67,7 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
     dots = dots.encode(x=x, y=y, color=_states(ordered), description="label:N")
     won = [{"trial": row["trial"], "score": row["score"]} for row in ordered if row["trial"] == _winner(table)]
     ring = _chart(won).mark_point(size=220, strokeWidth=2.5, color=INKS["ink"], clip=True).encode(x=x, y=y)
-    # Below the dots, which the report finds by their labels.
+    # Below the dots, at which the reader points.
     return _sized(_zero_line(zero, y) + line + ring + dots)
 
 
@@ -268,7 +270,10 @@ def _intervals(
 
 
 def svg(chart: alt.TopLevelMixin) -> str:
-    """Return a chart as SVG, in the colours of `INKS`, which no part of another chart in the same page disturbs."""
+    """Return a chart as SVG, in the colours of `INKS`, which no part of another chart in the same page disturbs.
+
+    A mark whose row has a `label` gets the row's `trial` as `data-trial`.
+    """
     import vl_convert
 
     styled = chart.configure(
@@ -297,12 +302,21 @@ def svg(chart: alt.TopLevelMixin) -> str:
             symbolOpacity=1,
         ),
     )
-    drawn = vl_convert.vegalite_to_svg(
-        styled.to_dict(validate=False), vl_version=alt.VEGALITE_VERSION.rpartition(".")[0]
-    )
+    spec = styled.to_dict(validate=False)
+    drawn = vl_convert.vegalite_to_svg(spec, vl_version=alt.VEGALITE_VERSION.rpartition(".")[0])
+    # Vega writes no attributes of its user's: a mark is told by its whole label, which no two trials share.
+    rows = itertools.chain.from_iterable(spec.get("datasets", {}).values())
+    trials = {row["label"]: row["trial"] for row in rows if "label" in row}
+    drawn = re.sub(r'aria-label="([^"]*)"', lambda label: _with_trial(label, trials), drawn)
     # A page is one document: a chart would be clipped to another one's window of the same name.
     prefix = f"c{next(_drawn)}-"
     return re.sub(r'(id="|url\(#)(?=(?:clip|gradient)[0-9_]+)', rf"\g<1>{prefix}", drawn)
+
+
+def _with_trial(label: re.Match[str], trials: Mapping[str, int]) -> str:
+    """Return a mark's label with the number of its trial as an attribute beside it, if it is a trial's."""
+    trial = trials.get(html.unescape(label[1]))
+    return label[0] if trial is None else f'{label[0]} data-trial="{trial}"'
 
 
 _drawn = itertools.count()

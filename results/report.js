@@ -5,8 +5,8 @@
   const body = table?.tBodies[0], heads = [...(table?.tHead.rows[0].cells ?? [])], rows = [...(body?.rows ?? [])];
   const columns = new Map(heads.map((head, place) => [head.dataset.name, place]));
   const marks = new Map();
-  for (const mark of document.querySelectorAll('svg [aria-label^="trial "]')) {
-    const number = mark.getAttribute("aria-label").match(/^trial (\d+)/)?.[1];
+  for (const mark of document.querySelectorAll("svg [data-trial]")) {
+    const number = mark.dataset.trial;
     if (!marks.has(number)) marks.set(number, []);
     marks.get(number).push(mark);
   }
@@ -68,19 +68,19 @@
     if (row) toggle(row.dataset.trial);
   });
   const tip = document.getElementById("tip");
-  const labelled = (event) => event.target.closest?.('svg [aria-label^="trial "]')?.getAttribute("aria-label");
+  const markAt = (event) => event.target.closest?.("svg [data-trial]");
   addEventListener("pointerover", (event) => {
-    const label = labelled(event);
-    tip.hidden = !label;
-    if (!label) return;
-    tip.textContent = label;
+    const mark = markAt(event);
+    tip.hidden = !mark;
+    if (!mark) return;
+    tip.textContent = mark.getAttribute("aria-label");
     const { offsetWidth: width, offsetHeight: height } = tip;
     tip.style.left = `${Math.max(4, Math.min(event.clientX + 12, innerWidth - width - 4))}px`;
     tip.style.top = `${event.clientY + height + 20 < innerHeight ? event.clientY + 14 : event.clientY - height - 10}px`;
   });
   addEventListener("click", (event) => {
-    const label = labelled(event);
-    if (label) toggle(label.match(/\d+/)[0]);
+    const mark = markAt(event);
+    if (mark) toggle(mark.dataset.trial);
   });
 
   // Pictures, large, beside the photo's truth and grey.

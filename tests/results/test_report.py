@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from data_tools.errors import StorageError
 from data_tools.garden import garden
-from results import artefacts, report
+from results import artefacts, charts, report
 from results.output import RECORD
 from results.run import MANIFEST, find_run
 from results.trials import rows, run_rows, sort
@@ -177,11 +177,20 @@ def test_the_table_is_filtered_and_so_are_the_charts(made, show, words, meets):
     )
     assert set(shown) == expected and page.inner_text("#count") == f"{len(expected)} of 40 trials"
     marks = page.eval_on_selector_all(
-        "#charts svg [aria-label^='trial ']:not(.out)",
-        r"marks => marks.map(mark => mark.getAttribute('aria-label').match(/\d+/)[0])",
+        "#charts svg [data-trial]:not(.out)",
+        "marks => marks.map(mark => mark.dataset.trial)",
     )
     drawn = {str(row["trial"]) for row in rows(run.study()) if row["epochs"]}
     assert set(marks) == expected & drawn
+
+
+def test_each_mark_of_a_trial_has_its_number_as_data(made):
+    """The page need not read it from the label, which is text for people; hostile words in a label do not hide it."""
+    run, _ = made
+    drawn = charts.svg(charts.history(rows(run.study()), 0.083, "chroma_mse", run.made.user_attrs["parameters"]))
+    marks = re.findall(r'aria-label="trial (\d+), [^"]*"(?: data-trial="(\d+)")?', drawn)
+    assert {number for _, number in marks} == {str(row["trial"]) for row in rows(run.study()) if row["score"]}
+    assert all(said == number for said, number in marks) and "&lt;script&gt;" in drawn
 
 
 def test_a_trial_is_marked_in_table_and_charts(made, show):
