@@ -31,7 +31,19 @@ VALIDATION_SEED = 0
 
 
 class DivergedError(ArithmeticError):
-    """Training left the finite numbers: no later epoch can mend it."""
+    """Training left the finite numbers: no later epoch can mend it.
+
+    Args:
+        epoch: in which it did, from 1 on.
+        detail: which number, and what it is.
+    """
+
+    def __init__(self, epoch: int, detail: str):
+        super().__init__(epoch, detail)
+        self.epoch, self.detail = epoch, detail
+
+    def __str__(self) -> str:
+        return f"diverged in epoch {self.epoch}: {self.detail}"
 
 
 class Trainer:
@@ -110,7 +122,7 @@ class Trainer:
         self._require_finite(figures)
         if not self._step.finite:
             # The last step's doing, or the encoder's: neither losses nor scores would show it.
-            raise DivergedError(f"diverged in epoch {self.epochs}: a weight is no finite number")
+            raise DivergedError(self.epochs, "a weight is no finite number")
         self._step.show()
         figures |= scores(self.draw(), self.validation.chroma, self.mean_chroma)
         self._require_finite(figures)
@@ -192,4 +204,4 @@ class Trainer:
     def _require_finite(self, figures: dict[str, float]) -> None:
         for name, value in figures.items():
             if not np.isfinite(value):
-                raise DivergedError(f"diverged in epoch {self.epochs}: {name} is {value}")
+                raise DivergedError(self.epochs, f"{name} is {value}")

@@ -12,6 +12,7 @@ from rich.text import Text
 from data_tools.console import plain
 from model.score import OBJECTIVES, better
 from results.baseline import note
+from results.outcomes import deaths_of, failure_of
 from results.trials import epochs, named, settings, shown
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
@@ -58,7 +59,7 @@ class Training:
         """Read a trial of a study, which is in a state."""
         attributes, trained = trial.user_attrs, epochs(trial)
         again = "name" in attributes
-        troubles = [*attributes.get("notes", ()), *attributes.get("deaths", ())]
+        troubles = [*attributes.get("notes", ()), *deaths_of(trial)]
         return cls(
             trial.number,
             plain(named(trial)),
@@ -67,7 +68,7 @@ class Training:
             attributes.get("target") or max((figures["epoch"] for figures in trained), default=0),
             {figures["epoch"]: figures[objective] for figures in trained},
             {figures["epoch"]: figures["seconds"] for figures in trained},
-            plain(str(attributes.get("error") or (troubles[-1] if troubles else ""))),
+            plain(str(failure_of(trial) or (troubles[-1] if troubles else ""))),
             note(state, trained, attributes.get("target")) or "",
         )
 

@@ -15,6 +15,7 @@ from rich.live import Live
 from data_tools.console import say
 from model.score import better
 from results.board import Board, Training, draw
+from results.outcomes import deaths_of, failure_of
 from results.pace import Pace
 from results.trials import ENDED, STATES, end_of, settings, shown
 
@@ -211,11 +212,11 @@ class Display:
             return line
         figures = [f"epoch {training.epoch}", *([training.note] if training.note else [])]
         if event == "died":
-            return f"{line}  ({figures[0]}; {trial.user_attrs['deaths'][-1]})"
+            return f"{line}  ({figures[0]}; {deaths_of(trial)[-1]})"
         if event == "warning":
             return f"{line}  ({trial.user_attrs['notes'][-1]})"
-        if error := trial.user_attrs.get("error"):
-            figures.append(error)
+        if failure := failure_of(trial):
+            figures.append(str(failure))
         if (best := self._best()) is not None:
             figures.append(f"best {shown(self._scores[best])}, {self._trainings[best].name}")
         return f"{line}  ({'; '.join(figures)})"

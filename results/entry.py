@@ -19,6 +19,7 @@ from model.score import OBJECTIVES
 from results.baseline import note
 from results.final_check import FinalCheck
 from results.final_check import read_or_none as final_check
+from results.outcomes import failure_of
 from results.replicates import Replicated, of_trial, replicated, target
 from results.run import Run
 from results.trials import STATES, best_epoch, epochs, rows, start_of
@@ -224,7 +225,7 @@ def _of_trial(
         winner=(wins := won is not None and won.number == trial.number),
         used=(won.training.seed, won.score) if won and wins and won.training.is_replicate else None,
         known_as=(run.place, str(trial.number)),
-        error=attributes.get("error"),
+        error=str(failure) if (failure := failure_of(trial)) else None,
     )
 
 

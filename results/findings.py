@@ -164,7 +164,7 @@ class Findings:
                 ),
                 ("started", local_time(str(self.manifest.get("started", "")), "%Y-%m-%d %H:%M %z")),
                 ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
-                ("no more trials because", ended(self.study) or ""),
+                ("stop reason", str(ended(self.study) or "")),
                 ("winner and its checkpoint", str(won) if won else ""),
             )
             if value

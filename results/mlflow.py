@@ -15,6 +15,7 @@ from data_tools.console import is_utf8
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.extras import extra
 from data_tools.secret import holds_secret
+from results.outcomes import failure_of
 from results.run import Run
 from results.trials import STATES, curve, end_of, epochs, note_of, rows, start_of
 from results.winner import Winner, winner_of
@@ -155,9 +156,9 @@ class Log:
     def _log(self, trial: FrozenTrial, objective: str) -> None:
         start = _milliseconds(start_of(trial))
         tags = {"mlflow.parentRunId": self._parent, TRIAL: str(trial.number), "state": STATES[trial.state]}
-        tags |= {
-            name: str(trial.user_attrs[name])[:5000] for name in ("preset", "host", "error") if name in trial.user_attrs
-        }
+        tags |= {name: str(trial.user_attrs[name])[:5000] for name in ("preset", "host") if name in trial.user_attrs}
+        if failure := failure_of(trial):
+            tags["error"] = str(failure)[:5000]
         if note := note_of(trial):
             tags["note"] = note
         if not (key := self._begun.get(trial.number)):

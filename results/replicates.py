@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from model.score import OBJECTIVES, RANGES, better
+from results.outcomes import FailureKind, failure_of
 from results.statistics import Estimate, difference, mean
 
 FINALISTS = "finalists"
@@ -90,7 +91,8 @@ def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
 
 def diverged(trial: FrozenTrial) -> bool:
     """Whether a trial failed by its own fault, and not because a worker, the disk or the whole search did."""
-    return trial.state == TrialState.FAIL and str(trial.user_attrs.get("error", "")).startswith("diverged")
+    failure = failure_of(trial)
+    return trial.state == TrialState.FAIL and failure is not None and failure.kind is FailureKind.DIVERGED
 
 
 def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, int]:
@@ -147,7 +149,8 @@ class Standing:
 
     def sentence(self) -> str:
         """Return it as a sentence."""
-        return f"There is {self}." if str(self).startswith("no ") else f"It is {self}."
+        no_difference = self.relation == "alike" and self.seeds > 1
+        return f"There is {self}." if no_difference else f"It is {self}."
 
 
 def against_baseline(objective: str, score: float, again: Sequence[float], baseline: float) -> Standing:

@@ -242,6 +242,10 @@ def open_storage(location: "URL") -> optuna.storages.BaseStorage:
     """Open Optuna's database at a URL.
 
     SQLite waits while another process writes, as `trials` does beside a running search.
+
+    Raises:
+        StorageError: another version of Optuna made its tables.
+        Exception: whatever SQLite, SQLAlchemy and Optuna raise, where it cannot be reached or is damaged.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = with_driver(location).render_as_string(hide_password=False)
@@ -258,7 +262,15 @@ def _open_server(url: str) -> optuna.storages.RDBStorage:
 
 def _open(url: str, **options: Any) -> optuna.storages.RDBStorage:
     # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.
-    return optuna.storages.RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+    escaped = url.replace("{", "{{").replace("}", "}}")
+    storage = optuna.storages.RDBStorage(escaped, engine_kwargs=options, skip_compatibility_check=True)
+    # The check that is skipped raises a RuntimeError, which only its words tell from any other.
+    found, wanted = storage.get_current_version(), storage.get_head_version()
+    if found != wanted:
+        known = found in storage.get_all_versions()
+        remedy = "upgrade them with: optuna storage upgrade" if known else "install a newer Optuna"
+        raise StorageError(f"its tables have revision {found} and Optuna {optuna.__version__} uses {wanted}; {remedy}")
+    return storage
 
 
 def with_driver(location: "URL") -> "URL":

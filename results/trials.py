@@ -19,6 +19,7 @@ from data_tools.console import plain
 from data_tools.errors import UserError, nearest
 from model.score import OBJECTIVES, better
 from results.baseline import note
+from results.outcomes import Stop, failure_of
 from results.replicates import of_trial, places, replicated, target
 from results.run import Run
 
@@ -123,11 +124,11 @@ def asked(study: optuna.Study) -> dict[str, Any]:
     return attributes.get("asked") or {"trials": None, "epochs": attributes["epochs"], "further": []}
 
 
-def ended(study: optuna.Study) -> str | None:
+def ended(study: optuna.Study) -> Stop | None:
     """Return why a search asked for no more trials; None where it did not come so far, or was extended since."""
     record, wanted = study.user_attrs.get("ended"), asked(study)
     if record and all(record[name] == wanted[name] for name in ("trials", "epochs")):
-        return record["by"]
+        return Stop.of(record)
     return None
 
 
@@ -213,7 +214,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
                 "seconds": sum(figures["seconds"] for figures in trained),
                 **{name: best.get(name) for name in figures_shown},
                 "host": attributes.get("host"),
-                "error": attributes.get("error"),
+                "error": str(failure) if (failure := failure_of(trial)) else None,
             }
         )
     ordered = sort(table, "score", descending=OBJECTIVES[objective] == "maximize")

@@ -16,6 +16,7 @@ from data_tools.photos import PhotoSet
 from model import snapshot
 from results import final_check
 from results.lock import LOCK, holder
+from results.outcomes import StopReason
 from results.output import RECORD
 from results.photos import MOVED
 from results.replicates import target
@@ -29,6 +30,9 @@ SHOWN = 5
 """Unfinished trials that are named."""
 TOLERANCE = 1e-6
 """Between a score and the same score again, on whatever machine."""
+LOCK_TIMEOUT_SECONDS = 60.0
+_UNREADABLE_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
+"""SQLite's primary codes of errors that say nothing of the content of a file."""
 
 
 def damage(path: Path) -> str | None:
@@ -40,7 +44,7 @@ def damage(path: Path) -> str | None:
     if not path.is_file():
         return "is not there"
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if answer != "ok":
             return f"damaged ({answer.splitlines()[-1]})"
@@ -54,11 +58,20 @@ def damage(path: Path) -> str | None:
                     return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
     except Exception as error:  # a flipped bit makes SQLite, SQLAlchemy and Optuna raise nearly anything
         reason = in_a_line(error)
-        # Not just "version": a table is called so, which a flipped bit may leave "malformed".
-        if any(words in reason for words in ("is locked", "unable to open", "no longer compatible")):
+        if isinstance(error, StorageError) or _sqlite_code(error) in _UNREADABLE_NOW:
             raise StorageError(f"{str(path)!r}: cannot be read now ({reason})") from None
         return f"damaged ({reason})"
     return None
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    """Return the primary code of the SQLite error that an error is or was caused by; None where there is none."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, sqlite3.Error):
+        # SQLAlchemy and Optuna each wrap what comes from below.
+        cause = cause.__cause__
+    code = getattr(cause, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
 
 
 def altered(trial: FrozenTrial) -> bool:
@@ -181,12 +194,12 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
 
 
 def _budget(study: optuna.Study) -> Iterator[str]:
-    trials, why, budget = study.get_trials(deepcopy=False), ended(study), asked(study)["trials"]
+    trials, stop, budget = study.get_trials(deepcopy=False), ended(study), asked(study)["trials"]
     if budget is None:
         return
     if len(trials) > budget:
         yield f"{len(trials)} trials, more than the {budget} that were asked for"
-    if why and why.startswith("all ") and len(trials) != budget:
+    if stop and stop.reason is StopReason.TRIAL_BUDGET and len(trials) != budget:
         yield f"{len(trials)} trials, not the {budget} that were asked for"
 
 

@@ -22,13 +22,14 @@ from ray.tune.search import Searcher
 from data_tools.errors import StorageError, UserError
 from data_tools.mirror import listed
 from model.score import OBJECTIVES, better
+from results.outcomes import DEATHS, FAILURE, Failure, FailureKind, Stop, StopReason
 from results.replicates import config_key
 from results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
 from search.jobs import Budget, Job
 from search.record import Record, tidy
 from search.sampler import Sampler
 from search.space import Space
-from search.trial import BEST
+from search.trial import BEST, REFUSED, STORAGE
 
 LIVES = 3
 """Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""
@@ -58,7 +59,7 @@ class StudySearcher(Searcher):
         clock: seconds, since whenever.
 
     Attributes:
-        ended_by: in words, why no more trials are asked for; None while they are.
+        ended_by: why no more trials are asked for; None while they are.
         stopping: why all is to be left as it is, now: what is raised once it was left so.
         slots: says how many may run at once; None for however many Tune asks for.
         room: what it said last.
@@ -87,7 +88,7 @@ class StudySearcher(Searcher):
         self.left: deque[FrozenTrial] = deque()
         self.live: dict[str, optuna.Trial] = {}
         self.progress: dict[int, int] = {}
-        self.ended_by: str | None = None
+        self.ended_by: Stop | None = None
         self.stopping: BaseException | None = None
         self.slots: Callable[[], int] | None = None
         self.room: int | None = None
@@ -214,16 +215,16 @@ class StudySearcher(Searcher):
             "continues": attributes.get("continues"),
         }
 
-    def _enough(self) -> str | None:
+    def _enough(self) -> Stop | None:
         budget = self._budget
         if self._asked >= budget.trials:
-            return f"all {budget.trials} are asked for"
+            return Stop(StopReason.TRIAL_BUDGET, budget.trials)
         if budget.seconds is not None and self.seconds >= budget.seconds:
-            return f"its time was over after {self._asked} trials"
+            return Stop(StopReason.TIME_BUDGET, self._asked)
         if budget.flat is not None and self._flat >= budget.flat:
-            return f"none of the last {self._flat} trials was better than those before"
+            return Stop(StopReason.NO_IMPROVEMENT, self._flat)
         if not self.waiting and (self._sampler is None or self._sampler.exhausted):
-            return f"the space is exhausted: all its {self._asked} configurations were tried"
+            return Stop(StopReason.SPACE_EXHAUSTED, self._asked)
         return None
 
     def _next(self) -> Job:
@@ -262,7 +263,7 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch, and those before it that a dying worker could no longer tell of."""
         trial = self.live[trial_id]
-        if self.stopping or any(name in result for name in ("error", "storage", "refused")):
+        if self.stopping or any(key in result for key in (FAILURE, STORAGE, REFUSED)):
             return
         self._heard[trial_id] = self._clock()
         try:
@@ -305,14 +306,15 @@ class StudySearcher(Searcher):
         if error or trial_id not in self.live or self.stopping:
             return
         if result is None:
-            self.fail(trial_id, "stopped before its first epoch")
-        elif "storage" in result:
+            self.fail(trial_id, Failure(FailureKind.STOPPED))
+        elif STORAGE in result:
             # Not the trial's fault, and what cannot be written for one cannot be for the next: all wait.
-            self.stopping = StorageError(result["storage"])
-        elif "refused" in result:
-            self.stopping = UserError(result["refused"])
-        elif "error" in result:
-            self.fail(trial_id, result["error"])
+            self.stopping = StorageError(result[STORAGE])
+        elif REFUSED in result:
+            self.stopping = UserError(result[REFUSED])
+        elif FAILURE in result:
+            kind = FailureKind(result[FAILURE])
+            self.fail(trial_id, Failure(kind, result["detail"], epoch=result["epoch"]))
         else:
             # The result on which Tune stops a trial comes here alone, not to on_trial_result.
             self.on_trial_result(trial_id, result)
@@ -332,15 +334,15 @@ class StudySearcher(Searcher):
         """
         trial = self.live[trial_id]
         if timeout and self._clock() - self._heard[trial_id] >= timeout:
-            reason = f"hung: no epoch within {timeout:g} s"
+            failure = Failure(FailureKind.HUNG, seconds=timeout)
         else:
-            reason = f"died: {reason}"
+            failure = Failure(FailureKind.WORKER_DIED, reason)
         self._deaths[trial.number] += 1
         if self._deaths[trial.number] >= LIVES:
-            self.fail(trial_id, reason)
+            self.fail(trial_id, failure)
             return
         try:
-            self._record.note(trial, "deaths", [*trial.user_attrs.get("deaths", ()), reason])
+            self._record.note(trial, DEATHS, [*trial.user_attrs.get(DEATHS, ()), failure.record])
             self.left.append(self._record.put_back(trial))
         except StorageError as error:
             self.stopping = error
@@ -349,11 +351,11 @@ class StudySearcher(Searcher):
         self.states["running"] -= 1
         self._listener(self, trial, "died")
 
-    def fail(self, trial_id: str, reason: str) -> None:
+    def fail(self, trial_id: str, failure: Failure) -> None:
         """End a trial as failed."""
         trial = self.live[trial_id]
         try:
-            self._record.note(trial, "error", reason)
+            self._record.note(trial, FAILURE, failure.record)
         except StorageError as error:
             self.stopping = error
             return
@@ -388,8 +390,8 @@ class StudySearcher(Searcher):
             for trial in self.live.values():
                 self._listener(self, trial, "waiting")
             self._record.set("seconds", self.seconds)
-            if self.finished:
-                ended = {"by": self.ended_by, "trials": self._budget.trials, "epochs": self.epochs}
+            if self.ended_by and self.finished:
+                ended = {**self.ended_by.record, "trials": self._budget.trials, "epochs": self.epochs}
                 self._record.set("ended", ended)
             self._record.copy()
 

@@ -20,12 +20,16 @@ from data_tools.errors import CheckpointError, StorageError
 from data_tools.mirror import bucket_of, path_of, pull, push, remove
 from data_tools.split import Split
 from model.checkpoint import part_versions
+from results.outcomes import FAILURE, FailureKind
 
 if TYPE_CHECKING:
     from model.config import Config
 
 BEST = "score"
 """The key of a trial's best value so far, by which it is scheduled and ranked."""
+STORAGE, REFUSED = "storage", "refused"
+"""Keys of a last result that stops the search, with a message: the run cannot be read or written; this worker must not
+train."""
 
 
 class Trial(tune.Trainable):
@@ -106,7 +110,7 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train an epoch and score it; where it is the best so far, keep its weights before saying so."""
         if self._refusal:
-            return {"refused": self._refusal, "done": True, BEST: math.nan, "epoch": 0}
+            return _no_epoch({REFUSED: self._refusal})
         from model.training import DivergedError
 
         try:
@@ -117,13 +121,12 @@ class Trial(tune.Trainable):
                     self._train()
         except DivergedError as error:
             # Reported, not raised: an exception would cost the worker, though nothing is wrong with it.
-            # NaN is what Tune's schedulers pass over; they insist on some score.
-            return {"error": str(error), "done": True, BEST: math.nan, "epoch": self._trainer.epochs}
+            return _no_epoch({FAILURE: FailureKind.DIVERGED, "detail": error.detail}, error.epoch)
         except OSError as error:
             reason = f"{str(error.filename or self._own)!r}: cannot be written ({error.strerror or error})"
-            return {"storage": reason, "done": True, BEST: math.nan, "epoch": 0}
+            return _no_epoch({STORAGE: reason})
         except StorageError as error:
-            return {"storage": str(error), "done": True, BEST: math.nan, "epoch": 0}
+            return _no_epoch({STORAGE: str(error)})
         missed, self._untold = self._untold, []
         notes, self._notes = self._notes, []
         return {
@@ -219,6 +222,12 @@ class Trial(tune.Trainable):
             yield
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+
+def _no_epoch(why: dict[str, str], epoch: int = 0) -> dict[str, Any]:
+    """Return the last result of a trial, which is no finished epoch."""
+    # NaN is what Tune's schedulers pass over; they insist on some score.
+    return {**why, "done": True, BEST: math.nan, "epoch": epoch}
 
 
 def _refusal(versions: dict[str, str]) -> str | None:

@@ -15,6 +15,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
+from results.outcomes import Failure, FailureKind, deaths_of, failure_of
 from results.run import MANIFEST, STUDY, Run, copy_of
 from search.repair import repair
 from tests.allowed_skips import skip_without
@@ -64,7 +65,8 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(start, in_pro
     assert code == 0, said
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 2
     (killed,) = [trial for trial in trials(tmp_path) if "deaths" in trial.user_attrs]
-    assert len(killed.user_attrs["deaths"]) == 1 and killed.user_attrs["deaths"][0].startswith("died: ")
+    assert [death.kind for death in deaths_of(killed)] == [FailureKind.WORKER_DIED]
+    assert str(deaths_of(killed)[0]).startswith("died: ")
     assert re.search(rf"trial {killed.number} +goes on", said) and list(killed.intermediate_values) == list(range(1, 9))
 
 
@@ -213,8 +215,9 @@ def test_a_trial_that_hangs_is_tried_again_and_then_fails_alone(start, left):
     assert code == 0, said
     after = trials(left)
     assert [trial.number for trial in after if trial.state == TrialState.FAIL] == [2]
-    assert after[2].user_attrs["error"] == "hung: no epoch within 15 s", said
-    assert after[2].user_attrs["deaths"] == ["hung: no epoch within 15 s"] * 2
+    hung = Failure(FailureKind.HUNG, seconds=15.0)
+    assert failure_of(after[2]) == hung and str(hung) == "hung: no epoch within 15 s", said
+    assert deaths_of(after[2]) == [hung] * 2
     assert after[3].state == TrialState.COMPLETE
     assert_whole(left)
 
@@ -225,7 +228,7 @@ def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
     code, said = program.end(300)
     assert code == 5, said
     (trial,) = trials(tmp_path)
-    assert trial.state == TrialState.FAIL and "memory" in trial.user_attrs["error"]
+    assert trial.state == TrialState.FAIL and "memory" in str(failure_of(trial))
     assert_whole(tmp_path)
 
 

@@ -13,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from model.config import PRESETS, Config
 from model.score import OBJECTIVES
+from results.outcomes import FAILURE, Failure, FailureKind, Stop, StopReason
 from results.replicates import FINALISTS
 from results.run import MANIFEST, Run
 
@@ -81,7 +82,7 @@ def make_run(
     if schema > 1:
         attributes |= {"objectives": objectives}
         attributes |= {"asked": {"trials": trials, "epochs": EPOCHS, "further": []}}
-        attributes |= {"ended": {"by": "all are tried", "trials": trials, "epochs": EPOCHS}}
+        attributes |= {"ended": {**Stop(StopReason.TRIAL_BUDGET, trials).record, "trials": trials, "epochs": EPOCHS}}
     for name, value in attributes.items():
         study.set_user_attr(name, value)
 
@@ -110,7 +111,7 @@ def make_run(
         if number < 3:
             notes["preset"] = list(PRESETS)[number]
         if state == TrialState.FAIL:
-            notes["error"] = f"diverged in epoch {len(known) + 1}: loss nan"
+            notes[FAILURE] = Failure(FailureKind.DIVERGED, "loss nan", epoch=len(known) + 1).record
         best = min(known, key=lambda one: one["chroma_mse"], default=None)
         values = [best[name] for name in objectives] if best and state == TrialState.COMPLETE else None
         reported = {} if len(objectives) > 1 else {one["epoch"]: one[objectives[0]] for one in known}

@@ -13,8 +13,9 @@ from data_tools.garden import garden
 from data_tools.photos import prepare
 from model.checkpoint import EXPORTED, FILES, load
 from results.export import best, find_model
+from results.outcomes import Stop, StopReason
 from results.run import Run
-from results.trials import run_rows
+from results.trials import ended, run_rows
 from search import request
 from search.command import cli
 
@@ -47,6 +48,7 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
     assert len(table) == trials and {row["state"] for row in table} == {"complete"}
     assert {row["epochs"] for row in table} == {epochs}
     assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
+    assert ended(run.study()) == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
     row, (path, *_) = best(run)
     checkpoint, colorizer = load(path)
     assert checkpoint.figures["chroma_mse"] == row["score"] == min(row["score"] for row in table)

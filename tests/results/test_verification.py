@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from results.run import MANIFEST, STUDY, Run, copy_of
+from data_tools.errors import StorageError
+from results import verification
+from results.run import MANIFEST, STUDY, Run, copy_of, open_storage, read_only
 from results.verification import damage, violations
 
 
@@ -154,6 +156,45 @@ def test_a_flipped_bit_in_a_name_is_damage_and_no_other_optuna(word, bit, run):
     path.write_bytes(content)
     found = damage(path)
     assert found is None or found.startswith("damaged (")
+
+
+@pytest.mark.parametrize("words", ["is locked", "unable to open", "no longer compatible"])
+def test_words_in_a_damaged_study_do_not_hide_its_damage(words, run):
+    """What cannot be read now is told by SQLite's codes and the tables' revision, not by words of an error."""
+    _sql(run.folder / STUDY, f"UPDATE trials SET state = '{words}' WHERE trial_id = 1")
+    assert words in str(damage(run.folder / STUDY)) and str(damage(run.folder / STUDY)).startswith("damaged (")
+
+
+def test_locked_study_cannot_be_read_now(run, monkeypatch):
+    """It is not damaged: another process writes it."""
+    monkeypatch.setattr(verification, "LOCK_TIMEOUT_SECONDS", 0.05)
+    path = run.folder / STUDY
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageError, match=r"study.db': cannot be read now \(database is locked\)"):
+            damage(path)
+
+
+def test_unreachable_study_is_told_through_optunas_error(tmp_path):
+    """SQLAlchemy and Optuna wrap SQLite's error, and its code is still found."""
+    with pytest.raises(Exception, match="unable to open database file") as raised:
+        open_storage(read_only(tmp_path / "gone" / STUDY))
+    assert not isinstance(raised.value, sqlite3.Error)
+    assert verification._sqlite_code(raised.value) == sqlite3.SQLITE_CANTOPEN
+    assert verification._sqlite_code(ValueError("unable to open")) is None
+
+
+@pytest.mark.parametrize(
+    ("revision", "remedy"), [("v3.0.0.d", "optuna storage upgrade"), ("v9.0.0.a", "install a newer Optuna")]
+)
+def test_study_of_another_optuna_cannot_be_read_now(revision, remedy, run):
+    _sql(run.folder / STUDY, f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(
+        StorageError, match=f"cannot be read now .*revision {revision} and Optuna .* uses v3.2.0.a; .*{remedy}"
+    ):
+        damage(run.folder / STUDY)
+    with pytest.raises(StorageError, match=f"cannot be opened .*revision {revision}"):
+        run.study()
 
 
 def test_a_study_that_is_not_there_is_said(tmp_path):

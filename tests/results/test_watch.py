@@ -18,6 +18,7 @@ from data_tools.errors import StorageError
 from data_tools.folder import replace
 from data_tools.mirror import path_of, push
 from results.lock import held
+from results.outcomes import DEATHS, Failure, FailureKind, Stop, StopReason
 from results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
 from results.trials import SESSION, STATES
 from results.watch import View, changes, picture, watch
@@ -70,7 +71,8 @@ class Search:
         (record or self.record).end(trial, state, [min(scores)] if state == TrialState.COMPLETE else None)
 
     def end(self):
-        self.record.set("ended", {"by": "all 4 are asked for", "trials": 4, "epochs": EPOCHS})
+        stop = Stop(StopReason.TRIAL_BUDGET, 4)
+        self.record.set("ended", {**stop.record, "trials": 4, "epochs": EPOCHS})
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_a_trial_that_another_worker_took_over_between_two_looks_runs(search):
     known = {trial.number: (STATES[trial.state], trial) for trial in search.study.trials}
     trial = search.begin(2.0)
     assert [event for _, event in changes(known, search.study.trials, True)] == ["started"]
-    search.record.note(trial, "deaths", ["died: killed"])
+    search.record.note(trial, DEATHS, [Failure(FailureKind.WORKER_DIED, "killed").record])
     search.record.take_up(search.record.put_back(trial))
     assert [event for _, event in changes(known, search.study.trials, True)] == ["died", "goes on"]
 
@@ -146,10 +148,10 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
     (search.run.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     finished, said = _picture(search)
     assert finished and "4 of 4 trials ended: 1 complete, 1 pruned, 2 failed" in said
-    assert "the search ended: all 4 are asked for" in said
+    assert "the search ended: trial budget reached (4)" in said
     console = _console()
     assert watch(lambda: search.run, console) and _said(console).startswith(
-        "the search ended: all 4 are asked for trial 0 has the best chroma_mse of 1 complete trial, 0.04, "
+        "the search ended: trial budget reached (4) trial 0 has the best chroma_mse of 1 complete trial, 0.04, "
         "but was trained once; better than the mean-color baseline (0.08) in one training"
     )
     # An extension is not the end of it.
@@ -217,7 +219,7 @@ def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(se
         lines = [process.stdout.readline() for _ in range(3)]
         running = optuna.Trial(search.study, search.study.trials[2]._trial_id)
         search.epoch(running, 2, 0.03)
-        search.record.note(running, "deaths", ["died: of hunger"])
+        search.record.note(running, DEATHS, [Failure(FailureKind.WORKER_DIED, "of hunger").record])
         search.record.put_back(running)
         lines.append(process.stdout.readline())
         search.record.take_up(search.study.trials[2])
@@ -273,7 +275,7 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
         search.end()
         terminal.wait_for("4 of 4 trials ended")
     assert terminal.end() == 0 and b"\x1b[?1049l" in terminal.raw
-    assert b"the search ended: all 4 are asked for" in terminal.raw.rpartition(b"\x1b[?1049l")[2]
+    assert b"the search ended: trial budget reached (4)" in terminal.raw.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no colour; italics are none
 
 
@@ -291,7 +293,7 @@ def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
         search.end()
     assert process.wait(60) == 0
     seen = (tmp_path / "out").read_bytes()
-    assert b"the search ended: all 4 are asked for" in seen
+    assert b"the search ended: trial budget reached (4)" in seen
     assert not re.search(rb"\x1b(?!\[[0-9;]*m)", seen), seen
 
 

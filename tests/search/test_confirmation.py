@@ -78,7 +78,7 @@ def copied(confirmed, tmp_path):
 
 
 def test_a_space_that_comes_to_an_end_ends_the_search_which_says_so(confirmed, run):
-    assert "the space is exhausted: all its 3 configurations were tried" in confirmed[1].stdout
+    assert "search space exhausted, all 3 configurations were tried" in confirmed[1].stdout
     trials = run.study().get_trials()
     assert len(trials) == 3 == len({json.dumps(trial.user_attrs["config"]) for trial in trials})
     assert {tuple(sorted(trial.params)) for trial in trials} == {("flips",), ("clip", "flips")}

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from model.config import PRESETS, batched
 from results.display import Display
+from results.outcomes import Failure, FailureKind
 from results.trials import SESSION
 from search.jobs import Budget
 from search.record import Record
@@ -25,6 +26,7 @@ from tests.terminal import Terminal
 EPOCHS = 4
 SPACE = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
 ATTRIBUTES = {"objective": "chroma_mse", "zero_line": {"chroma_mse": 0.5}}
+DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=2)
 
 
 def _searcher(study, display, slots=2, clock=lambda: 0.0, **budget):
@@ -87,10 +89,12 @@ def test_the_board_follows_the_searcher(study):
     assert [one.number for one in display.board.running] == [1, 2]
     _epochs(searcher, "c", 0.1)
     assert display.board.best and display.board.best.number == 2
-    searcher.fail("c", "diverged in epoch 2")
+    searcher.fail("c", DIVERGED)
     board = display.board
     assert board.best and board.best.number == 0 and [one.number for one in board.ended] == [2, 0]
-    assert board.ended[0].remark == "diverged in epoch 2" and board.ended[0].best("chroma_mse") is None
+    assert (
+        board.ended[0].remark == "diverged in epoch 2: train_loss is nan" and board.ended[0].best("chroma_mse") is None
+    )
 
 
 def test_who_goes_on_knows_what_was(study):
@@ -163,13 +167,13 @@ def test_a_terminal_has_a_screen_for_it_and_keeps_the_last_board(study):
         searcher = _searcher(study, display)
         searcher.suggest("a")
         _epochs(searcher, "a", 0.4)
-        searcher.fail("a", "diverged in epoch 2")
+        searcher.fail("a", DIVERGED)
         searcher.suggest("b")
         searcher.leave()
     said = console.file.getvalue()
     before, _, after = re.sub(r"\x1b\[[\d;]*m", "", said).partition("\x1b[?1049l")
     assert "\x1b[?1049h" in before and "1 of 6 trials ended: 1 failed; 1 waiting\n" in after
-    assert "diverged in epoch 2" in after and "running" not in after and "left" not in after
+    assert "diverged in epoch 2: train_loss is nan" in after and "running" not in after and "left" not in after
 
 
 def test_a_reader_who_went_away_ends_no_search(study):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from data_tools.garden import garden
 from results.export import export, find_model
+from results.outcomes import FAILURE, Failure, FailureKind
 from results.run import STUDY
 
 NAMES = [
@@ -89,8 +90,9 @@ def run(searched, tmp_path) -> Path:
     """A run of such a name, from somebody whose machine has such a name, too."""
     run = tmp_path / NAMES[2]
     shutil.copytree(searched[0] / "tiny", run)
+    failure = Failure(FailureKind.WORKER_DIED, f"{NAMES[1]}\n{NAMES[6]}")
     with contextlib.closing(sqlite3.connect(run / STUDY)) as connection, connection:
-        for key, value in (("host", NAMES[0]), ("error", f"{NAMES[1]}\n{NAMES[6]}")):
+        for key, value in (("host", NAMES[0]), (FAILURE, failure.record)):
             connection.execute(
                 "UPDATE trial_user_attributes SET value_json = ? WHERE key = ?", (json.dumps(value), key)
             )

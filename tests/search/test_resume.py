@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from data_tools.garden import write_garden
+from results.outcomes import Stop, StopReason
 from results.run import MANIFEST, STUDY, Run, copy_of, open_storage
 from results.trials import asked, digest, run_rows, winner
 from search.repair import repair
@@ -88,7 +89,7 @@ def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
     total = len(before) + len(complete)
     study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
     study.set_user_attr("asked", {**asked(study), "trials": total, "epochs": 4, "further": complete})
-    study.set_user_attr("ended", {"by": "its time was over", "trials": total, "epochs": 4})
+    study.set_user_attr("ended", {**Stop(StopReason.TIME_BUDGET, len(before)).record, "trials": total, "epochs": 4})
     done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 4)
     assert done.returncode == 0, done.stderr
     assert sorted(trial.user_attrs["continues"] for trial in _trials(run)[len(before) :]) == complete

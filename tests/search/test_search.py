@@ -11,6 +11,7 @@ from model import arrays
 from model.checkpoint import read
 from model.network import build
 from results.export import checkpoint
+from results.outcomes import FailureKind, failure_of
 from results.run import find_run
 from results.trials import rows
 from tests.faults.program import ALONE
@@ -34,7 +35,9 @@ def test_each_trial_ends_as_what_it_was(searched):
     diverged = {trial.number for trial in trials if trial.params["learning_rate"] == 1e30}
     assert {trial.number for trial in by_state[TrialState.FAIL]} == diverged and len(diverged) == 2
     for trial in by_state[TrialState.FAIL]:
-        assert trial.user_attrs["error"].startswith("diverged in epoch 1: train_")
+        failure = failure_of(trial)
+        assert failure and failure.kind is FailureKind.DIVERGED and "error" not in trial.user_attrs
+        assert str(failure).startswith("diverged in epoch 1: train_")
     assert by_state[TrialState.COMPLETE] and by_state[TrialState.PRUNED]
 
 

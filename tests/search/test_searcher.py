@@ -8,6 +8,7 @@ from optuna.trial import TrialState
 
 from data_tools.errors import StorageError
 from model.config import PRESETS, Config, batched
+from results.outcomes import Stop, StopReason, failure_of
 from results.trials import BEGUN, curve, start_of
 from search.jobs import Budget, Job, grid_jobs
 from search.record import Record
@@ -132,7 +133,7 @@ def test_a_space_that_came_to_its_end_before_still_has(kind):
     after = _searcher(study, 99, TOGGLES, kind)
     for name in "cd":
         _train(after, name)
-    assert after.suggest("e") == "FINISHED" and "the space is exhausted: all its 4" in str(after.ended_by)
+    assert after.suggest("e") == "FINISHED" and after.ended_by == Stop(StopReason.SPACE_EXHAUSTED, 4)
     assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 4
 
 
@@ -147,10 +148,10 @@ def test_time_and_flatness_count_from_the_first_start():
     late = _searcher(study, 99, clock=lambda: now[0], seconds=100.0)
     assert isinstance(late.suggest("d"), dict)
     now[0] = 101.0
-    assert late.suggest("e") is None and "its time was over" in str(late.ended_by)
+    assert late.suggest("e") is None and late.ended_by == Stop(StopReason.TIME_BUDGET, 4)
     flat = _searcher(_copied(study, 3), 99, flat=3)
     _train(flat, "f", score=0.9)
-    assert flat.suggest("g") == "FINISHED" and "none of the last 3 trials was better" in str(flat.ended_by)
+    assert flat.suggest("g") == "FINISHED" and flat.ended_by == Stop(StopReason.NO_IMPROVEMENT, 3)
 
 
 def _copied(study, count):
@@ -193,7 +194,7 @@ def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
         searcher.lost(f"life-{life}", "no power")
         if study.trials[0].state == TrialState.FAIL:
             break
-    assert life == 2 * LIVES - 3 and study.trials[0].user_attrs["error"] == "died: no power"
+    assert life == 2 * LIVES - 3 and str(failure_of(study.trials[0])) == "died: no power"
     assert searcher.suggest("z") == "FINISHED"
 
 
