@@ -2,6 +2,7 @@
 
 import io
 import json
+import resource
 import shutil
 import sys
 import threading
@@ -114,6 +115,17 @@ def test_the_verb_writes_the_same_bytes_in_any_process(huetune, searched, study,
     files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*tfevents*")]
     assert len(files) == 7
     assert all((tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes() for file in files)
+
+
+def test_tensorboard_write_on_a_full_disk_raises(study, tmp_path):
+    """A writer with a thread of its own, as tensorboardX's SummaryWriter, would wait forever."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            tensorboard.write(study, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
