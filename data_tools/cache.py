@@ -17,7 +17,7 @@ import PIL
 from numpy.typing import NDArray
 
 from data_tools.colour import GRID, SIDE
-from data_tools.folder import home_of
+from data_tools.folder import own_folder
 from data_tools.source import READING
 
 VERSION = 1
@@ -79,7 +79,7 @@ def default_folder() -> Path | None:
     chosen = os.environ.get("HUETUNE_CACHE")
     if chosen is not None:
         return Path(chosen, "prepared") if chosen else None
-    home = home_of("XDG_CACHE_HOME", ".cache")
+    home = own_folder("cache")
     return home and home / "prepared"
 
 

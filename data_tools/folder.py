@@ -13,6 +13,9 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Literal
+
+from platformdirs.unix import Unix
 
 from data_tools.errors import CheckpointError, StorageError
 
@@ -301,21 +304,19 @@ HOMELESS = "/nonexistent"
 """The home of a user who has none, as Debian calls it."""
 
 
-def home_of(variable: str, usual: str) -> Path | None:
-    """Return huetune's own folder among those that the XDG standard gives a user; None for one who has no home.
+def own_folder(kind: Literal["cache", "state"]) -> Path | None:
+    """Return huetune's own folder of a kind, by the XDG standard on every system; None for a user without a home.
 
     Args:
-        variable: that names another place than the usual one, as `XDG_CACHE_HOME`.
-        usual: the place in the user's home, as `.cache`.
+        kind: what the user may remove is the cache: `$XDG_CACHE_HOME/huetune`, or else `~/.cache/huetune`; what must
+            last is the state: `$XDG_STATE_HOME/huetune`, or else `~/.local/state/huetune`.
     """
-    shared = os.environ.get(variable, "")
-    if Path(shared).is_absolute():  # the standard wants any other ignored
-        return Path(shared, "huetune")
+    folders = Unix("huetune")
     try:
-        home = Path.home()
+        folder = folders.user_cache_path if kind == "cache" else folders.user_state_path
     except RuntimeError:  # a container's nameless user
         return None
-    return None if str(home) == HOMELESS else home / usual / "huetune"
+    return None if folder.is_relative_to(HOMELESS) else folder
 
 
 def sum_of(path: Path) -> str:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data_tools.bucket import SCHEME, Bucket
-from data_tools.folder import SUMS, by_name, home_of, replace
+from data_tools.folder import SUMS, by_name, own_folder, replace
 
 MARKER = ".bucket"
 """Names the bucket, in its mirror."""
@@ -27,7 +27,7 @@ def root() -> Path:
 
     Of a search that runs here, the study in the mirror is the one that is written: a cache could be emptied.
     """
-    home = home_of("XDG_STATE_HOME", ".local/state") or Path(tempfile.gettempdir(), f"huetune-{os.getuid()}")
+    home = own_folder("state") or Path(tempfile.gettempdir(), f"huetune-{os.getuid()}")
     return (home / "mirrors").resolve()
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from data_tools.errors import CheckpointError, StorageError
 from data_tools.folder import (
+    HOMELESS,
     LARGEST,
     MAX_STATE_BYTES,
     STATE,
@@ -19,6 +20,7 @@ from data_tools.folder import (
     alone,
     check_files,
     check_sums,
+    own_folder,
     recover,
     remove_drafts,
     replace,
@@ -263,3 +265,25 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         replace(path, b"newest")
     assert path.read_bytes() == b"new" and [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("home", "state", "expected"),
+    [
+        ("/home/rose", None, "/home/rose/.local/state/huetune"),
+        ("/home/rose", "not/absolute", "/home/rose/.local/state/huetune"),
+        ("/home/rose", "/var/state", "/var/state/huetune"),
+        (None, "/var/state", "/var/state/huetune"),
+        (None, None, None),
+        (HOMELESS, None, None),
+    ],
+)
+def test_own_folder_is_where_the_xdg_standard_says(home, state, expected, monkeypatch):
+    """A user without a home has none, and neither has a container's user without a name."""
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 3)
+    for name, value in (("HOME", home), ("XDG_STATE_HOME", state)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert own_folder("state") == (Path(expected) if expected else None)
