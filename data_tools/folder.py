@@ -1,7 +1,6 @@
 """Folders that are written to: whole or not at all, and so that damage shows."""
 
 import contextlib
-import fcntl
 import glob
 import hashlib
 import os
@@ -15,6 +14,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock, Timeout
 from platformdirs.unix import Unix
 
 from data_tools.errors import CheckpointError, StorageError
@@ -29,6 +29,8 @@ MAX_STATE_BYTES = 2**30
 """Of that file: eight times the weights of the largest model."""
 MOST = 100
 """Files in a folder."""
+LOCK_TIMEOUT_SECONDS = 0.1
+"""How long a lock is tried: long enough to open it again if its holder has just removed it."""
 REPLACEMENT_WAIT_SECONDS = 1.0
 """How long a reader waits for a folder that another process is replacing: two renames take milliseconds."""
 
@@ -76,34 +78,24 @@ def alone(folder: Path, remedy: str = "choose another folder") -> Iterator[None]
     Raises:
         StorageError: one does.
     """
-    lock = folder.with_name(f".{folder.name}.lock")
-    new = not lock.parent.exists()
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _locked(lock)
-    if descriptor is None:
-        raise StorageError(f"{str(folder)!r}: another process is making it; {remedy}")
+    path = folder.with_name(f".{folder.name}.lock")
+    new = not path.parent.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Where the disk knows no locks this fails: the lock file alone would outlive a process that is killed.
+    lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS, poll_interval=0.01, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StorageError(f"{str(folder)!r}: another process is making it; {remedy}") from None
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        # While it is locked: whoever has opened it meanwhile sees that it has no name, and makes a new one.
+        path.unlink(missing_ok=True)
+        lock.release()
         if new:
             with contextlib.suppress(OSError):  # what was made is in it
-                lock.parent.rmdir()
-
-
-def _locked(lock: Path) -> int | None:
-    """Open and lock a file; return None if another process holds it. Its holder removes it: then a new file counts."""
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        os.close(descriptor)
+                path.parent.rmdir()
 
 
 def by_name(path: Path) -> Path:

@@ -90,6 +90,8 @@ def holder_here(folder: Path) -> str | None:
 
 
 def _taken(descriptor: int, kind: int) -> bool:
+    # Not filelock, whose locks are all exclusive: of two processes that ask at once who searches, each would take the
+    # other for it. Nor does it notice a lock file that was moved away with its run.
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,7 +5,6 @@ writes the token that lets one in for all to read. Whoever gets at one of these 
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -15,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import lock_descriptor
 from ray._common.utils import get_default_system_temp_dir
 from ray._private import ray_constants
 from ray._private import utils as ray_utils
@@ -95,15 +95,15 @@ def remove_folder(folder: str) -> None:
 
 
 def _hold(folder: str) -> bool:
-    """Hold a folder as long as this process lives: what it starts does not inherit the lock."""
+    """Lock a folder as long as this process lives: what it starts does not inherit the lock."""
+    # The folder's own descriptor, not a FileLock: whatever removes the folder's content leaves it locked.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return False
-    _locks[folder] = descriptor
-    return True
+    with contextlib.suppress(OSError):  # a disk without locks
+        if lock_descriptor(descriptor, blocking=False):
+            _locks[folder] = descriptor
+            return True
+    os.close(descriptor)
+    return False
 
 
 @contextlib.contextmanager

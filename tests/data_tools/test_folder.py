@@ -1,6 +1,7 @@
 """A folder is there whole or not at all, and damage shows."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -132,6 +133,17 @@ def test_alone_does_not_count_a_lock_that_was_removed(tmp_path, monkeypatch):
     ):
         pass
     assert not next(first, False) and not list(tmp_path.iterdir())
+
+
+def test_alone_on_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
+    """A lock that is a mere file would stay where its process was killed, and keep the next one out."""
+
+    def missing(descriptor, kind):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    with pytest.raises(OSError, match="not implemented"), alone(tmp_path / "model"):
+        pass
 
 
 def test_remove_drafts_takes_only_what_huetune_wrote(folder):
