@@ -3,7 +3,9 @@
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from data_tools.folder import HOMELESS
 
@@ -27,6 +29,10 @@ def _keep_docstrings() -> None:
     # Of the words, `sys.argv` has the last ones.
     first = len(sys.orig_argv) - len(sys.argv) + 1
     python = [re.sub("O", "", word) if _SWITCHES.fullmatch(word) else word for word in sys.orig_argv[1:first]]
-    words = [sys.executable, *(word for word in python if word != "-"), *sys.orig_argv[first:]]
+    restart([*(word for word in python if word != "-"), *sys.orig_argv[first:]], PYTHONOPTIMIZE="1")
+
+
+def restart(words: Sequence[str], **variables: str) -> NoReturn:
+    """Replace this process by the same Python with other words, and more variables in its environment."""
     sys.stdout.flush()
-    os.execve(sys.executable, words, {**os.environ, "PYTHONOPTIMIZE": "1"})
+    os.execve(sys.executable, [sys.executable, *words], {**os.environ, **variables})

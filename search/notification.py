@@ -16,6 +16,7 @@ import click
 
 from data_tools.console import say, stderr
 from data_tools.errors import Interrupted, UserError, in_a_line
+from search.environment import restart
 
 VARIABLE = "HUETUNE_NOTIFY"
 OPTION = "--notify"
@@ -32,7 +33,8 @@ notify_option = click.option(
 def hide() -> None:
     """Start this command again with the URL in its environment, if it is among its words.
 
-    Words of a command can be read by all users of a machine, and Ray writes them down.
+    Words of a command can be read by all users of a machine, and Ray writes them down. Only the kernel takes them away
+    for sure: setproctitle does nothing, and says nothing, where the environment was moved before (1.3.8).
     """
     words, kept, url = sys.orig_argv[1:], [], None
     while words:
@@ -44,8 +46,7 @@ def hide() -> None:
         else:
             kept.append(word)
     if url is not None:
-        sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *kept], {**os.environ, VARIABLE: url})
+        restart(kept, **{VARIABLE: url})
 
 
 def check(url: str | None) -> None:

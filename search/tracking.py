@@ -1,18 +1,21 @@
 """A search that is logged to MLflow while it runs: by another process, so that nothing of it can hurt the search."""
 
 import contextlib
+import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 
 from data_tools.console import say, stderr
-from results.run import Run
+from data_tools.errors import in_a_line
+from results.run import Run, find_run
 from search.enclosure import PYTHON
 
 PATIENCE = 60.0
 """Seconds that the last trials may take to be logged when the search is over."""
-MAIN = "from search.command import main; main()"
+MAIN = "from search.tracking import follow; follow()"
 
 
 @contextlib.contextmanager
@@ -27,11 +30,16 @@ def tracked(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
     if uri is None:
         yield
         return
-    command = [*PYTHON, "-c", MAIN, "mlflow", run.place, "--uri", uri, "--follow"]
-    with tempfile.TemporaryFile() as said:
+    # What MLflow and its libraries print goes nowhere; why `follow` failed comes through a file of its own.
+    with tempfile.TemporaryFile() as reason:
         # A session of its own: Ctrl-C is for the search, which then lets go of the run, and this ends with it.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+            [*PYTHON, "-c", MAIN, run.place, uri, str(reason.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[reason.fileno()],
+            start_new_session=True,
         )
         whole = False
         try:
@@ -41,12 +49,31 @@ def tracked(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
             if not whole:
                 process.terminate()
             why = _ended(process, PATIENCE if whole else 5.0)
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines()
             if whole and process.returncode and not quiet:
-                reason = why or (lines[-1].removeprefix("huetune: ") if lines else "no reason given")
+                reason.seek(0)
+                why = why or reason.read().decode() or f"its process ended with exit code {process.returncode}"
                 again = run.command("mlflow", f"--uri {shlex.quote(uri)}")
-                say(f"not all trials are in MLflow ({reason}); log the rest with: {again}", "yellow", stderr)
+                say(f"not all trials are in MLflow ({why}); log the rest with: {again}", "yellow", stderr)
+
+
+def follow() -> None:
+    """Log the trials of a run to MLflow until its search ends; the process that `tracked` starts does nothing else.
+
+    Its words are the place of the run, MLflow's URI, and the number of an open file for the reason of a failure.
+    """
+    place, uri, file = sys.argv[1:]
+    try:
+        from results.mlflow import Log
+        from results.tools import until_ended
+
+        run = find_run(place)
+        study = run.study()
+        log = Log(uri, run)
+        log.write(study)
+        until_ended(run, study, log.write)
+    except Exception as error:
+        os.write(int(file), in_a_line(error).encode(errors="backslashreplace"))
+        sys.exit(1)
 
 
 def _ended(process: subprocess.Popen, patience: float) -> str | None:

@@ -144,8 +144,8 @@ def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
 
 
 def test_child_pythons_are_all_started_the_same_way():
-    """`sys.executable` alone imports from the current folder; the other two repeat how this one was started."""
+    """`sys.executable` alone imports from the current folder; `restart` repeats how this process was started."""
     root = Path(enclosure.__file__).parents[1]
     sources = [path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")]
     users = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
-    assert users == {"enclosure.py", "environment.py", "notification.py"}
+    assert users == {"enclosure.py", "environment.py"}
