@@ -1,6 +1,6 @@
 """Prepared photos, kept on disk and found again by the bytes of their files.
 
-Names, folders and times decide nothing: a set that was copied or renamed is found, one with a changed byte is not.
+Names, folders and times decide nothing: a photo that was copied or renamed is found, one with a changed byte is not.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,11 +28,16 @@ How files become photos in sRGB is `data_tools.source.READING`. Sets of another 
 """
 REFUSED = 3
 """Likewise of what is refused; what is not is the same."""
+FORMAT = 2
+"""Of a set's file. Sets of another format are not found, and go in their turn; 1 did not keep the sums of the files."""
 MOST = 16
 """Sets that are kept; then the longest unused goes."""
+MAX_OPEN_SETS = 3
+"""Sets in memory at once, up to 300 MB each."""
 
 _ENTRY = re.compile(r"[0-9a-f]{64}(\..+)?\.npz")
-_PARTS = ("reasons", "grey", "chroma", "digests", "sides", "notes")
+_PARTS = ("contents", "reasons", "grey", "chroma", "digests", "sides", "notes")
+_SUM_BYTES = 32
 
 
 class Prepared(NamedTuple):
@@ -83,50 +89,112 @@ def default_folder() -> Path | None:
     return home and home / "prepared"
 
 
-def set_key(contents: Iterable[bytes | None], reading: int = READING) -> str | None:
+def set_key(contents: Iterable[bytes], reading: int = READING) -> str:
     """Return the name under which a set is kept.
 
     Pillow decodes and NumPy rounds: what another version of them made is not found either.
 
     Args:
-        contents: sha256 of each file's bytes, in order; None for a file that cannot be read.
+        contents: sha256 of each file's bytes, in order.
         reading: see `data_tools.source.READING`.
 
     Returns:
-        64 hexadecimal digits; None where a file cannot be read.
+        64 hexadecimal digits.
     """
-    versions = f"{VERSION}, {REFUSED}, {reading}, Pillow {PIL.__version__}, NumPy {np.__version__}"
+    versions = f"{VERSION}, {REFUSED}, {FORMAT}, {reading}, Pillow {PIL.__version__}, NumPy {np.__version__}"
     key = hashlib.sha256(f"{versions}\n".encode())
     for content in contents:
-        if content is None:
-            return None
         key.update(content)
     return key.hexdigest()
 
 
-def read_set(folder: Path, key: str, files: int) -> list[Prepared | Refused] | None:
-    """Return what the files of a set became, in their order; None where that is not kept, or is damaged."""
-    path = folder / f"{key}.npz"
+class KeptSets:
+    """What the files of all kept sets became, by the bytes of each.
+
+    A set is read whole when the first of its photos is asked for. Threads may share it.
+
+    Args:
+        folder: where sets are kept.
+        reading: see `data_tools.source.READING`.
+        files: how many there are to look up: a set of as many is preferred to one that was used later.
+    """
+
+    def __init__(self, folder: Path, reading: int, files: int):
+        self._lock = threading.Lock()
+        self._folder = folder
+        self._places: dict[str, dict[bytes, int]] = {}
+        self._opened: dict[str, list[Prepared | Refused]] = {}
+        with contextlib.suppress(OSError):
+            paths = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)]
+            for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+                contents = _contents_of(path)
+                # By its name a set proves its versions, too.
+                if contents and path.stem == set_key(contents, reading):
+                    self._places[path.stem] = {content: place for place, content in enumerate(contents)}
+        self._places = dict(sorted(self._places.items(), key=lambda item: len(item[1]) != files))
+
+    def outcome(self, content: bytes) -> Prepared | Refused | None:
+        """Return what a file of these bytes became; None where no set has it.
+
+        Args:
+            content: sha256 of the file's bytes.
+        """
+        with self._lock:
+            for key in (*self._opened, *(key for key in self._places if key not in self._opened)):
+                place = self._places[key].get(content)
+                if place is not None and (outcomes := self._open(key)):
+                    return outcomes[place]
+        return None
+
+    def use(self, key: str) -> bool:
+        """Count a set as used now; return whether it is there and not known to be damaged."""
+        if key not in self._places:
+            return False
+        with contextlib.suppress(OSError):
+            os.utime(self._folder / f"{key}.npz")
+        return True
+
+    def _open(self, key: str) -> list[Prepared | Refused] | None:
+        if key not in self._opened and len(self._opened) < MAX_OPEN_SETS:
+            if (outcomes := _read_set(self._folder / f"{key}.npz")) is None:
+                del self._places[key]
+            else:
+                self._opened[key] = outcomes
+        return self._opened.get(key)
+
+
+def _contents_of(path: Path) -> list[bytes] | None:
+    """The sha256 of the bytes of each file of a set, in order; None where it is of another format, or is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            reasons, grey, chroma, digests, sides, notes = (file[part] for part in _PARTS)
+            contents = file["contents"]
     except Exception:  # a damaged file makes NumPy and zipfile raise nearly anything: BadZipFile, SyntaxError ...
         return None
-    if reasons.dtype.kind != "U" or reasons.shape != (files,):
+    if contents.dtype != np.uint8 or contents.ndim != 2 or contents.shape[1] != _SUM_BYTES:
+        return None
+    return [content.tobytes() for content in contents]
+
+
+def _read_set(path: Path) -> list[Prepared | Refused] | None:
+    """What the files of a set became, in their order; None where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            contents, reasons, grey, chroma, digests, sides, notes = (file[part] for part in _PARTS)
+    except Exception:  # as above
+        return None
+    if reasons.dtype.kind != "U" or reasons.shape != (len(contents),):
         return None
     photos = int((reasons == "").sum())
     expected: tuple[tuple[NDArray, type, tuple[int, ...]], ...] = (
         (grey, np.uint8, (SIDE, SIDE)),
         (chroma, np.float32, (GRID, GRID, 2)),
-        (digests, np.uint8, (32,)),
+        (digests, np.uint8, (_SUM_BYTES,)),
         (sides, np.int64, ()),
     )
     if notes.dtype.kind != "U" or notes.shape != (photos,):
         return None
     if any(array.dtype != dtype or array.shape != (photos, *shape) for array, dtype, shape in expected):
         return None
-    with contextlib.suppress(OSError):
-        os.utime(path)
     prepared = zip(grey, chroma, digests, sides, notes, strict=True)
     return [Refused(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
 
@@ -137,10 +205,16 @@ def _photo(
     return Prepared(grey, chroma, digest.tobytes().hex(), int(side), str(note))
 
 
-def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) -> None:
+def write_set(folder: Path, key: str, contents: Sequence[bytes], outcomes: Sequence[Prepared | Refused]) -> None:
     """Keep what the files of a set became, whole or not at all.
 
     A disk that does not take it is no error, for it can all be made again. What may be otherwise tomorrow is not kept.
+
+    Args:
+        folder: where sets are kept; made where it is not there.
+        key: of the set, as `set_key` returns it.
+        contents: sha256 of each file's bytes, in order.
+        outcomes: what each became.
     """
     photos = [outcome for outcome in outcomes if isinstance(outcome, Prepared)]
     refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
@@ -148,12 +222,13 @@ def write_set(folder: Path, key: str, outcomes: Sequence[Prepared | Refused]) ->
         return
     reasons = np.array([outcome.reason if isinstance(outcome, Refused) else "" for outcome in outcomes], np.str_)
     grey, chroma = stacked(photos)
-    digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8).reshape(-1, 32)
+    digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8)
     arrays = {
+        "contents": np.frombuffer(b"".join(contents), np.uint8).reshape(-1, _SUM_BYTES),
         "reasons": reasons,
         "grey": grey,
         "chroma": chroma,
-        "digests": digests,
+        "digests": digests.reshape(-1, _SUM_BYTES),
         "sides": np.array([photo.side for photo in photos], np.int64),
         "notes": np.array([photo.note for photo in photos], np.str_),
     }

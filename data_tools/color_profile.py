@@ -3,11 +3,13 @@
 A colorizer learns and compares colors, so a photo in Display P3 or Adobe RGB must not be taken for a pale one in sRGB.
 """
 
+import contextlib
 import functools
 import io
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +75,7 @@ class ProfileError(ValueError):
     """A color profile that cannot be used."""
 
 
-def profile_of(image: Image.Image) -> bytes | None:
+def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None:
     """Return the ICC profile of a picture, made of what its file says; None where that is sRGB or nothing.
 
     A PNG's cICP chunk comes before its ICC profile, then its sRGB chunk, then gAMA and cHRM; an AVIF's ICC profile
@@ -81,6 +83,7 @@ def profile_of(image: Image.Image) -> bytes | None:
 
     Args:
         image: as opened by Pillow, not loaded or changed.
+        file: that it was opened from; None where its name leads there.
 
     Raises:
         ProfileError: what the file says makes no sense.
@@ -89,7 +92,7 @@ def profile_of(image: Image.Image) -> bytes | None:
     if image.mode == "LAB":
         return _lab_profile()  # whatever the file says: Lab pixels have one meaning
     gray = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
-    if image.format == "PNG" and (codes := _first(_png_chunks(image), b"cICP")):
+    if image.format == "PNG" and (codes := _first(image, file, _png_chunks, b"cICP")):
         if len(codes) != 4 or codes[2:] != b"\0\1":
             raise ProfileError("its cICP makes no sense")
         return _coded(codes[0], codes[1], gray)
@@ -100,7 +103,7 @@ def profile_of(image: Image.Image) -> bytes | None:
             raise ProfileError("it is incomplete")
     if image.format == "PNG" and "srgb" not in image.info:
         return _by_gamma(image.info.get("gamma"), image.info.get("chromaticity"), gray)
-    if image.format == "AVIF" and (codes := _first(_avif_boxes(image), b"nclx")):
+    if image.format == "AVIF" and (codes := _first(image, file, _avif_boxes, b"nclx")):
         return _coded(int.from_bytes(codes[:2]), int.from_bytes(codes[2:4]), gray)
     if image.format in ("JPEG", "MPO") and _is_adobe_rgb(image):
         return profile_bytes(ADOBE_RGB, (ADOBE_GAMMA,), gray)
@@ -235,33 +238,42 @@ def _is_adobe_rgb(image: Image.Image) -> bool:
         return False
 
 
-def _first(parts: Iterator[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    return next((content for found, content in parts if found == name), None)
+def _first(
+    image: Image.Image,
+    file: BinaryIO | None,
+    parts_of: Callable[[BinaryIO], Iterator[tuple[bytes, bytes]]],
+    name: bytes,
+) -> bytes | None:
+    """The first part of that name in a picture's file; None without, or where there is no file."""
+    with contextlib.ExitStack() as stack:
+        if file is None:
+            if not (path := getattr(image, "filename", "")):
+                return None
+            file = stack.enter_context(Path(path).open("rb"))
+        # Pillow reads on from where it stopped.
+        stack.callback(file.seek, file.tell())
+        return next((content for found, content in parts_of(file) if found == name), None)
 
 
-def _png_chunks(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
+def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """The small chunks before a PNG's pixels: Pillow drops cICP."""
-    if not (name := getattr(image, "filename", "")):
-        return
-    with Path(name).open("rb") as file:
-        file.seek(8)
-        for _ in range(MAX_CHUNKS):
-            head = file.read(8)
-            size, kind = int.from_bytes(head[:4]), head[4:]
-            if len(head) < 8 or kind == b"IDAT":
-                return
-            if size <= 32:
-                yield kind, file.read(size)
-                file.seek(4, 1)
-            else:
-                file.seek(size + 4, 1)
+    file.seek(8)
+    for _ in range(MAX_CHUNKS):
+        head = file.read(8)
+        size, kind = int.from_bytes(head[:4]), head[4:]
+        if len(head) < 8 or kind == b"IDAT":
+            return
+        if size <= 32:
+            yield kind, file.read(size)
+            file.seek(4, 1)
+        else:
+            file.seek(size + 4, 1)
 
 
-def _avif_boxes(image: Image.Image) -> Iterator[tuple[bytes, bytes]]:
+def _avif_boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """The color boxes of an AVIF, by their kind: Pillow knows the ICC profile alone."""
-    if not (name := getattr(image, "filename", "")):
-        return
-    data = Path(name).read_bytes()
+    file.seek(0)
+    data = file.read()
     inside = {b"meta": 4, b"iprp": 0, b"ipco": 0}
     waiting = [(0, len(data))]
     for _ in range(MAX_CHUNKS):

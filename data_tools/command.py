@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from data_tools.photos import PhotoSet
+    from data_tools.photos import PhotoSet, Wanted
 
 photo_options = shared(
     click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
@@ -32,13 +32,21 @@ photo_options = shared(
 )
 
 
-def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> "PhotoSet":
+def read_photos(
+    source: Source, strict: bool = False, quiet: bool = False, wanted: "Wanted | None" = None
+) -> "PhotoSet":
     """Return the photos of a source, and tell which files of it are skipped.
+
+    Args:
+        source: of the photos.
+        strict: stop at the first photo that cannot be used.
+        quiet: show no progress, and do not tell which files are skipped.
+        wanted: which colors will be asked for, see `Source.read`.
 
     Raises:
         PhotoError: none can be used, or with `strict` one cannot.
     """
-    photos, left_out = source.read(partial(bar, quiet=quiet))
+    photos, left_out = source.read(partial(bar, quiet=quiet), wanted)
     if left_out and strict:
         raise PhotoError(left_out[0])
     if not quiet:
@@ -47,6 +55,11 @@ def read_photos(source: Source, strict: bool = False, quiet: bool = False) -> "P
     if not len(photos):
         raise PhotoError(f"{str(source)!r}: none of its photos can be used")
     return photos
+
+
+def every_photo(digest: str, files: int) -> bool:
+    """Say that the colors of all photos will be asked for, see `Source.read`."""
+    return True
 
 
 def _tell(what: str, lines: Sequence[str], most: int = 10) -> None:
@@ -94,14 +107,17 @@ def check(folder: Path, classes: str | None) -> None:
     wanted = words(classes)
     finding.check_classes(folder, wanted)
     others = Counter[str]()
-    count = sum(1 for _ in finding.walk_photos(folder, wanted, others=others))
+    count, paths = 0, list[Path]()
+    for path in finding.walk_photos(folder, wanted, others=others):
+        count += 1
+        if count <= photos.MOST_KEPT:
+            paths.append(path)
     if not count:
         raise finding.nothing_found(folder, others)
-    # Of a million files nothing is kept but this.
-    paths = finding.walk_photos(folder, wanted)
+    # Of a million files nothing is kept but this; their names are found again.
     pixels, marks, names = array("Q"), array("Q"), list[Path]()
     for path, outcome in photos.outcomes(
-        paths if count > photos.MOST_KEPT else list(paths),
+        paths if count <= photos.MOST_KEPT else finding.walk_photos(folder, wanted),
         progress=bar("reading photos", count),
         cache=default_folder(),
     ):

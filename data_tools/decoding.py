@@ -2,25 +2,28 @@
 
 import contextlib
 import functools
+import io
 import os
 import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from data_tools.color_profile import ProfileError, eight_bits, profile_of, to_srgb
 from data_tools.errors import PhotoError, in_a_line
-from data_tools.kinds import FORMATS, OTHER, PHOTO, head_of, kind_of, remedy
+from data_tools.kinds import FORMATS, HEAD_BYTES, OTHER, PHOTO, kind_of, remedy
 
 ROOM = 64
 """Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""
 LARGEST = 50_000_000
 """Pixels of the largest photo that is decoded."""
+MAX_BUFFERED_BYTES = 2**25
+"""Size of the largest file that is held in memory while it is decoded: phones make photos of 2 to 15 MB."""
 
 # Pillow warns without saying of which file; what matters is said here in a line of our own.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -41,31 +44,60 @@ class Decoded(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(path: Path, *, profiles: bool = True, side: int | None = None) -> Iterator[Decoded]:
+def file_of(path: Path) -> Iterator[BinaryIO]:
+    """Open a photo's file to read; one that is not too large is read at once, so that its bytes stay as they are.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    where = repr(str(path))
+    if reason := not_a_file(path):
+        raise PhotoError(f"{where}: {reason}")
+    with contextlib.ExitStack() as stack:
+        try:
+            # Without a buffer of Python's, which would not notice when a decoder in C has read on.
+            file: BinaryIO = stack.enter_context(path.open("rb", buffering=0))
+            if os.fstat(file.fileno()).st_size <= MAX_BUFFERED_BYTES:
+                file = io.BytesIO(file.read())
+        except (OSError, MemoryError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
+            raise PhotoError(f"{where}: cannot be read ({reason})") from None
+        yield file
+
+
+@contextlib.contextmanager
+def opened(
+    path: Path, *, file: BinaryIO | None = None, profiles: bool = True, side: int | None = None
+) -> Iterator[Decoded]:
     """Decode a file. Its pixels count as memory in use until the context is left.
 
     Args:
         path: of a kind in `data_tools.kinds.FORMATS`.
+        file: that file, where `file_of` has opened it; left open.
         profiles: convert to sRGB; without, pixels are taken as they are, see `data_tools.source.READING`.
         side: the pixels along each side that it will be shrunk to, see `to_srgb`.
 
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
+    if file is None:
+        with file_of(path) as own, opened(path, file=own, profiles=profiles, side=side) as photo:
+            yield photo
+        return
     where = repr(str(path))
-    if reason := not_a_file(path):
-        raise PhotoError(f"{where}: {reason}")
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > LARGEST:
                 size = f"{image.width} x {image.height} pixels"
                 raise PhotoError(f"{where}: {size} are more than {LARGEST:,}; shrink it first")
             with _room().taken(image.width * image.height):
-                yield decoded(image, profiles=profiles, side=side)
+                yield decoded(image, file=file, profiles=profiles, side=side)
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
-        kind = kind_of(path.name, head_of(path))
+        file.seek(0)
+        kind = kind_of(path.name, file.read(HEAD_BYTES))
         if kind in (PHOTO, OTHER):
             raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
         raise PhotoError(f"{where}: {kind} is not read; {remedy(kind)} it to JPEG or PNG") from None
@@ -91,8 +123,10 @@ def not_a_file(path: Path) -> str | None:
     return "is not there, or not a file"
 
 
-def decoded(image: Image.Image, *, profiles: bool = True, side: int | None = None) -> Decoded:
-    """Return a picture of Pillow as it looks; for `profiles` and `side` see `opened`.
+def decoded(
+    image: Image.Image, *, file: BinaryIO | None = None, profiles: bool = True, side: int | None = None
+) -> Decoded:
+    """Return a picture of Pillow as it looks; for `profiles` and `side` see `opened`, for `file` see `profile_of`.
 
     Transparent pixels are laid on white, whatever color they hide.
 
@@ -102,7 +136,7 @@ def decoded(image: Image.Image, *, profiles: bool = True, side: int | None = Non
     profile, note = None, ""
     if profiles:
         try:
-            profile = profile_of(image)
+            profile = profile_of(image, file)
         except ProfileError as error:
             note = _note(error)
     size = image.size

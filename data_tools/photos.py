@@ -1,23 +1,24 @@
 """Photos on disk become arrays: reading, checking and gathering them."""
 
 import hashlib
+import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from data_tools import likeness
-from data_tools.cache import Prepared, Refused, read_set, set_key, stacked, write_set
+from data_tools.cache import KeptSets, Prepared, Refused, set_key, stacked, write_set
 from data_tools.colour import SIDE, chroma_map, grey, luma_of
-from data_tools.decoding import not_a_file, opened
+from data_tools.decoding import file_of, opened
 from data_tools.errors import PhotoError
 from data_tools.finding import find_photos as find_photos
 from data_tools.finding import walk_photos as walk_photos
@@ -28,6 +29,11 @@ MOST_KEPT = 20_000
 """Files of the largest set that is cached: 300 MB."""
 AHEAD = 64
 """Files that are worked on before the first of them is asked for."""
+MAX_COLOR_BYTES = 2**29
+"""Size of the colors that are kept of a set, so that these photos need not be decoded again: of 14,000 photos."""
+
+Wanted = Callable[[str, int], bool]
+"""Whether the colors of a photo will be asked for: from its digest, and how many files there are."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -43,6 +49,7 @@ class PhotoSet:
         chroma: float32 [n, 14, 14, 2], the chroma maps.
         digests: sha256 of each photo's decoded pixels, hexadecimal: equal photos have equal digests.
         notes: a line for each photo with which something was wrong that did not keep it from being used.
+        colors: by digest uint8 [112, 112, 3] of those photos whose colors were kept. They do not travel to workers.
     """
 
     names: tuple[str, ...]
@@ -50,6 +57,10 @@ class PhotoSet:
     chroma: NDArray[np.float32]
     digests: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    colors: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "colors": {}}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -74,26 +85,51 @@ class PhotoSet:
         names = tuple(self.names[index] for index in indices)
         digests = tuple(self.digests[index] for index in indices)
         chosen = np.asarray(indices, np.intp)
-        return PhotoSet(names, self.grey[chosen], self.chroma[chosen], digests)
+        colors = {digest: self.colors[digest] for digest in digests if digest in self.colors}
+        return PhotoSet(names, self.grey[chosen], self.chroma[chosen], digests, colors=colors)
 
 
-def prepare(photos: NDArray[np.uint8], names: Sequence[str]) -> PhotoSet:
+class _Colors:
+    """Keeps the colors of wanted photos, as many as there is room for.
+
+    Args:
+        wanted: which.
+        files: how many there are to read.
+    """
+
+    def __init__(self, wanted: Wanted | None, files: int):
+        self._wanted, self._files = wanted, files
+        self.squares: dict[str, NDArray[np.uint8]] = {}
+
+    def add(self, digest: str, square: NDArray[np.uint8]) -> None:
+        """Keep a photo, uint8 [112, 112, 3], if it is wanted."""
+        room = (len(self.squares) + 1) * square.nbytes <= MAX_COLOR_BYTES
+        if self._wanted and room and self._wanted(digest, self._files):
+            self.squares[digest] = square.copy()  # a view would hold what it is a part of
+
+
+def prepare(photos: NDArray[np.uint8], names: Sequence[str], wanted: Wanted | None = None) -> PhotoSet:
     """Return photos that are in memory as a set.
 
     Args:
         photos: uint8 [n, 112, 112, 3], RGB in 0..255.
         names: n names.
+        wanted: which colors to keep; None for none.
     """
-    return _gather(names, [_prepare_square(photo) for photo in photos])
+    colors = _Colors(wanted, len(photos))
+    return _gather(names, [_prepare_square(photo, colors) for photo in photos], colors)
 
 
-def _prepare_square(square: NDArray[np.uint8]) -> Prepared:
-    return Prepared(grey(square), chroma_map(square), hashlib.sha256(square.tobytes()).hexdigest())
+def _prepare_square(square: NDArray[np.uint8], colors: _Colors) -> Prepared:
+    digest = hashlib.sha256(square.tobytes()).hexdigest()
+    colors.add(digest, square)
+    return Prepared(grey(square), chroma_map(square), digest)
 
 
-def _gather(names: Sequence[str], photos: Sequence[Prepared]) -> PhotoSet:
+def _gather(names: Sequence[str], photos: Sequence[Prepared], colors: _Colors) -> PhotoSet:
     notes = tuple(f"{name!r}: {photo.note}" for name, photo in zip(names, photos, strict=True) if photo.note)
-    return PhotoSet(tuple(names), *stacked(photos), tuple(photo.digest for photo in photos), notes)
+    digests = tuple(photo.digest for photo in photos)
+    return PhotoSet(tuple(names), *stacked(photos), digests, notes, colors.squares)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -157,6 +193,7 @@ def load(
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
     reading: int = READING,
+    wanted: Wanted | None = None,
 ) -> tuple[PhotoSet, list[str]]:
     """Read and prepare photos on all cores.
 
@@ -166,18 +203,20 @@ def load(
         progress: wraps the results as they come, to show how far it is.
         cache: folder where prepared sets are kept, and found again by the bytes of their files; None for nowhere.
         reading: an older one, to read the photos of an older run as it did.
+        wanted: which colors to keep of the photos that are decoded; None for none.
 
     Returns:
         The set, and one line for each file that is skipped and why.
     """
     names, photos, left_out = [], [], []
-    for path, outcome in outcomes(paths, colour_only=colour_only, progress=progress, cache=cache, reading=reading):
+    colors = _Colors(wanted, len(paths))
+    for path, outcome in _suitable(_prepared(paths, progress, cache, reading, colors), colour_only, reading):
         if isinstance(outcome, Refused):
             left_out.append(f"{str(path)!r}: {outcome.reason}")
         else:
             names.append(str(path))
             photos.append(outcome)
-    return _gather(names, photos), left_out
+    return _gather(names, photos, colors), left_out
 
 
 def outcomes(
@@ -189,31 +228,44 @@ def outcomes(
     reading: int = READING,
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
     """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
-    for path, outcome in _prepared(paths, progress, cache, reading):
+    return _suitable(_prepared(paths, progress, cache, reading, _Colors(None, 0)), colour_only, reading)
+
+
+def _suitable(
+    prepared: Iterable[tuple[Path, Prepared | Refused]], colour_only: bool, reading: int
+) -> Iterator[tuple[Path, Prepared | Refused]]:
+    for path, outcome in prepared:
         if colour_only and isinstance(outcome, Prepared) and (reason := why_unsuitable(outcome, reading)):
             outcome = Refused(reason)
         yield path, outcome
 
 
 def _prepared(
-    paths: Iterable[Path], progress: Callable[[Iterable], Iterable], cache: Path | None, reading: int
+    paths: Iterable[Path],
+    progress: Callable[[Iterable], Iterable],
+    cache: Path | None,
+    reading: int,
+    colors: _Colors,
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
-    prepare_file = partial(_prepare_file, reading=reading)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         if cache is None or not isinstance(paths, Sequence) or len(paths) > MOST_KEPT:
-            yield from progress(_in_order(pool, lambda path: (path, prepare_file(path)), paths))
+            prepare_file = partial(_prepare_file, reading=reading, colors=colors)
+            yield from progress(_in_order(pool, lambda path: (path, prepare_file(path)[1]), paths))
             return
-        key = set_key(_in_order(pool, _content, paths), reading)
-        kept = read_set(cache, key, len(paths)) if key else None
-        made = list(progress(_in_order(pool, prepare_file, paths) if kept is None else kept))
-        if kept is None:
+        kept = KeptSets(cache, reading, len(paths))
+        prepare_file = partial(_prepare_file, reading=reading, colors=colors, kept=kept)
+        made = list(progress(_in_order(pool, prepare_file, paths)))
+    for place, (content, outcome) in enumerate(made):
+        if isinstance(outcome, Refused) and not (content and kept.outcome(content)):
             # Once more, alone: beside others a decoder may have had too little memory, which not all of them call so.
-            pairs = zip(paths, made, strict=True)
-            made = [prepare_file(path) if isinstance(outcome, Refused) else outcome for path, outcome in pairs]
-        # Hashed again: a file that was written to meanwhile would be kept under the bytes that it had before.
-        if key and kept is None and set_key(_in_order(pool, _content, paths), reading) == key:
-            write_set(cache, key, made)
-    yield from zip(paths, made, strict=True)
+            made[place] = prepare_file(paths[place])
+    contents = [content for content, _ in made if content]
+    if len(contents) == len(made):
+        key = set_key(contents, reading)
+        if not kept.use(key):
+            write_set(cache, key, contents, [outcome for _, outcome in made])
+    for path, (_, outcome) in zip(paths, made, strict=True):
+        yield path, outcome
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
@@ -227,23 +279,29 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iter
         yield ahead.popleft().result()
 
 
-def _prepare_file(path: Path, reading: int) -> Prepared | Refused:
+def _prepare_file(
+    path: Path, *, reading: int, colors: _Colors, kept: KeptSets | None = None
+) -> tuple[bytes | None, Prepared | Refused]:
+    """What a file became, and the sha256 of its bytes; None where these cannot be read, or nothing is to be kept."""
+    content = None
     try:
-        with opened(path, profiles=reading > 1, side=SIDE) as photo:
-            square = resize(photo.image)
-        return _prepare_square(square)._replace(side=min(photo.size), note=photo.note)
+        with file_of(path) as file:
+            if kept:
+                content = _sum_of(file)
+                if outcome := kept.outcome(content):
+                    return content, outcome
+            with opened(path, file=file, profiles=reading > 1, side=SIDE) as photo:
+                square = resize(photo.image)
+            # A file that is too large for memory may have been written to meanwhile.
+            if content and not isinstance(file, io.BytesIO) and _sum_of(file) != content:
+                content = None
+        return content, _prepare_square(square, colors)._replace(side=min(photo.size), note=photo.note)
     except PhotoError as error:
         cause = error.__context__
         passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
-        return Refused(str(error).removeprefix(f"{str(path)!r}: "), lasting=not passing)
+        return content, Refused(str(error).removeprefix(f"{str(path)!r}: "), lasting=not passing)
 
 
-def _content(path: Path) -> bytes | None:
-    """The sha256 of a file's bytes, read a little at a time; None where it cannot be read."""
-    if not_a_file(path):
-        return None
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:
-        return None
+def _sum_of(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # a BinaryIO that can be read into

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # a command that only says which photos should not wait for S
     import numpy as np
     from numpy.typing import NDArray
 
-    from data_tools.photos import PhotoSet
+    from data_tools.photos import PhotoSet, Wanted
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
@@ -104,8 +104,12 @@ class Source:
         else:
             check_classes(self.folder, self.classes)
 
-    def read(self, bar: Bar = _no_bar) -> "tuple[PhotoSet, list[str]]":
+    def read(self, bar: Bar = _no_bar, wanted: "Wanted | None" = None) -> "tuple[PhotoSet, list[str]]":
         """Return the photos, and for each that is skipped, or each kind of them, a line that says why.
+
+        Args:
+            bar: shows how far it is.
+            wanted: which colors `colours` will be asked for, so that these photos are decoded once; None for none.
 
         Raises:
             PhotoError: there are none.
@@ -117,7 +121,7 @@ class Source:
 
         if not self.folder:
             pictures, names = self._scenes()
-            return prepare(pictures, names), []
+            return prepare(pictures, names, wanted), []
         others = self._fetch(bar)
         # What else lies in a mirror depends on the machine: there endings decide.
         by_content = not bucket_of(self.folder)
@@ -131,7 +135,8 @@ class Source:
             others=others,
         )
         progress = bar("reading photos", len(paths))
-        photos, skipped = load(paths, progress=progress, cache=default_folder(), reading=self.reading)
+        cache = default_folder()
+        photos, skipped = load(paths, progress=progress, cache=cache, reading=self.reading, wanted=wanted)
         return photos, [*skipped_kinds(others), *skipped]
 
     def _fetch(self, bar: Bar) -> Counter[str]:
@@ -165,14 +170,22 @@ class Source:
         return Counter(kind_of(key) for key in keys if chosen(key) and not photo(key))
 
     def colours(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
-        """Return the colours of any of its photos, uint8 [n, 112, 112, 3], read again from their files."""
+        """Return the colors of any of its photos, uint8 [n, 112, 112, 3]; those not kept are read from their files."""
+        import numpy as np
+
         from data_tools.photos import read_squares
 
-        if not self.folder:
+        both = zip(photos.names, photos.digests, strict=True)
+        missing = [name for name, digest in both if digest not in photos.colors]
+        if missing and not self.folder:
             pictures, names = self._scenes()
-            places = {name: place for place, name in enumerate(names)}
-            return pictures[[places[name] for name in photos.names]]
-        return read_squares([Path(name) for name in photos.names], bar("reading colours", len(photos)), self.reading)
+            again = pictures[[names.index(name) for name in missing]]
+        else:
+            again = read_squares(list(map(Path, missing)), bar("reading colours", len(missing)), self.reading)
+        if len(missing) == len(photos):
+            return again
+        others = iter(again)
+        return np.stack([photos.colors[one] if one in photos.colors else next(others) for one in photos.digests])
 
     def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
         from data_tools import garden

@@ -1,6 +1,7 @@
 """Which photos a model learns from, which rank it, and which have the last word."""
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +74,7 @@ def split(
     if not (0 < validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise UserError(f"validation and test must be shares that leave some photos, received {validation} and {test}")
     names = _pictures(photos, likeness.KINDS[near_copies]) if near_copies else photos.digests
-    order = sorted(set(names), key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+    order = sorted(set(names), key=lambda digest: _rank(seed, digest))
     if len(order) < 2:
         raise PhotoError(f"at least two different photos are needed to hold one out, received {len(order)}")
     held_out = min(max(1, round(validation * len(order))), len(order) - 1)
@@ -82,6 +83,28 @@ def split(
     part = np.array([parts[digest] for digest in names])
     training, ranking, word = (photos.take(np.flatnonzero(part == index)) for index in range(3))
     return Split(training, ranking, word)
+
+
+def _rank(seed: int, digest: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{digest}".encode()).digest()
+
+
+def may_be_tested(seed: int, digest: str, files: int, validation: float = 0.2, test: float = 0.1) -> bool:
+    """Return whether `split` may take a photo for the test split, which is known before the others are read.
+
+    What ranks photos is spread evenly, so a photo's share of those ahead of it is known but for chance: four standard
+    deviations are allowed for. A near-duplicate, which goes where another photo goes, can be missed.
+
+    Args:
+        seed: of the split.
+        digest: of the photo.
+        files: about as many as there are photos.
+        validation: see `split`.
+        test: see `split`.
+    """
+    share = int.from_bytes(_rank(seed, digest)[:8]) / 2**64
+    chance = 2 / math.sqrt(files)
+    return validation - chance <= share <= validation + test + chance
 
 
 def _pictures(photos: PhotoSet, numbers: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from data_tools.command import read_photos
+from data_tools.command import every_photo, read_photos
 from data_tools.console import (
     FOLDER,
     PLACE,
@@ -130,7 +130,7 @@ def evaluate(
     require_apart(photos, out, evaluation.COLORIZED)
     require_place(out)
     settings = read_checkpoint(path)
-    read = read_photos(source, strict)
+    read = read_photos(source, strict, wanted=every_photo)
     known = np.zeros(len(read), bool) if allow_leakage else _seen([settings], read, "; or say --allow-leakage")
     skipped = read.take(np.flatnonzero(known)).names
     read = read.take(np.flatnonzero(~known))
@@ -288,7 +288,7 @@ def log(
         require_apart(photos, place, PHOTOS, *{entry.key for entries, *_ in found for entry in entries})
     named = None
     if photos:
-        wanted = read_photos(chosen)
+        wanted = read_photos(chosen, wanted=every_photo)
         known = _seen((read(entry.checkpoint) for entries, *_ in found for entry in entries), wanted)
         named = wanted.take((~known).nonzero()[0]), chosen
     tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
@@ -363,7 +363,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     try:
         if photos:
             source = Source(photos)
-            chosen = read_photos(source)
+            chosen = read_photos(source, wanted=every_photo)
             known = _seen(map(read, pages.checkpoints_shown(found).values()), chosen)
             skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
         else:

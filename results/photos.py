@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
         StorageError: the run does not say which; they are in a bucket that cannot be reached.
     """
     from data_tools.likeness import KINDS
-    from data_tools.split import split
+    from data_tools.split import may_be_tested, split
 
     if run.manifest["schema"] < 2:
         raise StorageError(
@@ -83,7 +84,8 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
         raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
     remedy = f"if they were moved: {run.command('verify', '--quick --photos DIR')}"
     try:
-        parts = split(read_photos(source, quiet=quiet), seed, near_copies=near_copies)
+        read = read_photos(source, quiet=quiet, wanted=partial(may_be_tested, seed))
+        parts = split(read, seed, near_copies=near_copies)
     except PhotoError as error:
         raise PhotoError(f"{error}; {remedy}") from None
     if parts.fingerprint != record["fingerprint"]:

@@ -232,7 +232,7 @@ def search(
     Example: huetune search --photos flowers --name roses --trials 30
     """
     from data_tools.finding import class_counts
-    from data_tools.split import split
+    from data_tools.split import may_be_tested, split
     from model.config import PRESETS, batched
     from search.limits import check_apart, check_cluster, check_place, check_search
     from search.space import DEFAULT, parse, read_space
@@ -279,7 +279,7 @@ def search(
 
     wanted = Search(cluster=Cluster(**takes), **options)
     wanted.cluster.check()
-    read = read_photos(source, strict, quiet)
+    read = read_photos(source, strict, quiet, partial(may_be_tested, wanted.seed))
     parts = split(read, wanted.seed)
     # Now, not when the search is done: the files may be others by then.
     truth = source.colours(parts.test, partial(bar, quiet=quiet))
