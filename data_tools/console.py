@@ -41,6 +41,7 @@ TEXT = _Filled()
 FOLDER = _Folder(path_type=Path)
 MOST = 1_000_000
 """Of whatever is counted, above which it is a slip."""
+MAX_SEED = 2**31 - 1
 
 
 class _Place(click.ParamType):
@@ -154,7 +155,7 @@ def shared(*options: Callable) -> Callable:
     return decorate
 
 
-seed_option = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+seed_option = click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
 
 
 def import_tensorflow() -> None:

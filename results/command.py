@@ -22,11 +22,11 @@ from data_tools.console import (
 from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
 from data_tools.folder import require_place
 from data_tools.mirror import place_of, pull
-from results.completion import run_argument
+from results.completion import STORAGE, run_argument
 from results.photos import moved_option, photos_of
 
 storage_option = click.option(
-    "--storage", type=PLACE, default=Path("runs"), show_default=True, help="Folder of runs, or s3://bucket/folder."
+    "--storage", type=PLACE, default=STORAGE, show_default=True, help="Folder of runs, or s3://bucket/folder."
 )
 
 

@@ -1,10 +1,15 @@
 """What a shell completes: names of runs, without opening any of them."""
 
+from pathlib import Path
+
 import click
 from click.shell_completion import CompletionItem
 
 from data_tools.console import TEXT
 from data_tools.mirror import path_of
+
+STORAGE = Path("runs")
+"""Folder of runs, where no other is named."""
 
 
 def run_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -14,7 +19,7 @@ def run_names(context: click.Context, parameter: click.Parameter, begun: str) ->
     """
     if "/" in begun:
         return [CompletionItem(begun, type="dir")]
-    storage = path_of(context.params.get("storage") or "runs")
+    storage = path_of(context.params.get("storage") or str(STORAGE))
     # results.run, which knows what a run's manifest is called, would wait for Optuna.
     names = sorted(path.parent.name for path in storage.glob("*/manifest.json"))
     return [CompletionItem(name) for name in names if name.startswith(begun)]

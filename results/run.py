@@ -19,13 +19,13 @@ from data_tools.console import is_utf8, program
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.folder import replace
 from data_tools.mirror import bucket_of, path_of, place_of, pull
+from results.completion import STORAGE
 from results.lock import holder_here
 from results.study_file import read_studies
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-STORAGE = Path("runs")
 STUDY = "study.db"
 MANIFEST = "manifest.json"
 TRIALS = "trials"

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from results.run import Run
 from search import address, enclosure, interruption
 from search.address import unreachable
 from search.events import Events, Left
-from search.limits import check_cluster
+from search.resources import Resources
 from search.schedulers import SCHEDULERS
 from search.searcher import StudySearcher
 from search.trial import BEST, Trial
@@ -63,31 +63,13 @@ MISSES = {"head": 10, "node": 3}
 
 @dataclass(frozen=True)
 class Cluster:
-    """Ray, and what of it a trial takes.
+    """Ray, on this machine or a cluster.
 
     Args:
-        cpus_per_trial: of Ray, above 0; also TensorFlow's threads, rounded down, at least 1.
-        gpus_per_trial: of Ray, 0 or more; 0.5 lets two trials share one.
-        address: of a running Ray cluster, or `local` for this machine alone; None is this machine, too, unless
-            RAY_ADDRESS names a cluster.
-        trial_timeout: seconds that an epoch may take before its worker counts as hung and is replaced; None for ever.
-
-    Raises:
-        UserError: a value outside of these.
+        resources: what a trial takes of it, and its address.
     """
 
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    address: str | None = None
-    trial_timeout: float | None = None
-
-    def __post_init__(self) -> None:
-        check_cluster(self)
-
-    @property
-    def threads(self) -> int:
-        """That TensorFlow may use in a trial."""
-        return max(1, int(self.cpus_per_trial))
+    resources: Resources = field(default_factory=Resources)
 
     def check(self) -> None:
         """Say at once what Ray would say only after minutes of trying, or never.
@@ -98,7 +80,7 @@ class Cluster:
         """
         if not is_utf8(here := os.getcwd()):
             raise UserError(f"{here!r}: the path of the current folder must be UTF-8 for Ray; change to another folder")
-        address.check(self.address)
+        address.check(self.resources.address)
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
@@ -110,7 +92,7 @@ class Cluster:
         if ray.is_initialized():
             yield
             return
-        folder = _start_ray(self.address)
+        folder = _start_ray(self.resources.address)
         interruption.install()
         try:
             yield
@@ -147,18 +129,18 @@ class Cluster:
             StorageError: what must be written cannot be.
             ClusterLostError: Ray is gone.
         """
-        resources = {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial}
-        remedy = f"go on with: {Run(run).resumed_by(self.address)}"
-        searcher.slots = _Room(self)
+        resources = self.resources
+        remedy = f"go on with: {Run(run).resumed_by(resources.address)}"
+        searcher.slots = _Room(resources)
         # Through the object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
             trial,
             split=parts,
-            threads=self.threads,
+            threads=resources.threads,
             run=place_of(run),
             folder=folder,
             objective=searcher.objective,
-            timeout=self.trial_timeout,
+            timeout=resources.trial_timeout,
             versions=part_versions(),
         )
         stops = SCHEDULERS[scheduler](searcher.epochs)
@@ -166,7 +148,7 @@ class Cluster:
         # The study is what a search goes on from. What Tune writes down is of no use to anyone.
         with enclosure.own_folder() as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(trainable, resources),
+                tune.with_resources(trainable, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}),
                 tune_config=tune.TuneConfig(
                     metric=BEST,
                     mode=searcher.mode,
@@ -180,7 +162,7 @@ class Cluster:
                     name=folder,
                     storage_path=scratch,
                     verbose=0,
-                    callbacks=[Events(searcher, stops, self.trial_timeout)],
+                    callbacks=[Events(searcher, stops, resources.trial_timeout)],
                     # Trials keep their best epoch themselves; Tune would keep the last.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -215,17 +197,20 @@ def raised_by_ray(error: BaseException) -> bool:
 class _Room:
     """How many trials there is room for: a cluster grows and shrinks."""
 
-    def __init__(self, cluster: Cluster):
-        self._cluster, self._looked = cluster, time.monotonic()
-        self._slots = slots(cluster.cpus_per_trial, cluster.gpus_per_trial, ray.cluster_resources())
+    def __init__(self, resources: Resources):
+        self._resources, self._looked = resources, time.monotonic()
+        self._slots = self._look()
 
     def __call__(self) -> int:
         if time.monotonic() - self._looked > BEAT:
             self._looked = time.monotonic()
             # With no room at all, those that run have lost theirs: they wait for it, and no others are begun.
             with contextlib.suppress(UserError):
-                self._slots = slots(self._cluster.cpus_per_trial, self._cluster.gpus_per_trial, ray.cluster_resources())
+                self._slots = self._look()
         return self._slots
+
+    def _look(self) -> int:
+        return slots(self._resources.cpus_per_trial, self._resources.gpus_per_trial, ray.cluster_resources())
 
 
 @contextlib.contextmanager

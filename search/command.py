@@ -13,7 +13,6 @@ import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -21,11 +20,12 @@ import click
 from data_tools.command import data, photo_options, read_photos
 from data_tools.console import (
     FOLDER,
+    MAX_SEED,
+    MOST,
     TEXT,
     bar,
     count_from,
     say,
-    seed_option,
     shared,
     stderr,
     stdout,
@@ -42,6 +42,8 @@ from results.photos import moved_option, photos_of, source_of
 from search import confirmation, environment, interruption, notification
 from search.confirmation import address_option, quiet_option
 from search.notification import notify_option, told
+from search.request import SCHEDULERS, SEARCHERS, Search
+from search.resources import Resources
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -134,9 +136,7 @@ class _Duration(click.ParamType):
         if not parts or not value:
             self.fail(f"{value!r} is no duration such as 90s, 30m or 1h30m", param, ctx)
         hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-        if not (total := float(hours * 3600 + minutes * 60 + seconds)):
-            self.fail(f"{value!r} leaves no time for any trial", param, ctx)
-        return total
+        return float(hours * 3600 + minutes * 60 + seconds)
 
 
 class _Confirm(click.ParamType):
@@ -150,11 +150,30 @@ class _Confirm(click.ParamType):
         return int(parts[1]), int(parts[2])
 
 
+class _Name(click.Choice):
+    """One of several names, which the help shows and a shell completes; `Search` refuses others, as in Python."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value
+
+
+class _Whole(click.IntRange):
+    """A whole number, whose range the help shows; `Search` refuses others, as in Python."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return click.INT.convert(value, param, ctx)
+
+
 DURATION, CONFIRM = _Duration(), _Confirm()
+COUNT, SEED = _Whole(1, MOST), _Whole(0, MAX_SEED)
+FINALISTS_AND_SEEDS = (3, 3)
+"""What `--confirm` is where it is not given, in searches of `MIN_CONFIRMED_TRIALS` or more."""
+MIN_CONFIRMED_TRIALS = 10
+WARM_START = ",".join(Search.warm_start)
 
 cluster_options = shared(
-    click.option("--cpus-per-trial", type=float, default=1.0, show_default=True),
-    click.option("--gpus-per-trial", type=float, default=0.0, show_default=True),
+    click.option("--cpus-per-trial", type=float, default=Resources.cpus_per_trial, show_default=True),
+    click.option("--gpus-per-trial", type=float, default=Resources.gpus_per_trial, show_default=True),
     click.option(
         "--trial-timeout",
         type=DURATION,
@@ -169,38 +188,34 @@ cluster_options = shared(
 @click.option("--limit", type=count_from(2), help="Use only N photos, drawn by --seed evenly from the classes.")
 @click.option("--name", type=TEXT, help="Name of the run.  [default: the date and time]")
 @storage_option
-@click.option("--trials", type=count_from(1), help="Trials in all.  [default: 12; grid: all its points]")
-@click.option("--epochs", type=count_from(1), default=8, show_default=True, help="Epochs of a complete trial.")
+@click.option("--trials", type=COUNT, help=f"Trials in all.  [default: {Search.trials}; grid: all its points]")
+@click.option("--epochs", type=COUNT, default=Search.epochs, show_default=True, help="Epochs of a complete trial.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after, as in 30m or 1h30m.")
-@click.option("--stop-when-flat", type=count_from(1), metavar="N", help="Stop after N trials without a better one.")
+@click.option("--stop-when-flat", type=COUNT, metavar="N", help="Stop after N trials without a better one.")
 @click.option(
     "--objective",
     type=TEXT,
-    default="chroma_mse",
+    default=",".join(Search.objectives),
     show_default=True,
     help="Figure on held-out photos to rank by: chroma_mse, skill or chroma_ratio_error; several for a Pareto front.",
 )
-@click.option(
-    "--searcher",
-    type=click.Choice(["tpe", "random", "grid", "cmaes", "nsga2"]),
-    default="tpe",
-    show_default=True,
-)
+@click.option("--searcher", type=_Name(SEARCHERS), default=Search.searcher, show_default=True)
 @click.option(
     "--scheduler",
-    type=click.Choice(["asha", "hyperband", "median", "none"]),
-    help="What stops trials early.  [default: asha; none with several objectives]",
+    type=_Name(SCHEDULERS),
+    help=f"What stops trials early.  [default: {Search.scheduler}; none with several objectives]",
 )
 @click.option(
     "--confirm",
     type=CONFIRM,
-    help="Train the best TOP again from SEEDS fresh seeds each, as in 3x5, or none.  [default: 3x3 from 10 trials on]",
+    help="Train the best TOP again from SEEDS fresh seeds each, as in 3x5, or none.  "
+    f"[default: {FINALISTS_AND_SEEDS[0]}x{FINALISTS_AND_SEEDS[1]} from {MIN_CONFIRMED_TRIALS} trials on]",
 )
 @cluster_options
-@seed_option
+@click.option("--seed", type=SEED, default=Search.seed, show_default=True)
 @click.option("--space", type=FOLDER, help="TOML file of what to vary.")
 @click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
-@click.option("--warm-start", type=TEXT, help="Presets to try first, or none.  [default: model-1,model-2,model-3]")
+@click.option("--warm-start", type=TEXT, help=f"Presets to try first, or none.  [default: {WARM_START}]")
 @click.option("--study", type=TEXT, help="Database URL of the study.  [default: study.db in the run's folder]")
 @click.option("--mlflow", metavar="URI", help="Log each trial to MLflow when it has ended.")
 @notify_option
@@ -234,51 +249,42 @@ def search(
     from data_tools.finding import class_counts
     from data_tools.split import may_be_tested, split
     from model.config import PRESETS, batched
-    from search.limits import check_apart, check_cluster, check_place, check_search
+    from search.limits import check_apart, check_place
     from search.space import DEFAULT, parse, read_space
 
     base = batched(PRESETS["model-2"], batching)
     chosen = read_space(space, base) if space else parse(DEFAULT, base)
-    presets = words("model-1,model-2,model-3" if warm_start is None else warm_start)
+    presets = words(WARM_START if warm_start is None else warm_start)
     presets = () if presets == ("none",) else presets
     if trials is None:
-        trials = len(chosen.grid()) + len(presets) if asked["searcher"] == "grid" else 12
+        trials = len(chosen.grid()) + len(presets) if asked["searcher"] == "grid" else Search.trials
     objectives = words(objective)
     several = len(objectives) > 1
     if confirm is None:
-        confirm = (3, 3) if trials >= 10 and not several else "none"
+        confirm = FINALISTS_AND_SEEDS if trials >= MIN_CONFIRMED_TRIALS and not several else "none"
     name = name or datetime.datetime.now().strftime("search-%Y%m%d-%H%M%S")
 
-    source = Source(photos, garden, words(classes), limit, asked["seed"] if limit else None)
-    options = {
+    wanted = Search(
         **asked,
-        "space": chosen,
-        "name": name,
-        "warm_start": presets,
-        "trials": trials,
-        "objectives": objectives,
-        "scheduler": scheduler or ("none" if several else "asha"),
-        "confirm": None if isinstance(confirm, str) else confirm,
-    }
-    takes: dict[str, Any] = {
-        "cpus_per_trial": cpus_per_trial,
-        "gpus_per_trial": gpus_per_trial,
-        "address": address,
-        "trial_timeout": trial_timeout,
-    }
-    check_search(SimpleNamespace(**options))
-    check_cluster(SimpleNamespace(**takes))
-    check_place(SimpleNamespace(**options))
-    check_apart(source, options["storage"])
+        space=chosen,
+        resources=Resources(cpus_per_trial, gpus_per_trial, address, trial_timeout),
+        name=name,
+        warm_start=presets,
+        trials=trials,
+        objectives=objectives,
+        scheduler=scheduler or ("none" if several else Search.scheduler),
+        confirm=None if isinstance(confirm, str) else confirm,
+    )
+    source = Source(photos, garden, words(classes), limit, wanted.seed if limit else None)
+    check_place(wanted)
+    check_apart(source, wanted.storage)
     source.check()
     notification.check(notify)
 
     from search.cluster import Cluster
     from search.launch import launch
-    from search.request import Search
 
-    wanted = Search(cluster=Cluster(**takes), **options)
-    wanted.cluster.check()
+    Cluster(wanted.resources).check()
     read = read_photos(source, strict, quiet, partial(may_be_tested, wanted.seed))
     parts = split(read, wanted.seed)
     # Now, not when the search is done: the files may be others by then.
@@ -313,8 +319,8 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
     found = find_run(run, storage)
 
     from search import launch
+    from search.manifest import recalled
     from search.repair import repair
-    from search.request import recalled
 
     with held(found.folder), told(notify, found.name, found.folder.parent) as keep_silent:
         repair(found, stdout)
@@ -362,9 +368,11 @@ def extend(
     found = find_run(run, storage)
 
     from search import launch
+    from search.limits import check_seconds
+    from search.manifest import recalled
     from search.repair import repair
-    from search.request import recalled
 
+    check_seconds("time_budget", time_budget)
     with held(found.folder), told(notify, found.name, found.folder.parent):
         repair(found, stdout)
         search = recalled(found, address)

@@ -127,10 +127,11 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     from model.config import Config
     from model.training import Trainer
     from results.machine import differences
+    from search.manifest import recalled_resources
     from search.trial import take_devices
 
-    cluster = cluster_of(found, None)
-    take_devices(cluster.threads, (0,) if cluster.gpus_per_trial else ())
+    resources = recalled_resources(found, None)
+    take_devices(resources.threads, (0,) if resources.gpus_per_trial else ())
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(Config.of(recorded.user_attrs["config"]), recorded.user_attrs["seed"])
     others = 0
@@ -153,8 +154,9 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
 def cluster_of(run: Any, address: str | None) -> Any:
     """Return where a run's search ran, at another address."""
     from search.cluster import Cluster
+    from search.manifest import recalled_resources
 
-    return Cluster(**{**run.manifest["cluster"], "address": address})
+    return Cluster(recalled_resources(run, address))
 
 
 VERBS = (confirm, compare, rerun)

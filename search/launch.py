@@ -24,11 +24,13 @@ from results.lock import held
 from results.photos import FILES, files_of
 from results.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from results.trials import asked, ended, rows
+from search.cluster import Cluster
 from search.jobs import Budget, Job, grid_jobs
 from search.limits import check_place, left_over, require_free, study_url
+from search.manifest import described, extensible
 from search.record import Record, copy_study, push_copy
 from search.replicates import missing_finalists, replicate, replicate_finalists
-from search.request import Search, described, extensible
+from search.request import Search
 from search.sampler import Sampler
 from search.searcher import StudySearcher
 from search.tracking import tracked
@@ -45,12 +47,12 @@ def launch(search: Search, parts: Split, console: Console, *, source: Source, qu
         quiet: show nothing.
 
     Raises:
-        UserError: Ray cannot be started or reached, or has no room for a trial; the sampler cannot search such a space.
+        UserError: Ray cannot be started or reached, or has no room for a trial.
         StorageError: the name is taken, or what must be written cannot be. If a trial had begun, `resume` goes on.
         Interrupted: Ctrl-C or SIGTERM; likewise.
     """
     check_place(search)
-    search.cluster.check()
+    Cluster(search.resources).check()
     with _created(search, parts, source) as (run, study):
         _run(run, study, search, parts, console, quiet)
     return run
@@ -72,7 +74,7 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
     Raises:
         UserError, StorageError, Interrupted: see `launch`.
     """
-    search.cluster.check()
+    Cluster(search.resources).check()
     study = _opened(run)
     if ended(study) and not missing_finalists(run, *(search.confirm or (0, 0))):
         return False
@@ -103,13 +105,13 @@ def extend(
         console: where progress is shown.
         trials: how many more, 0 or more.
         epochs: of a complete trial, at least as many as before.
-        time_budget: seconds of searching after which no more are started; None for as long as it takes.
+        time_budget: seconds, above 0, of searching after which no more are started; None for as long as it takes.
         quiet: show nothing.
 
     Raises:
         UserError, StorageError, Interrupted: see `launch`.
     """
-    search.cluster.check()
+    Cluster(search.resources).check()
     study = _opened(run)
     if not ended(study):
         raise UserError(f"run {run.name!r} has not come to its end; first: {run.command('resume')}")
@@ -154,22 +156,23 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
         listener=display,
     )
     searcher.enqueue(_jobs(study, search, console, quiet or before > 0))
+    cluster = Cluster(search.resources)
     try:
-        with search.cluster.started():
+        with cluster.started():
             if not ended(study):
                 with tracked(run, search.mlflow, quiet), display:
-                    search.cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
+                    cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
                 if not quiet and searcher.ended < search.trials:
                     say(f"the search ended: {searcher.ended_by}", console=console)
             if search.confirm:
-                replicate_finalists(run, parts, search.cluster, *search.confirm, console, quiet=quiet)
+                replicate_finalists(run, parts, cluster, *search.confirm, console, quiet=quiet)
             elif missing_finalists(run, 0, 0):
                 # What `confirm` or `compare` left before its end.
-                replicate(run, parts, search.cluster, {}, 0, console, quiet=quiet)
+                replicate(run, parts, cluster, {}, 0, console, quiet=quiet)
     except (Interrupted, UserError) as error:
         if not before and not searcher.progress:
             raise  # `launch` takes the run away again
-        remedy = f"nothing that ended is lost, go on with: {run.resumed_by(search.cluster.address)}"
+        remedy = f"nothing that ended is lost, go on with: {run.resumed_by(search.resources.address)}"
         if isinstance(error, Interrupted):
             raise Interrupted(error.number, remedy) from None
         raise type(error)(f"{error}; {remedy}") from None

@@ -1,15 +1,14 @@
-"""What a search may be asked for: said at once, for importing Ray takes longer than all that is asked here."""
+"""What a search may be asked for. All of it is checked here, without Ray, whose import takes longer than the checks."""
 
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from data_tools.console import MOST, is_utf8
+from data_tools.console import MAX_SEED, MOST, is_utf8
 from data_tools.errors import StorageError, UserError, in_a_line
 from data_tools.folder import require_place
 from data_tools.mirror import bucket_of, listed, place_of
@@ -21,7 +20,8 @@ from results.lock import LOCK, holder
 from results.mlflow import check_uri
 from results.photos import FILES
 from results.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
-from search.sampler import Sampler
+from search.request import SCHEDULERS, SEARCHERS, Search
+from search.resources import Resources
 
 PATIENCE = 4
 """Seconds that a database may take to answer."""
@@ -29,63 +29,64 @@ LONGEST = 100 * 365 * 86400.0
 """Seconds that nobody waits: what is said to take longer is a slip."""
 
 
-def check_search(asked: Any) -> None:
-    """Make sure that a search makes sense, as far as that can be said without Ray.
-
-    Args:
-        asked: has the attributes of `Search`.
+def check_search(search: Search) -> None:
+    """Refuse a search that makes no sense; `Search` calls it for each of its instances.
 
     Raises:
-        UserError: it does not.
+        UserError: which value it is, and what was expected.
     """
-    check_name(asked.name)
-    for objective in asked.objectives:
+    check_name(search.name)
+    for option, value, known in (
+        ("searcher", search.searcher, SEARCHERS),
+        ("scheduler", search.scheduler, SCHEDULERS),
+    ):
+        if value not in known:
+            raise UserError(f"{option} must be one of {', '.join(known)}, received {value!r}")
+    for objective in search.objectives:
         if objective not in OBJECTIVES:
             raise UserError(f"objective must be one of {', '.join(OBJECTIVES)}, received {objective!r}")
-    if not asked.objectives or len(set(asked.objectives)) < len(asked.objectives):
-        raise UserError(f"objective must name different figures, received {', '.join(asked.objectives)!r}")
-    if len(asked.objectives) > 1 and asked.scheduler != "none":
-        raise UserError(f"scheduler {asked.scheduler!r} ranks by one objective; with several use --scheduler none")
-    if len(asked.objectives) > 1 and asked.confirm:
+    if not search.objectives or len(set(search.objectives)) < len(search.objectives):
+        raise UserError(f"objective must name different figures, received {', '.join(search.objectives)!r}")
+    if len(search.objectives) > 1 and search.scheduler != "none":
+        raise UserError(f"scheduler {search.scheduler!r} ranks by one objective; with several use --scheduler none")
+    if len(search.objectives) > 1 and search.confirm:
         raise UserError("confirm ranks by one objective; with several use --confirm none")
-    if asked.mlflow is not None:
-        check_uri(asked.mlflow)
-    for name in asked.warm_start:
+    if search.searcher == "cmaes" and (len(search.objectives) > 1 or search.space.ranges < 2):
+        raise UserError("searcher cmaes needs one objective and at least two settings with low and high; use tpe")
+    if search.mlflow is not None:
+        check_uri(search.mlflow)
+    for name in search.warm_start:
         if name not in PRESETS:
             raise UserError(f"warm-start must name presets ({', '.join(PRESETS)}), received {name!r}")
-    for option, low, high in (
-        ("trials", 1, MOST),
-        ("epochs", 1, MOST),
-        ("seed", 0, math.inf),
-        ("stop_when_flat", 1, MOST),
-        ("time_budget", 0, LONGEST),
-    ):
-        check_number(option, getattr(asked, option), low, high)
-    if asked.confirm:
-        finalists, seeds = asked.confirm
-        if not (1 <= finalists <= MOST and 2 <= seeds <= MOST):
-            raise UserError(
-                f"confirm must be 1 or more finalists with 2 or more seeds each, received {asked.confirm!r}"
-            )
-    # What it cannot search it says when it is made.
-    Sampler(asked.space, asked.searcher, [OBJECTIVES[name] for name in asked.objectives], asked.seed, asked.trials)
+    _check_count("trials", search.trials, 1, MOST)
+    _check_count("epochs", search.epochs, 1, MOST)
+    _check_count("seed", search.seed, 0, MAX_SEED)
+    if search.stop_when_flat is not None:
+        _check_count("stop_when_flat", search.stop_when_flat, 1, MOST)
+    check_seconds("time_budget", search.time_budget)
+    if search.confirm is not None and not _is_confirmation(search.confirm):
+        raise UserError(f"confirm must be 1 or more finalists with 2 or more seeds each, received {search.confirm!r}")
 
 
-def check_place(asked: Any) -> None:
+def _is_confirmation(value: object) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))):
+        return False
+    finalists, seeds = value
+    return 1 <= finalists <= MOST and 2 <= seeds <= MOST
+
+
+def check_place(search: Search) -> None:
     """Make sure that a search has a place to write to, and make nothing.
-
-    Args:
-        asked: has the attributes of `Search`.
 
     Raises:
         UserError: the study is no database URL, or the path of the storage is not UTF-8.
         StorageError: the name is taken, the storage cannot be written, or the database cannot be reached.
     """
-    check_path(asked.storage.absolute())
-    check_path(asked.storage.resolve())
-    if url := study_url(asked.study):
+    check_path(search.storage.absolute())
+    check_path(search.storage.resolve())
+    if url := study_url(search.study):
         _check_database(url)
-    folder = (asked.storage / asked.name).absolute()
+    folder = (search.storage / search.name).absolute()
     require_free(folder)
     require_place(folder)
 
@@ -167,29 +168,45 @@ def _check_database(url: URL) -> None:
         raise StorageError(f"--study {shown!r}: cannot be reached ({reason})") from None
 
 
-def check_cluster(asked: Any) -> None:
-    """Make sure that what a trial takes makes sense.
-
-    Args:
-        asked: has the attributes of `Cluster`.
+def check_resources(resources: Resources) -> None:
+    """Refuse what no trial can take; `Resources` calls it for each of its instances.
 
     Raises:
-        UserError: it does not.
+        UserError: which value it is, and what was expected.
     """
-    if not 0 < asked.cpus_per_trial < math.inf:
-        raise UserError(f"cpus-per-trial must be above 0, received {asked.cpus_per_trial!r}")
-    if not 0 <= asked.gpus_per_trial < math.inf:
-        raise UserError(f"gpus-per-trial must be 0 or more, received {asked.gpus_per_trial!r}")
-    check_number("trial_timeout", asked.trial_timeout, 0, LONGEST)
+    cpus, gpus = resources.cpus_per_trial, resources.gpus_per_trial
+    if not (_is_number(cpus) and 0 < cpus < math.inf):
+        raise UserError(f"cpus-per-trial must be above 0, received {cpus!r}")
+    if not (_is_number(gpus) and 0 <= gpus < math.inf):
+        raise UserError(f"gpus-per-trial must be 0 or more, received {gpus!r}")
+    check_seconds("trial_timeout", resources.trial_timeout)
 
 
-def check_number(option: str, value: float | None, low: float, high: float) -> None:
-    """Make sure that a number, if there is one, is from low to high.
+def check_seconds(option: str, value: float | None) -> None:
+    """Refuse a duration that leaves no time, or that nobody waits for; None is no limit.
 
     Raises:
-        UserError: it is not.
+        UserError: which option it is, and what was expected.
     """
-    if value is None or low <= value <= high:
+    if value is None or (_is_number(value) and 0 < value <= LONGEST):
         return
-    wanted = f"{low:,} or more" if value < low else f"{high:,.0f} or less"
+    wanted = f"{LONGEST:,.0f} or less" if _is_number(value) and value > LONGEST else "above 0"
     raise UserError(f"{option.replace('_', '-')} must be {wanted}, received {value!r}")
+
+
+def _check_count(option: str, value: int, low: int, high: int) -> None:
+    if not _is_whole(value):
+        wanted = "a whole number"
+    elif low <= value <= high:
+        return
+    else:
+        wanted = f"{low:,} or more" if value < low else f"{high:,} or less"
+    raise UserError(f"{option.replace('_', '-')} must be {wanted}, received {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -16,7 +16,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from data_tools.errors import UserError
 from search.space import Space
 
 Point = dict[str, Any]
@@ -59,20 +58,15 @@ class Sampler:
 
     Args:
         space: what is searched.
-        kind: a key of `SAMPLERS`.
+        kind: a key of `SAMPLERS`, which `Search` has found fit for the space and the directions.
         directions: "minimize" or "maximize", one an objective.
         seed: of all draws.
         trials: how many are expected.
-
-    Raises:
-        UserError: the sampler cannot search such a space.
     """
 
     def __init__(
         self, space: Space, kind: str, directions: Sequence[Literal["minimize", "maximize"]], seed: int, trials: int
     ):
-        if kind == "cmaes" and (len(directions) > 1 or sum(map(_ordered, space.domains.values())) < 2):
-            raise UserError("searcher cmaes needs one objective and at least two settings with low and high; use tpe")
         self._space, self._directions = space, directions
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
@@ -191,10 +185,6 @@ def _key(point: Mapping[str, Any]) -> tuple:
         (name, float(f"{value:.12g}") if isinstance(value, float) else repr(value))
         for name, value in sorted(point.items())
     )
-
-
-def _ordered(domain: BaseDistribution) -> bool:
-    return not isinstance(domain, CategoricalDistribution)
 
 
 def _best_first(trials: Sequence[FrozenTrial], directions: Sequence[str]) -> list[FrozenTrial]:

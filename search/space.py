@@ -57,6 +57,11 @@ class Space:
         count = self._count(values) if len(values) == len(self.domains) else math.inf
         return count if count <= MOST_POINTS else math.inf
 
+    @property
+    def ranges(self) -> int:
+        """How many settings have low and high, and not choices."""
+        return sum(not isinstance(domain, CategoricalDistribution) for domain in self.domains.values())
+
     def searched(self, name: str, point: Mapping[str, Any]) -> bool:
         """Whether a setting is searched where others have the values of a point."""
         return all(_among(point[other], values) for other, values in self.conditions.get(name, {}).items())

@@ -16,7 +16,7 @@ from results.export import best, find_model
 from results.outcomes import Stop, StopReason
 from results.run import Run
 from results.trials import ended, run_rows
-from search import request
+from search import manifest
 from search.command import cli
 
 RELEASED = Path(__file__).with_name("released")
@@ -36,7 +36,7 @@ def _drawn(colorizer):
 
 def test_every_schema_has_its_fixture(released):
     runs = {Run(path).manifest["schema"] for path in released.glob("run-*")}
-    assert runs == set(range(1, request.SCHEMA + 1))
+    assert runs == set(range(1, manifest.SCHEMA + 1))
     assert {path.name for path in released.glob("export-*")} == {f"export-{EXPORTED}"}
     assert set(FILES) == {*runs, EXPORTED}
 

@@ -8,10 +8,11 @@ import pytest
 from data_tools.errors import StorageError, UserError
 from data_tools.source import Source
 from model.config import PRESETS, batched
-from search.cluster import Cluster, raised_by_ray, slots
+from search.cluster import raised_by_ray, slots
 from search.launch import launch
 from search.limits import check_apart, left_over
 from search.request import Search
+from search.resources import Resources
 from search.space import DEFAULT, parse
 
 SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
@@ -82,9 +83,9 @@ def test_runs_are_not_kept_among_photos(photos, storage, fine, tmp_path, monkeyp
 
 def test_a_trial_takes_some_cpu():
     with pytest.raises(UserError, match="cpus-per-trial must be above 0, received 0"):
-        Cluster(cpus_per_trial=0)
+        Resources(cpus_per_trial=0)
     with pytest.raises(UserError, match="gpus-per-trial must be 0 or more, received nan"):
-        Cluster(gpus_per_trial=float("nan"))
+        Resources(gpus_per_trial=float("nan"))
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ def _trials(run):
     [
         ((), "extend: by what? say --trials, --epochs or both"),
         (("--epochs", 3), "extend: by what?"),
+        (("--trials", 1, "--time-budget", "0s"), "time-budget must be above 0, received 0.0"),
         (("--epochs", 2), "epochs must be 3 or more, which this search had, received 2"),
     ],
 )

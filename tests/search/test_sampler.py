@@ -1,12 +1,14 @@
 """The sampler finds, repeats nothing, and knows when there is nothing left."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_tools.errors import UserError
 from model.config import PRESETS, batched
+from search.request import Search
 from search.sampler import SAMPLERS, Sampler
 from search.space import parse
 
@@ -144,10 +146,10 @@ def test_several_objectives_are_searched_together(kind, apart):
     assert max(first, second) < 1, "by chance it would be 1.5"
 
 
-@pytest.mark.parametrize(("space", "directions"), [(TOGGLES, ["minimize"]), (NUMBERS, ["minimize", "minimize"])])
-def test_cmaes_refuses_what_it_cannot_search(space, directions):
+@pytest.mark.parametrize(("space", "objectives"), [(TOGGLES, ("chroma_mse",)), (NUMBERS, ("chroma_mse", "skill"))])
+def test_cmaes_refuses_what_it_cannot_search(space, objectives):
     with pytest.raises(UserError, match="searcher cmaes needs one objective and at least two settings"):
-        Sampler(space, "cmaes", directions, 0, 12)
+        Search("fine", Path("runs"), space, objectives=objectives, searcher="cmaes", scheduler="none")
 
 
 def test_a_long_search_forgets_what_teaches_least(monkeypatch):
