@@ -35,7 +35,9 @@ def _numbers(step: int) -> dict[str, np.ndarray]:
 
 def _started(muon: bool, **settings: float) -> Optimizer:
     optimizer = Optimizer(STACKS, muon)
-    optimizer.reset(_numbers(0), **({"rate": RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings))
+    optimizer.reset(
+        _numbers(0), **({"rate": RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings)
+    )
     return optimizer
 
 
