@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from data_tools.errors import UserError
+from huetune.data_tools.errors import UserError
 
 __all__ = ["keras", "own_settings", "tf"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
-from data_tools.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.errors import StorageError, UserError, in_a_line
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem

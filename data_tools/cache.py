@@ -17,9 +17,9 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from data_tools.colour import GRID, SIDE
-from data_tools.folder import own_folder
-from data_tools.source import READING
+from huetune.data_tools.colour import GRID, SIDE
+from huetune.data_tools.folder import own_folder
+from huetune.data_tools.source import READING
 
 VERSION = 1
 """Of what becomes of a photo in sRGB: raised whenever that changes. An export records it, and runs with no other.

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from data_tools.console import FOLDER, PLACE, TEXT, bar, count_from, say, seed_option, shared, stderr, words
-from data_tools.errors import PhotoError
-from data_tools.source import GARDEN, MOST_SCENES, Source
+from huetune.data_tools.console import FOLDER, PLACE, TEXT, bar, count_from, say, seed_option, shared, stderr, words
+from huetune.data_tools.errors import PhotoError
+from huetune.data_tools.source import GARDEN, MOST_SCENES, Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from data_tools.photos import PhotoSet, Wanted
+    from huetune.data_tools.photos import PhotoSet, Wanted
 
 photo_options = shared(
     click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
@@ -84,7 +84,7 @@ def garden(count: int, out: Path, seed: int) -> None:
 
     Example: huetune data garden --count 100 --out garden
     """
-    from data_tools.garden import write_garden
+    from huetune.data_tools.garden import write_garden
 
     write_garden(count, out, seed, progress=bar("planting", count))
     say(f"{count} scenes in {out}")
@@ -100,9 +100,9 @@ def check(folder: Path, classes: str | None) -> None:
     """
     import numpy as np
 
-    from data_tools import finding, likeness, photos
-    from data_tools.cache import Refused, default_folder
-    from data_tools.kinds import OTHER, skipped_kinds
+    from huetune.data_tools import finding, likeness, photos
+    from huetune.data_tools.cache import Refused, default_folder
+    from huetune.data_tools.kinds import OTHER, skipped_kinds
 
     wanted = words(classes)
     finding.check_classes(folder, wanted)
@@ -146,7 +146,7 @@ def _near_duplicates(names: Sequence[Path], marks: "NDArray[np.uint64]", most: i
     """Name the groups of photos that show one picture, copies aside; return how many photos repeat one before."""
     import numpy as np
 
-    from data_tools import likeness
+    from huetune.data_tools import likeness
 
     if not names:
         return 0
@@ -175,7 +175,7 @@ def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
 
     Example: huetune data fetch flowers --out photos
     """
-    from data_tools.flowers import fetch_flowers
+    from huetune.data_tools.flowers import fetch_flowers
 
     folder = fetch_flowers(out, **{key: value for key, value in (("url", url), ("sha256", sha256)) if value})
     say(f"photos in {folder}; use them with --photos {shlex.quote(str(folder))}")

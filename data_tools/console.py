@@ -16,9 +16,9 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from data_tools.bucket import SCHEME
-from data_tools.folder import by_name
-from data_tools.mirror import path_of
+from huetune.data_tools.bucket import SCHEME
+from huetune.data_tools.folder import by_name
+from huetune.data_tools.mirror import path_of
 
 
 class _Filled(click.ParamType):
@@ -165,7 +165,7 @@ def import_tensorflow() -> None:
         terminal = os.dup(2)
         os.dup2(greetings.fileno(), 2)
         try:
-            importlib.import_module("data_tools.backend")
+            importlib.import_module("huetune.data_tools.backend")
             # It takes one model after another for one that is traced too often.
             logging.getLogger("tensorflow").setLevel(logging.ERROR)
         except BaseException:

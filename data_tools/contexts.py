@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.colour import BOX, GRID, SIDE
+from huetune.data_tools.colour import BOX, GRID, SIDE
 
 WINDOW = 14
 """Pixels along each side of a context view."""

@@ -14,9 +14,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from data_tools.color_profile import ProfileError, eight_bits, profile_of, to_srgb
-from data_tools.errors import PhotoError, in_a_line
-from data_tools.kinds import FORMATS, HEAD_BYTES, OTHER, PHOTO, kind_of, remedy
+from huetune.data_tools.color_profile import ProfileError, eight_bits, profile_of, to_srgb
+from huetune.data_tools.errors import PhotoError, in_a_line
+from huetune.data_tools.kinds import FORMATS, HEAD_BYTES, OTHER, PHOTO, kind_of, remedy
 
 ROOM = 64
 """Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from data_tools.errors import UserError
+from huetune.data_tools.errors import UserError
 
 
 def extra(module: str, package: str) -> Any:

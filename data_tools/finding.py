@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from data_tools.errors import PhotoError, nearest
-from data_tools.kinds import PHOTO, READABLE, SUFFIXES, SUFFIXES_1, head_of, kind_of, skipped_kinds
-from data_tools.source import READING
+from huetune.data_tools.errors import PhotoError, nearest
+from huetune.data_tools.kinds import PHOTO, READABLE, SUFFIXES, SUFFIXES_1, head_of, kind_of, skipped_kinds
+from huetune.data_tools.source import READING
 
 MAX_CLASSES_SHOWN = 20
 """Classes that are counted in a line; of more, only the smallest and the largest."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pooch
 
-from data_tools.console import stderr
-from data_tools.errors import PhotoError, UserError, in_a_line
-from data_tools.folder import require_place
+from huetune.data_tools.console import stderr
+from huetune.data_tools.errors import PhotoError, UserError, in_a_line
+from huetune.data_tools.folder import require_place
 
 URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
 SHA256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"

@@ -17,7 +17,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from platformdirs.unix import Unix
 
-from data_tools.errors import CheckpointError, StorageError
+from huetune.data_tools.errors import CheckpointError, StorageError
 
 SUMS = "SHA256SUMS"
 """Written last. `sha256sum --check SHA256SUMS` in the folder says the same as `check_sums`."""

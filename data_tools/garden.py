@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_tools.folder import require_empty
+from huetune.data_tools.folder import require_empty
 
 _SIDE = 112
 _FINE = 2 * _SIDE  # scenes are painted at twice their size and averaged down

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_tools.colour import SIDE
+from huetune.data_tools.colour import SIDE
 
 KIND = "dct-128-middle"
 """Name of these marks, kept beside them: other ones could not be compared with them."""

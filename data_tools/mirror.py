@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from data_tools.bucket import SCHEME, Bucket
-from data_tools.folder import SUMS, by_name, own_folder, replace
+from huetune.data_tools.bucket import SCHEME, Bucket
+from huetune.data_tools.folder import SUMS, by_name, own_folder, replace
 
 MARKER = ".bucket"
 """Names the bucket, in its mirror."""

@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_tools import likeness
-from data_tools.cache import KeptSets, Prepared, Refused, set_key, stacked, write_set
-from data_tools.colour import SIDE, chroma_map, grey, luma_of
-from data_tools.decoding import file_of, opened
-from data_tools.errors import PhotoError
-from data_tools.finding import find_photos as find_photos
-from data_tools.finding import walk_photos as walk_photos
-from data_tools.source import READING
-from data_tools.suitability import why_unsuitable
+from huetune.data_tools import likeness
+from huetune.data_tools.cache import KeptSets, Prepared, Refused, set_key, stacked, write_set
+from huetune.data_tools.colour import SIDE, chroma_map, grey, luma_of
+from huetune.data_tools.decoding import file_of, opened
+from huetune.data_tools.errors import PhotoError
+from huetune.data_tools.finding import find_photos as find_photos
+from huetune.data_tools.finding import walk_photos as walk_photos
+from huetune.data_tools.source import READING
+from huetune.data_tools.suitability import why_unsuitable
 
 MOST_KEPT = 20_000
 """Files of the largest set that is cached: 300 MB."""

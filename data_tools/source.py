@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.errors import PhotoError, StorageError, UserError, nearest
-from data_tools.mirror import bucket_of, path_of, place_of, pull
+from huetune.data_tools.errors import PhotoError, StorageError, UserError, nearest
+from huetune.data_tools.mirror import bucket_of, path_of, place_of, pull
 
 if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
     import numpy as np
     from numpy.typing import NDArray
 
-    from data_tools.photos import PhotoSet, Wanted
+    from huetune.data_tools.photos import PhotoSet, Wanted
 
 GARDEN = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
@@ -95,7 +95,7 @@ class Source:
             PhotoError: there are none.
             StorageError: the bucket that they are in cannot be reached.
         """
-        from data_tools.finding import check_classes
+        from huetune.data_tools.finding import check_classes
 
         if not self.folder:
             return
@@ -114,10 +114,10 @@ class Source:
         Raises:
             PhotoError: there are none.
         """
-        from data_tools.cache import default_folder
-        from data_tools.finding import find_photos
-        from data_tools.kinds import skipped_kinds
-        from data_tools.photos import load, prepare
+        from huetune.data_tools.cache import default_folder
+        from huetune.data_tools.finding import find_photos
+        from huetune.data_tools.kinds import skipped_kinds
+        from huetune.data_tools.photos import load, prepare
 
         if not self.folder:
             pictures, names = self._scenes()
@@ -141,8 +141,8 @@ class Source:
 
     def _fetch(self, bar: Bar) -> Counter[str]:
         """Have the photos on this machine, if they are in a bucket; and count what else is there, by its kind."""
-        from data_tools.finding import missing_class, normalized
-        from data_tools.kinds import PHOTO, SUFFIXES_1, kind_of
+        from huetune.data_tools.finding import missing_class, normalized
+        from huetune.data_tools.kinds import PHOTO, SUFFIXES_1, kind_of
 
         assert self.folder
         root, classes = self.folder, set(map(normalized, self.classes))
@@ -173,7 +173,7 @@ class Source:
         """Return the colors of any of its photos, uint8 [n, 112, 112, 3]; those not kept are read from their files."""
         import numpy as np
 
-        from data_tools.photos import read_squares
+        from huetune.data_tools.photos import read_squares
 
         both = zip(photos.names, photos.digests, strict=True)
         missing = [name for name, digest in both if digest not in photos.colors]
@@ -188,7 +188,7 @@ class Source:
         return np.stack([photos.colors[one] if one in photos.colors else next(others) for one in photos.digests])
 
     def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
-        from data_tools import garden
+        from huetune.data_tools import garden
 
         count = self.scenes or GARDEN
         count = min(count, self.limit or count)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools import likeness
-from data_tools.errors import PhotoError, UserError
-from data_tools.photos import PhotoSet
+from huetune.data_tools import likeness
+from huetune.data_tools.errors import PhotoError, UserError
+from huetune.data_tools.photos import PhotoSet
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.cache import Prepared
-from data_tools.colour import BOX, GRID
-from data_tools.source import READING
+from huetune.data_tools.cache import Prepared
+from huetune.data_tools.colour import BOX, GRID
+from huetune.data_tools.source import READING
 
 MIN_SIDE = 32
 """Pixels of the shorter side of the smallest photo: tracking pixels and icons have 1 to 24.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from data_tools.errors import CheckpointError, in_a_line
+from huetune.data_tools.errors import CheckpointError, in_a_line
 
 MOST = 1000
 """Arrays in a file; a model has 100."""

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.cache import VERSION
-from data_tools.colour import BOX, SIDE
-from data_tools.errors import CheckpointError, in_a_line
-from data_tools.folder import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
-from data_tools.source import MOST_SCENES
-from model import arrays
-from model.config import Config
+from huetune.data_tools.cache import VERSION
+from huetune.data_tools.colour import BOX, SIDE
+from huetune.data_tools.errors import CheckpointError, in_a_line
+from huetune.data_tools.folder import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
+from huetune.data_tools.source import MOST_SCENES
+from huetune.model import arrays
+from huetune.model.config import Config
 
 if TYPE_CHECKING:
-    from data_tools.backend import keras
-    from model.colorizer import Colorizer
-    from model.network import Network
+    from huetune.data_tools.backend import keras
+    from huetune.model.colorizer import Colorizer
+    from huetune.model.network import Network
 
 SCHEMA = 2
 """Of what a trial keeps; 1 had no sums."""
@@ -125,7 +125,7 @@ def export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card: str) 
         CheckpointError: the model is damaged.
         OSError: the disk would not take it.
     """
-    from model import probe
+    from huetune.model import probe
 
     known, colorizer = load(checkpoint)
     (draft / WEIGHTS).write_bytes((checkpoint / WEIGHTS).read_bytes())
@@ -314,8 +314,8 @@ def load(
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
-    from model.colorizer import Colorizer
-    from model.network import build
+    from huetune.model.colorizer import Colorizer
+    from huetune.model.network import build
 
     models = {} if built is None else built
 
@@ -328,7 +328,7 @@ def load(
     schema, checkpoint, _ = _load(folder, network_of)
     colorizer = models[checkpoint.config.structure][1]
     if schema == EXPORTED:
-        from model import probe
+        from huetune.model import probe
 
         probe.check(folder / PROBE, colorizer)
     return checkpoint, colorizer
@@ -340,7 +340,7 @@ def load_network(folder: Path) -> tuple[Checkpoint, "Network"]:
     Raises:
         CheckpointError: it is not there, is damaged, or its weights are another model's.
     """
-    from model.network import build
+    from huetune.model.network import build
 
     return _load(folder, build)[1:]
 

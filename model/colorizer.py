@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.backend import keras, tf
-from data_tools.colour import GRID, luma_of
-from data_tools.contexts import VIEWS, positions, shrunk
-from model.config import Config
-from model.network import CONTEXT, LATENT, Network
+from huetune.data_tools.backend import keras, tf
+from huetune.data_tools.colour import GRID, luma_of
+from huetune.data_tools.contexts import VIEWS, positions, shrunk
+from huetune.model.config import Config
+from huetune.model.network import CONTEXT, LATENT, Network
 
 CHUNK = 8
 """Photos colorized at once: enough to keep the cores busy, few enough to stay under 1 GB."""

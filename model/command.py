@@ -12,18 +12,18 @@ import click
 from click.core import ParameterSource
 from rich.progress import Progress
 
-from data_tools.bucket import SCHEME
-from data_tools.command import photo_options, read_photos
-from data_tools.console import FOLDER, TEXT, count_from, import_tensorflow, say, seed_option, stderr, words
-from data_tools.errors import CheckpointError, Interrupted, NoTrialError, PhotoError, UserError, in_a_line
-from data_tools.source import GARDEN, Source
+from huetune.data_tools.bucket import SCHEME
+from huetune.data_tools.command import photo_options, read_photos
+from huetune.data_tools.console import FOLDER, TEXT, count_from, import_tensorflow, say, seed_option, stderr, words
+from huetune.data_tools.errors import CheckpointError, Interrupted, NoTrialError, PhotoError, UserError, in_a_line
+from huetune.data_tools.source import GARDEN, Source
 
 if TYPE_CHECKING:  # NumPy takes longer than a verb's help
-    from data_tools.photos import PhotoSet
-    from data_tools.split import Split
-    from model.checkpoint import Checkpoint
-    from model.config import Config
-    from model.training_folder import Training
+    from huetune.data_tools.photos import PhotoSet
+    from huetune.data_tools.split import Split
+    from huetune.model.checkpoint import Checkpoint
+    from huetune.model.config import Config
+    from huetune.model.training_folder import Training
 
 
 @click.command()
@@ -72,7 +72,7 @@ def train(
 
     Example: huetune train --preset model-2 --set activation=relu --photos flowers --epochs 10
     """
-    from model.config import PRESETS, batched
+    from huetune.model.config import PRESETS, batched
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -139,7 +139,7 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: no NAME=VALUE, an unknown name, a value that the setting cannot have, or two values.
     """
-    from model.config import Config
+    from huetune.model.config import Config
 
     kinds = {field.name: type(field.default) for field in fields(Config)}
     changes: dict[str, Any] = {}
@@ -182,8 +182,8 @@ def _differences(base: "Config", config: "Config", sign: str) -> list[str]:
 
 def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
     """Begin a training in a new folder."""
-    from model.config import PRESETS, batched, like
-    from model.training_folder import check_new, held
+    from huetune.model.config import PRESETS, batched, like
+    from huetune.model.training_folder import check_new, held
 
     check_new(out, wanted.source)
     read = read_photos(wanted.source, strict)
@@ -219,8 +219,8 @@ def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
 
 def _resumed(out: Path, wanted: _Wanted, strict: bool) -> _Plan | None:
     """Continue the training in a folder; None where all of its epochs are trained."""
-    from model.checkpoint import part_versions
-    from model.training_folder import check_begun, held, load, resumed_by, save
+    from huetune.model.checkpoint import part_versions
+    from huetune.model.training_folder import check_begun, held, load, resumed_by, save
 
     # The folder itself is replaced after each epoch, not a link to it.
     out = Path(os.path.realpath(out)) if os.path.islink(out) else out
@@ -310,10 +310,10 @@ def _photos_again(best: "Checkpoint", moved: Path | None, strict: bool) -> "tupl
 def _train(plan: _Plan, source: Source) -> None:
     """Train the epochs that are left, and keep each."""
     import_tensorflow()
-    from model.checkpoint import Checkpoint
-    from model.score import better, zero_line
-    from model.training import DivergedError, Trainer
-    from model.training_folder import Training, resumed_by, save
+    from huetune.model.checkpoint import Checkpoint
+    from huetune.model.score import better, zero_line
+    from huetune.model.training import DivergedError, Trainer
+    from huetune.model.training_folder import Training, resumed_by, save
 
     parts, kept, epochs = plan.parts, plan.kept, plan.origin["epochs"]
     trainer = Trainer(parts.training, parts.validation)
@@ -363,7 +363,7 @@ def _interruption_told(out: Path, source: Source) -> Iterator[None]:
     try:
         yield
     except Interrupted as error:
-        from model.training_folder import is_begun, resumed_by
+        from huetune.model.training_folder import is_begun, resumed_by
 
         begun = is_begun(out)
         remedy = f"continue it with: {resumed_by(out, source)}" if begun else "no epoch has ended, so nothing is kept"
@@ -371,7 +371,7 @@ def _interruption_told(out: Path, source: Source) -> Iterator[None]:
 
 
 def _parts(photos: "PhotoSet", learnt: int | None, seed: int) -> "Split":
-    from data_tools.split import first, split
+    from huetune.data_tools.split import first, split
 
     return first(photos, learnt) if learnt else split(photos, seed, test=0)
 

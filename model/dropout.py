@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.backend import tf
-from model.config import FILTERS, Config
-from model.weights import PIXELS, TOWERS
+from huetune.data_tools.backend import tf
+from huetune.model.config import FILTERS, Config
+from huetune.model.weights import PIXELS, TOWERS
 
 WIDTH = 8
 """Channels are dropped by so many: a processor's vector holds 8 or 16 numbers, and fewer take as long."""

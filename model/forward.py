@@ -9,13 +9,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_tools.backend import keras, tf
-from data_tools.colour import GRID
-from data_tools.contexts import VIEWS, WINDOW
-from model.config import CONTEXT, FILTERS, LATENT, Config
-from model.dropout import Dice, bias_places, drops_channels, kernel_places, merge_places
-from model.layers import activate, cut_depth, windows
-from model.weights import FLAT, MODELS, PIXELS, TOWERS
+from huetune.data_tools.backend import keras, tf
+from huetune.data_tools.colour import GRID
+from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.model.config import CONTEXT, FILTERS, LATENT, Config
+from huetune.model.dropout import Dice, bias_places, drops_channels, kernel_places, merge_places
+from huetune.model.layers import activate, cut_depth, windows
+from huetune.model.weights import FLAT, MODELS, PIXELS, TOWERS
 
 EDGE = WINDOW - 2 * len(FILTERS)
 """Pixels along each side of a patch's maps after all convolutions."""

@@ -15,11 +15,11 @@ Training has a graph of its own (model.forward); the dropout layers here say wha
 
 from dataclasses import dataclass
 
-from data_tools.backend import FLOATX, keras, own_settings
-from data_tools.contexts import VIEWS, WINDOW
-from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
-from model.dropout import living
-from model.layers import Convolution, Dense, Share, Windows, cut_depth
+from huetune.data_tools.backend import FLOATX, keras, own_settings
+from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
+from huetune.model.dropout import living
+from huetune.model.layers import Convolution, Dense, Share, Windows, cut_depth
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.backend import tf
-from model.weights import Stack
+from huetune.data_tools.backend import tf
+from huetune.model.weights import Stack
 
 BETAS = 0.9, 0.999
 """How much of the past the running means of the gradient and of its square keep."""

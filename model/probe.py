@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data_tools.backend import tf
-from data_tools.colour import GRID, SIDE
-from data_tools.errors import CheckpointError
-from data_tools.garden import garden
-from data_tools.photos import prepare
-from model import arrays
-from model.colorizer import Colorizer
-from model.network import LATENT
+from huetune.data_tools.backend import tf
+from huetune.data_tools.colour import GRID, SIDE
+from huetune.data_tools.errors import CheckpointError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import prepare
+from huetune.model import arrays
+from huetune.model.colorizer import Colorizer
+from huetune.model.network import LATENT
 
 SAMPLES = 2
 TOLERANCE = 1e-4

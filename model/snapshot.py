@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.errors import CheckpointError
-from data_tools.folder import STATE as STATE
-from data_tools.folder import check_sums, sealed
-from model import arrays
-from model.config import Config
+from huetune.data_tools.errors import CheckpointError
+from huetune.data_tools.folder import STATE as STATE
+from huetune.data_tools.folder import check_sums, sealed
+from huetune.model import arrays
+from huetune.model.config import Config
 
 LOG = "log.json"
 NAMES = "after-*"

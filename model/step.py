@@ -4,17 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.backend import keras, tf
-from data_tools.colour import GRID
-from data_tools.contexts import VIEWS, WINDOW
-from model import dropout, loss
-from model.colorizer import Colorizer
-from model.config import LATENT, Config
-from model.dropout import Dice
-from model.forward import Forward
-from model.network import build
-from model.optimizer import Optimizer
-from model.weights import CENTER, as_layers, first_weights, stacks
+from huetune.data_tools.backend import keras, tf
+from huetune.data_tools.colour import GRID
+from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.model import dropout, loss
+from huetune.model.colorizer import Colorizer
+from huetune.model.config import LATENT, Config
+from huetune.model.dropout import Dice
+from huetune.model.forward import Forward
+from huetune.model.network import build
+from huetune.model.optimizer import Optimizer
+from huetune.model.weights import CENTER, as_layers, first_weights, stacks
 
 
 class Step:

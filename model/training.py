@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.backend import FLOATX, keras, tf
-from data_tools.colour import GRID
-from data_tools.contexts import VIEWS, contexts, positions, shrunk
-from data_tools.photos import PhotoSet
-from model import loss
-from model.config import Config
-from model.score import scores
-from model.step import Step
+from huetune.data_tools.backend import FLOATX, keras, tf
+from huetune.data_tools.colour import GRID
+from huetune.data_tools.contexts import VIEWS, contexts, positions, shrunk
+from huetune.data_tools.photos import PhotoSet
+from huetune.model import loss
+from huetune.model.config import Config
+from huetune.model.score import scores
+from huetune.model.step import Step
 
 BOXES = GRID * GRID
 KEPT = 10

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.bucket import SCHEME
-from data_tools.console import program
-from data_tools.errors import CheckpointError, StorageError
-from data_tools.folder import STATE, SUMS, alone, recover, remove_drafts, require_new, sealed
-from data_tools.mirror import place_of
-from data_tools.source import Source
-from model import checkpoint, snapshot
-from model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, log_of, read
+from huetune.data_tools.bucket import SCHEME
+from huetune.data_tools.console import program
+from huetune.data_tools.errors import CheckpointError, StorageError
+from huetune.data_tools.folder import STATE, SUMS, alone, recover, remove_drafts, require_new, sealed
+from huetune.data_tools.mirror import place_of
+from huetune.data_tools.source import Source
+from huetune.model import checkpoint, snapshot
+from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, log_of, read
 
 if TYPE_CHECKING:
-    from data_tools.backend import keras
+    from huetune.data_tools.backend import keras
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.contexts import VIEWS, WINDOW
-from model.config import CONTEXT, FILTERS, HIDDEN, LATENT, MODEL, PRESETS, Activation, Config
+from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, MODEL, PRESETS, Activation, Config
 
 MODELS = "encoder", "decoder"
 TOWERS = [f"{model}_{view.covers}" for view in VIEWS for model in MODELS]

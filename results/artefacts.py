@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from data_tools.command import every_photo, read_photos
-from data_tools.console import (
+from huetune.data_tools.command import every_photo, read_photos
+from huetune.data_tools.console import (
     FOLDER,
     PLACE,
     TEXT,
@@ -20,13 +20,13 @@ from data_tools.console import (
     stderr,
     words,
 )
-from data_tools.errors import CheckpointError, PhotoError, StorageError, UserError
-from data_tools.folder import by_name, recover, require_new, require_place
-from data_tools.mirror import place_of
-from data_tools.source import Source
-from results.command import storage_option
-from results.completion import run_argument, run_names
-from results.photos import photos_of, source_of
+from huetune.data_tools.errors import CheckpointError, PhotoError, StorageError, UserError
+from huetune.data_tools.folder import by_name, recover, require_new, require_place
+from huetune.data_tools.mirror import place_of
+from huetune.data_tools.source import Source
+from huetune.results.command import storage_option
+from huetune.results.completion import run_argument, run_names
+from huetune.results.photos import photos_of, source_of
 
 MOST_NAMED = 10
 """Skipped photos that are named; the others are counted."""
@@ -44,11 +44,11 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
     Example: huetune best roses --export best-model
     """
-    from model.checkpoint import read
-    from results import export, final_check
-    from results.run import find_run
-    from results.trials import rows, shown
-    from results.winner import headline, winner_of
+    from huetune.model.checkpoint import read
+    from huetune.results import export, final_check
+    from huetune.results.run import find_run
+    from huetune.results.trials import rows, shown
+    from huetune.results.winner import headline, winner_of
 
     found = find_run(run, storage)
     if folder:
@@ -118,11 +118,11 @@ def evaluate(
     """
     import numpy as np
 
-    from model.checkpoint import read as read_checkpoint
-    from results import evaluation
-    from results.export import find_model
-    from results.output import require_apart
-    from results.trials import shown
+    from huetune.model.checkpoint import read as read_checkpoint
+    from huetune.results import evaluation
+    from huetune.results.export import find_model
+    from huetune.results.output import require_apart
+    from huetune.results.trials import shown
 
     path, usual = find_model(run_or_export, storage, by)
     source = Source(photos, None, words(classes))
@@ -165,7 +165,7 @@ def _seen(models: Iterable[Any], photos: Any, remedy: str = "") -> Any:
     Raises:
         PhotoError: all of them.
     """
-    from results import evaluation
+    from huetune.results import evaluation
 
     try:
         known = evaluation.seen(models, photos)
@@ -197,9 +197,9 @@ def colorize(
 
     Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
     """
-    from data_tools.photos import check_readable
-    from results import evaluation
-    from results.export import find_model
+    from huetune.data_tools.photos import check_readable
+    from huetune.results import evaluation
+    from huetune.results.export import find_model
 
     path, _ = find_model(run_or_export, storage, by)
     for note in check_readable(photos):
@@ -223,17 +223,17 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
     Example: huetune structure model-2 --out structure
     """
-    from model.checkpoint import read
-    from model.config import PRESETS
-    from model.weights import parameter_counts
-    from results.export import find_model
+    from huetune.model.checkpoint import read
+    from huetune.model.config import PRESETS
+    from huetune.model.weights import parameter_counts
+    from huetune.results.export import find_model
 
     require_place(out)
     config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
     import_tensorflow()
-    from model.network import build
-    from results.output import Output
-    from results.structure import PICTURES, draw
+    from huetune.model.network import build
+    from huetune.results.output import Output
+    from huetune.results.structure import PICTURES, draw
 
     network = build(config)
     with Output(out, "structure") as output:
@@ -269,10 +269,10 @@ def log(
 
     Example: huetune log roses
     """
-    from model.checkpoint import read
-    from results.effects import NUMBER
-    from results.entry import told_apart
-    from results.output import PHOTOS, require_apart
+    from huetune.model.checkpoint import read
+    from huetune.results.effects import NUMBER
+    from huetune.results.entry import told_apart
+    from huetune.results.output import PHOTOS, require_apart
 
     if out:
         require_place(out)
@@ -294,8 +294,8 @@ def log(
     tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
     entries = told_apart([entry for entries, _, _ in found for entry in entries])
     import_tensorflow()
-    from results import log as document
-    from results.structure import missing_graphviz
+    from huetune.results import log as document
+    from huetune.results.structure import missing_graphviz
 
     if line := missing_graphviz():
         say(line, "yellow", stderr)
@@ -306,10 +306,10 @@ def log(
 
 def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]) -> tuple[Any, Path, Any]:
     """The entries for a run or a model, where their log belongs, and what reads the photos that test them."""
-    from model.checkpoint import SETTINGS, read
-    from model.command import parts_of
-    from results.entry import TOP, of_checkpoint, of_run
-    from results.run import find_run
+    from huetune.model.checkpoint import SETTINGS, read
+    from huetune.model.command import parts_of
+    from huetune.results.entry import TOP, of_checkpoint, of_run
+    from huetune.results.run import find_run
 
     folder = by_name(Path(word))
     recover(folder)
@@ -350,10 +350,10 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
 
     Example: huetune report roses --out roses.html
     """
-    from model.checkpoint import read
-    from results import report as pages
-    from results.gallery import evenly
-    from results.run import find_run
+    from huetune.model.checkpoint import read
+    from huetune.results import report as pages
+    from huetune.results.gallery import evenly
+    from huetune.results.run import find_run
 
     found = find_run(run, storage)
     out = out or found.folder / "report.html"

@@ -9,11 +9,11 @@ from optuna.trial import FrozenTrial
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from data_tools.console import plain
-from model.score import OBJECTIVES, better
-from results.baseline import note
-from results.outcomes import deaths_of, failure_of
-from results.trials import epochs, named, settings, shown
+from huetune.data_tools.console import plain
+from huetune.model.score import OBJECTIVES, better
+from huetune.results.baseline import note
+from huetune.results.outcomes import deaths_of, failure_of
+from huetune.results.trials import epochs, named, settings, shown
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
 BLOCKS, NO_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-=+*#"

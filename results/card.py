@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from model.checkpoint import Checkpoint
-from results.trials import shown
+from huetune.model.checkpoint import Checkpoint
+from huetune.results.trials import shown
 
 
 def card(known: Checkpoint, metric: Mapping[str, Any]) -> str:

@@ -16,10 +16,10 @@ import altair as alt
 import numpy as np
 import optuna
 
-from model.score import OBJECTIVES, better
-from results.effects import Effect
-from results.replicates import Replicated
-from results.trials import Row, curve, shown, winner
+from huetune.model.score import OBJECTIVES, better
+from huetune.results.effects import Effect
+from huetune.results.replicates import Replicated
+from huetune.results.trials import Row, curve, shown, winner
 
 INKS = {
     "ink": "#1c2024",

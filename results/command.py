@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from data_tools.console import (
+from huetune.data_tools.console import (
     FOLDER,
     PLACE,
     TEXT,
@@ -19,11 +19,11 @@ from data_tools.console import (
     stdout,
     words,
 )
-from data_tools.errors import Interrupted, PhotoError, StorageError, UserError
-from data_tools.folder import require_place
-from data_tools.mirror import place_of, pull
-from results.completion import STORAGE, run_argument
-from results.photos import moved_option, photos_of
+from huetune.data_tools.errors import Interrupted, PhotoError, StorageError, UserError
+from huetune.data_tools.folder import require_place
+from huetune.data_tools.mirror import place_of, pull
+from huetune.results.completion import STORAGE, run_argument
+from huetune.results.photos import moved_option, photos_of
 
 storage_option = click.option(
     "--storage", type=PLACE, default=STORAGE, show_default=True, help="Folder of runs, or s3://bucket/folder."
@@ -37,9 +37,9 @@ def list_(storage: Path) -> None:
 
     Example: huetune list --storage runs
     """
-    from results.run import list_runs
-    from results.trials import rows
-    from results.winner import winner_of
+    from huetune.results.run import list_runs
+    from huetune.results.trials import rows
+    from huetune.results.winner import winner_of
 
     runs = list_runs(storage)
     if not runs:
@@ -86,12 +86,12 @@ def trials(
     if form == "parquet" and not out and sys.stdout.isatty():
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
 
-    from results import trials as tables
-    from results.baseline import baseline_line
-    from results.condition import where
-    from results.output import check_file, write_file
-    from results.run import find_run
-    from results.winner import headline
+    from huetune.results import trials as tables
+    from huetune.results.baseline import baseline_line
+    from huetune.results.condition import where
+    from huetune.results.output import check_file, write_file
+    from huetune.results.run import find_run
+    from huetune.results.winner import headline
 
     found = find_run(run, storage)
     if out:
@@ -142,9 +142,9 @@ def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
 
     Example: huetune watch roses
     """
-    from results.run import find_run
-    from results.watch import picture
-    from results.watch import watch as follow
+    from huetune.results.run import find_run
+    from huetune.results.watch import picture
+    from huetune.results.watch import watch as follow
 
     if interval is not None and math.isnan(interval):
         raise UserError("watch --interval: nan is no number of seconds")
@@ -163,9 +163,9 @@ def presets(form: str) -> None:
 
     Example: huetune presets --format json
     """
-    from model.config import recipes_line
-    from model.weights import preset_rows
-    from results.trials import fitted, to_json
+    from huetune.model.config import recipes_line
+    from huetune.model.weights import preset_rows
+    from huetune.results.trials import fitted, to_json
 
     rows = preset_rows()
     if form == "json":
@@ -186,9 +186,9 @@ def effects(run: str, storage: Path, form: str) -> None:
 
     Example: huetune effects roses
     """
-    from results import effects as found_effects
-    from results import trials as tables
-    from results.run import find_run
+    from huetune.results import effects as found_effects
+    from huetune.results import trials as tables
+    from huetune.results.run import find_run
 
     found = find_run(run, storage)
     study, _ = found.snapshot()
@@ -225,9 +225,9 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
 
     Example: huetune verify roses
     """
-    from results.lock import holder
-    from results.run import REPLICATES, TRIALS, find_run
-    from results.verification import study_damage, unfinished, violations
+    from huetune.results.lock import holder
+    from huetune.results.run import REPLICATES, TRIALS, find_run
+    from huetune.results.verification import study_damage, unfinished, violations
 
     found = find_run(run, storage)
     if by := holder(found.folder):
@@ -266,9 +266,9 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
 
 def show_trials(run: Any, top: int = 10) -> None:
     """Show the best trials of a run and who won."""
-    from results.baseline import baseline_line
-    from results.trials import fitted, rows, with_zero_line
-    from results.winner import headline
+    from huetune.results.baseline import baseline_line
+    from huetune.results.trials import fitted, rows, with_zero_line
+    from huetune.results.winner import headline
 
     study, replicates = run.snapshot()
     table = rows(study, replicates)

@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from data_tools.console import TEXT
-from data_tools.mirror import path_of
+from huetune.data_tools.console import TEXT
+from huetune.data_tools.mirror import path_of
 
 STORAGE = Path("runs")
 """Folder of runs, where no other is named."""

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from data_tools.errors import UserError, nearest
-from results.trials import Row
+from huetune.data_tools.errors import UserError, nearest
+from huetune.results.trials import Row
 
 EXAMPLE = 'as in "skip == true and epochs >= 5"'
 _WORDS = {"true": True, "false": False, "none": None, "null": None}

@@ -12,9 +12,9 @@ from optuna.storages import BaseStorage
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
-from data_tools.errors import UserError
-from data_tools.extras import extra
-from results.winner import Winner
+from huetune.data_tools.errors import UserError
+from huetune.data_tools.extras import extra
+from huetune.results.winner import Winner
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")

@@ -12,12 +12,12 @@ from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
 
-from data_tools.console import say
-from model.score import better
-from results.board import Board, Training, draw
-from results.outcomes import deaths_of, failure_of
-from results.pace import Pace
-from results.trials import ENDED, STATES, end_of, settings, shown
+from huetune.data_tools.console import say
+from huetune.model.score import better
+from huetune.results.board import Board, Training, draw
+from huetune.results.outcomes import deaths_of, failure_of
+from huetune.results.pace import Pace
+from huetune.results.trials import ENDED, STATES, end_of, settings, shown
 
 KEPT = 100
 """Ended trials that a high terminal may have room for."""

@@ -13,14 +13,14 @@ import optuna
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from data_tools.errors import NoTrialError, UserError
-from model.config import PRESETS, Config, like
-from model.score import OBJECTIVES, RANGES
-from results.baseline import STAYED
-from results.replicates import config_key, of_trial, replicated, shown_estimate, target
-from results.run import Run
-from results.statistics import Estimate, difference, mean, quantile
-from results.trials import Row, note_of, shown, trial_of
+from huetune.data_tools.errors import NoTrialError, UserError
+from huetune.model.config import PRESETS, Config, like
+from huetune.model.score import OBJECTIVES, RANGES
+from huetune.results.baseline import STAYED
+from huetune.results.replicates import config_key, of_trial, replicated, shown_estimate, target
+from huetune.results.run import Run
+from huetune.results.statistics import Estimate, difference, mean, quantile
+from huetune.results.trials import Row, note_of, shown, trial_of
 
 PAIRS = 3
 """Pairs of trials from which on they are used: fewer say too little."""

@@ -11,19 +11,19 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from data_tools.errors import CheckpointError, NoTrialError
-from data_tools.source import Source
-from model.checkpoint import Checkpoint, log_of, read
-from model.config import Config
-from model.score import OBJECTIVES
-from results.baseline import note
-from results.final_check import FinalCheck
-from results.final_check import read_or_none as final_check
-from results.outcomes import failure_of
-from results.replicates import Replicated, of_trial, replicated, target
-from results.run import Run
-from results.trials import STATES, best_epoch, epochs, rows, start_of
-from results.winner import Winner, winner_of
+from huetune.data_tools.errors import CheckpointError, NoTrialError
+from huetune.data_tools.source import Source
+from huetune.model.checkpoint import Checkpoint, log_of, read
+from huetune.model.config import Config
+from huetune.model.score import OBJECTIVES
+from huetune.results.baseline import note
+from huetune.results.final_check import FinalCheck
+from huetune.results.final_check import read_or_none as final_check
+from huetune.results.outcomes import failure_of
+from huetune.results.replicates import Replicated, of_trial, replicated, target
+from huetune.results.run import Run
+from huetune.results.trials import STATES, best_epoch, epochs, rows, start_of
+from huetune.results.winner import Winner, winner_of
 
 TOP = 3
 """Best trials in the log of a search, besides its presets, unless told otherwise."""

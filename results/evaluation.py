@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from data_tools import likeness
-from data_tools.color_profile import srgb_chunk
-from data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
-from data_tools.errors import CheckpointError, PhotoError
-from data_tools.mirror import place_of, pull
-from data_tools.photos import PhotoSet, read_photo, resize
-from data_tools.source import Source
-from model.checkpoint import Checkpoint, load
-from model.score import scores
-from results.contact_sheet import contact_sheet
-from results.output import Output, write_new
-from results.run import CONTACT_SHEET
+from huetune.data_tools import likeness
+from huetune.data_tools.color_profile import srgb_chunk
+from huetune.data_tools.colour import SIDE, grey, luma, luma_of, paint, spread
+from huetune.data_tools.errors import CheckpointError, PhotoError
+from huetune.data_tools.mirror import place_of, pull
+from huetune.data_tools.photos import PhotoSet, read_photo, resize
+from huetune.data_tools.source import Source
+from huetune.model.checkpoint import Checkpoint, load
+from huetune.model.score import scores
+from huetune.results.contact_sheet import contact_sheet
+from huetune.results.output import Output, write_new
+from huetune.results.run import CONTACT_SHEET
 
 if TYPE_CHECKING:
-    from model.colorizer import Colorizer
+    from huetune.model.colorizer import Colorizer
 
 PIXELS = ("delta_e", "psnr", "ssim")
 METRICS = ("chroma_mse", "skill", "chroma_ratio", "chroma_ratio_error", *PIXELS)

@@ -7,16 +7,16 @@ from typing import Any
 
 import optuna
 
-from data_tools.errors import NoTrialError, StorageError, UserError
-from data_tools.folder import SUMS, alone, recover, require_new, sealed
-from data_tools.mirror import path_of, pull, push
-from model import checkpoint as models
-from model.checkpoint import SETTINGS
-from model.score import OBJECTIVES
-from results.card import card
-from results.run import EVALUATIONS, STORAGE, Run, find_run
-from results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
-from results.winner import Winner, trainings
+from huetune.data_tools.errors import NoTrialError, StorageError, UserError
+from huetune.data_tools.folder import SUMS, alone, recover, require_new, sealed
+from huetune.data_tools.mirror import path_of, pull, push
+from huetune.model import checkpoint as models
+from huetune.model.checkpoint import SETTINGS
+from huetune.model.score import OBJECTIVES
+from huetune.results.card import card
+from huetune.results.run import EVALUATIONS, STORAGE, Run, find_run
+from huetune.results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
+from huetune.results.winner import Winner, trainings
 
 
 def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:

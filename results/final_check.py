@@ -13,19 +13,19 @@ from typing import Any
 from numpy import uint8
 from numpy.typing import NDArray
 
-from data_tools.console import bar, import_tensorflow, say
-from data_tools.errors import StorageError, in_a_line
-from data_tools.folder import replace
-from data_tools.mirror import listed, pull, push, remove
-from data_tools.photos import PhotoSet
-from model.score import OBJECTIVES, RANGES
-from results import export
-from results.output import RECORD, numbered
-from results.photos import source_of
-from results.replicates import shown_estimate
-from results.run import EVALUATION, EVALUATIONS, Run
-from results.statistics import Estimate, mean
-from results.trials import shown
+from huetune.data_tools.console import bar, import_tensorflow, say
+from huetune.data_tools.errors import StorageError, in_a_line
+from huetune.data_tools.folder import replace
+from huetune.data_tools.mirror import listed, pull, push, remove
+from huetune.data_tools.photos import PhotoSet
+from huetune.model.score import OBJECTIVES, RANGES
+from huetune.results import export
+from huetune.results.output import RECORD, numbered
+from huetune.results.photos import source_of
+from huetune.results.replicates import shown_estimate
+from huetune.results.run import EVALUATION, EVALUATIONS, Run
+from huetune.results.statistics import Estimate, mean
+from huetune.results.trials import shown
 
 FILE = "final-check.json"
 """In a run. Only a final check writes it."""
@@ -85,7 +85,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
         CheckpointError: a model cannot be loaded.
     """
     import_tensorflow()
-    from results import evaluation
+    from huetune.results import evaluation
 
     objective = run.study().user_attrs["objective"]
     row, paths = export.best(run, objective)

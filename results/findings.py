@@ -7,15 +7,15 @@ from typing import Any
 
 import optuna
 
-from data_tools.console import local_time
-from results import charts
-from results.baseline import AT_BASELINE, baseline_line
-from results.final_check import REFERENCES, is_current, read_or_none
-from results.lock import holder
-from results.replicates import FINALISTS, Replicated, against_baseline, of_trial, places, replicated
-from results.run import Run
-from results.trials import Row, asked, ended, front_ends, note_of, objectives_of, rows, shown, trial_of
-from results.winner import headline, winner_of
+from huetune.data_tools.console import local_time
+from huetune.results import charts
+from huetune.results.baseline import AT_BASELINE, baseline_line
+from huetune.results.final_check import REFERENCES, is_current, read_or_none
+from huetune.results.lock import holder
+from huetune.results.replicates import FINALISTS, Replicated, against_baseline, of_trial, places, replicated
+from huetune.results.run import Run
+from huetune.results.trials import Row, asked, ended, front_ends, note_of, objectives_of, rows, shown, trial_of
+from huetune.results.winner import headline, winner_of
 
 TOP = 3
 """Complete trials that stand for the finalists where there was no confirmation."""

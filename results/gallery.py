@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from data_tools.colour import luma_of, paint, spread
-from data_tools.photos import PhotoSet
-from model.checkpoint import load
+from huetune.data_tools.colour import luma_of, paint, spread
+from huetune.data_tools.photos import PhotoSet
+from huetune.model.checkpoint import load
 
 PHOTOS = 20
 """Photos at most, evenly from all."""

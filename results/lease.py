@@ -10,9 +10,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from data_tools.bucket import Bucket
-from data_tools.console import local_time
-from data_tools.errors import StorageError
+from huetune.data_tools.bucket import Bucket
+from huetune.data_tools.console import local_time
+from huetune.data_tools.errors import StorageError
 
 FOLDER = "leases"
 """In a run: an object for each process that holds it or asks to."""

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from data_tools.errors import StorageError
-from data_tools.mirror import bucket_of
-from results import lease
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.mirror import bucket_of
+from huetune.results import lease
 
 LOCK = "lock"
 PATIENCE = 1.0

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_tools.colour import GRID, luma_of, paint, spread
-from data_tools.photos import PhotoSet
-from model.checkpoint import load
-from model.network import build
-from model.score import scores
-from model.weights import parameter_counts
-from results.entry import Entry, changed, newest_first
-from results.final_check import REFERENCES, FinalCheck
-from results.output import PHOTOS, Output
-from results.structure import PICTURES, draw, missing_graphviz
-from results.verdict import figure, link, verdict
-from results.words import Language, escaped, shown
+from huetune.data_tools.colour import GRID, luma_of, paint, spread
+from huetune.data_tools.photos import PhotoSet
+from huetune.model.checkpoint import load
+from huetune.model.network import build
+from huetune.model.score import scores
+from huetune.model.weights import parameter_counts
+from huetune.results.entry import Entry, changed, newest_first
+from huetune.results.final_check import REFERENCES, FinalCheck
+from huetune.results.output import PHOTOS, Output
+from huetune.results.structure import PICTURES, draw, missing_graphviz
+from huetune.results.verdict import figure, link, verdict
+from huetune.results.words import Language, escaped, shown
 
 SHOWN = 4
 """Test photos that are shown, evenly from all."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import part_versions
+from huetune.model.checkpoint import part_versions
 
 
 def versions() -> dict[str, str]:

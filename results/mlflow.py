@@ -11,14 +11,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from data_tools.console import is_utf8
-from data_tools.errors import StorageError, UserError, in_a_line
-from data_tools.extras import extra
-from data_tools.secret import holds_secret
-from results.outcomes import failure_of
-from results.run import Run
-from results.trials import STATES, curve, end_of, epochs, note_of, rows, start_of
-from results.winner import Winner, winner_of
+from huetune.data_tools.console import is_utf8
+from huetune.data_tools.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.extras import extra
+from huetune.data_tools.secret import holds_secret
+from huetune.results.outcomes import failure_of
+from huetune.results.run import Run
+from huetune.results.trials import STATES, curve, end_of, epochs, note_of, rows, start_of
+from huetune.results.winner import Winner, winner_of
 
 EXPERIMENT = "huetune"
 SEARCH, TRIAL, WINNER = "huetune.search", "huetune.trial", "huetune.winner"

@@ -1,6 +1,6 @@
 """A run in a notebook: its trials as a frame of pandas, its charts and pictures inline, its best model as one of Keras.
 
-from results.notebook import open_run
+from huetune.results.notebook import open_run
 
 run = open_run("roses")
 """
@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data_tools.console import import_tensorflow
-from data_tools.decoding import decoded
-from data_tools.errors import StorageError
-from data_tools.mirror import path_of
-from data_tools.photos import read_photo
-from results import charts, effects, export, trials
-from results.baseline import baseline_line
-from results.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
-from results.winner import headline
+from huetune.data_tools.console import import_tensorflow
+from huetune.data_tools.decoding import decoded
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.mirror import path_of
+from huetune.data_tools.photos import read_photo
+from huetune.results import charts, effects, export, trials
+from huetune.results.baseline import baseline_line
+from huetune.results.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
+from huetune.results.winner import headline
 
 if TYPE_CHECKING:
-    from data_tools.backend import keras
+    from huetune.data_tools.backend import keras
 
 SHOWN = 10
 """Trials that a run shows of itself."""
@@ -109,7 +109,7 @@ class OpenRun:
         """
         _, paths = export.best(self.run, by)
         import_tensorflow()
-        from model.checkpoint import load_network
+        from huetune.model.checkpoint import load_network
 
         return load_network(paths[0])[1].vae
 
@@ -131,8 +131,8 @@ class OpenRun:
         pixels = np.asarray(decoded(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
         _, paths = export.best(self.run, by)
         import_tensorflow()
-        from model.checkpoint import load
-        from results.evaluation import colorized
+        from huetune.model.checkpoint import load
+        from huetune.results.evaluation import colorized
 
         _, colorizer = load(paths[0])
         return Image.fromarray(np.concatenate(colorized(colorizer, pixels, samples, seed), axis=1))

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from data_tools.errors import StorageError, UserError
-from data_tools.folder import flush, replace, sum_of
-from data_tools.mirror import place_of, pull, push, remove
+from huetune.data_tools.errors import StorageError, UserError
+from huetune.data_tools.folder import flush, replace, sum_of
+from huetune.data_tools.mirror import place_of, pull, push, remove
 
 RECORD = ".huetune.json"
 """In the folder: of each command the names of the files that it wrote, each with its sha256."""

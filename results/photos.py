@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from data_tools.command import read_photos
-from data_tools.console import PLACE, say, stderr
-from data_tools.errors import CheckpointError, PhotoError, StorageError
-from data_tools.folder import replace as replace_file
-from data_tools.mirror import path_of, place_of, push
-from data_tools.source import Source
+from huetune.data_tools.command import read_photos
+from huetune.data_tools.console import PLACE, say, stderr
+from huetune.data_tools.errors import CheckpointError, PhotoError, StorageError
+from huetune.data_tools.folder import replace as replace_file
+from huetune.data_tools.mirror import path_of, place_of, push
+from huetune.data_tools.source import Source
 
 if TYPE_CHECKING:  # NumPy and Optuna take longer than a verb's help
-    from data_tools.split import Split
-    from results.run import Run
+    from huetune.data_tools.split import Split
+    from huetune.results.run import Run
 
 FILES = "photos.json"
 """In a run: names and digests of its photos, so that those which differ later can be named."""
@@ -70,8 +70,8 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
         PhotoError: they are not there, or others.
         StorageError: the run does not say which; they are in a bucket that cannot be reached.
     """
-    from data_tools.likeness import KINDS
-    from data_tools.split import may_be_tested, split
+    from huetune.data_tools.likeness import KINDS
+    from huetune.data_tools.split import may_be_tested, split
 
     if run.manifest["schema"] < 2:
         raise StorageError(
@@ -118,9 +118,9 @@ def files_of(parts: "Split", source: Source) -> dict[str, list[_File]]:
 
 def _recorded(run: "Run") -> dict[str, list[_File]]:
     """The photos of a run's search, as `files_of`; of an older run what its checkpoints keep, without names."""
-    from data_tools.likeness import from_text
-    from model.checkpoint import read
-    from results.trials import epochs
+    from huetune.data_tools.likeness import from_text
+    from huetune.model.checkpoint import read
+    from huetune.results.trials import epochs
 
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         record = json.loads(run.path(FILES).read_text(encoding="utf-8"))

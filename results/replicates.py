@@ -12,9 +12,9 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from model.score import OBJECTIVES, RANGES, better
-from results.outcomes import FailureKind, failure_of
-from results.statistics import Estimate, difference, mean
+from huetune.model.score import OBJECTIVES, RANGES, better
+from huetune.results.outcomes import FailureKind, failure_of
+from huetune.results.statistics import Estimate, difference, mean
 
 FINALISTS = "finalists"
 """User attribute of the study of replicates: the numbers of the trials that are candidates."""

@@ -25,18 +25,18 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
-from data_tools.errors import CheckpointError, UserError
-from data_tools.photos import PhotoSet
-from model.config import MODEL, Config
-from model.weights import parameter_counts
-from results import charts
-from results.effects import baseline_line, effect_rows, effects, importance_line, measured
-from results.export import checkpoints
-from results.findings import Findings, called, without_empty
-from results.gallery import Picture, evenly, gallery
-from results.output import check_file, write_file
-from results.run import Run
-from results.trials import Row, shown, winner, with_zero_line
+from huetune.data_tools.errors import CheckpointError, UserError
+from huetune.data_tools.photos import PhotoSet
+from huetune.model.config import MODEL, Config
+from huetune.model.weights import parameter_counts
+from huetune.results import charts
+from huetune.results.effects import baseline_line, effect_rows, effects, importance_line, measured
+from huetune.results.export import checkpoints
+from huetune.results.findings import Findings, called, without_empty
+from huetune.results.gallery import Picture, evenly, gallery
+from huetune.results.output import check_file, write_file
+from huetune.results.run import Run
+from huetune.results.trials import Row, shown, winner, with_zero_line
 
 MARK = '<meta name="generator" content="huetune">'
 """What tells a report from somebody's file of that name."""
@@ -217,8 +217,8 @@ def _structures(found: Findings, models: Mapping[str, int]) -> list[Row]:
 
 def _drawings(found: Findings, models: Mapping[str, int]) -> dict[str, Any]:
     """The structure of the first of the shown models as pictures, or why there are none."""
-    from model.network import build
-    from results.structure import PICTURES, draw, missing_graphviz
+    from huetune.model.network import build
+    from huetune.results.structure import PICTURES, draw, missing_graphviz
 
     why_not = missing_graphviz()
     for name, number in models.items() if not why_not else ():

@@ -14,14 +14,14 @@ from urllib.parse import quote
 
 import optuna
 
-from data_tools.bucket import SCHEME
-from data_tools.console import is_utf8, program
-from data_tools.errors import StorageError, UserError, in_a_line
-from data_tools.folder import replace
-from data_tools.mirror import bucket_of, path_of, place_of, pull
-from results.completion import STORAGE
-from results.lock import holder_here
-from results.study_file import read_studies
+from huetune.data_tools.bucket import SCHEME
+from huetune.data_tools.console import is_utf8, program
+from huetune.data_tools.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.folder import replace
+from huetune.data_tools.mirror import bucket_of, path_of, place_of, pull
+from huetune.results.completion import STORAGE
+from huetune.results.lock import holder_here
+from huetune.results.study_file import read_studies
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

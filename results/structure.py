@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from data_tools.backend import keras, own_settings
-from data_tools.contexts import VIEWS, WINDOW
-from data_tools.errors import UserError
-from model.layers import Convolution, Share
-from model.network import Network
+from huetune.data_tools.backend import keras, own_settings
+from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.data_tools.errors import UserError
+from huetune.model.layers import Convolution, Share
+from huetune.model.network import Network
 
 PICTURES = ("encoder", "decoder", "whole")
 FORMATS = {"png": 96, "svg": 72}

@@ -38,10 +38,10 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData, SessionEndI
 from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import RecordWriter
 
-from data_tools.errors import StorageError
-from model.config import PRESETS
-from results.output import record, recorded
-from results.trials import FIGURES, curve, end_of, epochs, start_of
+from huetune.data_tools.errors import StorageError
+from huetune.model.config import PRESETS
+from huetune.results.output import record, recorded
+from huetune.results.trials import FIGURES, curve, end_of, epochs, start_of
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""

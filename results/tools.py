@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from data_tools.console import FOLDER, bar, say
-from data_tools.mirror import bucket_of, place_of
-from results.command import storage_option
-from results.completion import run_argument
+from huetune.data_tools.console import FOLDER, bar, say
+from huetune.data_tools.mirror import bucket_of, place_of
+from huetune.results.command import storage_option
+from huetune.results.completion import run_argument
 
 INTERVAL = 5.0
 """Seconds between two looks at a search that runs."""
@@ -30,9 +30,9 @@ def dashboard(run: str, storage: Path, port: int) -> None:
 
     Example: huetune dashboard roses --port 8081
     """
-    from results.dashboard import note, serving
-    from results.run import find_run
-    from results.winner import find_winner
+    from huetune.results.dashboard import note, serving
+    from huetune.results.run import find_run
+    from huetune.results.winner import find_winner
 
     found = find_run(run, storage)
     with serving(found.study(), port, lambda: find_winner(found)) as (server, address):
@@ -53,9 +53,9 @@ def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None
 
     Example: huetune tensorboard roses --follow
     """
-    from results import tensorboard as events
-    from results.run import find_run
-    from results.winner import find_winner
+    from huetune.results import tensorboard as events
+    from huetune.results.run import find_run
+    from huetune.results.winner import find_winner
 
     found = find_run(run, storage)
     study = found.study()
@@ -79,12 +79,12 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
 
     Example: huetune mlflow roses --uri http://127.0.0.1:5000
     """
-    from results.run import find_run
+    from huetune.results.run import find_run
 
     found = find_run(run, storage)
     study = found.study()
 
-    from results.mlflow import Log
+    from huetune.results.mlflow import Log
 
     log = Log(uri, found)
     count = log.write(study, bar("logging", len(study.get_trials(deepcopy=False))))
@@ -95,9 +95,9 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
 
 def until_ended(run: Any, study: Any, look: Callable[[Any], int]) -> int:
     """Look at a study again and again until nobody searches any more, and return the sum of what was seen."""
-    from results.lock import holder
-    from results.run import find_run
-    from results.trials import ended
+    from huetune.results.lock import holder
+    from huetune.results.run import find_run
+    from huetune.results.trials import ended
 
     seen = 0
     while holder(run.folder) and not ended(study):

@@ -15,13 +15,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from data_tools.console import plain
-from data_tools.errors import UserError, nearest
-from model.score import OBJECTIVES, better
-from results.baseline import note
-from results.outcomes import Stop, failure_of
-from results.replicates import of_trial, places, replicated, target
-from results.run import Run
+from huetune.data_tools.console import plain
+from huetune.data_tools.errors import UserError, nearest
+from huetune.model.score import OBJECTIVES, better
+from huetune.results.baseline import note
+from huetune.results.outcomes import Stop, failure_of
+from huetune.results.replicates import of_trial, places, replicated, target
+from huetune.results.run import Run
 
 Row = dict[str, Any]
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data_tools.console import program
-from model.score import OBJECTIVES, RANGES
-from results.entry import Entry
-from results.replicates import LEAST, against_baseline
-from results.statistics import Estimate, difference, mean
-from results.words import Language, escaped
+from huetune.data_tools.console import program
+from huetune.model.score import OBJECTIVES, RANGES
+from huetune.results.entry import Entry
+from huetune.results.replicates import LEAST, against_baseline
+from huetune.results.statistics import Estimate, difference, mean
+from huetune.results.words import Language, escaped
 
 
 def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill: float | None = None) -> str:

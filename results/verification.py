@@ -9,20 +9,20 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from data_tools.errors import CheckpointError, StorageError, in_a_line
-from data_tools.folder import check_sums
-from data_tools.mirror import bucket_of
-from data_tools.photos import PhotoSet
-from model import snapshot
-from results import final_check
-from results.lock import LOCK, holder
-from results.outcomes import StopReason
-from results.output import RECORD
-from results.photos import MOVED
-from results.replicates import target
-from results.run import MANIFEST, PULLED, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
-from results.trials import DIGEST, asked, best_epoch, digest, ended, epochs, named
-from results.watch import View
+from huetune.data_tools.errors import CheckpointError, StorageError, in_a_line
+from huetune.data_tools.folder import check_sums
+from huetune.data_tools.mirror import bucket_of
+from huetune.data_tools.photos import PhotoSet
+from huetune.model import snapshot
+from huetune.results import final_check
+from huetune.results.lock import LOCK, holder
+from huetune.results.outcomes import StopReason
+from huetune.results.output import RECORD
+from huetune.results.photos import MOVED
+from huetune.results.replicates import target
+from huetune.results.run import MANIFEST, PULLED, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
+from huetune.results.trials import DIGEST, asked, best_epoch, digest, ended, epochs, named
+from huetune.results.watch import View
 
 DRAFTED = (STUDY, MANIFEST, MOVED, PULLED, final_check.FILE)
 """Files of a run that are replaced while it is searched; `resume` takes away drafts of these."""
@@ -253,9 +253,9 @@ def _strays(run: Run, searching: bool) -> Iterator[tuple[str, bool]]:
 
 
 def _best(run: Run, validation: PhotoSet | None) -> Iterator[str]:
-    from model.checkpoint import load, read
-    from results.export import best
-    from results.trials import run_rows, winner
+    from huetune.model.checkpoint import load, read
+    from huetune.results.export import best
+    from huetune.results.trials import run_rows, winner
 
     objectives = run.manifest["search"]["objectives"]
     if winner(run_rows(run)) is None:
@@ -266,8 +266,8 @@ def _best(run: Run, validation: PhotoSet | None) -> Iterator[str]:
             read(path)
         if validation is None:
             return
-        from model.score import scores
-        from model.training import VALIDATION_SAMPLES, VALIDATION_SEED
+        from huetune.model.score import scores
+        from huetune.model.training import VALIDATION_SAMPLES, VALIDATION_SEED
 
         checkpoint, colorizer = load(paths[0])
     except (CheckpointError, StorageError) as error:

@@ -10,16 +10,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from data_tools.console import say
-from data_tools.errors import Interrupted
-from data_tools.mirror import bucket_of
-from results.baseline import baseline_line
-from results.display import Display, animated
-from results.lock import holder
-from results.replicates import places
-from results.run import STUDY, Run
-from results.trials import ENDED, SESSION, STATES, ended, epochs, rows
-from results.winner import headline
+from huetune.data_tools.console import say
+from huetune.data_tools.errors import Interrupted
+from huetune.data_tools.mirror import bucket_of
+from huetune.results.baseline import baseline_line
+from huetune.results.display import Display, animated
+from huetune.results.lock import holder
+from huetune.results.replicates import places
+from huetune.results.run import STUDY, Run
+from huetune.results.trials import ENDED, SESSION, STATES, ended, epochs, rows
+from huetune.results.winner import headline
 
 WIDTH = 120
 """Of a picture in a file."""

@@ -7,8 +7,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from model.score import OBJECTIVES
-from results.replicates import (
+from huetune.model.score import OBJECTIVES
+from huetune.results.replicates import (
     Standing,
     against_baseline,
     of_trial,
@@ -16,10 +16,10 @@ from results.replicates import (
     shown_estimate,
     verdict,
 )
-from results.run import Run
-from results.statistics import Estimate
-from results.trials import FIGURES, Row, best_epoch, front_ends, rows, shown, trial_of
-from results.trials import winner as best_row
+from huetune.results.run import Run
+from huetune.results.statistics import Estimate
+from huetune.results.trials import FIGURES, Row, best_epoch, front_ends, rows, shown, trial_of
+from huetune.results.trials import winner as best_row
 
 
 @dataclass(frozen=True)

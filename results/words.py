@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from data_tools.console import plain
+from huetune.data_tools.console import plain
 
 SETTINGS = {
     "en": {

@@ -8,8 +8,8 @@ import subprocess
 from ray._private.services import canonicalize_bootstrap_address_or_die, find_bootstrap_address
 from ray.util import get_node_ip_address
 
-from data_tools.errors import UserError, in_a_line
-from search.enclosure import PYTHON
+from huetune.data_tools.errors import UserError, in_a_line
+from huetune.search.enclosure import PYTHON
 
 LOCAL = "local"
 """The address of this machine alone, as Ray calls it."""

@@ -32,23 +32,20 @@ from ray._private.utils import _get_docker_cpus
 from ray.air._internal import usage
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
-import data_tools
-import model
-import results
-import search
-from data_tools.console import given_back, is_utf8
-from data_tools.errors import ClusterLostError, StorageError, UserError, in_a_line
-from data_tools.mirror import place_of
-from data_tools.split import Split
-from model.checkpoint import part_versions
-from results.run import Run
-from search import address, enclosure, interruption
-from search.address import unreachable
-from search.events import Events, Left
-from search.resources import Resources
-from search.schedulers import SCHEDULERS
-from search.searcher import StudySearcher
-from search.trial import BEST, Trial
+from huetune import data_tools, model, results, search
+from huetune.data_tools.console import given_back, is_utf8
+from huetune.data_tools.errors import ClusterLostError, StorageError, UserError, in_a_line
+from huetune.data_tools.mirror import place_of
+from huetune.data_tools.split import Split
+from huetune.model.checkpoint import part_versions
+from huetune.results.run import Run
+from huetune.search import address, enclosure, interruption
+from huetune.search.address import unreachable
+from huetune.search.events import Events, Left
+from huetune.search.resources import Resources
+from huetune.search.schedulers import SCHEDULERS
+from huetune.search.searcher import StudySearcher
+from huetune.search.trial import BEST, Trial
 
 # Tune would hand the driver's keys to a bucket on to the workers, through Ray, which writes them into its logs.
 ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})

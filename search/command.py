@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from data_tools.command import data, photo_options, read_photos
-from data_tools.console import (
+from huetune.data_tools.command import data, photo_options, read_photos
+from huetune.data_tools.console import (
     FOLDER,
     MAX_SEED,
     MOST,
@@ -31,19 +31,19 @@ from data_tools.console import (
     stdout,
     words,
 )
-from data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError, in_a_line
-from data_tools.source import Source
-from model.command import train
-from results import artefacts, tools
-from results import command as results
-from results.command import show_trials, storage_option
-from results.completion import run_argument
-from results.photos import moved_option, photos_of, source_of
-from search import confirmation, environment, interruption, notification
-from search.confirmation import address_option, quiet_option
-from search.notification import notify_option, told
-from search.request import SCHEDULERS, SEARCHERS, Search
-from search.resources import Resources
+from huetune.data_tools.errors import ClusterLostError, Interrupted, NoTrialError, StorageError, UserError, in_a_line
+from huetune.data_tools.source import Source
+from huetune.model.command import train
+from huetune.results import artefacts, tools
+from huetune.results import command as results
+from huetune.results.command import show_trials, storage_option
+from huetune.results.completion import run_argument
+from huetune.results.photos import moved_option, photos_of, source_of
+from huetune.search import confirmation, environment, interruption, notification
+from huetune.search.confirmation import address_option, quiet_option
+from huetune.search.notification import notify_option, told
+from huetune.search.request import SCHEDULERS, SEARCHERS, Search
+from huetune.search.resources import Resources
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -246,11 +246,11 @@ def search(
 
     Example: huetune search --photos flowers --name roses --trials 30
     """
-    from data_tools.finding import class_counts
-    from data_tools.split import may_be_tested, split
-    from model.config import PRESETS, batched
-    from search.limits import check_apart, check_place
-    from search.space import DEFAULT, parse, read_space
+    from huetune.data_tools.finding import class_counts
+    from huetune.data_tools.split import may_be_tested, split
+    from huetune.model.config import PRESETS, batched
+    from huetune.search.limits import check_apart, check_place
+    from huetune.search.space import DEFAULT, parse, read_space
 
     base = batched(PRESETS["model-2"], batching)
     chosen = read_space(space, base) if space else parse(DEFAULT, base)
@@ -281,8 +281,8 @@ def search(
     source.check()
     notification.check(notify)
 
-    from search.cluster import Cluster
-    from search.launch import launch
+    from huetune.search.cluster import Cluster
+    from huetune.search.launch import launch
 
     Cluster(wanted.resources).check()
     read = read_photos(source, strict, quiet, partial(may_be_tested, wanted.seed))
@@ -312,15 +312,15 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
     """
-    from results import final_check
-    from results.lock import held
-    from results.run import find_run
+    from huetune.results import final_check
+    from huetune.results.lock import held
+    from huetune.results.run import find_run
 
     found = find_run(run, storage)
 
-    from search import launch
-    from search.manifest import recalled
-    from search.repair import repair
+    from huetune.search import launch
+    from huetune.search.manifest import recalled
+    from huetune.search.repair import repair
 
     with held(found.folder), told(notify, found.name, found.folder.parent) as keep_silent:
         repair(found, stdout)
@@ -362,15 +362,15 @@ def extend(
 
     Example: huetune extend roses --trials 20 --epochs 10
     """
-    from results.lock import held
-    from results.run import find_run
+    from huetune.results.lock import held
+    from huetune.results.run import find_run
 
     found = find_run(run, storage)
 
-    from search import launch
-    from search.limits import check_seconds
-    from search.manifest import recalled
-    from search.repair import repair
+    from huetune.search import launch
+    from huetune.search.limits import check_seconds
+    from huetune.search.manifest import recalled
+    from huetune.search.repair import repair
 
     check_seconds("time_budget", time_budget)
     with held(found.folder), told(notify, found.name, found.folder.parent):
@@ -394,8 +394,8 @@ def _photos_again(run: Any, quiet: bool, moved: Path | None) -> tuple[Any, Any]:
 
 def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:
     """What a search ends with: the test photos, the table, and what to do next."""
-    from results import final_check
-    from results.trials import run_rows, winner
+    from huetune.results import final_check
+    from huetune.results.trials import run_rows, winner
 
     won = winner(run_rows(run))
     if won and len(photos):
@@ -412,7 +412,7 @@ def _show_next(run: Any, won: bool) -> None:
         say("")
         say(f"No trial is complete. Everything is in {place}; see why with: {run.command('trials')}")
         return
-    from results.run import CONTACT_SHEET, EVALUATION
+    from huetune.results.run import CONTACT_SHEET, EVALUATION
 
     sheet = run.folder / EVALUATION / CONTACT_SHEET
     if sheet.is_file():

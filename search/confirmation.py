@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from data_tools.console import TEXT, count_from, import_tensorflow, say, stdout
-from data_tools.errors import NoTrialError, UserError
-from results.command import show_trials, storage_option
-from results.completion import run_argument
-from results.photos import moved_option, photos_of
+from huetune.data_tools.console import TEXT, count_from, import_tensorflow, say, stdout
+from huetune.data_tools.errors import NoTrialError, UserError
+from huetune.results.command import show_trials, storage_option
+from huetune.results.completion import run_argument
+from huetune.results.photos import moved_option, photos_of
 
 address_option = click.option(
     "--address",
@@ -34,16 +34,16 @@ def confirm(
 
     What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
     """
-    from results import final_check
-    from results.lock import held
-    from results.replicates import verdict
-    from results.run import find_run
-    from results.trials import full
+    from huetune.results import final_check
+    from huetune.results.lock import held
+    from huetune.results.replicates import verdict
+    from huetune.results.run import find_run
+    from huetune.results.trials import full
 
     found = find_run(run, storage)
 
-    from search.repair import repair
-    from search.replicates import replicate_finalists
+    from huetune.search.repair import repair
+    from huetune.search.replicates import replicate_finalists
 
     with held(found.folder):
         repair(found, stdout)
@@ -84,14 +84,14 @@ def compare(
 
     Example: huetune compare roses model-3 model-2
     """
-    from results.effects import comparison, config_of
-    from results.lock import held
-    from results.run import find_run
+    from huetune.results.effects import comparison, config_of
+    from huetune.results.lock import held
+    from huetune.results.run import find_run
 
     found = find_run(run, storage)
     if seeds:
-        from search.repair import repair
-        from search.replicates import replicate
+        from huetune.search.repair import repair
+        from huetune.search.replicates import replicate
 
         with held(found.folder):
             repair(found, stdout)
@@ -112,8 +112,8 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
 
     Example: huetune rerun roses 4
     """
-    from results.run import find_run
-    from results.trials import epochs, trial_of
+    from huetune.results.run import find_run
+    from huetune.results.trials import epochs, trial_of
 
     found = find_run(run, storage)
     recorded = trial_of(found.study(), trial)
@@ -123,12 +123,12 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     parts = photos_of(found, quiet=False, moved=photos)
     import_tensorflow()
 
-    from model.command import epoch_line
-    from model.config import Config
-    from model.training import Trainer
-    from results.machine import differences
-    from search.manifest import recalled_resources
-    from search.trial import take_devices
+    from huetune.model.command import epoch_line
+    from huetune.model.config import Config
+    from huetune.model.training import Trainer
+    from huetune.results.machine import differences
+    from huetune.search.manifest import recalled_resources
+    from huetune.search.trial import take_devices
 
     resources = recalled_resources(found, None)
     take_devices(resources.threads, (0,) if resources.gpus_per_trial else ())
@@ -153,8 +153,8 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
 
 def cluster_of(run: Any, address: str | None) -> Any:
     """Return where a run's search ran, at another address."""
-    from search.cluster import Cluster
-    from search.manifest import recalled_resources
+    from huetune.search.cluster import Cluster
+    from huetune.search.manifest import recalled_resources
 
     return Cluster(recalled_resources(run, address))
 

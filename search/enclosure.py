@@ -20,7 +20,7 @@ from ray._private import ray_constants
 from ray._private import utils as ray_utils
 from ray.job_config import JobConfig
 
-from data_tools.errors import StorageError
+from huetune.data_tools.errors import StorageError
 
 PYTHON = (sys.executable, "-P")
 """How every child Python is started: the current folder stays off its `sys.path`, where a user's `model.py` or

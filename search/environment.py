@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from data_tools.folder import HOMELESS
+from huetune.data_tools.folder import HOMELESS
 
 _SWITCHES = re.compile(r"-[bBdEiIOPqsSuvx]+")
 """Python's own switches that take no value, alone or several in a word."""

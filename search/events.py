@@ -7,8 +7,8 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
-from search.schedulers import forget, remind, teach
-from search.searcher import StudySearcher
+from huetune.search.schedulers import forget, remind, teach
+from huetune.search.searcher import StudySearcher
 
 
 class Left(BaseException):  # as with KeyboardInterrupt: no error, and nobody on the way may catch it

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from data_tools.console import given_back
-from data_tools.errors import Interrupted
+from huetune.data_tools.console import given_back
+from huetune.data_tools.errors import Interrupted
 
 _listener: Callable[[Interrupted], None] | None = None
 _remedy = ""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.config import Config
-from search.sampler import Point
-from search.space import Space
+from huetune.model.config import Config
+from huetune.search.sampler import Point
+from huetune.search.space import Space
 
 
 @dataclass(frozen=True)

@@ -11,29 +11,29 @@ import optuna
 from rich.console import Console
 from sqlalchemy.engine import URL
 
-from data_tools.console import say
-from data_tools.errors import Interrupted, StorageError, UserError, in_a_line
-from data_tools.folder import replace as replace_file
-from data_tools.mirror import listed, place_of, push, remove
-from data_tools.source import Source
-from data_tools.split import Split
-from model.config import Config
-from model.score import OBJECTIVES, zero_line
-from results.display import Display
-from results.lock import held
-from results.photos import FILES, files_of
-from results.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
-from results.trials import asked, ended, rows
-from search.cluster import Cluster
-from search.jobs import Budget, Job, grid_jobs
-from search.limits import check_place, left_over, require_free, study_url
-from search.manifest import described, extensible
-from search.record import Record, copy_study, push_copy
-from search.replicates import missing_finalists, replicate, replicate_finalists
-from search.request import Search
-from search.sampler import Sampler
-from search.searcher import StudySearcher
-from search.tracking import tracked
+from huetune.data_tools.console import say
+from huetune.data_tools.errors import Interrupted, StorageError, UserError, in_a_line
+from huetune.data_tools.folder import replace as replace_file
+from huetune.data_tools.mirror import listed, place_of, push, remove
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import Split
+from huetune.model.config import Config
+from huetune.model.score import OBJECTIVES, zero_line
+from huetune.results.display import Display
+from huetune.results.lock import held
+from huetune.results.photos import FILES, files_of
+from huetune.results.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
+from huetune.results.trials import asked, ended, rows
+from huetune.search.cluster import Cluster
+from huetune.search.jobs import Budget, Job, grid_jobs
+from huetune.search.limits import check_place, left_over, require_free, study_url
+from huetune.search.manifest import described, extensible
+from huetune.search.record import Record, copy_study, push_copy
+from huetune.search.replicates import missing_finalists, replicate, replicate_finalists
+from huetune.search.request import Search
+from huetune.search.sampler import Sampler
+from huetune.search.searcher import StudySearcher
+from huetune.search.tracking import tracked
 
 
 def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:

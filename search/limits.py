@@ -8,20 +8,20 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from data_tools.console import MAX_SEED, MOST, is_utf8
-from data_tools.errors import StorageError, UserError, in_a_line
-from data_tools.folder import require_place
-from data_tools.mirror import bucket_of, listed, place_of
-from data_tools.secret import holds_secret
-from data_tools.source import Source
-from model.config import PRESETS
-from model.score import OBJECTIVES
-from results.lock import LOCK, holder
-from results.mlflow import check_uri
-from results.photos import FILES
-from results.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
-from search.request import SCHEDULERS, SEARCHERS, Search
-from search.resources import Resources
+from huetune.data_tools.console import MAX_SEED, MOST, is_utf8
+from huetune.data_tools.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.folder import require_place
+from huetune.data_tools.mirror import bucket_of, listed, place_of
+from huetune.data_tools.secret import holds_secret
+from huetune.data_tools.source import Source
+from huetune.model.config import PRESETS
+from huetune.model.score import OBJECTIVES
+from huetune.results.lock import LOCK, holder
+from huetune.results.mlflow import check_uri
+from huetune.results.photos import FILES
+from huetune.results.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
+from huetune.search.request import SCHEDULERS, SEARCHERS, Search
+from huetune.search.resources import Resources
 
 PATIENCE = 4
 """Seconds that a database may take to answer."""

@@ -9,18 +9,18 @@ from typing import Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from sqlalchemy.engine import URL
 
-from data_tools.errors import StorageError
-from data_tools.mirror import place_of
-from data_tools.source import Source
-from data_tools.split import Split
-from model.config import Config
-from model.score import OBJECTIVES
-from results.machine import code, hardware, versions
-from results.run import Run
-from results.trials import asked
-from search.request import Search
-from search.resources import Resources
-from search.space import Space
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.mirror import place_of
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import Split
+from huetune.model.config import Config
+from huetune.model.score import OBJECTIVES
+from huetune.results.machine import code, hardware, versions
+from huetune.results.run import Run
+from huetune.results.trials import asked
+from huetune.search.request import Search
+from huetune.search.resources import Resources
+from huetune.search.space import Space
 
 SCHEMA = 2
 """Of the manifest; 1 did not say how its photos are read again."""

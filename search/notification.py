@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from data_tools.console import say, stderr
-from data_tools.errors import Interrupted, UserError, in_a_line
-from search.environment import restart
+from huetune.data_tools.console import say, stderr
+from huetune.data_tools.errors import Interrupted, UserError, in_a_line
+from huetune.search.environment import restart
 
 VARIABLE = "HUETUNE_NOTIFY"
 OPTION = "--notify"
@@ -115,9 +115,9 @@ def _services(url: str) -> Any:
 
 
 def _summary(name: str, storage: Path) -> str:
-    from results.run import find_run
-    from results.trials import rows, winner
-    from results.winner import headline
+    from huetune.results.run import find_run
+    from huetune.results.trials import rows, winner
+    from huetune.results.winner import headline
 
     run = find_run(name, storage)
     study, replicates = run.study(), run.replicates()

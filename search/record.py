@@ -11,13 +11,13 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 
-from data_tools.errors import StorageError, in_a_line
-from data_tools.folder import flush, replace
-from data_tools.mirror import bucket_of, remove
-from model import snapshot
-from results import lease
-from results.run import PULLED, STUDY, Run, copy_of
-from results.trials import DIGEST, EPOCH, best_epoch, digest
+from huetune.data_tools.errors import StorageError, in_a_line
+from huetune.data_tools.folder import flush, replace
+from huetune.data_tools.mirror import bucket_of, remove
+from huetune.model import snapshot
+from huetune.results import lease
+from huetune.results.run import PULLED, STUDY, Run, copy_of
+from huetune.results.trials import DIGEST, EPOCH, best_epoch, digest
 
 
 class Record:

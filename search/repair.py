@@ -4,13 +4,13 @@ import time
 
 from rich.console import Console
 
-from data_tools.console import say
-from data_tools.errors import StorageError
-from data_tools.folder import replace as replace_file
-from data_tools.mirror import listed, pull
-from results.run import REPLICATES, STUDY, TRIALS, Run, copy_of
-from results.verification import DRAFTED, damage, lost
-from search.record import tidy
+from huetune.data_tools.console import say
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.folder import replace as replace_file
+from huetune.data_tools.mirror import listed, pull
+from huetune.results.run import REPLICATES, STUDY, TRIALS, Run, copy_of
+from huetune.results.verification import DRAFTED, damage, lost
+from huetune.search.record import tidy
 
 
 def repair(run: Run, console: Console) -> None:

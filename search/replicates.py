@@ -7,18 +7,18 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from data_tools.console import say
-from data_tools.split import Split
-from model.config import Config
-from model.score import OBJECTIVES
-from results.display import Display
-from results.replicates import FINALISTS, config_key, diverged, target
-from results.run import REPLICATES, Run, open_storage
-from results.trials import asked, full, rows
-from search.cluster import Cluster
-from search.jobs import Budget, Job
-from search.record import Record
-from search.searcher import StudySearcher
+from huetune.data_tools.console import say
+from huetune.data_tools.split import Split
+from huetune.model.config import Config
+from huetune.model.score import OBJECTIVES
+from huetune.results.display import Display
+from huetune.results.replicates import FINALISTS, config_key, diverged, target
+from huetune.results.run import REPLICATES, Run, open_storage
+from huetune.results.trials import asked, full, rows
+from huetune.search.cluster import Cluster
+from huetune.search.jobs import Budget, Job
+from huetune.search.record import Record
+from huetune.search.searcher import StudySearcher
 
 FRESH = 1_000_000
 """Added to a run's seed: the first one of its replicates, far from those of its trials."""

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.resources import Resources
+from huetune.search.resources import Resources
 
 if TYPE_CHECKING:
-    from search.space import Space
+    from huetune.search.space import Space
 
 SEARCHERS = ("tpe", "random", "grid", "cmaes", "nsga2")
 """Names of the searchers; `search.sampler.SAMPLERS` has how each samples."""
@@ -61,6 +61,6 @@ class Search:
     mlflow: str | None = None
 
     def __post_init__(self) -> None:
-        from search.limits import check_search
+        from huetune.search.limits import check_search
 
         check_search(self)

@@ -25,7 +25,7 @@ class Resources:
     trial_timeout: float | None = None
 
     def __post_init__(self) -> None:
-        from search.limits import check_resources
+        from huetune.search.limits import check_resources
 
         check_resources(self)
 

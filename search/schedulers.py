@@ -6,8 +6,8 @@ from typing import Any
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from results.baseline import grace
-from search.trial import BEST
+from huetune.results.baseline import grace
+from huetune.search.trial import BEST
 
 
 def _asha(epochs: int) -> TrialScheduler:

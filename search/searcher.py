@@ -19,17 +19,17 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
-from data_tools.errors import StorageError, UserError
-from data_tools.mirror import listed
-from model.score import OBJECTIVES, better
-from results.outcomes import DEATHS, FAILURE, Failure, FailureKind, Stop, StopReason
-from results.replicates import config_key
-from results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
-from search.jobs import Budget, Job
-from search.record import Record, tidy
-from search.sampler import Sampler
-from search.space import Space
-from search.trial import BEST, REFUSED, STORAGE
+from huetune.data_tools.errors import StorageError, UserError
+from huetune.data_tools.mirror import listed
+from huetune.model.score import OBJECTIVES, better
+from huetune.results.outcomes import DEATHS, FAILURE, Failure, FailureKind, Stop, StopReason
+from huetune.results.replicates import config_key
+from huetune.results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
+from huetune.search.jobs import Budget, Job
+from huetune.search.record import Record, tidy
+from huetune.search.sampler import Sampler
+from huetune.search.space import Space
+from huetune.search.trial import BEST, REFUSED, STORAGE
 
 LIVES = 3
 """Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""

@@ -18,8 +18,8 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from data_tools.errors import UserError, nearest
-from model.config import Config, like
+from huetune.data_tools.errors import UserError, nearest
+from huetune.model.config import Config, like
 
 GRID_POINTS = 5
 """Values that a grid search takes of a range, a float's with a step excepted."""

@@ -8,14 +8,14 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from data_tools.console import say, stderr
-from data_tools.errors import in_a_line
-from results.run import Run, find_run
-from search.enclosure import PYTHON
+from huetune.data_tools.console import say, stderr
+from huetune.data_tools.errors import in_a_line
+from huetune.results.run import Run, find_run
+from huetune.search.enclosure import PYTHON
 
 PATIENCE = 60.0
 """Seconds that the last trials may take to be logged when the search is over."""
-MAIN = "from search.tracking import follow; follow()"
+MAIN = "from huetune.search.tracking import follow; follow()"
 
 
 @contextlib.contextmanager
@@ -63,8 +63,8 @@ def follow() -> None:
     """
     place, uri, file = sys.argv[1:]
     try:
-        from results.mlflow import Log
-        from results.tools import until_ended
+        from huetune.results.mlflow import Log
+        from huetune.results.tools import until_ended
 
         run = find_run(place)
         study = run.study()

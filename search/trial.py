@@ -16,14 +16,14 @@ import numpy as np
 import ray
 from ray import tune
 
-from data_tools.errors import CheckpointError, StorageError
-from data_tools.mirror import bucket_of, path_of, pull, push, remove
-from data_tools.split import Split
-from model.checkpoint import part_versions
-from results.outcomes import FAILURE, FailureKind
+from huetune.data_tools.errors import CheckpointError, StorageError
+from huetune.data_tools.mirror import bucket_of, path_of, pull, push, remove
+from huetune.data_tools.split import Split
+from huetune.model.checkpoint import part_versions
+from huetune.results.outcomes import FAILURE, FailureKind
 
 if TYPE_CHECKING:
-    from model.config import Config
+    from huetune.model.config import Config
 
 BEST = "score"
 """The key of a trial's best value so far, by which it is scheduled and ranked."""
@@ -68,7 +68,7 @@ class Trial(tune.Trainable):
         with self._watched():
             take_devices(threads, ray.get_gpu_ids())
 
-            from model.training import Trainer
+            from huetune.model.training import Trainer
 
             self._run, self._objective = path_of(run), objective
             self._folder = self._run / folder
@@ -80,7 +80,7 @@ class Trial(tune.Trainable):
         """Begin another trial on this worker, or go on with one that was left; True tells Tune that it can be done."""
         if self._refusal:
             return True
-        from model.config import Config
+        from huetune.model.config import Config
 
         self._clear()
         self._number, self._seed, self._epochs = config["number"], config["seed"], config["epochs"]
@@ -111,7 +111,7 @@ class Trial(tune.Trainable):
         """Train an epoch and score it; where it is the best so far, keep its weights before saying so."""
         if self._refusal:
             return _no_epoch({REFUSED: self._refusal})
-        from model.training import DivergedError
+        from huetune.model.training import DivergedError
 
         try:
             if self._unreachable:
@@ -145,7 +145,7 @@ class Trial(tune.Trainable):
 
     @property
     def _best(self) -> float | None:
-        from model.score import better
+        from huetune.model.score import better
 
         best: float | None = None
         for figures in self._log:
@@ -155,7 +155,7 @@ class Trial(tune.Trainable):
 
     def _go_on(self, wanted: "Config", continues: int | None) -> bool:
         """Take up the newest snapshot that is whole: this trial's, or that of the trial which it continues."""
-        from model import snapshot
+        from huetune.model import snapshot
 
         folders = [self._own] if continues is None else [self._own, self._folder / f"{continues:04}"]
         for folder in folders:
@@ -175,8 +175,8 @@ class Trial(tune.Trainable):
         return False
 
     def _train(self) -> None:
-        from model import snapshot
-        from model.score import better
+        from huetune.model import snapshot
+        from huetune.model.score import better
 
         figures: dict[str, Any] = self._trainer.epoch()
         trainer = self._trainer
@@ -192,7 +192,7 @@ class Trial(tune.Trainable):
             remove(old)
 
     def _keep(self, figures: dict[str, Any]) -> str:
-        from model.checkpoint import Checkpoint, save
+        from huetune.model.checkpoint import Checkpoint, save
 
         folder = self._own / f"epoch-{figures['epoch']:03}-{self._mark}"
         trainer = self._trainer
@@ -247,7 +247,7 @@ def take_devices(threads: int, gpus: Sequence[int | str]) -> None:
         threads: 1 or more.
         gpus: those that Ray gave it, wholly or in part; Ray has hidden all others.
     """
-    from data_tools.backend import tf
+    from huetune.data_tools.backend import tf
 
     # TensorFlow takes its threads from the machine, not from Ray: unless told first thing, each of n workers starts
     # as many threads as there are cores.

@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from data_tools import bucket
-from data_tools.garden import garden
-from data_tools.photos import PhotoSet, find_photos, load, prepare
-from data_tools.split import Split, split
+from huetune.data_tools import bucket
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import PhotoSet, find_photos, load, prepare
+from huetune.data_tools.split import Split, split
 from tests import allowed_skips
 from tests.allowed_skips import SHARED, skip_without
 from tests.store import ENVIRONMENT, Network, Store
@@ -118,7 +118,7 @@ def huetune(executable) -> Command:
 @pytest.fixture
 def in_process(monkeypatch) -> Command:
     """Call the command in this process, where what it imports is there already: an answer takes no seconds."""
-    from search.command import main
+    from huetune.search.command import main
 
     def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
         out, err = io.StringIO(), io.StringIO()

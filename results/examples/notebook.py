@@ -6,8 +6,8 @@
 # %%
 from PIL import Image
 
-from data_tools.garden import garden
-from results.notebook import open_run
+from huetune.data_tools.garden import garden
+from huetune.results.notebook import open_run
 
 run = open_run("roses")
 run

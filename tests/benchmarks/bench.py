@@ -26,13 +26,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from data_tools.colour import SIDE
-from data_tools.garden import garden
-from data_tools.photos import PhotoSet, find_photos, load, prepare
-from data_tools.source import Source
-from data_tools.split import Split, first, split
-from model.config import PRESETS, Batching, batched
-from results.trials import epochs as epochs_of
+from huetune.data_tools.colour import SIDE
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import PhotoSet, find_photos, load, prepare
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import Split, first, split
+from huetune.model.config import PRESETS, Batching, batched
+from huetune.results.trials import epochs as epochs_of
 from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
 from tests.benchmarks.processes import SLOTS, as_they_end, first_step, one_thread, side_by_side
 
@@ -71,7 +71,7 @@ def _run(row: dict[str, Any]) -> tuple[str, str, int]:
 
 
 def _curve(parts: Split, source: str, batching: Batching, seed: int) -> list[dict[str, Any]]:
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(batched(PEER, batching), seed)
@@ -84,7 +84,7 @@ def _curve(parts: Split, source: str, batching: Batching, seed: int) -> list[dic
 
 
 def _turnaround(parts: Split) -> dict[str, float]:
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     begun = time.perf_counter()
     trainer = Trainer(parts.training.take(range(2)), parts.validation)
@@ -143,9 +143,9 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
     """Wall time, and what a worker's time is of its pure training and validation time, from its second trial on."""
     from rich.console import Console
 
-    from search.launch import launch
-    from search.request import Search
-    from search.space import Space, parse
+    from huetune.search.launch import launch
+    from huetune.search.request import Search
+    from huetune.search.space import Space, parse
 
     space: Space = parse({"mse_weight": {"choices": list(weights)}}, OURS)
     with tempfile.TemporaryDirectory() as storage:
@@ -190,8 +190,8 @@ def preparing(parts: Split, seeds: int) -> dict[str, Any]:
 
 def colorizing(parts: Split, seeds: int) -> dict[str, Any]:
     """20 photos x 5 samples, against a model call a box and sample (timed on a part of one photo)."""
-    from model.colorizer import Colorizer
-    from model.network import build
+    from huetune.model.colorizer import Colorizer
+    from huetune.model.network import build
 
     network = build(PEER)
     colorizer = Colorizer(network, PEER)
@@ -235,7 +235,7 @@ def _peak(parts: Split) -> dict[str, int]:
     """The peak memory of a worker that has touched all photos as an epoch does, and trained on a few."""
     import psutil
 
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     one_thread()
     trainer = Trainer(parts.training, parts.validation)
@@ -265,7 +265,7 @@ def linear(parts: Split, seeds: int) -> dict[str, Any]:
 
 
 def _milliseconds(training: PhotoSet, validation: PhotoSet, epochs: int) -> list[float]:
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     trainer = Trainer(training, validation)
     trainer.start(OURS, 0)

@@ -14,16 +14,16 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from data_tools.split import Split
-from model.config import PRESETS, batched
-from results.run import open_storage, sqlite_url
-from search.cluster import Cluster
-from search.jobs import Budget
-from search.record import Record
-from search.sampler import Sampler
-from search.searcher import StudySearcher
-from search.space import parse
-from search.trial import BEST, Trial
+from huetune.data_tools.split import Split
+from huetune.model.config import PRESETS, batched
+from huetune.results.run import open_storage, sqlite_url
+from huetune.search.cluster import Cluster
+from huetune.search.jobs import Budget
+from huetune.search.record import Record
+from huetune.search.sampler import Sampler
+from huetune.search.searcher import StudySearcher
+from huetune.search.space import parse
+from huetune.search.trial import BEST, Trial
 
 TRIALS, SLOTS, SECONDS = 1000, 16, 1.0
 

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.contexts import contexts, positions
-from data_tools.photos import PhotoSet
-from model.config import Config
+from huetune.data_tools.contexts import contexts, positions
+from huetune.data_tools.photos import PhotoSet
+from huetune.model.config import Config
 
 if TYPE_CHECKING:
-    from data_tools.backend import keras
+    from huetune.data_tools.backend import keras
 
 
 def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
     """Return the VAE and its decoder in Keras's own layers alone: inputs, weights and answers as of `model.network`."""
-    from data_tools.backend import keras
-    from model.network import CONTEXT, FILTERS, LATENT
+    from huetune.data_tools.backend import keras
+    from huetune.model.network import CONTEXT, FILTERS, LATENT
 
     layers = keras.layers
 
@@ -76,9 +76,9 @@ def fit(
         epochs: how many.
         report: told `epoch`, `seconds` since the model began to be built, without scoring, and `chroma_mse`.
     """
-    from data_tools.backend import keras, tf
-    from model import loss
-    from model.network import LATENT
+    from huetune.data_tools.backend import keras, tf
+    from huetune.model import loss
+    from huetune.model.network import LATENT
 
     begun = time.perf_counter()
     keras.utils.set_random_seed(seed)
@@ -137,7 +137,7 @@ def tune(photos: PhotoSet, held_out: PhotoSet, configs: list[Config], epochs: in
     from ray import tune
 
     def trial(config: dict, photos: PhotoSet, held_out: PhotoSet) -> None:
-        from data_tools.backend import tf
+        from huetune.data_tools.backend import tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -169,7 +169,7 @@ def prepare_slowly(photo: np.ndarray) -> np.ndarray:
 
 def colorize_slowly(network: Any, config: Config, luma: np.ndarray, samples: int) -> np.ndarray:
     """Draw the chroma maps of photos, float32 [n, 112, 112], with a model call a box and sample, as the seed does."""
-    from model.network import LATENT
+    from huetune.model.network import LATENT
 
     place = positions(config.positions)
     windows = contexts(luma, np.arange(len(luma) * 196))

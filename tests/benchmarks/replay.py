@@ -31,15 +31,15 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from model.config import PRESETS, batched
-from results.statistics import mean
-from search.jobs import Budget, Job, grid_jobs
-from search.record import Record
-from search.sampler import Sampler
-from search.schedulers import SCHEDULERS
-from search.searcher import StudySearcher
-from search.space import Space, parse
-from search.trial import BEST
+from huetune.model.config import PRESETS, batched
+from huetune.results.statistics import mean
+from huetune.search.jobs import Budget, Job, grid_jobs
+from huetune.search.record import Record
+from huetune.search.sampler import Sampler
+from huetune.search.schedulers import SCHEDULERS
+from huetune.search.searcher import StudySearcher
+from huetune.search.space import Space, parse
+from huetune.search.trial import BEST
 from tests.benchmarks.table import EPOCHS, GRID, read_table
 
 WORKERS = 2

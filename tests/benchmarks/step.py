@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.garden import garden
-from data_tools.photos import prepare
-from model.config import PRESETS, Config, batched
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import prepare
+from huetune.model.config import PRESETS, Config, batched
 from tests.benchmarks.processes import first_step, side_by_side, timed_steps
 
 BATCH_SIZES = 1, 2, 4, 8
@@ -51,7 +51,7 @@ def _measure(activations: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _new_trainer() -> Any:
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     scenes = prepare(garden(SCENES), [str(number) for number in range(SCENES)])
     # One epoch is to have all steps that are timed, of the largest batch.

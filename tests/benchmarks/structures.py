@@ -27,9 +27,9 @@ from typing import Any, NamedTuple, get_args
 
 from filelock import FileLock
 
-from data_tools.source import Source
-from data_tools.split import Split, split
-from model.config import PRESETS, Activation, Batching, Config, batched
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import Split, split
+from huetune.model.config import PRESETS, Activation, Batching, Config, batched
 from tests.benchmarks.processes import first_step, one_thread
 
 STRUCTURES = Path(__file__).with_name("structures.csv")
@@ -164,7 +164,7 @@ def read_set(name: str) -> Split:
 
 @functools.lru_cache(maxsize=1)
 def _trainer(name: str) -> Any:
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     parts = read_set(name)
     return Trainer(parts.training, parts.validation)
@@ -172,7 +172,7 @@ def _trainer(name: str) -> Any:
 
 def train(run: Run, goal: Goal) -> list[Epoch]:
     """Train a run to its goal, in this process."""
-    from model.training import DivergedError
+    from huetune.model.training import DivergedError
 
     trainer = _trainer(run.set)
     trainer.start(run.config, run.seed)

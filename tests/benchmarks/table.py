@@ -15,10 +15,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from data_tools.garden import garden
-from data_tools.photos import prepare
-from data_tools.split import Split, first
-from model.config import PRESETS, Config, batched
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import prepare
+from huetune.data_tools.split import Split, first
+from huetune.model.config import PRESETS, Config, batched
 from tests.benchmarks.processes import one_thread
 
 TABLE = Path(__file__).with_name("table.csv")
@@ -80,7 +80,7 @@ def _run(row: Row) -> tuple:
 def _start(parts: Split) -> None:
     global _trainer
     one_thread()
-    from model.training import Trainer
+    from huetune.model.training import Trainer
 
     _trainer = Trainer(parts.training, parts.validation)
 

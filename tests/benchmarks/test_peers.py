@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_tools.contexts import contexts, positions
-from model.config import PRESETS
-from model.network import LATENT, build
+from huetune.data_tools.contexts import contexts, positions
+from huetune.model.config import PRESETS
+from huetune.model.network import LATENT, build
 from tests.benchmarks import peers
 
 

@@ -6,10 +6,10 @@ import statistics
 import pytest
 from optuna.trial import TrialState
 
-from search.jobs import Budget
-from search.record import Record
-from search.sampler import Sampler
-from search.searcher import StudySearcher
+from huetune.search.jobs import Budget
+from huetune.search.record import Record
+from huetune.search.sampler import Sampler
+from huetune.search.searcher import StudySearcher
 from tests.benchmarks import replay
 from tests.benchmarks.table import EPOCHS, SEEDS, read_table
 

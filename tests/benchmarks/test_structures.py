@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from model.config import PRESETS, batched
+from huetune.model.config import PRESETS, batched
 from tests.benchmarks import structures
 from tests.benchmarks.structures import Epoch, Goal, Run
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from data_tools.backend import keras
-from model import arrays
-from model.command import train
+from huetune.data_tools.backend import keras
+from huetune.model import arrays
+from huetune.model.command import train
 
 CHECKOUT = Path(__file__).parents[2]
 HOSTILE = {"floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}
@@ -108,8 +108,8 @@ def test_notebook_with_other_backend_is_refused():
     said = _python(
         "import keras\n"
         "keras.src.backend.config._BACKEND = 'jax'\n"
-        "from data_tools.console import import_tensorflow\n"
-        "from data_tools.errors import UserError\n"
+        "from huetune.data_tools.console import import_tensorflow\n"
+        "from huetune.data_tools.errors import UserError\n"
         "try: import_tensorflow()\n"
         "except UserError as error: print(error)",
         KERAS_BACKEND="tensorflow",
@@ -126,7 +126,7 @@ def test_import_with_broken_keras_json_changes_nothing_outside(tmp_path):
     said = _python(
         "import os\n"
         "before = dict(os.environ)\n"
-        "from data_tools.backend import keras\n"
+        "from huetune.data_tools.backend import keras\n"
         "from keras.src.backend.config import keras_home\n"
         "changed = {name for name, value in set(before.items()) ^ set(os.environ.items())}\n"
         "print(changed - {'TF2_BEHAVIOR'}, keras_home())",

@@ -7,13 +7,13 @@ import time
 import pytest
 from PIL import Image
 
-from data_tools import bucket as buckets
-from data_tools import mirror
-from data_tools.bucket import Bucket
-from data_tools.errors import PhotoError, StorageError, UserError
-from data_tools.folder import SUMS, check_sums, sealed
-from data_tools.garden import garden
-from data_tools.source import Source
+from huetune.data_tools import bucket as buckets
+from huetune.data_tools import mirror
+from huetune.data_tools.bucket import Bucket
+from huetune.data_tools.errors import PhotoError, StorageError, UserError
+from huetune.data_tools.folder import SUMS, check_sums, sealed
+from huetune.data_tools.garden import garden
+from huetune.data_tools.source import Source
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import decoding, photos
-from data_tools.cache import MOST, Prepared, default_folder, write_set
-from data_tools.decoding import MAX_BUFFERED_BYTES, opened
-from data_tools.photos import PhotoSet, find_photos, load
+from huetune.data_tools import decoding, photos
+from huetune.data_tools.cache import MOST, Prepared, default_folder, write_set
+from huetune.data_tools.decoding import MAX_BUFFERED_BYTES, opened
+from huetune.data_tools.photos import PhotoSet, find_photos, load
 
 
 def noise(seed: int, path: Path) -> None:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms
 from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
 
-from data_tools.color_profile import ProfileError, srgb_chunk, to_srgb
-from data_tools.errors import PhotoError, StorageError
-from data_tools.garden import garden
-from data_tools.photos import check_readable, find_photos, load, read_photo, read_square, resize
-from data_tools.source import READING, Source
+from huetune.data_tools.color_profile import ProfileError, srgb_chunk, to_srgb
+from huetune.data_tools.errors import PhotoError, StorageError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import check_readable, find_photos, load, read_photo, read_square, resize
+from huetune.data_tools.source import READING, Source
 
 Pixels = NDArray[Any]
 Curve = Callable[[Pixels], Pixels]

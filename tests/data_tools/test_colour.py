@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from data_tools.colour import BOX, GRID, SIDE, chroma, chroma_map, grey, luma, paint, spread
+from huetune.data_tools.colour import BOX, GRID, SIDE, chroma, chroma_map, grey, luma, paint, spread
 
 CHANNEL = st.integers(0, 255)
 COLOUR = st.tuples(CHANNEL, CHANNEL, CHANNEL)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_tools.colour import GRID, SIDE
-from data_tools.contexts import contexts, positions, shrunk
+from huetune.data_tools.colour import GRID, SIDE
+from huetune.data_tools.contexts import contexts, positions, shrunk
 
 COVERS = (112, 56, 28, 14)
 CORNERS = (0, 13, 182, 195)

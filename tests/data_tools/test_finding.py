@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.bucket import Bucket
-from data_tools.errors import PhotoError, StorageError
-from data_tools.finding import class_counts, draw, find_photos, walk_photos
-from data_tools.kinds import OTHER, PHOTO, kind_of
-from data_tools.mirror import path_of
-from data_tools.photos import load
-from data_tools.source import Source
+from huetune.data_tools.bucket import Bucket
+from huetune.data_tools.errors import PhotoError, StorageError
+from huetune.data_tools.finding import class_counts, draw, find_photos, walk_photos
+from huetune.data_tools.kinds import OTHER, PHOTO, kind_of
+from huetune.data_tools.mirror import path_of
+from huetune.data_tools.photos import load
+from huetune.data_tools.source import Source
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
 
@@ -246,7 +246,7 @@ def test_limited_search_counts_each_class(
     in_process: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And asks for these photos; then it would begin, which takes long."""
-    from search import launch
+    from huetune.search import launch
 
     sources: list[Source] = []
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from data_tools.errors import PhotoError
-from data_tools.flowers import fetch_flowers
-from data_tools.photos import find_photos
+from huetune.data_tools.errors import PhotoError
+from huetune.data_tools.flowers import fetch_flowers
+from huetune.data_tools.photos import find_photos
 
 FLOWERS = ("flower_photos/roses/1.jpg", "flower_photos/roses/2.jpg", "flower_photos/tulips/1.jpg")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.errors import CheckpointError, StorageError
-from data_tools.folder import (
+from huetune.data_tools.errors import CheckpointError, StorageError
+from huetune.data_tools.folder import (
     HOMELESS,
     LARGEST,
     MAX_STATE_BYTES,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from data_tools.colour import BOX, GRID, chroma, chroma_map, luma
-from data_tools.garden import garden
+from huetune.data_tools.colour import BOX, GRID, chroma, chroma_map, luma
+from huetune.data_tools.garden import garden
 
 TRAINING = 80
 SKY, MEADOW, SOIL = 0, 8, GRID - 1  # rows of boxes which belong to that material in nearly every scene

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from data_tools import likeness
-from data_tools.garden import garden
-from data_tools.likeness import KINDS, NEAR, NEAR_MIDDLE, Marks, from_text, groups, known, to_text
-from data_tools.photos import find_photos, load, prepare, read_photo, resize
-from data_tools.split import first, split
+from huetune.data_tools import likeness
+from huetune.data_tools.garden import garden
+from huetune.data_tools.likeness import KINDS, NEAR, NEAR_MIDDLE, Marks, from_text, groups, known, to_text
+from huetune.data_tools.photos import find_photos, load, prepare, read_photo, resize
+from huetune.data_tools.split import first, split
 from tests.allowed_skips import SHARED, skip_without
 
 

@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from data_tools import photos
-from data_tools.decoding import LARGEST
-from data_tools.errors import PhotoError
-from data_tools.photos import AHEAD, find_photos, load, outcomes, read_photo, read_square, walk_photos
+from huetune.data_tools import photos
+from huetune.data_tools.decoding import LARGEST
+from huetune.data_tools.errors import PhotoError
+from huetune.data_tools.photos import AHEAD, find_photos, load, outcomes, read_photo, read_square, walk_photos
 
 RED = (208, 48, 32)
 WHITE = (255, 255, 255)
@@ -291,7 +291,7 @@ def in_a_child(code: str, *words: object) -> str:
 BOMBS = """
 import resource, sys
 from pathlib import Path
-from data_tools.photos import load
+from huetune.data_tools.photos import load
 rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 photos, left_out = load([Path(word) for word in sys.argv[1:]])
 print(len(photos), len(left_out), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rest) // 1024)
@@ -311,7 +311,7 @@ NOBODY = """
 import os, sys
 from pathlib import Path
 from PIL import Image
-from data_tools.photos import find_photos, load
+from huetune.data_tools.photos import find_photos, load
 Image.init()  # its decoders may not be everybody's to read
 if os.getuid() == 0:
     os.setgid(65534)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import decoding, photos
-from data_tools.colour import chroma_map, grey
-from data_tools.errors import PhotoError
-from data_tools.photos import (
+from huetune.data_tools import decoding, photos
+from huetune.data_tools.colour import chroma_map, grey
+from huetune.data_tools.errors import PhotoError
+from huetune.data_tools.photos import (
     PhotoSet,
     check_readable,
     find_photos,

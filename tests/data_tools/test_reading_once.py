@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools import finding, kinds
-from data_tools.photos import PhotoSet
-from data_tools.source import Source
-from data_tools.split import may_be_tested, split
+from huetune.data_tools import finding, kinds
+from huetune.data_tools.photos import PhotoSet
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import may_be_tested, split
 
 COUNT = """
 import collections, json, sys
 from functools import partial
 from pathlib import Path
-from data_tools import decoding, split
-from data_tools.source import Source
+from huetune.data_tools import decoding, split
+from huetune.data_tools.source import Source
 
 folder = Path(sys.argv[1])
 opens, decoded, as_before = collections.Counter(), [], decoding.decoded
@@ -110,8 +110,8 @@ def test_kept_photos_are_read_once_and_not_decoded(folder: Path) -> None:
 
 def test_kept_colors_are_bounded_and_stay_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without room they are read again; workers, which need none, get none."""
-    from data_tools import photos
-    from data_tools.command import every_photo
+    from huetune.data_tools import photos
+    from huetune.data_tools.command import every_photo
 
     paths = photos.find_photos(folder)
     read, _ = photos.load(paths, wanted=every_photo)

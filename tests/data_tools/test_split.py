@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.errors import PhotoError, UserError
-from data_tools.photos import PhotoSet
-from data_tools.split import Split, first, split
+from huetune.data_tools.errors import PhotoError, UserError
+from huetune.data_tools.photos import PhotoSet
+from huetune.data_tools.split import Split, first, split
 
 DIGESTS = [hashlib.sha256(bytes([kind])).hexdigest() for kind in range(256)]
 

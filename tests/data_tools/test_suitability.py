@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
-from data_tools.cache import Prepared
-from data_tools.colour import chroma_map, grey
-from data_tools.garden import garden
-from data_tools.photos import find_photos, load, prepare, read_photo
-from data_tools.source import Source
-from data_tools.suitability import MIN_SIDE, why_unsuitable
+from huetune.data_tools.cache import Prepared
+from huetune.data_tools.colour import chroma_map, grey
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import find_photos, load, prepare, read_photo
+from huetune.data_tools.source import Source
+from huetune.data_tools.suitability import MIN_SIDE, why_unsuitable
 from tests.allowed_skips import SHARED, needs
 
 Pixels = NDArray[np.uint8]

@@ -8,16 +8,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from data_tools.errors import StorageError
-from data_tools.garden import garden
-from data_tools.mirror import bucket_of, path_of, push
-from results.run import STUDY, copy_of, find_run, open_storage, sqlite_url
-from search.record import copy_study, push_copy
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.mirror import bucket_of, path_of, push
+from huetune.results.run import STUDY, copy_of, find_run, open_storage, sqlite_url
+from huetune.search.record import copy_study, push_copy
 from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
 from tests.store import Network
 
-IMPATIENT = "from results import lease; lease.DEAD = 1.0; from search.command import main; main()"
+IMPATIENT = "from huetune.results import lease; lease.DEAD = 1.0; from huetune.search.command import main; main()"
 """The command, for which a process is dead that was silent for a second."""
 
 

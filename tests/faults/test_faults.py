@@ -15,9 +15,9 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from results.outcomes import Failure, FailureKind, deaths_of, failure_of
-from results.run import MANIFEST, STUDY, Run, copy_of
-from search.repair import repair
+from huetune.results.outcomes import Failure, FailureKind, deaths_of, failure_of
+from huetune.results.run import MANIFEST, STUDY, Run, copy_of
+from huetune.search.repair import repair
 from tests.allowed_skips import skip_without
 from tests.faults.chaos import PROCESSES, QUICK
 from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified

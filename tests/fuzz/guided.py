@@ -18,7 +18,7 @@ import atheris
 with atheris.instrument_imports(include=["PIL"]):
     from PIL import Image
 
-    from data_tools import photos
+    from huetune.data_tools import photos
 
     Image.init()  # all decoders, which Pillow would import when a file asks for them
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from data_tools.folder import STATE, SUMS, alone, sealed
-from data_tools.garden import write_garden
-from model import arrays
-from model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
-from model.command import train
-from model.config import PRESETS, batched
-from results.entry import of_checkpoint
+from huetune.data_tools.folder import STATE, SUMS, alone, sealed
+from huetune.data_tools.garden import write_garden
+from huetune.model import arrays
+from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
+from huetune.model.command import train
+from huetune.model.config import PRESETS, batched
+from huetune.results.entry import of_checkpoint
 
 EPOCHS = 8
 SMALL = ("--set", "activation=relu", "--set", "skip=false", "--set", "merge_units=8")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data_tools.errors import UserError
-from model.config import BATCHINGS, MODEL, PRESETS, Config, batched
+from huetune.data_tools.errors import UserError
+from huetune.model.config import BATCHINGS, MODEL, PRESETS, Config, batched
 
 
 @pytest.mark.parametrize(

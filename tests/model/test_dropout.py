@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.config import FILTERS, LATENT, Config
-from model.dropout import BYTE, WIDTH, Dice, drops_channels, kept, living
-from model.weights import TOWERS
+from huetune.model.config import FILTERS, LATENT, Config
+from huetune.model.dropout import BYTE, WIDTH, Dice, drops_channels, kept, living
+from huetune.model.weights import TOWERS
 
 THROWS = 400
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_tools.colour import GRID
-from data_tools.contexts import contexts, positions, shrunk
-from model import dropout
-from model.config import FILTERS, LATENT, Activation, Config
-from model.dropout import Dice
-from model.forward import Forward
-from model.network import build
-from model.weights import CENTER, FLAT, TAPS, TOWERS, as_layers, stacks
+from huetune.data_tools.colour import GRID
+from huetune.data_tools.contexts import contexts, positions, shrunk
+from huetune.model import dropout
+from huetune.model.config import FILTERS, LATENT, Activation, Config
+from huetune.model.dropout import Dice
+from huetune.model.forward import Forward
+from huetune.model.network import build
+from huetune.model.weights import CENTER, FLAT, TAPS, TOWERS, as_layers, stacks
 
 BOXES = GRID * GRID
 ALL = 256

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.layers import Convolution, windows
+from huetune.model.layers import Convolution, windows
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model import loss
+from huetune.model import loss
 
 
 def _slowly(target, predicted, mean, log_variance, mse_weight, l2):

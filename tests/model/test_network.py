@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from data_tools.colour import GRID
-from data_tools.contexts import contexts, positions, shrunk
-from model.config import PRESETS, Activation, Config, batched
-from model.network import LATENT, build
-from model.weights import parameter_counts
+from huetune.data_tools.colour import GRID
+from huetune.data_tools.contexts import contexts, positions, shrunk
+from huetune.model.config import PRESETS, Activation, Config, batched
+from huetune.model.network import LATENT, build
+from huetune.model.weights import parameter_counts
 
 BOXES = GRID * GRID
 

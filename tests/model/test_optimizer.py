@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.optimizer import ITERATIONS, MUON_SCALE, SETTLING, Optimizer, orthogonal
-from model.weights import Stack
+from huetune.model.optimizer import ITERATIONS, MUON_SCALE, SETTLING, Optimizer, orthogonal
+from huetune.model.weights import Stack
 
 STACKS = {
     "conv_0/kernel": Stack(("a_conv_0", "b_conv_0"), (9, 5), hidden=True),

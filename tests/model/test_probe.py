@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from data_tools.errors import CheckpointError
-from model import probe
-from model.colorizer import Colorizer
-from model.config import Config
-from model.network import build
+from huetune.data_tools.errors import CheckpointError
+from huetune.model import probe
+from huetune.model.colorizer import Colorizer
+from huetune.model.config import Config
+from huetune.model.network import build
 
 CONFIG = Config(merge_units=4)
 

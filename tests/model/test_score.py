@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.score import OBJECTIVES, better, scores, zero_line
+from huetune.model.score import OBJECTIVES, better, scores, zero_line
 
 
 @pytest.fixture

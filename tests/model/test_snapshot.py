@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_tools.errors import CheckpointError
-from model import snapshot
-from model.config import PRESETS, batched
-from model.training import Trainer
+from huetune.data_tools.errors import CheckpointError
+from huetune.model import snapshot
+from huetune.model.config import PRESETS, batched
+from huetune.model.training import Trainer
 
 CONFIG = replace(batched(PRESETS["model-2"], "photos"), merge_units=16, optimizer="muon", averaging=0.9, dropout=0.3)
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_tools.garden import garden, scene_name
-from data_tools.photos import prepare
-from model import training
-from model.config import PRESETS, batched
-from model.step import Step
-from model.training import DivergedError, Trainer
-from search.space import DEFAULT, parse
+from huetune.data_tools.garden import garden, scene_name
+from huetune.data_tools.photos import prepare
+from huetune.model import training
+from huetune.model.config import PRESETS, batched
+from huetune.model.step import Step
+from huetune.model.training import DivergedError, Trainer
+from huetune.search.space import DEFAULT, parse
 
 PHOTOS = replace(
     batched(PRESETS["model-2"], "photos"),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_tools.contexts import positions
-from model.config import LATENT, PRESETS, Activation, Config, batched
-from model.network import build
-from model.weights import CENTER, TOWERS, as_layers, first_weights, parameter_counts, stacks
+from huetune.data_tools.contexts import positions
+from huetune.model.config import LATENT, PRESETS, Activation, Config, batched
+from huetune.model.network import build
+from huetune.model.weights import CENTER, TOWERS, as_layers, first_weights, parameter_counts, stacks
 
 STRUCTURES = {
     **{name: config for name, config in PRESETS.items() if name != "model-3"},  # of model-2's structure

@@ -11,11 +11,11 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from optuna.trial import TrialState, create_trial
 
-from model.config import PRESETS, Config
-from model.score import OBJECTIVES
-from results.outcomes import FAILURE, Failure, FailureKind, Stop, StopReason
-from results.replicates import FINALISTS
-from results.run import MANIFEST, Run
+from huetune.model.config import PRESETS, Config
+from huetune.model.score import OBJECTIVES
+from huetune.results.outcomes import FAILURE, Failure, FailureKind, Stop, StopReason
+from huetune.results.replicates import FINALISTS
+from huetune.results.run import MANIFEST, Run
 
 ACTIVATIONS = ("relu", "silu", "gelu", "elu")
 EPOCHS = 8

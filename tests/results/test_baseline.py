@@ -10,18 +10,18 @@ from optuna.trial import create_trial
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from model.score import OBJECTIVES
-from results import charts, effects, trials
-from results.baseline import MAX_BASELINE_SKILL, baseline_line, grace, note
-from results.board import Training, draw
-from results.condition import where
-from results.display import Display
-from results.findings import Findings
-from results.notebook import OpenRun
-from results.run import find_run
-from results.watch import View
-from search.schedulers import SCHEDULERS, Past
-from search.trial import BEST
+from huetune.model.score import OBJECTIVES
+from huetune.results import charts, effects, trials
+from huetune.results.baseline import MAX_BASELINE_SKILL, baseline_line, grace, note
+from huetune.results.board import Training, draw
+from huetune.results.condition import where
+from huetune.results.display import Display
+from huetune.results.findings import Findings
+from huetune.results.notebook import OpenRun
+from huetune.results.run import find_run
+from huetune.results.watch import View
+from huetune.search.schedulers import SCHEDULERS, Past
+from huetune.search.trial import BEST
 from tests.results.made import EPOCHS, make_run
 
 
@@ -177,7 +177,7 @@ def test_effects_count_configurations_at_the_baseline(run):
 
 def test_commands_tell_of_trials_at_the_baseline(run, in_process, monkeypatch):
     """`trials` and `effects` below their tables, and in no other format."""
-    monkeypatch.setattr("results.run.find_run", lambda *_: run)
+    monkeypatch.setattr("huetune.results.run.find_run", lambda *_: run)
     said = {verb: " ".join(in_process(verb, "made").stdout.split()) for verb in ("trials", "effects")}
     assert LINE in said["trials"] and "1 of 2 configurations stayed at" in said["effects"]
     for form in ("csv", "json", "markdown"):

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from results.board import BLOCKS, Board, Training, draw, span
+from huetune.results.board import BLOCKS, Board, Training, draw, span
 
 SETTINGS = "mse_weight 2.5, activation silu, skip yes, merge_units 96, positions 7, optimizer muon"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from data_tools.errors import UserError
-from results.condition import where
+from huetune.data_tools.errors import UserError
+from huetune.results.condition import where
 from tests.results.test_trials import ROWS, _numbers
 
 

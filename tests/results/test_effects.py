@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from results.effects import Measured, effect_rows, effects, importance_line, importances, measured
+from huetune.results.effects import Measured, effect_rows, effects, importance_line, importances, measured
 from tests.results.made import make_run
 
 

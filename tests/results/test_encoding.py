@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 VERBS = """
 import sys
-from search.command import cli
+from huetune.search.command import cli
 
 run, storage, out = sys.argv[1:]
 for verb, place in (("report", f"{out}/report.html"), ("log", f"{out}/log"), ("log", f"{out}/ko")):

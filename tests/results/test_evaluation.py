@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from data_tools.color_profile import SRGB, profile_bytes
-from data_tools.colour import luma
-from data_tools.garden import garden, write_garden
-from data_tools.photos import prepare, read_photo
-from results import evaluation
-from results.contact_sheet import contact_sheet
-from results.export import find_model
+from huetune.data_tools.color_profile import SRGB, profile_bytes
+from huetune.data_tools.colour import luma
+from huetune.data_tools.garden import garden, write_garden
+from huetune.data_tools.photos import prepare, read_photo
+from huetune.results import evaluation
+from huetune.results.contact_sheet import contact_sheet
+from huetune.results.export import find_model
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.errors import CheckpointError, NoTrialError, StorageError
-from data_tools.folder import SUMS, replace
-from model.checkpoint import CARD, EXPORTED, FILES, PROBE, SETTINGS, WEIGHTS, load, read
-from model.score import scores
-from results import export
-from results.card import card
-from results.run import Run, find_run
-from results.trials import rows
-from results.winner import find_winner
+from huetune.data_tools.errors import CheckpointError, NoTrialError, StorageError
+from huetune.data_tools.folder import SUMS, replace
+from huetune.model.checkpoint import CARD, EXPORTED, FILES, PROBE, SETTINGS, WEIGHTS, load, read
+from huetune.model.score import scores
+from huetune.results import export
+from huetune.results.card import card
+from huetune.results.run import Run, find_run
+from huetune.results.trials import rows
+from huetune.results.winner import find_winner
 
 
 def test_the_best_is_the_best_complete_trial(searched):
@@ -36,10 +36,10 @@ def test_the_best_is_the_best_complete_trial(searched):
 
 def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
     """Rebuild the search's photos and score the exported model on them: the very score of the table."""
-    from data_tools.garden import garden
-    from data_tools.photos import prepare
-    from data_tools.split import split
-    from model.training import VALIDATION_SAMPLES, VALIDATION_SEED
+    from huetune.data_tools.garden import garden
+    from huetune.data_tools.photos import prepare
+    from huetune.data_tools.split import split
+    from huetune.model.training import VALIDATION_SAMPLES, VALIDATION_SEED
 
     copy = tmp_path / "elsewhere"
     shutil.copytree(searched[0] / "tiny", copy / "tiny")

@@ -6,14 +6,14 @@ import shutil
 import pytest
 from PIL import Image
 
-from data_tools.errors import StorageError
-from data_tools.garden import garden
-from data_tools.source import Source
-from results import final_check
-from results.artefacts import log, report
-from results.evaluation import folder_for
-from results.run import Run
-from results.verification import violations
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.source import Source
+from huetune.results import final_check
+from huetune.results.artefacts import log, report
+from huetune.results.evaluation import folder_for
+from huetune.results.run import Run
+from huetune.results.verification import violations
 from tests.results.made import make_run
 from tests.results.test_log import call
 

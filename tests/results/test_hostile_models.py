@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.errors import CheckpointError, StorageError
-from data_tools.folder import SUMS, sealed, sum_of
-from data_tools.garden import garden
-from model import snapshot
-from model.checkpoint import CARD, PROBE, SETTINGS, WEIGHTS, Checkpoint, load, save
-from model.config import Config
-from model.network import build
-from results.export import export, find_model
-from results.run import find_run
+from huetune.data_tools.errors import CheckpointError, StorageError
+from huetune.data_tools.folder import SUMS, sealed, sum_of
+from huetune.data_tools.garden import garden
+from huetune.model import snapshot
+from huetune.model.checkpoint import CARD, PROBE, SETTINGS, WEIGHTS, Checkpoint, load, save
+from huetune.model.config import Config
+from huetune.model.network import build
+from huetune.results.export import export, find_model
+from huetune.results.run import find_run
 
 CONFIG = Config(merge_units=1)
 METRIC = {"objective": "chroma_mse", "direction": "minimize", "score": 0.02, "zero_line": 0.06}
@@ -330,7 +330,7 @@ def watch(event, arguments):
 
 watching, ran = [], []
 sys.addaudithook(watch)
-from search.command import main
+from huetune.search.command import main
 import tensorflow
 answers = {}
 for name, words in json.load(sys.stdin):

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.errors import CheckpointError
-from data_tools.garden import garden
-from data_tools.photos import prepare
-from data_tools.split import split
-from model.checkpoint import read
-from results import evaluation
-from results.export import find_model
+from huetune.data_tools.errors import CheckpointError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import prepare
+from huetune.data_tools.split import split
+from huetune.model.checkpoint import read
+from huetune.results import evaluation
+from huetune.results.export import find_model
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import time
 
 import pytest
 
-from data_tools.bucket import Bucket
-from data_tools.errors import StorageError
-from results import lease
+from huetune.data_tools.bucket import Bucket
+from huetune.data_tools.errors import StorageError
+from huetune.results import lease
 
 ABOUT = {"host": "here", "pid": 1, "user": "me", "since": "now"}
 HOLD = """
 import sys, time
-from data_tools.bucket import Bucket
-from results import lease
+from huetune.data_tools.bucket import Bucket
+from huetune.results import lease
 about = {"host": "elsewhere", "pid": 7, "user": "she", "since": "then"}
 lease.BEAT = 0.5
 with lease.leased(Bucket.of(sys.argv[1]), about):

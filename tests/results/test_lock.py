@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from data_tools.errors import StorageError
-from results.lock import LOCK, held, holder
+from huetune.data_tools.errors import StorageError
+from huetune.results.lock import LOCK, held, holder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from results.lock import held
+from huetune.results.lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

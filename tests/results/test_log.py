@@ -15,22 +15,22 @@ from click.testing import CliRunner
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from data_tools.colour import luma, luma_of, paint, spread
-from data_tools.errors import CheckpointError, PhotoError, UserError
-from data_tools.folder import SUMS, sum_of
-from data_tools.garden import garden
-from data_tools.photos import prepare
-from model.checkpoint import LOG, load, log_of, read
-from model.checkpoint import SETTINGS as SETTINGS_FILE
-from model.command import train
-from model.config import PRESETS
-from results.artefacts import best, log, report
-from results.entry import Entry, newest_first, of_checkpoint, of_run, told_apart
-from results.log import SAMPLES, write
-from results.output import RECORD
-from results.run import find_run
-from results.verdict import verdict
-from results.words import SETTINGS, WORDS, Language
+from huetune.data_tools.colour import luma, luma_of, paint, spread
+from huetune.data_tools.errors import CheckpointError, PhotoError, UserError
+from huetune.data_tools.folder import SUMS, sum_of
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import prepare
+from huetune.model.checkpoint import LOG, load, log_of, read
+from huetune.model.checkpoint import SETTINGS as SETTINGS_FILE
+from huetune.model.command import train
+from huetune.model.config import PRESETS
+from huetune.results.artefacts import best, log, report
+from huetune.results.entry import Entry, newest_first, of_checkpoint, of_run, told_apart
+from huetune.results.log import SAMPLES, write
+from huetune.results.output import RECORD
+from huetune.results.run import find_run
+from huetune.results.verdict import verdict
+from huetune.results.words import SETTINGS, WORDS, Language
 from tests.allowed_skips import needs
 
 NO_SOURCE: dict[str, object] = {"folder": None, "scenes": None, "limit": None, "classes": []}
@@ -386,7 +386,7 @@ def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
 
 def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, monkeypatch):
     """Neither Graphviz nor the photos of then: the log is written, without the pictures."""
-    monkeypatch.setattr("data_tools.garden.garden", lambda count, seed=0: garden(count, seed=9))
+    monkeypatch.setattr("huetune.data_tools.garden.garden", lambda count, seed=0: garden(count, seed=9))
     done = call(log, trained / "model-1", "--out", tmp_path / "log")
     assert done.exit_code == 0, done.output
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == [

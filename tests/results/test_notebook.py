@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.errors import StorageError
-from data_tools.garden import garden
-from model.checkpoint import load
-from results import export
-from results.notebook import open_run
-from results.run import MANIFEST, STUDY, find_run
-from results.trials import run_rows
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.garden import garden
+from huetune.model.checkpoint import load
+from huetune.results import export
+from huetune.results.notebook import open_run
+from huetune.results.run import MANIFEST, STUDY, find_run
+from huetune.results.trials import run_rows
 
 EXAMPLE = Path(__file__).parents[2] / "results" / "examples" / "notebook.py"
 
@@ -41,7 +41,7 @@ def test_the_model_in_a_notebook_is_the_best_one(searched):
         np.testing.assert_array_equal(weight.numpy(), stored[weight.path])
     scene = garden(1, seed=3)[0]
     _, colorizer = load(paths[0])
-    from results.evaluation import colorized
+    from huetune.results.evaluation import colorized
 
     expected = colorized(colorizer, scene, 1, 0)[0]
     np.testing.assert_array_equal(np.asarray(run.colorize(Image.fromarray(scene))), expected)

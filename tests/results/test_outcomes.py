@@ -6,8 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from results.outcomes import Failure, FailureKind, Stop, StopReason, deaths_of, failure_of
-from results.replicates import diverged
+from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason, deaths_of, failure_of
+from huetune.results.replicates import diverged
 
 STOPS = [
     (Stop(StopReason.TRIAL_BUDGET, 30), "trial budget reached (30)", "all 30 are asked for"),

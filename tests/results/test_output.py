@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.errors import StorageError
-from data_tools.garden import garden
-from data_tools.mirror import bucket_of, path_of, push
-from data_tools.photos import prepare
-from results import evaluation, output
-from results.export import find_model
-from results.output import RECORD, Output, check_file, require_apart, write_file, write_new
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.mirror import bucket_of, path_of, push
+from huetune.data_tools.photos import prepare
+from huetune.results import evaluation, output
+from huetune.results.export import find_model
+from huetune.results.output import RECORD, Output, check_file, require_apart, write_file, write_new
 
 
 def fill(folder, files, command="evaluate"):
@@ -258,7 +258,7 @@ def test_event_files_of_another_run_are_not_replaced(searched, in_process, tmp_p
 
 
 def test_a_garden_that_fails_leaves_no_part(tmp_path):
-    from data_tools.garden import write_garden
+    from huetune.data_tools.garden import write_garden
 
     def two(numbers):
         for number in numbers:

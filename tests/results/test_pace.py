@@ -2,7 +2,7 @@
 
 import pytest
 
-from results.pace import Pace
+from huetune.results.pace import Pace
 
 
 def _seconds(epochs, each=10.0):

@@ -6,13 +6,13 @@ import shutil
 
 import pytest
 
-from data_tools.errors import PhotoError, StorageError
-from data_tools.garden import write_garden
-from data_tools.source import Source
-from data_tools.split import split
-from results.artefacts import _entries
-from results.photos import FILES, MOVED, files_of, photos_of
-from results.run import MANIFEST, Run
+from huetune.data_tools.errors import PhotoError, StorageError
+from huetune.data_tools.garden import write_garden
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import split
+from huetune.results.artefacts import _entries
+from huetune.results.photos import FILES, MOVED, files_of, photos_of
+from huetune.results.run import MANIFEST, Run
 
 
 @pytest.fixture

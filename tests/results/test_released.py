@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.garden import garden
-from data_tools.photos import prepare
-from model.checkpoint import EXPORTED, FILES, load
-from results.export import best, find_model
-from results.outcomes import Stop, StopReason
-from results.run import Run
-from results.trials import ended, run_rows
-from search import manifest
-from search.command import cli
+from huetune.data_tools.garden import garden
+from huetune.data_tools.photos import prepare
+from huetune.model.checkpoint import EXPORTED, FILES, load
+from huetune.results.export import best, find_model
+from huetune.results.outcomes import Stop, StopReason
+from huetune.results.run import Run
+from huetune.results.trials import ended, run_rows
+from huetune.search import manifest
+from huetune.search.command import cli
 
 RELEASED = Path(__file__).with_name("released")
 

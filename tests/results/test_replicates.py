@@ -4,8 +4,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from results.replicates import FINALISTS, against_baseline, places, verdict
-from results.trials import rows
+from huetune.results.replicates import FINALISTS, against_baseline, places, verdict
+from huetune.results.trials import rows
 
 A, B = {"mse_weight": 1.0}, {"mse_weight": 2.0}
 

@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from data_tools.errors import StorageError
-from data_tools.garden import garden
-from results import artefacts, charts, report
-from results.output import RECORD
-from results.run import MANIFEST, find_run
-from results.trials import rows, run_rows, sort
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.garden import garden
+from huetune.results import artefacts, charts, report
+from huetune.results.output import RECORD
+from huetune.results.run import MANIFEST, find_run
+from huetune.results.trials import rows, run_rows, sort
 from tests.allowed_skips import find_chromium, needs, skip_without
 from tests.results.made import make_run
 

@@ -5,12 +5,12 @@ import json
 import pytest
 from PIL import Image
 
-from data_tools.errors import PhotoError, StorageError, UserError
-from data_tools.garden import garden
-from data_tools.source import Source
-from data_tools.split import split
-from results.command import photos_of
-from results.run import MANIFEST, Run, check_name, find_run, list_runs, open_storage, sqlite_url
+from huetune.data_tools.errors import PhotoError, StorageError, UserError
+from huetune.data_tools.garden import garden
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import split
+from huetune.results.command import photos_of
+from huetune.results.run import MANIFEST, Run, check_name, find_run, list_runs, open_storage, sqlite_url
 
 
 def test_a_run_is_found_by_name_and_by_path(searched, monkeypatch):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from model.score import RANGES
-from results.statistics import difference, mean, quantile
+from huetune.model.score import RANGES
+from huetune.results.statistics import difference, mean, quantile
 
 
 def test_a_mean_is_students():

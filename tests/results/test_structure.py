@@ -8,15 +8,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from data_tools.errors import UserError
-from model.checkpoint import read
-from model.config import PRESETS, batched
-from model.network import build
-from model.weights import parameter_counts
-from results.artefacts import structure
-from results.export import find_model
-from results.output import RECORD
-from results.structure import FORMATS, PICTURES, draw, missing_graphviz
+from huetune.data_tools.errors import UserError
+from huetune.model.checkpoint import read
+from huetune.model.config import PRESETS, batched
+from huetune.model.network import build
+from huetune.model.weights import parameter_counts
+from huetune.results.artefacts import structure
+from huetune.results.export import find_model
+from huetune.results.output import RECORD
+from huetune.results.structure import FORMATS, PICTURES, draw, missing_graphviz
 from tests.allowed_skips import needs
 
 graphviz = needs("graphviz")

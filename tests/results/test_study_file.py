@@ -14,9 +14,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from results.replicates import FINALISTS
-from results.run import STUDY, Run, open_storage, sqlite_url
-from results.study_file import read_studies
+from huetune.results.replicates import FINALISTS
+from huetune.results.run import STUDY, Run, open_storage, sqlite_url
+from huetune.results.study_file import read_studies
 
 DISTRIBUTIONS = {
     "rate": FloatDistribution(1e-5, 1.0, log=True),
@@ -106,7 +106,7 @@ def test_tables_of_another_revision_are_left_to_optuna(path):
 
 MODULES = """
 import json, sys
-from search.command import main
+from huetune.search.command import main
 try:
     main()
 finally:

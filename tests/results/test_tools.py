@@ -15,15 +15,15 @@ import pytest
 from optuna.trial import TrialState
 from pyarrow import parquet
 
-from data_tools.errors import StorageError, UserError
-from data_tools.mirror import path_of, push
-from results import tensorboard, trials
-from results.dashboard import serving
-from results.mlflow import Log, check_uri
-from results.output import RECORD
-from results.run import MANIFEST, STUDY, copy_of, find_run
-from results.trials import BEGUN, end_of, start_of
-from results.winner import find_winner
+from huetune.data_tools.errors import StorageError, UserError
+from huetune.data_tools.mirror import path_of, push
+from huetune.results import tensorboard, trials
+from huetune.results.dashboard import serving
+from huetune.results.mlflow import Log, check_uri
+from huetune.results.output import RECORD
+from huetune.results.run import MANIFEST, STUDY, copy_of, find_run
+from huetune.results.trials import BEGUN, end_of, start_of
+from huetune.results.winner import find_winner
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from optuna.trial import create_trial
 from rich.console import Console
 
-from data_tools.errors import UserError
-from results import trials
-from results.findings import Findings
-from results.run import find_run
+from huetune.data_tools.errors import UserError
+from huetune.results import trials
+from huetune.results.findings import Findings
+from huetune.results.run import find_run
 from tests.results.made import make_run
 
 ROWS = [
@@ -134,7 +134,7 @@ def test_of_a_confirmed_search_no_figure_is_cut(width, tmp_path):
 def test_command_names_the_columns_without_room(verb, searched, in_process, monkeypatch):
     def printed(width: int) -> str:
         console = Console(width=width, file=io.StringIO())
-        monkeypatch.setattr("results.command.stdout", console)
+        monkeypatch.setattr("huetune.results.command.stdout", console)
         assert in_process(verb, "tiny", "--storage", searched[0]).returncode == 0
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()

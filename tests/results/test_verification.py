@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.errors import StorageError
-from results import verification
-from results.run import MANIFEST, STUDY, Run, copy_of, open_storage, read_only
-from results.verification import damage, violations
+from huetune.data_tools.errors import StorageError
+from huetune.results import verification
+from huetune.results.run import MANIFEST, STUDY, Run, copy_of, open_storage, read_only
+from huetune.results.verification import damage, violations
 
 
 @pytest.fixture

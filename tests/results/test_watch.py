@@ -14,15 +14,15 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from rich.console import Console
 
-from data_tools.errors import StorageError
-from data_tools.folder import replace
-from data_tools.mirror import path_of, push
-from results.lock import held
-from results.outcomes import DEATHS, Failure, FailureKind, Stop, StopReason
-from results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
-from results.trials import SESSION, STATES
-from results.watch import View, changes, picture, watch
-from search.record import Record
+from huetune.data_tools.errors import StorageError
+from huetune.data_tools.folder import replace
+from huetune.data_tools.mirror import path_of, push
+from huetune.results.lock import held
+from huetune.results.outcomes import DEATHS, Failure, FailureKind, Stop, StopReason
+from huetune.results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
+from huetune.results.trials import SESSION, STATES
+from huetune.results.watch import View, changes, picture, watch
+from huetune.search.record import Record
 from tests.terminal import Terminal
 
 EPOCHS = 3
@@ -196,7 +196,7 @@ def test_a_run_that_is_taken_away_ends_the_watching(search):
 
 MODULES = """
 import sys
-from search.command import main
+from huetune.search.command import main
 try:
     main()
 finally:

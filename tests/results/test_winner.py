@@ -11,15 +11,15 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
-from results import charts, export
-from results.dashboard import serving
-from results.entry import of_run
-from results.findings import Findings
-from results.notebook import OpenRun
-from results.replicates import FINALISTS
-from results.trials import run_rows
-from results.watch import picture
-from results.winner import find_winner, headline
+from huetune.results import charts, export
+from huetune.results.dashboard import serving
+from huetune.results.entry import of_run
+from huetune.results.findings import Findings
+from huetune.results.notebook import OpenRun
+from huetune.results.replicates import FINALISTS
+from huetune.results.trials import run_rows
+from huetune.results.watch import picture
+from huetune.results.winner import find_winner, headline
 from tests.results.made import EPOCHS, make_run
 
 SEED = 1_000_001

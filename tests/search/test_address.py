@@ -6,8 +6,8 @@ import sys
 import pytest
 from ray._private.services import find_gcs_addresses
 
-from data_tools.errors import UserError
-from search.address import check, given
+from huetune.data_tools.errors import UserError
+from huetune.search.address import check, given
 
 forget = find_gcs_addresses.cache_clear  # type: ignore[attr-defined]  # Ray sets it on the function
 

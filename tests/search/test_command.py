@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from data_tools.garden import garden, write_garden
-from model.config import BATCHINGS, PRESETS, batched
-from results.run import MANIFEST, Run, open_storage
-from search.command import _show_next
+from huetune.data_tools.garden import garden, write_garden
+from huetune.model.config import BATCHINGS, PRESETS, batched
+from huetune.results.run import MANIFEST, Run, open_storage
+from huetune.search.command import _show_next
 
 
 def test_presets_as_json_have_the_logs_figures(in_process):
@@ -183,7 +183,7 @@ def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(in_pr
 
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
-    from data_tools.source import Source
+    from huetune.data_tools.source import Source
 
     write_garden(4, tmp_path / "photos")
     (tmp_path / "photos" / "garden-0000 is no picture.png").write_text(
@@ -198,7 +198,7 @@ def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
 
 
 def test_the_garden_on_disk_is_the_garden_of_a_search(in_process, tmp_path):
-    from data_tools.photos import find_photos, load, prepare
+    from huetune.data_tools.photos import find_photos, load, prepare
 
     assert in_process("data", "garden", "--count", 3, "--out", tmp_path / "g").returncode == 0
     photos, left_out = load(find_photos(tmp_path / "g"))

@@ -12,24 +12,24 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from data_tools.garden import write_garden
-from data_tools.source import Source
-from data_tools.split import split
-from model.checkpoint import CARD, read
-from model.score import RANGES
-from results import final_check
-from results.effects import comparison, effects, importances, measured
-from results.entry import newest_first, of_run
-from results.evaluation import judge
-from results.export import best
-from results.replicates import FINALISTS, replicated, verdict
-from results.run import STUDY, copy_of, find_run
-from results.trials import run_rows, winner
-from results.verdict import verdict as log_verdict
-from results.verification import damage
-from results.winner import find_winner, headline
-from results.words import Language
-from search.replicates import missing_finalists
+from huetune.data_tools.garden import write_garden
+from huetune.data_tools.source import Source
+from huetune.data_tools.split import split
+from huetune.model.checkpoint import CARD, read
+from huetune.model.score import RANGES
+from huetune.results import final_check
+from huetune.results.effects import comparison, effects, importances, measured
+from huetune.results.entry import newest_first, of_run
+from huetune.results.evaluation import judge
+from huetune.results.export import best
+from huetune.results.replicates import FINALISTS, replicated, verdict
+from huetune.results.run import STUDY, copy_of, find_run
+from huetune.results.trials import run_rows, winner
+from huetune.results.verdict import verdict as log_verdict
+from huetune.results.verification import damage
+from huetune.results.winner import find_winner, headline
+from huetune.results.words import Language
+from huetune.search.replicates import missing_finalists
 from tests.faults.chaos import QUICK
 from tests.faults.program import ALONE
 from tests.results.made import make_run

@@ -11,16 +11,16 @@ import optuna
 import pytest
 from rich.console import Console
 
-from model.config import PRESETS, batched
-from results.display import Display
-from results.outcomes import Failure, FailureKind
-from results.trials import SESSION
-from search.jobs import Budget
-from search.record import Record
-from search.sampler import Sampler
-from search.searcher import StudySearcher
-from search.space import parse
-from search.trial import BEST
+from huetune.model.config import PRESETS, batched
+from huetune.results.display import Display
+from huetune.results.outcomes import Failure, FailureKind
+from huetune.results.trials import SESSION
+from huetune.search.jobs import Budget
+from huetune.search.record import Record
+from huetune.search.sampler import Sampler
+from huetune.search.searcher import StudySearcher
+from huetune.search.space import parse
+from huetune.search.trial import BEST
 from tests.terminal import Terminal
 
 EPOCHS = 4
@@ -191,8 +191,8 @@ def test_a_reader_who_went_away_ends_no_search(study):
 SHOWN = """
 import time
 from rich.live import Live
-from data_tools.console import stdout
-from search import interruption
+from huetune.data_tools.console import stdout
+from huetune.search import interruption
 interruption.install()
 with Live("calm", console=stdout, screen=True), interruption.told(lambda signal: None, "go on with: huetune resume r"):
     time.sleep(100)
@@ -201,7 +201,7 @@ with Live("calm", console=stdout, screen=True), interruption.told(lambda signal:
 
 TWICE = """
 import contextlib, os, signal
-from search import interruption
+from huetune.search import interruption
 interruption.install()
 with contextlib.suppress(KeyboardInterrupt):
     os.kill(os.getpid(), signal.SIGINT)

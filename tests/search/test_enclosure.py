@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.errors import StorageError
-from search import enclosure
+from huetune.data_tools.errors import StorageError
+from huetune.search import enclosure
 
 IMPORTS = """
 import random, sys

@@ -13,10 +13,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from data_tools.console import _console, say
-from results.completion import run_names
-from results.display import animated
-from search.command import PARTS, cli
+from huetune.data_tools.console import _console, say
+from huetune.results.completion import run_names
+from huetune.results.display import animated
+from huetune.search.command import PARTS, cli
 
 
 def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -64,7 +64,7 @@ def test_an_unknown_option_brings_the_nearest_to_mind():
 
 CODE = """
 import json, resource, sys
-from search.command import main
+from huetune.search.command import main
 try:
     main()
 finally:

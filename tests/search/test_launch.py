@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.errors import StorageError, UserError
-from data_tools.source import Source
-from model.config import PRESETS, batched
-from search.cluster import raised_by_ray, slots
-from search.launch import launch
-from search.limits import check_apart, left_over
-from search.request import Search
-from search.resources import Resources
-from search.space import DEFAULT, parse
+from huetune.data_tools.errors import StorageError, UserError
+from huetune.data_tools.source import Source
+from huetune.model.config import PRESETS, batched
+from huetune.search.cluster import raised_by_ray, slots
+from huetune.search.launch import launch
+from huetune.search.limits import check_apart, left_over
+from huetune.search.request import Search
+from huetune.search.resources import Resources
+from huetune.search.space import DEFAULT, parse
 
 SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
 

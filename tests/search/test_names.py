@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_tools.garden import garden
-from results.export import export, find_model
-from results.outcomes import FAILURE, Failure, FailureKind
-from results.run import STUDY
+from huetune.data_tools.garden import garden
+from huetune.results.export import export, find_model
+from huetune.results.outcomes import FAILURE, Failure, FailureKind
+from huetune.results.run import STUDY
 
 NAMES = [
     os.fsdecode(name)

@@ -15,11 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from data_tools.errors import Interrupted, StorageError, UserError
-from results.run import find_run
-from search import tracking
-from search.notification import VARIABLE, told
-from search.tracking import tracked
+from huetune.data_tools.errors import Interrupted, StorageError, UserError
+from huetune.results.run import find_run
+from huetune.search import tracking
+from huetune.search.notification import VARIABLE, told
+from huetune.search.tracking import tracked
 from tests.faults.chaos import QUICK
 
 TOKEN = "s3cr3tt0k3n"

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.console import words
-from data_tools.errors import UserError
-from model.config import PRESETS, batched
-from results.run import MANIFEST
-from search.command import cli
-from search.manifest import recalled
-from search.request import SCHEDULERS, SEARCHERS, Search
-from search.resources import Resources
-from search.sampler import SAMPLERS
-from search.schedulers import SCHEDULERS as RAY_SCHEDULERS
-from search.space import DEFAULT, parse
+from huetune.data_tools.console import words
+from huetune.data_tools.errors import UserError
+from huetune.model.config import PRESETS, batched
+from huetune.results.run import MANIFEST
+from huetune.search.command import cli
+from huetune.search.manifest import recalled
+from huetune.search.request import SCHEDULERS, SEARCHERS, Search
+from huetune.search.resources import Resources
+from huetune.search.sampler import SAMPLERS
+from huetune.search.schedulers import SCHEDULERS as RAY_SCHEDULERS
+from huetune.search.space import DEFAULT, parse
 from tests.results.made import make_run
 
 SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
@@ -110,12 +110,12 @@ def test_counts_of_other_types_are_refused(value):
 WITHOUT_RAY = """
 import sys
 from pathlib import Path
-from data_tools.errors import UserError
-from model.config import PRESETS
-from search import limits, manifest
-from search.request import Search
-from search.resources import Resources
-from search.space import DEFAULT, parse
+from huetune.data_tools.errors import UserError
+from huetune.model.config import PRESETS
+from huetune.search import limits, manifest
+from huetune.search.request import Search
+from huetune.search.resources import Resources
+from huetune.search.space import DEFAULT, parse
 space = parse(DEFAULT, PRESETS["model-2"])
 Search("fine", Path("runs"), space, Resources(cpus_per_trial=2))
 for bad in (lambda: Search("fine", Path("runs"), space, searcher="cmaes"), lambda: Resources(cpus_per_trial=0)):

@@ -11,11 +11,11 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from data_tools.garden import write_garden
-from results.outcomes import Stop, StopReason
-from results.run import MANIFEST, STUDY, Run, copy_of, open_storage
-from results.trials import asked, digest, run_rows, winner
-from search.repair import repair
+from huetune.data_tools.garden import write_garden
+from huetune.results.outcomes import Stop, StopReason
+from huetune.results.run import MANIFEST, STUDY, Run, copy_of, open_storage
+from huetune.results.trials import asked, digest, run_rows, winner
+from huetune.search.repair import repair
 from tests.faults.program import ALONE
 
 

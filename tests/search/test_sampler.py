@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_tools.errors import UserError
-from model.config import PRESETS, batched
-from search.request import Search
-from search.sampler import SAMPLERS, Sampler
-from search.space import parse
+from huetune.data_tools.errors import UserError
+from huetune.model.config import PRESETS, batched
+from huetune.search.request import Search
+from huetune.search.sampler import SAMPLERS, Sampler
+from huetune.search.space import parse
 
 BASE = batched(PRESETS["model-2"], "photos")
 TOGGLES = parse({"skip": {"choices": [True, False]}, "activation": {"choices": ["relu", "silu", "gelu"]}}, BASE)
@@ -154,7 +154,7 @@ def test_cmaes_refuses_what_it_cannot_search(space, objectives):
 
 def test_a_long_search_forgets_what_teaches_least(monkeypatch):
     """The best and the newest stay, and those in flight."""
-    monkeypatch.setattr("search.sampler.MEMORY", 20)
+    monkeypatch.setattr("huetune.search.sampler.MEMORY", 20)
     sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 200)
     flying = [sampler.draw() for _ in range(5)]
     errors = []

@@ -5,8 +5,8 @@ import random
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from search.schedulers import SCHEDULERS, Past, forget, remind, teach
-from search.trial import BEST
+from huetune.search.schedulers import SCHEDULERS, Past, forget, remind, teach
+from huetune.search.trial import BEST
 
 EPOCHS = 9
 

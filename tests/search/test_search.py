@@ -6,14 +6,14 @@ import re
 import optuna
 from optuna.trial import TrialState
 
-from data_tools.source import Source
-from model import arrays
-from model.checkpoint import read
-from model.network import build
-from results.export import checkpoint
-from results.outcomes import FailureKind, failure_of
-from results.run import find_run
-from results.trials import rows
+from huetune.data_tools.source import Source
+from huetune.model import arrays
+from huetune.model.checkpoint import read
+from huetune.model.network import build
+from huetune.results.export import checkpoint
+from huetune.results.outcomes import FailureKind, failure_of
+from huetune.results.run import find_run
+from huetune.results.trials import rows
 from tests.faults.program import ALONE
 
 

@@ -6,16 +6,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from data_tools.errors import StorageError
-from model.config import PRESETS, Config, batched
-from results.outcomes import Stop, StopReason, failure_of
-from results.trials import BEGUN, curve, start_of
-from search.jobs import Budget, Job, grid_jobs
-from search.record import Record
-from search.sampler import Sampler
-from search.searcher import LIVES, StudySearcher
-from search.space import parse
-from search.trial import BEST
+from huetune.data_tools.errors import StorageError
+from huetune.model.config import PRESETS, Config, batched
+from huetune.results.outcomes import Stop, StopReason, failure_of
+from huetune.results.trials import BEGUN, curve, start_of
+from huetune.search.jobs import Budget, Job, grid_jobs
+from huetune.search.record import Record
+from huetune.search.sampler import Sampler
+from huetune.search.searcher import LIVES, StudySearcher
+from huetune.search.space import parse
+from huetune.search.trial import BEST
 
 EPOCHS = 3
 SPACE = parse(

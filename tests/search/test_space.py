@@ -5,8 +5,8 @@ from dataclasses import fields
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from model.config import PRESETS, Config, batched
-from search.space import DEFAULT, SpaceError, parse, read_space
+from huetune.model.config import PRESETS, Config, batched
+from huetune.search.space import DEFAULT, SpaceError, parse, read_space
 
 BASE = batched(PRESETS["model-2"], "photos")
 

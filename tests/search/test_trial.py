@@ -16,7 +16,7 @@ tf.config.list_physical_devices = lambda kind: [card] if kind == "GPU" else []
 tf.config.experimental.set_memory_growth = lambda device, on: asked.update(growth=[device.name, on])
 tf.config.set_visible_devices = lambda devices, kind: asked.update(visible=[devices, kind])
 
-from search.trial import take_devices
+from huetune.search.trial import take_devices
 
 take_devices(3, json.loads(sys.argv[1]))
 threads = tf.config.threading

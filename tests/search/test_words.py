@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from search.command import cli
+from huetune.search.command import cli
 
 LONG = "x" * 300
 NAME = "a run's name has 1 to 100 letters"
@@ -314,7 +314,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session", autouse=True)
 def imported() -> None:
     """What the verbs import is not part of what a row takes: see the test in a process of its own."""
-    importlib.import_module("search.launch")
+    importlib.import_module("huetune.search.launch")
 
 
 def assert_refused(said: Callable, folder: Path, words: str, code: int, message: str) -> None:
