@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+LINKS := $(VENV)/links
 
 .PHONY: help install search test test-long lint bench chaos lock audit sbom clean
 
@@ -14,6 +15,12 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# The folders are parts of the package: for mypy and editors, which do not see setuptools's own way, and so that
+	@# a folder `huetune` beside whoever imports it does not hide it.
+	mkdir -p $(LINKS)/huetune
+	cd $(LINKS)/huetune && ln -sfn ../../../data_tools ../../../model ../../../results ../../../search \
+	    ../../../search/api/*.py ../../../search/api/py.typed .
+	echo "$(CURDIR)/$(LINKS)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/huetune-links.pth"
 	touch $@
 
 search: install ## Search on the built-in photos (a few minutes); ARGS="..." adds options

@@ -18,7 +18,7 @@ def versions() -> dict[str, str]:
 
 def code() -> dict[str, Any]:
     """Return the git commit of this program and whether files differ from it; None where it is no checkout."""
-    folder = Path(__file__).parents[1]
+    folder = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str | None:
         try:

@@ -1,8 +1,8 @@
 """A run in a notebook: its trials as a frame of pandas, its charts and pictures inline, its best model as one of Keras.
 
-from huetune.results.notebook import open_run
+import huetune
 
-run = open_run("roses")
+run = huetune.open_run("roses")
 """
 
 import html

@@ -277,10 +277,10 @@ def _domain(record: Mapping[str, Any]) -> str:
 
 def _rendered(content: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("results", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("huetune.results", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
-    parts = {kind: (files("results") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
+    parts = {kind: (files("huetune.results") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
     sums = {kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in parts.items()}
     code = {kind: Markup(text) for kind, text in parts.items()}
     return environment.get_template("report.html").render(content, mark=Markup(MARK), code=code, sums=sums)

@@ -4,6 +4,8 @@ import contextlib
 import logging
 import math
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ from ray._private.utils import _get_docker_cpus
 from ray.air._internal import usage
 from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
+import huetune
 from huetune import data_tools, model, results, search
 from huetune.data_tools.console import given_back, is_utf8
 from huetune.data_tools.errors import ClusterLostError, StorageError, UserError, in_a_line
@@ -256,9 +259,9 @@ def _start_ray(asked: str | None) -> str | None:
     try:
         if found:
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
-            ours = [str(Path(module.__file__ or "").parent) for module in (data_tools, model, results, search)]
-            travels = {"py_modules": ours, "excludes": ["__pycache__"], "env_vars": enclosure.SAFE_PATH}
-            ray.init(address=found, runtime_env=travels, **quiet)
+            with tempfile.TemporaryDirectory() as folder:
+                travels = {"py_modules": [_copy_package(Path(folder))], "env_vars": enclosure.SAFE_PATH}
+                ray.init(address=found, runtime_env=travels, **quiet)
             return None
         folder = enclosure.make_folder()
         with enclosure.enclosed(folder):
@@ -277,6 +280,14 @@ def _start_ray(asked: str | None) -> str | None:
         raise
     except Exception as error:  # whatever part of it died on the way, in its own words
         raise ClusterLostError(f"Ray did not start at {found or 'this machine'!r} ({in_a_line(error)})") from None
+
+
+def _copy_package(folder: Path) -> str:
+    """Copy this package, whose parts lie apart where it is installed from a checkout; return the copy's path."""
+    for part in (huetune, data_tools, model, results, search):
+        target = folder / part.__name__.replace(".", "/")
+        shutil.copytree(part.__path__[0], target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return str(folder / "huetune")
 
 
 def _cpus() -> int | None:

@@ -6,10 +6,10 @@
 # %%
 from PIL import Image
 
+import huetune
 from huetune.data_tools.garden import garden
-from huetune.results.notebook import open_run
 
-run = open_run("roses")
+run = huetune.open_run("roses")
 run
 
 # %% [markdown]

@@ -298,7 +298,7 @@ def test_examples_name_classes_that_fetched_flowers_have() -> None:
     root = Path(__file__).parents[2]
     texts = [
         root / "README.md",
-        *(path for part in ("data_tools", "model", "results", "search") for path in (root / part).glob("*.py")),
+        *(path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")),
     ]
     named = set()
     for path in texts:

@@ -37,7 +37,7 @@ def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket, lay
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
     storage = path_of(bucket)
     executed = lay_traps(
-        tmp_path, model="packages", search="files", data_tools="files", results="files", random="files"
+        tmp_path, model="packages", search="files", data_tools="files", results="files", random="files", keras="files"
     )
     program = start(
         *(storage, *search(3, 20), "--address", nodes.address),

@@ -14,9 +14,9 @@ from huetune.search import enclosure
 
 IMPORTS = """
 import random, sys
-import data_tools.errors, model.config, results.words, search.interruption
+import huetune.data_tools.errors, huetune.model.config, huetune.results.words, huetune.search.interruption
 for part in ("data_tools", "model", "results", "search"):
-    print(sys.modules[part].__file__)
+    print(sys.modules[f"huetune.{part}"].__file__)
 """
 
 
@@ -134,7 +134,7 @@ def test_what_a_killed_search_left_goes_a_day_later(place):
 def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
     """A user's `model.py` or an older checkout there would be executed, and would train the trials."""
     names = ["data_tools", "model", "results", "search"]
-    executed = lay_traps(tmp_path, **dict.fromkeys(names, layout), random="files", numpy="files")
+    executed = lay_traps(tmp_path, **dict.fromkeys([*names, "huetune"], layout), random="files", numpy="files")
     command = [*enclosure.PYTHON, "-c", IMPORTS]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0, done.stderr
