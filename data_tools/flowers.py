@@ -8,10 +8,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-import pooch
-
 from huetune.data_tools.console import stderr
 from huetune.data_tools.errors import PhotoError, UserError, in_a_line
+from huetune.data_tools.extras import extra
 from huetune.data_tools.folder import require_place
 
 URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
@@ -33,7 +32,7 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
         The folder that holds a folder of photos for each class.
 
     Raises:
-        UserError: no such URL or sum.
+        UserError: no such URL or sum, or pooch is not installed.
         StorageError: the folder cannot be made.
         PhotoError: it cannot be downloaded, is not what it should be, or cannot be unpacked.
     """
@@ -41,6 +40,7 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
         raise UserError(f"--url {url!r}: is none, which begins with https:// for example")
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UserError(f"--sha256 {sha256!r}: is none, which has 64 hexadecimal digits")
+    pooch = extra("pooch", "fetch")
     require_place(out)
     new = not out.exists()
     pooch.get_logger().setLevel("WARNING")

@@ -45,7 +45,7 @@ def serving(
     Raises:
         UserError: the port is taken, or optuna-dashboard is not installed.
     """
-    wsgi = extra("optuna_dashboard", "optuna-dashboard").wsgi
+    wsgi = extra("optuna_dashboard", "dashboard").wsgi
     storage = study._storage
     try:
         server = _Server((HOST, port), _Quiet)

@@ -75,8 +75,8 @@ class Log:
         check_uri(uri)
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        self._mlflow = extra("mlflow", "mlflow-skinny")
-        self._entities = extra("mlflow.entities", "mlflow-skinny")
+        self._mlflow = extra("mlflow", "mlflow")
+        self._entities = extra("mlflow.entities", "mlflow")
         for logger in ("mlflow", "urllib3", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         self._uri = uri

@@ -17,6 +17,7 @@ import optuna
 from huetune.data_tools.bucket import SCHEME
 from huetune.data_tools.console import is_utf8, program
 from huetune.data_tools.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.extras import extra
 from huetune.data_tools.folder import replace
 from huetune.data_tools.mirror import bucket_of, path_of, place_of, pull
 from huetune.results.completion import STORAGE
@@ -274,9 +275,15 @@ def _open(url: str, **options: Any) -> optuna.storages.RDBStorage:
 
 
 def with_driver(location: "URL") -> "URL":
-    """Return the URL of a database with the driver that is installed; SQLAlchemy would look for an older one."""
-    postgres = location.drivername in ("postgres", "postgresql")
-    return location.set(drivername="postgresql+psycopg") if postgres else location
+    """Return the URL of a database with the driver that huetune uses; SQLAlchemy would look for an older one.
+
+    Raises:
+        UserError: it is PostgreSQL's, and its driver is not installed.
+    """
+    if location.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        return location
+    extra("psycopg", "postgres")
+    return location.set(drivername="postgresql+psycopg")
 
 
 def check_name(name: str) -> str:

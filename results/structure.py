@@ -15,6 +15,7 @@ from typing import Any
 from huetune.data_tools.backend import keras, own_settings
 from huetune.data_tools.contexts import VIEWS, WINDOW
 from huetune.data_tools.errors import UserError
+from huetune.data_tools.extras import extra
 from huetune.model.layers import Convolution, Share
 from huetune.model.network import Network
 
@@ -40,7 +41,11 @@ SIGNS = {"Exp": "exp", "TrueDivide": "÷ 2", "Multiply": "x", "Add": "+"}
 
 
 def missing_graphviz() -> str | None:
-    """Return how to get the program that lays out and paints, in one line; None where it is there."""
+    """Return how to get Graphviz, or pydot, which Keras calls it by, in one line; None where both are installed."""
+    try:
+        extra("pydot", "structure")
+    except UserError as error:
+        return f"no pictures of the structure: {error}"
     if shutil.which("dot"):
         return None
     how = "`apt-get install graphviz` on Debian and Ubuntu, `brew install graphviz` on a Mac"
@@ -56,7 +61,7 @@ def draw(network: Network, forms: Iterable[str] = tuple(FORMATS)) -> dict[str, b
         forms: of FORMATS.
 
     Raises:
-        UserError: Graphviz is missing.
+        UserError: Graphviz or pydot is not installed.
     """
     if line := missing_graphviz():
         raise UserError(line)

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from huetune.data_tools import extras
 from huetune.data_tools.command import data, photo_options, read_photos
 from huetune.data_tools.console import (
     FOLDER,
@@ -280,6 +281,9 @@ def search(
     check_apart(source, wanted.storage)
     source.check()
     notification.check(notify)
+    if asked["mlflow"]:
+        # Not when it is resumed, on a machine without it perhaps: then it is not logged, which is said.
+        extras.require("mlflow", "mlflow")
 
     from huetune.search.cluster import Cluster
     from huetune.search.launch import launch

@@ -158,8 +158,9 @@ def _check_database(url: URL) -> None:
         if not Path(url.database).parent.is_dir():
             raise StorageError(f"--study {shown!r}: {str(Path(url.database).parent)!r} is not a folder")
         return
+    url = with_driver(url)
     try:
-        engine = create_engine(with_driver(url), connect_args={"connect_timeout": PATIENCE})
+        engine = create_engine(url, connect_args={"connect_timeout": PATIENCE})
         engine.connect().close()
     except (NoSuchModuleError, ImportError) as error:
         raise UserError(f"--study {shown!r}: no such database is known here ({in_a_line(error)})") from None

@@ -16,6 +16,7 @@ import click
 
 from huetune.data_tools.console import say, stderr
 from huetune.data_tools.errors import Interrupted, UserError, in_a_line
+from huetune.data_tools.extras import extra
 from huetune.search.environment import restart
 
 VARIABLE = "HUETUNE_NOTIFY"
@@ -56,7 +57,7 @@ def check(url: str | None) -> None:
         url: of a service; None for nobody.
 
     Raises:
-        UserError: Apprise knows no such service.
+        UserError: Apprise knows no such service, or is not installed.
     """
     if url:
         _services(url)
@@ -102,8 +103,7 @@ def told(url: str | None, name: str, storage: Path) -> Iterator[Callable[[], Non
 
 
 def _services(url: str) -> Any:
-    import apprise
-
+    apprise = extra("apprise", "notify")
     services = apprise.Apprise()
     with _silent():
         known = services.add(url)

@@ -395,7 +395,7 @@ def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, mo
     ]
     assert "name some with --photos" in done.stderr and "apt-get install graphviz" in done.stderr
     text = (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
-    assert "No pictures: Graphviz was not installed." in text and "**526,512**" in text and "![" not in text
+    assert "No pictures: Graphviz or pydot was not installed." in text and "**526,512**" in text and "![" not in text
     assert [path.name for path in (tmp_path / "log").rglob("*") if path.name != RECORD] == ["log.md"]
 
 

@@ -190,7 +190,7 @@ def test_a_dashboard_that_cannot_be_served_says_why(address, study, monkeypatch)
     with pytest.raises(UserError, match=f"--port {port}: cannot be used .* choose another, or 0"), serving(study, port):
         pass
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(UserError, match="get it with: pip install optuna-dashboard"), serving(study, 0):
+    with pytest.raises(UserError, match=r"get it with: pip install 'huetune\[dashboard\]'"), serving(study, 0):
         pass
 
 
