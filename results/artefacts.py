@@ -53,10 +53,10 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     found = find_run(run, storage)
     if folder:
         require_new(folder)
-    row, paths = export.best(found, by)
+    study, replicates = studies = found.snapshot()
+    row, paths = export.best(found, by, studies)
     path = paths[0]
     checkpoint = read(path)
-    study, replicates = found.study(), found.replicates()
     table = rows(study, replicates)
     won = winner_of(study, replicates, table, by)
     assert won
@@ -79,7 +79,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
     say(f"{'folder':14} {os.path.relpath(path)}")
     say(headline(study, replicates, table) or f"trial {won.number} is the best by {won.objective}; {won.standing}")
-    for line in final_check.described(found):
+    for line in final_check.described(found, studies):
         say(line)
     if folder:
         import_tensorflow()
@@ -352,13 +352,15 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     """
     from huetune.model.checkpoint import read
     from huetune.results import report as pages
+    from huetune.results.findings import Findings
     from huetune.results.gallery import evenly
     from huetune.results.run import find_run
 
-    found = find_run(run, storage)
-    out = out or found.folder / "report.html"
+    place = find_run(run, storage)
+    out = out or place.folder / "report.html"
     require_place(out.parent)
     pages.check(out)
+    found = Findings.of(place)
     shown, why_not = None, None
     try:
         if photos:
@@ -367,8 +369,8 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
             known = _seen(map(read, pages.checkpoints_shown(found).values()), chosen)
             skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
         else:
-            chosen, skipped = photos_of(found, quiet=False).test, 0
-            source = source_of(found)
+            chosen, skipped = photos_of(place, quiet=False).test, 0
+            source = source_of(place)
         shown = pages.Photos(chosen, source.colours(evenly(chosen), bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:

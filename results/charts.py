@@ -56,16 +56,18 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
     ordered = [row for row in sorted(table, key=lambda row: row["trial"]) if _finite(row["score"])]
     best, steps = None, []
     for row in ordered:
-        if row["state"] == "complete" and better(objective, row["score"], best):
+        improved = row["state"] == "complete" and better(objective, row["score"], best)
+        if improved:
             best = row["score"]
-        if best is not None:
+        if best is not None and (improved or row is ordered[-1]):
             steps.append({"trial": row["trial"], "score": best})
     y = _score_axis([row["score"] for row in ordered], zero, objective)
     x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1), scale=_ROOMY)
     line = _chart(steps).mark_line(interpolate="step-after", color=INKS["best"], clip=True).encode(x=x, y=y)
     dots = _chart([_mark(row, objective, parameters) for row in ordered]).mark_point(filled=True, size=40, clip=True)
     dots = dots.encode(x=x, y=y, color=_states(ordered), description="label:N")
-    won = [{"trial": row["trial"], "score": row["score"]} for row in ordered if row["trial"] == _winner(table)]
+    best_trial = _winner(table)
+    won = [{"trial": row["trial"], "score": row["score"]} for row in ordered if row["trial"] == best_trial]
     ring = _chart(won).mark_point(size=220, strokeWidth=2.5, color=INKS["ink"], clip=True).encode(x=x, y=y)
     # Below the dots, at which the reader points.
     return _sized(_zero_line(zero, y) + line + ring + dots)
@@ -87,9 +89,9 @@ def curves(
     """
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     points = [
-        {**_mark(row, objective, parameters), "epoch": epoch, "score": score}
-        for row in table
-        for epoch, score in curve(trials[row["trial"]], objective).items()
+        {**mark, "epoch": epoch, "score": score}
+        for mark in (_mark(row, objective, parameters) for row in table)
+        for epoch, score in curve(trials[mark["trial"]], objective).items()
         if _finite(score)
     ]
     y = _score_axis([point["score"] for point in points], zero, objective)
@@ -101,7 +103,8 @@ def curves(
     }
     epochs = Counter(point["trial"] for point in points)
     layers = [_zero_line(zero, y)]
-    won = [{"epoch": point["epoch"], "score": point["score"]} for point in points if point["trial"] == _winner(table)]
+    best_trial = _winner(table)
+    won = [{"epoch": point["epoch"], "score": point["score"]} for point in points if point["trial"] == best_trial]
     shade = _chart(won).mark_line(strokeWidth=7, clip=True, opacity=0.35, color=INKS["ink"])
     layers.append(shade.encode(x=encoding["x"], y=y))
     # What was stopped lies below what was not.
@@ -310,7 +313,35 @@ def svg(chart: alt.TopLevelMixin) -> str:
     drawn = re.sub(r'aria-label="([^"]*)"', lambda label: _with_trial(label, trials), drawn)
     # A page is one document: a chart would be clipped to another one's window of the same name.
     prefix = f"c{next(_drawn)}-"
-    return re.sub(r'(id="|url\(#)(?=(?:clip|gradient)[0-9_]+)', rf"\g<1>{prefix}", drawn)
+    return re.sub(r'(id="|url\(#)(?=(?:clip|gradient)[0-9_]+)', rf"\g<1>{prefix}", _slim(drawn))
+
+
+def _slim(drawn: str) -> str:
+    """A chart as SVG without what cannot be seen: of a line for each of thousands of trials that is most of it.
+
+    Vega draws each line on a sheet of its own, with nothing behind and before it, cut to a window of its own.
+    """
+    drawn = re.sub(r'<path class="(?:back|fore)ground" aria-hidden="true" d="[^"]*"(?: display="none")?/>', "", drawn)
+    first: dict[str, str] = {}
+    same: dict[str, str] = {}
+
+    def shared(window: re.Match[str]) -> str:
+        same[window[1]] = first.setdefault(window[2], window[1])
+        return window[0] if same[window[1]] == window[1] else ""
+
+    drawn = re.sub(r'<clipPath id="(clip[0-9_]+)">(.*?)</clipPath>', shared, drawn)
+    drawn = re.sub(r"(?<=url\(#)clip[0-9_]+", lambda window: same.get(window[0], window[0]), drawn)
+    sheet = '<g transform="translate(0,0)"><g>'
+    for lines in set(re.findall(rf"{re.escape(sheet)}(<g class=\"mark-line [^>]*>)", drawn)):
+        drawn = drawn.replace(f"</g></g></g>{sheet}{lines}", "")
+    # The list that they are in says so of all its marks.
+    drawn = re.sub(' aria-roledescription="(?:line mark|point)"', "", drawn)
+    # A tenth of a pixel is more than can be seen.
+    return re.sub(r'(?<= d=")[ML0-9.,-]+(?=")|(?<=translate\()[0-9.,-]+', _rounded, drawn)
+
+
+def _rounded(numbers: re.Match[str]) -> str:
+    return re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), numbers[0])
 
 
 def _with_trial(label: re.Match[str], trials: Mapping[str, int]) -> str:
@@ -325,7 +356,8 @@ _ROOMY = alt.Scale(zero=False, nice=False, padding=10)
 
 
 def _chart(rows: Sequence[Row]) -> alt.Chart:
-    return alt.Chart(alt.InlineData(values=list(rows)))
+    # As a dictionary Altair takes them as they are: to hold each row against its schema takes as long as to draw it.
+    return alt.Chart({"values": list(rows)})
 
 
 def _sized(chart: alt.LayerChart | alt.FacetChart) -> alt.TopLevelMixin:
@@ -360,7 +392,7 @@ def _there(rows: Sequence[Row]) -> list[str]:
 
 def _crowd(trials: int) -> float:
     """How much of its opacity each of many curves keeps, so that what lies below is seen."""
-    return min(1.0, 6 / max(1, trials) ** 0.5)
+    return min(1.0, round(6 / max(1, trials) ** 0.5, 3))
 
 
 def _states(rows: Sequence[Row]) -> alt.Color:

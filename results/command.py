@@ -191,8 +191,8 @@ def effects(run: str, storage: Path, form: str) -> None:
     from huetune.results.run import find_run
 
     found = find_run(run, storage)
-    study, _ = found.snapshot()
-    trained, objective = found_effects.measured(found), study.user_attrs["objective"]
+    study, replicates = found.snapshot()
+    trained, objective = found_effects.measured(study, replicates), study.user_attrs["objective"]
     table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"], objective))
     if form == "json":
         click.echo(tables.to_json(table))

@@ -68,14 +68,17 @@ class Measured:
     at_baseline: bool = False
 
 
-def measured(run: Run) -> list[Measured]:
-    """Return all configurations of a run that were trained to the end, each once.
+def measured(study: optuna.Study, replicates: optuna.Study | None) -> list[Measured]:
+    """Return all configurations of a search that were trained to the end, each once.
 
-    Its replicates are no trainings of their own here: what a model of the settings misses of a configuration is the
+    Replicates are no trainings of their own here: what a model of the settings misses of a configuration is the
     same in all of them, and intervals that took them for independent would be too narrow.
+
+    Args:
+        study: of a search.
+        replicates: study of what was trained again.
     """
-    study, replicates_study = run.snapshot()
-    again = replicated(replicates_study)
+    again = replicated(replicates)
     trials: dict[str, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if trial.values:
@@ -85,10 +88,10 @@ def measured(run: Run) -> list[Measured]:
         # Of one that was trained further, how it ended.
         most = max(map(target, group))
         full = [trial for trial in group if target(trial) == most]
-        replicates = of_trial(full[0], again)
-        scores = [*(trial.values[0] for trial in full), *(replicates.scores if replicates else ())]
+        repeated = of_trial(full[0], again)
+        scores = [*(trial.values[0] for trial in full), *(repeated.scores if repeated else ())]
         point = {name: full[0].params.get(name) for name in study.user_attrs["parameters"]}
-        at_baseline = any(map(note_of, [*full, *(replicates.trials if replicates else ())]))
+        at_baseline = any(map(note_of, [*full, *(repeated.trials if repeated else ())]))
         found.append(Measured(point, float(np.mean(scores)), at_baseline))
     return found
 
@@ -268,10 +271,15 @@ def baseline_line(trained: Sequence[Measured]) -> str | None:
     )
 
 
-def config_of(run: Run, name: str) -> Config:
+def config_of(run: Run, name: str, study: optuna.Study | None = None) -> Config:
     """Return the configuration of a preset or, by its number, of a trial of a run.
 
     A preset is trained as the run's trials are: only what the model is comes from the preset.
+
+    Args:
+        run: of a search.
+        name: of a preset, or a trial's number.
+        study: the run's, where it has been read; None to read it.
 
     Raises:
         UserError: it is neither.
@@ -281,7 +289,7 @@ def config_of(run: Run, name: str) -> Config:
         return like(Config.of(run.manifest["base"]), name)
     if not NUMBER.fullmatch(name):
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
-    if trial := trial_of(run.study(), int(name)):
+    if trial := trial_of(study or run.study(), int(name)):
         return Config.of(trial.user_attrs["config"])
     raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `{run.command('trials')}`")
 
@@ -294,12 +302,12 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
     Raises:
         NoTrialError: one of them was never trained again.
     """
-    study = run.study()
+    study, replicates = run.snapshot()
     objective = study.user_attrs["objective"]
-    again = replicated(run.replicates())
+    again = replicated(replicates)
     scores: list[tuple[float, ...]] = []
     for name in (first, second):
-        group = again.get(config_key(asdict(config_of(run, name))))
+        group = again.get(config_key(asdict(config_of(run, name, study))))
         if not group or not group.scores:
             raise NoTrialError(f"run {run.name!r} has no replicates of {name!r}; train them with --seeds 3")
         scores.append(group.scores)

@@ -179,17 +179,18 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
     Raises:
         NoTrialError: one that was asked for is not there or has finished no epoch; or none is complete.
     """
-    study, replicates = run.study(), run.replicates()
+    study, replicates = run.snapshot()
+    table = rows(study, replicates)
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if epochs(trial)}
     for number in numbers:
         if number not in trials:
             raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
     if not numbers:
-        best = [row["trial"] for row in rows(study, replicates) if row["state"] == "complete"][:top]
+        best = [row["trial"] for row in table if row["state"] == "complete"][:top]
         numbers = [*best, *(number for number, trial in trials.items() if "preset" in trial.user_attrs)]
     if not numbers:
         raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `{run.command('trials')}`")
-    groups, won = replicated(replicates), winner_of(study, replicates, rows(study, replicates))
+    groups, won = replicated(replicates), winner_of(study, replicates, table)
     entries = [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
     check = final_check(run)
     return [

@@ -15,16 +15,18 @@ from huetune.model.checkpoint import SETTINGS
 from huetune.model.score import OBJECTIVES
 from huetune.results.card import card
 from huetune.results.run import EVALUATIONS, STORAGE, Run, find_run
+from huetune.results.study_file import Studies
 from huetune.results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
 from huetune.results.winner import Winner, trainings
 
 
-def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
+def best(run: Run, by: str | None = None, studies: Studies | None = None) -> tuple[Row, list[Path]]:
     """Return the winner of a run: its row, and the checkpoints of its configuration, the best one first.
 
     Args:
         run: of a search.
         by: an objective of the search, where it had several: that end of the Pareto front wins.
+        studies: the run's, where they have been read; None to read them.
 
     Returns:
         The confirmed winner, or else the best complete trial; the folders of its own checkpoint and of its replicates',
@@ -35,27 +37,28 @@ def best(run: Run, by: str | None = None) -> tuple[Row, list[Path]]:
         UserError: several objectives, and `by` is none of them.
         StorageError: the run has no study.
     """
-    study = run.study()
-    table = rows(study, run.replicates())
+    study, replicates = studies = studies or run.snapshot()
+    table = rows(study, replicates)
     row = _end_of_front(run, study, table, by) or winner(table)
     if row is None:
         raise NoTrialError(
             f"run {run.name!r} has no complete trial among its {len(table)}; see them with `{run.command('trials')}`"
         )
-    return row, checkpoints(run, row["trial"], by)
+    return row, checkpoints(run, studies, row["trial"], by)
 
 
-def checkpoints(run: Run, number: int, by: str | None = None) -> list[Path]:
+def checkpoints(run: Run, studies: Studies, number: int, by: str | None = None) -> list[Path]:
     """Return the checkpoints of a trial and of what was trained again of its configuration, the best one first.
 
     Each is that of its best epoch.
 
     Args:
         run: of a search.
+        studies: the run's.
         number: of a trial.
         by: an objective of the search that orders them; None for the first one.
     """
-    found = trainings(*run.snapshot(), number, by)
+    found = trainings(*studies, number, by)
     return [run.path(training.metrics["checkpoint"]) for training in found]
 
 

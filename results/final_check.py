@@ -25,6 +25,7 @@ from huetune.results.photos import source_of
 from huetune.results.replicates import shown_estimate
 from huetune.results.run import EVALUATION, EVALUATIONS, Run
 from huetune.results.statistics import Estimate, mean
+from huetune.results.study_file import Studies
 from huetune.results.trials import shown
 
 FILE = "final-check.json"
@@ -87,8 +88,9 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
     import_tensorflow()
     from huetune.results import evaluation
 
-    objective = run.study().user_attrs["objective"]
-    row, paths = export.best(run, objective)
+    studies = run.snapshot()
+    objective = studies[0].user_attrs["objective"]
+    row, paths = export.best(run, objective, studies)
     _keep_earlier(run)
     folder = run.folder / EVALUATION
     options: dict[str, Any] = {"samples": SAMPLES, "seed": SEED}
@@ -162,12 +164,17 @@ def _require_sense(found: FinalCheck) -> None:
         raise ValueError("a metric is not a finite number")
 
 
-def is_current(run: Run) -> bool:
-    """Whether the final check of a run is of its winner as it is now, with all trainings of that."""
+def is_current(run: Run, studies: Studies | None = None) -> bool:
+    """Whether the final check of a run is of its winner as it is now, with all trainings of that.
+
+    Args:
+        run: of a search.
+        studies: the run's, where they have been read; None to read them.
+    """
     found = read_or_none(run)
     if found is None:
         return False
-    _, paths = export.best(run, found.objective)
+    _, paths = export.best(run, found.objective, studies)
     return _names(run, paths) == found.checkpoints
 
 
@@ -182,8 +189,13 @@ def _names(run: Run, paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(run.folder).as_posix() for path in paths)
 
 
-def described(run: Run) -> Iterator[str]:
-    """Yield the final check of a run in words, and what is wrong with it; nothing where there is none."""
+def described(run: Run, studies: Studies) -> Iterator[str]:
+    """Yield the final check of a run in words, and what is wrong with it; nothing where there is none.
+
+    Args:
+        run: of a search.
+        studies: the run's.
+    """
     try:
         found = read(run)
     except StorageError as error:
@@ -191,7 +203,7 @@ def described(run: Run) -> Iterator[str]:
         return
     if found:
         yield from found.lines()
-        if not is_current(run):
+        if not is_current(run, studies):
             again = run.command("resume")
             yield f"  the winner was trained again or is another one since; measure again with: {again}"
 

@@ -186,7 +186,11 @@ class Findings:
             for name, estimate in found.metrics.items()
         ]
         sentence = next(found.lines())
-        note = "" if is_current(self.run) else " Since then the winner was trained again, or is another one."
+        note = (
+            ""
+            if is_current(self.run, (self.study, self.replicates))
+            else " Since then the winner was trained again, or is another one."
+        )
         return f"{sentence[0].upper()}{sentence[1:]}.{note}", without_empty(table)
 
     def finalist_rows(self) -> list[Row]:

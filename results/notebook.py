@@ -69,7 +69,7 @@ class OpenRun:
 
     def epochs(self) -> pd.DataFrame:
         """Return a row for each epoch of each trial: `trial`, `epoch`, and its figures."""
-        study = self.run.study()
+        study, _ = self.run.snapshot()
         return pd.DataFrame(
             {"trial": trial.number, **figures}
             for trial in study.get_trials(deepcopy=False)
@@ -78,8 +78,9 @@ class OpenRun:
 
     def effects(self) -> pd.DataFrame:
         """Return what each setting does to the score, with 95 % intervals: the columns of `huetune effects`."""
-        attributes = self.run.study().user_attrs
-        found = effects.effects(effects.measured(self.run), attributes["parameters"], attributes["objective"])
+        studies = self.run.snapshot()
+        attributes = studies[0].user_attrs
+        found = effects.effects(effects.measured(*studies), attributes["parameters"], attributes["objective"])
         return pd.DataFrame(effects.effect_rows(found)).convert_dtypes()
 
     def history(self) -> Figure:
@@ -91,10 +92,10 @@ class OpenRun:
         return self._figure(charts.curves)
 
     def _figure(self, draw: Callable[..., alt.TopLevelMixin]) -> Figure:
-        study = self.run.study()
+        study, replicates = self.run.snapshot()
         attributes = study.user_attrs
         objective = attributes["objective"]
-        table = trials.rows(study, self.run.replicates())
+        table = trials.rows(study, replicates)
         return Figure(draw(study, table, attributes["zero_line"][objective], objective, attributes["parameters"]))
 
     def model(self, by: str | None = None) -> "keras.Model":
@@ -153,7 +154,7 @@ class OpenRun:
             ) from None
 
     def _repr_html_(self) -> str:
-        study, replicates = self.run.study(), self.run.replicates()
+        study, replicates = self.run.snapshot()
         table = trials.rows(study, replicates)
         if not table:
             return f"<p>{html.escape(self.run.name)}: no trials yet</p>"

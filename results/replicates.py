@@ -78,7 +78,7 @@ def of_trial(trial: FrozenTrial, found: Mapping[str, Replicated]) -> Replicated 
         trial: of the search.
         found: what `replicated` returns.
     """
-    group = found.get(config_key(trial.user_attrs.get("config", {})))
+    group = found.get(config_key(trial.user_attrs.get("config", {}))) if found else None
     return group if group and target(group.trials[0]) == target(trial) else None
 
 
@@ -110,9 +110,11 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
     sign = 1 if OBJECTIVES[objective] == "minimize" else -1
     ranks = {}
     known: set[str] = set()
+    finalists = set(replicates.user_attrs.get(FINALISTS, ()))
     for trial in study.get_trials(deepcopy=False):
-        key = config_key(trial.user_attrs.get("config", {}))
-        if trial.number in replicates.user_attrs.get(FINALISTS, ()) and target(trial) == most and key not in known:
+        if trial.number not in finalists or target(trial) != most:
+            continue
+        if (key := config_key(trial.user_attrs.get("config", {}))) not in known:
             known.add(key)
             group = of_trial(trial, found)
             if not group or (len(group.scores) < LEAST and not group.failed):

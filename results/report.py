@@ -35,7 +35,6 @@ from huetune.results.export import checkpoints
 from huetune.results.findings import Findings, called, without_empty
 from huetune.results.gallery import Picture, evenly, gallery
 from huetune.results.output import check_file, write_file
-from huetune.results.run import Run
 from huetune.results.trials import Row, shown, winner, with_zero_line
 
 MARK = '<meta name="generator" content="huetune">'
@@ -68,22 +67,18 @@ class _Chart:
     wide: bool = False
 
 
-def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
+def page(found: Findings, photos: Photos | None, no_photos: str | None = None) -> str:
     """Return the report of a run as HTML.
 
     Args:
-        run: of a search, also one that runs or was left.
+        found: of a search, also one that runs or was left.
         photos: for the gallery, none of which a model of `checkpoints_shown` has seen.
         no_photos: why there are none.
-
-    Raises:
-        StorageError: the run has no study.
     """
-    found = Findings.of(run)
     models = _models(found)
     pictures, why_not = _pictures(found, models, photos)
     content = {
-        "name": run.name,
+        "name": found.run.name,
         "written": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %z"),
         "version": version("huetune"),
         "question": found.question(),
@@ -109,9 +104,10 @@ def page(run: Run, photos: Photos | None, no_photos: str | None = None) -> str:
     return _rendered(content)
 
 
-def checkpoints_shown(run: Run) -> dict[str, Path]:
+def checkpoints_shown(found: Findings) -> dict[str, Path]:
     """Return the checkpoints of the models whose pictures are shown, by what the page calls them."""
-    return {name: checkpoints(run, number)[0] for name, number in _models(Findings.of(run)).items()}
+    studies = found.study, found.replicates
+    return {name: checkpoints(found.run, studies, number)[0] for name, number in _models(found).items()}
 
 
 def check(out: Path) -> None:
@@ -166,7 +162,7 @@ def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
 
 
 def _effects(found: Findings) -> dict[str, Any]:
-    configurations = measured(found.run)
+    configurations = measured(found.study, found.replicates)
     each = effects(configurations, found.study.user_attrs["parameters"], found.objectives[0])
     drawn = [
         _drawn(charts.effect(list(group), found.objectives[0]), name)
@@ -196,8 +192,7 @@ def _pictures(
     if not photos or not models or not len(photos.photos):
         return {}, "there is no model to show" if not models else "there are no test photos"
     try:
-        folders = {name: checkpoints(found.run, number)[0] for name, number in models.items()}
-        shown_rows = gallery(folders, evenly(photos.photos), photos.truth)
+        shown_rows = gallery(checkpoints_shown(found), evenly(photos.photos), photos.truth)
     except CheckpointError as error:
         return {}, str(error)
     return {name.removeprefix(f"{photos.source}/"): row for name, row in shown_rows.items()}, None
@@ -280,6 +275,8 @@ def _rendered(content: Mapping[str, Any]) -> str:
         loader=jinja2.PackageLoader("huetune.results", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["shown"] = shown
+    # By more digits than are shown, and no more than could ever tell two trials apart.
+    environment.filters["sorted_by"] = "{:.9g}".format
     parts = {kind: (files("huetune.results") / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")}
     sums = {kind: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for kind, text in parts.items()}
     code = {kind: Markup(text) for kind, text in parts.items()}

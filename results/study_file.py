@@ -1,6 +1,7 @@
 """A study read straight from its SQLite file: a table need not wait for SQLAlchemy and Alembic, which Optuna loads."""
 
 import contextlib
+import functools
 import json
 import math
 import sqlite3
@@ -12,12 +13,23 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
-from optuna.distributions import json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
 REVISION = "v3.2.0.a"
 """Of Optuna's tables, since Optuna 3.2."""
+MAX_DISTRIBUTIONS = 1024
+"""Distributions that are remembered: each trial repeats those of its study."""
+Studies = tuple[optuna.Study, optuna.Study | None]
+"""The study of a search and that of its replicates, None without, as they are at one moment."""
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+
+
+class _ReadTrial(FrozenTrial):
+    """A trial that nobody else has, so that Optuna's storage, which takes a copy, need not copy it value by value."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadTrial":
+        return self
 
 
 def read_studies(path: Path, names: Sequence[str]) -> list[optuna.Study | None]:
@@ -76,8 +88,8 @@ def _trials(database: sqlite3.Connection, study: int) -> Iterable[FrozenTrial]:
     for trial, number, state, start, complete in database.execute(
         f"SELECT {columns} FROM trials WHERE study_id = ? ORDER BY trial_id", [study]
     ):
-        distributions = {name: json_to_distribution(text) for name, _, text in params[trial]}
-        yield FrozenTrial(
+        distributions = {name: _distribution(text) for name, _, text in params[trial]}
+        yield _ReadTrial(
             number=number,
             trial_id=trial,
             state=TrialState[state],
@@ -91,6 +103,11 @@ def _trials(database: sqlite3.Connection, study: int) -> Iterable[FrozenTrial]:
             system_attrs={key: json.loads(value) for key, value in system[trial]},
             intermediate_values={step: _number(value, kind) for step, value, kind in steps[trial]},
         )
+
+
+@functools.lru_cache(MAX_DISTRIBUTIONS)
+def _distribution(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
 
 
 def _number(value: float | None, kind: str) -> float:

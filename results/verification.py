@@ -21,6 +21,7 @@ from huetune.results.output import RECORD
 from huetune.results.photos import MOVED
 from huetune.results.replicates import target
 from huetune.results.run import MANIFEST, PULLED, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
+from huetune.results.study_file import Studies
 from huetune.results.trials import DIGEST, asked, best_epoch, digest, ended, epochs, named
 from huetune.results.watch import View
 
@@ -100,7 +101,7 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
     if problem := study_damage(run):
         yield f"{str(run.folder / STUDY)!r}: {problem}"
         return
-    study, replicates = run.study(), run.replicates()
+    study, replicates = studies = run.study(), run.replicates()
     searching = holder(run.folder) is not None
     for part, folder in ((study, TRIALS), (replicates, REPLICATES)):
         if part:
@@ -111,8 +112,8 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
         yield f"{str(copy)!r}: {problem}"
     yield from lost(run)
     left = bool(unfinished(run))
-    yield from (line for line, mended in _strays(run, searching) if not (mended and left))
-    yield from _best(run, validation)
+    yield from (line for line, mended in _strays(run, studies, searching) if not (mended and left))
+    yield from _best(run, studies, validation)
     try:
         final_check.read(run)
     except StorageError as error:
@@ -129,7 +130,7 @@ def unfinished(run: Run) -> list[str]:
         Lines, none of a search that runs or is finished: how much has ended and what waits; what was running when its
         process died; what that one left half-written; the command that continues all of it.
     """
-    study, replicates = run.study(), run.replicates()
+    study, replicates = studies = run.study(), run.replicates()
     if holder(run.folder):
         return []
     # An ended search has no such trials: where it does, that is a violation.
@@ -145,7 +146,7 @@ def unfinished(run: Run) -> list[str]:
         lines.append(f"waiting to be continued: {_few(waiting)}")
     if running:
         lines.append(f"the {what} died: its process ended without stopping what was running: {_few(running)}")
-    if rest := sum(mended for _, mended in _strays(run, searching=False)):
+    if rest := sum(mended for _, mended in _strays(run, studies, searching=False)):
         lines.append(f"half-written or not needed any more, removed when it continues: {rest} files or folders")
     return [*lines, f"continue it with: {run.command('resume')}"]
 
@@ -226,11 +227,10 @@ def lost(run: Run) -> Iterator[str]:
                     yield f"trial {trial.number} of {name!r} had ended, and is missing or another now"
 
 
-def _strays(run: Run, searching: bool) -> Iterator[tuple[str, bool]]:
+def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, bool]]:
     """Nothing half-written, and nothing of trials that there never were; and whether `resume` takes it away."""
-    known = {run.folder / name for name in (TRIALS, REPLICATES)}
-    for folder in known:
-        study = run.study() if folder.name == TRIALS else run.replicates()
+    known = dict(zip((run.folder / TRIALS, run.folder / REPLICATES), studies, strict=True))
+    for folder, study in known.items():
         trials = {f"{trial.number:04}": trial for trial in study.get_trials(deepcopy=False)} if study else {}
         for path in folder.glob("*"):
             trial = trials.get(path.name)
@@ -252,16 +252,16 @@ def _strays(run: Run, searching: bool) -> Iterator[tuple[str, bool]]:
             yield f"{str(run.folder / name)!r}: is not there", False
 
 
-def _best(run: Run, validation: PhotoSet | None) -> Iterator[str]:
+def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
     from huetune.model.checkpoint import load, read
     from huetune.results.export import best
-    from huetune.results.trials import run_rows, winner
+    from huetune.results.trials import rows, winner
 
     objectives = run.manifest["search"]["objectives"]
-    if winner(run_rows(run)) is None:
+    if winner(rows(*studies)) is None:
         return
     try:
-        _, paths = best(run, objectives[0])
+        _, paths = best(run, objectives[0], studies)
         for path in paths:
             read(path)
         if validation is None:

@@ -123,7 +123,7 @@ class Winner:
 
 def find_winner(run: Run, by: str | None = None) -> Winner | None:
     """Return the winner of a run, as `winner_of` does."""
-    study, replicates = run.study(), run.replicates()
+    study, replicates = run.snapshot()
     return winner_of(study, replicates, rows(study, replicates), by)
 
 

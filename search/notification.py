@@ -120,7 +120,7 @@ def _summary(name: str, storage: Path) -> str:
     from huetune.results.winner import headline
 
     run = find_run(name, storage)
-    study, replicates = run.study(), run.replicates()
+    study, replicates = run.snapshot()
     table = rows(study, replicates)
     if winner(table) is None:
         return f"none of its {len(table)} trials is complete"

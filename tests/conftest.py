@@ -93,6 +93,25 @@ def once(tmp_path_factory) -> Callable[[str, Callable[[Path], Any]], tuple[Path,
     return make
 
 
+_connected: list[list[str]] = []
+
+
+def _note_connection(event: str, details: tuple[Any, ...]) -> None:
+    if event == "sqlite3.connect" and _connected:
+        _connected[-1].append(str(details[0]))
+
+
+sys.addaudithook(_note_connection)
+
+
+@pytest.fixture
+def connections() -> Iterator[list[str]]:
+    """The SQLite files that are connected to, in turn: a study is read once a connection."""
+    _connected.append([])
+    yield _connected[-1]
+    _connected.pop()
+
+
 Command = Callable[..., subprocess.CompletedProcess]
 
 

@@ -168,7 +168,7 @@ def test_board_has_the_note_beside_the_state(run):
 
 
 def test_effects_count_configurations_at_the_baseline(run):
-    configurations = effects.measured(run)
+    configurations = effects.measured(*run.snapshot())
     assert [one.at_baseline for one in configurations] == [False, True]
     line = effects.baseline_line(configurations)
     assert line and line.startswith("1 of 2 configurations stayed at the mean-color baseline (best skill 0.01 or")

@@ -118,8 +118,9 @@ def test_equal_numbers_stay_in_one_point_of_a_curve():
 
 def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
     once, again = make_run(tmp_path / "once", 20), make_run(tmp_path / "again", 20, finalists=3, seeds=5)
-    assert [one.point for one in measured(again)] == [one.point for one in measured(once)]
-    moved = [one.score != other.score for one, other in zip(measured(again), measured(once), strict=True)]
+    trained, trained_again = measured(*once.snapshot()), measured(*again.snapshot())
+    assert [one.point for one in trained_again] == [one.point for one in trained]
+    moved = [one.score != other.score for one, other in zip(trained_again, trained, strict=True)]
     assert sum(moved) == 3, "a finalist's score is the mean of all of its trainings"
     trial = once.made.trials[0]
     further = create_trial(
@@ -129,7 +130,8 @@ def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
         user_attrs={**trial.user_attrs, "target": 12, "continues": 0},
     )
     once.made.add_trial(further)
-    assert [one.score for one in measured(once)][:1] == [0.01] and len(measured(once)) == len(measured(again))
+    trained = measured(*once.snapshot())
+    assert [one.score for one in trained][:1] == [0.01] and len(trained) == len(trained_again)
 
 
 def test_a_number_that_never_varied_hides_no_effect(rng):

@@ -130,4 +130,4 @@ def test_a_damaged_final_check_is_refused_in_one_line(harm, tmp_path):
     (run.folder / final_check.FILE).write_text(harm(record), encoding="utf-8")
     with pytest.raises(StorageError, match=r"is damaged \(.*\); measure again with: huetune resume \S*made$"):
         final_check.read(run)
-    assert next(final_check.described(run)).startswith("final check: ")
+    assert next(final_check.described(run, run.snapshot())).startswith("final check: ")

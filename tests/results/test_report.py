@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 from huetune.data_tools.errors import StorageError
 from huetune.data_tools.garden import garden
 from huetune.results import artefacts, charts, report
+from huetune.results.findings import Findings
 from huetune.results.output import RECORD
 from huetune.results.run import MANIFEST, find_run
 from huetune.results.trials import rows, run_rows, sort
@@ -81,7 +82,7 @@ def made(tmp_path_factory):
     """A confirmed run of 40 trials with a hostile word among its values, and its page."""
     run = make_run(tmp_path_factory.mktemp("made") / "run", 40, finalists=3, word=SCRIPT)
     path = run.folder / "report.html"
-    report.write(path, report.page(run, None, "none were given"))
+    report.write(path, report.page(Findings.of(run), None, "none were given"))
     return run, path
 
 
@@ -133,7 +134,7 @@ def test_the_structure_of_the_best_is_drawn(written, show):
 
 def test_a_report_says_where_graphviz_is_to_be_had(made, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    words = report.page(made[0], None, "none were given")
+    words = report.page(Findings.of(made[0]), None, "none were given")
     assert "No pictures of the structure: Graphviz, which draws them, is not installed" in words
 
 
@@ -262,7 +263,7 @@ def test_dark_light_paper_and_phone(made, show):
 
 def test_a_thousand_trials(tmp_path, show):
     run = make_run(tmp_path / "run", 1000, finalists=3)
-    html = report.page(run, None, "none")
+    html = report.page(Findings.of(run), None, "none")
     assert len(html.encode()) < MOST / 2, "the other half is for pictures"
     report.write(tmp_path / "page.html", html)
     page = show(tmp_path / "page.html")
@@ -316,20 +317,21 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
 )
 def test_whatever_state_a_run_is_in(tmp_path, show, options, says):
     run = make_run(tmp_path / "run", **options)
-    report.write(tmp_path / "page.html", report.page(run, None, "none"))
+    report.write(tmp_path / "page.html", report.page(Findings.of(run), None, "none"))
     page = show(tmp_path / "page.html")
     text = page.inner_text("body")
     assert [words for words in says if words not in text] == []
     assert page.locator("section h2").count() == 7
 
 
-def test_without_photos_to_show_the_page_says_why(searched, tmp_path):
+def test_without_photos_to_show_the_page_says_why(searched, tmp_path, connections):
     run = tmp_path / "tiny"
     shutil.copytree(searched[0] / "tiny", run)
     done = CliRunner().invoke(artefacts.report, [str(run)])
     assert done.exit_code == 0, done.output
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "1 of 1 photos from the built-in garden" in html and html.count("<article") == 1
+    assert len(connections) == 1, "the study is read once, however many models paint"
     manifest = run / MANIFEST
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"scenes": 12', '"scenes": 13'))
     done = CliRunner().invoke(artefacts.report, [str(run)])

@@ -260,7 +260,7 @@ def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
 
 
 def test_effects_of_a_run(confirmed, run, in_process):
-    trainings = measured(run)
+    trainings = measured(*run.snapshot())
     assert len(trainings) == 3, "a configuration each, however often it was trained"
     assert importances(run.study()) == ({}, 3), "too few to say"
     done = in_process("effects", "toggles", "--storage", confirmed[0])

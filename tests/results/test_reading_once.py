@@ -1,0 +1,55 @@
+"""Commands read a study once, however much they say of it: counted by the connections to its file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from huetune.results import charts
+from huetune.results.findings import Findings
+from huetune.results.run import STUDY, open_storage, sqlite_url
+from tests.results.made import make_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A confirmed run whose studies are in a file, with no checkpoint."""
+    made = make_run(tmp_path_factory.mktemp("once") / "made", 9, finalists=2)
+    assert made.again
+    storage = open_storage(sqlite_url(made.folder / STUDY))
+    for name, study in ((made.study_name, made.made), (made.replicates_name, made.again)):
+        written = optuna.create_study(study_name=name, storage=storage)
+        for key, value in study.user_attrs.items():
+            written.set_user_attr(key, value)
+        written.add_trials(study.get_trials(deepcopy=False))
+    return made.folder
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("effects {}", "3 configurations in made"),
+        ("trials {}", "wins: chroma_mse"),
+        ("best {}", "gone"),
+        ("list --storage {}/..", "made "),
+    ],
+)
+def test_command_reads_its_study_once(
+    run: Path, words: str, says: str, in_process: Callable, connections: list[str]
+) -> None:
+    """Whatever it says is then of one moment, too."""
+    done = in_process(*(word.format(run) for word in words.split()))
+    assert says in done.stdout + done.stderr
+    assert len(connections) == 1, connections
+
+
+def test_charts_of_thousands_of_trials_stay_small(tmp_path: Path) -> None:
+    """Each trial has a mark in three charts: 3,000 take 2 MB, not 4."""
+    found = Findings.of(make_run(tmp_path / "run", 120))
+    options = found.zero, "chroma_mse", found.study.user_attrs["parameters"]
+    drawn = charts.svg(charts.curves(found.study, found.table, *options))
+    lines = drawn.count('aria-label="trial ')
+    assert lines == sum(row["epochs"] > 0 for row in found.table)
+    assert len(drawn) < 40_000 + 330 * lines
+    assert drawn.count("<clipPath") <= 2 and drawn.count("mark-line") < 12
