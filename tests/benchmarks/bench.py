@@ -7,7 +7,6 @@ side, on this machine: seconds alone say more of the machine than of the program
 """
 
 import argparse
-import csv
 import json
 import logging
 import math
@@ -23,7 +22,6 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-
 import numpy as np
 
 from huetune.data_tools.colour import SIDE
@@ -31,56 +29,18 @@ from huetune.data_tools.garden import garden
 from huetune.data_tools.photos import PhotoSet, find_photos, load, prepare
 from huetune.data_tools.source import Source
 from huetune.data_tools.split import Split, first, split
-from huetune.model.config import PRESETS, Batching, batched
+from huetune.model.config import PRESETS, batched
 from huetune.results.trials import epochs as epochs_of
 from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
-from tests.benchmarks.processes import SLOTS, as_they_end, first_step, one_thread, side_by_side
+from tests.benchmarks.processes import SLOTS, first_step, one_thread, side_by_side
 
 PEER = PRESETS["model-2"]
 OURS = batched(PEER, "photos")
 WEIGHTS = [1.0 + index / 2 for index in range(12)]
 COUNTS = 50, 100, 200, 400
-CURVES = Path(__file__).with_name("curves.csv")
-CURVE_EPOCHS = 20
-NAMED_ONLY = "curves", "packing", "table", "structures", "ranks"
+NAMED_ONLY = "packing", "table", "structures", "ranks"
 """What runs only when it is named: it takes hours, or a GPU."""
 ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
-
-
-def curves(parts: Split, seeds: int, source: str) -> dict[str, Any]:
-    """Both ways of batching, epoch by epoch for 20 epochs: what `curves.csv` lacks of it is recorded there.
-
-    Hours for 400 photos, so only when asked for by name; each run is kept as soon as it ends.
-    """
-    with CURVES.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    runs = [(source, batching, seed) for seed in range(seeds) for batching in ("photos", "boxes")]
-    missing = [run for run in runs if sum(_run(row) == run for row in rows) < CURVE_EPOCHS]
-    for recorded in as_they_end(_curve, [(parts, *run) for run in missing]) if missing else ():
-        rows = [row for row in rows if _run(row) != _run(recorded[0])] + recorded
-        rows.sort(key=lambda row: (*_run(row), int(row["epoch"])))
-        with CURVES.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(recorded[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-    return {"recorded": [" ".join(map(str, run)) for run in missing]}
-
-
-def _run(row: dict[str, Any]) -> tuple[str, str, int]:
-    return row["set"], row["batching"], int(row["seed"])
-
-
-def _curve(parts: Split, source: str, batching: Batching, seed: int) -> list[dict[str, Any]]:
-    from huetune.model.training import Trainer
-
-    trainer = Trainer(parts.training, parts.validation)
-    trainer.start(batched(PEER, batching), seed)
-    rows = []
-    for _ in range(CURVE_EPOCHS):
-        figures = trainer.epoch()
-        shown = {name: f"{figures[name]:.5f}" for name in ("train_seconds", "train_loss", "chroma_mse", "skill")}
-        rows.append({"set": source, "batching": batching, "seed": seed, "epoch": figures["epoch"], **shown})
-    return rows
 
 
 def _turnaround(parts: Split) -> dict[str, float]:
@@ -273,9 +233,8 @@ def _milliseconds(training: PhotoSet, validation: PhotoSet, epochs: int) -> list
     return [trainer.epoch()["train_seconds"] / len(training) * 1000 for _ in range(epochs)]
 
 
-def _sets(photos: Path | None, scenes: int) -> dict[str, Split]:
-    count = scenes + scenes // 4
-    sets = {f"garden {scenes}": first(prepare(garden(count), [str(index) for index in range(count)]), scenes)}
+def _sets(photos: Path | None) -> dict[str, Split]:
+    sets = {"garden 100": first(prepare(garden(125), [str(index) for index in range(125)]), 100)}
     if photos and photos.is_dir():
         sets[photos.name] = first(load(find_photos(photos))[0], 100)
     return sets
@@ -306,7 +265,6 @@ def main() -> None:
         "replay": lambda parts, seeds: replay.replay(asked.replays),
         "scale": lambda parts, seeds: replay.scale(),
         "bookkeeping": lambda parts, seeds: bookkeeping.bookkeeping(parts),
-        "curves": curves,
         "packing": lambda parts, seeds: packing.packing(parts),
         "table": lambda parts, seeds: table.record(),
         "structures": lambda parts, seeds: structures.structures(asked),
@@ -323,10 +281,10 @@ def main() -> None:
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)
     figures: dict[str, Any] = {}
     for name in asked.names or [name for name in names if name not in NAMED_ONLY]:
-        sets = _sets(asked.photos, 400 if name == "curves" else 100) if name in ("training", "curves") else {"": small}
+        sets = _sets(asked.photos) if name == "training" else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()
-            figures[label] = names[name](parts, asked.seeds, *([source] if name == "curves" else []))
+            figures[label] = names[name](parts, asked.seeds)
             shown = {key: value for key, value in figures[label].items() if key != "curves"}
             print(f"{label}: {json.dumps(shown, default=float)}", flush=True)
             Path("bench.json").write_text(json.dumps(figures, indent=2, default=float) + "\n", encoding="utf-8")

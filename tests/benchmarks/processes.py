@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -20,14 +20,9 @@ def one_thread() -> None:
 
 def side_by_side(work: Callable, tasks: list[tuple]) -> list[Any]:
     """Run tasks in fresh processes, two at a time: as trials run on two slots."""
-    return list(as_they_end(work, tasks))
-
-
-def as_they_end(work: Callable, tasks: list[tuple]) -> Iterator[Any]:
-    """Yield the results of `side_by_side`, in the order of the tasks."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(SLOTS, context, initializer=one_thread, max_tasks_per_child=1) as pool:
-        yield from pool.map(work, *zip(*tasks, strict=True))
+        return list(pool.map(work, *zip(*tasks, strict=True)))
 
 
 class _EnoughSteps(Exception):  # noqa: N818
