@@ -18,7 +18,7 @@ import PIL
 from numpy.typing import NDArray
 
 from huetune.data_tools.colour import GRID, SIDE
-from huetune.data_tools.folder import own_folder
+from huetune.data_tools.folder import cache_home
 from huetune.data_tools.source import READING
 
 VERSION = 1
@@ -77,15 +77,8 @@ class Refused(NamedTuple):
 
 
 def default_folder() -> Path | None:
-    """Return where sets are kept unless told otherwise; None for nowhere, as with an empty HUETUNE_CACHE.
-
-    It is `prepared` in the folder that HUETUNE_CACHE names, or else in `$XDG_CACHE_HOME/huetune`, or else in
-    `~/.cache/huetune`.
-    """
-    chosen = os.environ.get("HUETUNE_CACHE")
-    if chosen is not None:
-        return Path(chosen, "prepared") if chosen else None
-    home = own_folder("cache")
+    """Return where sets are kept unless told otherwise, `prepared` in `cache_home`; None for nowhere."""
+    home = cache_home()
     return home and home / "prepared"
 
 

@@ -311,6 +311,17 @@ def own_folder(kind: Literal["cache", "state"]) -> Path | None:
     return None if folder.is_relative_to(HOMELESS) else folder
 
 
+def cache_home() -> Path | None:
+    """Return where things are kept that can be made again; None for nowhere, as with an empty HUETUNE_CACHE.
+
+    It is the folder that HUETUNE_CACHE names, or else `$XDG_CACHE_HOME/huetune`, or else `~/.cache/huetune`.
+    """
+    chosen = os.environ.get("HUETUNE_CACHE")
+    if chosen is not None:
+        return Path(chosen) if chosen else None
+    return own_folder("cache")
+
+
 def sum_of(path: Path) -> str:
     """Return a file's sha256, hexadecimal."""
     with path.open("rb") as file:

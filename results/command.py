@@ -38,23 +38,18 @@ def list_(storage: Path) -> None:
     Example: huetune list --storage runs
     """
     from huetune.results.run import list_runs
-    from huetune.results.trials import rows
-    from huetune.results.winner import winner_of
+    from huetune.results.summary import summarized
 
     runs = list_runs(storage)
     if not runs:
         say(f"no runs in {place_of(storage)!r}; start one with `huetune search`")
-    for run in runs:
-        try:
-            study, replicates = run.snapshot()
-            table = rows(study, replicates)
-        except UserError as error:
-            say(f"{run.name}  {error}", "red")
+    for run, found in summarized(runs):
+        if isinstance(found, UserError):
+            say(f"{run.name}  {found}", "red")
             continue
-        states = [row["state"] for row in table]
-        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "no trials"
-        best, front = winner_of(study, replicates, table), sum(bool(row["front"]) for row in table)
-        won = f"  winner: {best}" if best else f"  {front} on the Pareto front" if front else ""
+        counts = ", ".join(f"{count} {state}" for state, count in found.states.items()) or "no trials"
+        front = f"  {found.front} on the Pareto front" if found.front else ""
+        won = f"  winner: {found.winner}" if found.winner else front
         say(f"{run.name}  {local_time(run.manifest['started'])}  {counts}{won}")
 
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import optuna
-
 from huetune.data_tools.bucket import SCHEME
 from huetune.data_tools.console import is_utf8, program
 from huetune.data_tools.errors import StorageError, UserError, in_a_line
@@ -22,10 +20,12 @@ from huetune.data_tools.folder import replace
 from huetune.data_tools.mirror import bucket_of, path_of, place_of, pull
 from huetune.results.completion import STORAGE
 from huetune.results.lock import holder_here
-from huetune.results.study_file import read_studies
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # to say that there is no such run nobody should wait for Optuna
+    import optuna
     from sqlalchemy.engine import URL
+
+    from huetune.results.study_file import Studies
 
 STUDY = "study.db"
 MANIFEST = "manifest.json"
@@ -143,7 +143,7 @@ class Run:
         """The name of the study of replicates, which no run can have."""
         return f"{self.study_name}/{REPLICATES}"
 
-    def study(self) -> optuna.Study:
+    def study(self) -> "optuna.Study":
         """Open the study to read it; nothing in it can be changed through this.
 
         Raises:
@@ -151,7 +151,7 @@ class Run:
         """
         return self._load(self.study_name)
 
-    def replicates(self) -> optuna.Study | None:
+    def replicates(self) -> "optuna.Study | None":
         """Open the study of replicates to read it; None where nothing was trained again.
 
         Raises:
@@ -162,7 +162,7 @@ class Run:
         except KeyError:
             return None
 
-    def snapshot(self) -> tuple[optuna.Study, optuna.Study | None]:
+    def snapshot(self) -> "Studies":
         """Return the study and that of the replicates as they are now, to read; what is done to them is not written.
 
         It takes a third of the time that `study` takes, nearly all of which goes into imports.
@@ -170,6 +170,8 @@ class Run:
         Raises:
             StorageError: the study is not there or cannot be opened.
         """
+        from huetune.results.study_file import read_studies
+
         if not self.manifest.get("study"):
             # Whatever is odd about a file, Optuna itself says what it is.
             with contextlib.suppress(Exception):
@@ -178,7 +180,9 @@ class Run:
                     return study, replicates
         return self.study(), self.replicates()
 
-    def _load(self, name: str) -> optuna.Study:
+    def _load(self, name: str) -> "optuna.Study":
+        import optuna
+
         url = self.database
         where = repr(url.render_as_string())
         if url.drivername == "sqlite":
@@ -239,7 +243,7 @@ def read_only(path: Path) -> "URL":
     return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
-def open_storage(location: "URL") -> optuna.storages.BaseStorage:
+def open_storage(location: "URL") -> "optuna.storages.BaseStorage":
     """Open Optuna's database at a URL.
 
     SQLite waits while another process writes, as `trials` does beside a running search.
@@ -248,6 +252,8 @@ def open_storage(location: "URL") -> optuna.storages.BaseStorage:
         StorageError: another version of Optuna made its tables.
         Exception: whatever SQLite, SQLAlchemy and Optuna raise, where it cannot be reached or is damaged.
     """
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = with_driver(location).render_as_string(hide_password=False)
     if url.startswith("sqlite"):
@@ -256,12 +262,14 @@ def open_storage(location: "URL") -> optuna.storages.BaseStorage:
 
 
 @functools.cache
-def _open_server(url: str) -> optuna.storages.RDBStorage:
+def _open_server(url: str) -> "optuna.storages.RDBStorage":
     # A storage keeps its connections, and a server has a hundred for all: who looks again and again takes no new ones.
     return _open(url, pool_pre_ping=True)
 
 
-def _open(url: str, **options: Any) -> optuna.storages.RDBStorage:
+def _open(url: str, **options: Any) -> "optuna.storages.RDBStorage":
+    import optuna
+
     # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.
     escaped = url.replace("{", "{{").replace("}", "}}")
     storage = optuna.storages.RDBStorage(escaped, engine_kwargs=options, skip_compatibility_check=True)

@@ -3,26 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
 
 from huetune.results import charts
 from huetune.results.findings import Findings
-from huetune.results.run import STUDY, open_storage, sqlite_url
-from tests.results.made import make_run
+from tests.results.made import make_run, write_studies
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A confirmed run whose studies are in a file, with no checkpoint."""
     made = make_run(tmp_path_factory.mktemp("once") / "made", 9, finalists=2)
-    assert made.again
-    storage = open_storage(sqlite_url(made.folder / STUDY))
-    for name, study in ((made.study_name, made.made), (made.replicates_name, made.again)):
-        written = optuna.create_study(study_name=name, storage=storage)
-        for key, value in study.user_attrs.items():
-            written.set_user_attr(key, value)
-        written.add_trials(study.get_trials(deepcopy=False))
+    write_studies(made)
     return made.folder
 
 
@@ -46,7 +38,7 @@ def test_command_reads_its_study_once(
 
 def test_charts_of_thousands_of_trials_stay_small(tmp_path: Path) -> None:
     """Each trial has a mark in three charts: 3,000 take 2 MB, not 4."""
-    found = Findings.of(make_run(tmp_path / "run", 120))
+    found = Findings.of(make_run(tmp_path / "run", 40))
     options = found.zero, "chroma_mse", found.study.user_attrs["parameters"]
     drawn = charts.svg(charts.curves(found.study, found.table, *options))
     lines = drawn.count('aria-label="trial ')
