@@ -8,11 +8,11 @@ under `own_settings`, for a notebook may have imported Keras first and changed i
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from huetune.data_tools.errors import UserError
+from huetune.data_tools.keras_compat import imported_backend, restore_home
 
 __all__ = ["keras", "own_settings", "tf"]
 
@@ -30,10 +30,10 @@ _KERAS_VARIABLES = (
 
 def _require_tensorflow_backend() -> None:
     """Refuse a process whose Keras computes with something else: a backend cannot be changed after the import."""
-    config = sys.modules.get("keras.src.backend.config")
-    if config and config.backend() != "tensorflow":
+    backend = imported_backend()
+    if backend and backend != "tensorflow":
         raise UserError(
-            f"Keras was imported before huetune, with the backend {config.backend()!r}; huetune needs 'tensorflow': "
+            f"Keras was imported before huetune, with the backend {backend!r}; huetune needs 'tensorflow': "
             "restart Python and set KERAS_BACKEND=tensorflow before Keras is imported"
         )
 
@@ -55,11 +55,7 @@ _require_tensorflow_backend()
 with _without_machine_settings():
     import keras
     import tensorflow as tf
-    from keras.src.backend import config as _config
-
-if _config.keras_home() == os.devnull:
-    # Data sets and weights that a notebook downloads with Keras go where they always go.
-    _config._KERAS_DIR = os.environ.get("KERAS_HOME", os.path.join(os.path.expanduser("~"), ".keras"))
+restore_home(keras)
 
 
 @contextlib.contextmanager

@@ -9,11 +9,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.study._frozen import FrozenStudy
-from optuna.trial import FrozenTrial
 
 from huetune.data_tools.errors import UserError
 from huetune.data_tools.extras import extra
+from huetune.results.optuna_compat import storage_that_tells
 from huetune.results.winner import Winner
 
 HOST = "127.0.0.1"
@@ -46,39 +45,28 @@ def serving(
         UserError: the port is taken, or optuna-dashboard is not installed.
     """
     wsgi = extra("optuna_dashboard", "dashboard").wsgi
-    storage = study._storage
     try:
         server = _Server((HOST, port), _Quiet)
     except (OSError, OverflowError) as error:
         raise UserError(f"--port {port}: cannot be used ({error}); choose another, or 0 for any free one") from None
     with server:
-        number = storage.get_study_id_from_name(study.study_name)
-        _name_winner(storage, number, winner)
+        storage, number = _naming_winner(study, winner)
         server.set_app(_reading(wsgi(storage)))
         yield server, f"http://{HOST}:{server.server_port}/dashboard/studies/{number}"
 
 
-def _name_winner(storage: BaseStorage, number: int, winner: Callable[[], Winner | None]) -> None:
-    """Have a storage tell the dashboard the winner where it would tell the trial with the best score of the search.
+def _naming_winner(study: optuna.Study, winner: Callable[[], Winner | None]) -> tuple[BaseStorage, int]:
+    """Return a storage that tells the dashboard the winner where it would tell the trial with the best score.
 
     Its tables and plots still rank by score: a confirmed winner need not come first there, which the note says. Read
     from optuna-dashboard 0.21: `_app.py` asks `get_best_trial`, `_note.py` names the attributes of a note.
     """
-    best_trial, all_studies = storage.get_best_trial, storage.get_all_studies
 
-    def get_best_trial(study_id: int) -> FrozenTrial:
-        won = winner() if study_id == number else None
-        return won.searched.trial if won else best_trial(study_id)
+    def attributes() -> dict[str, Any]:
+        won = winner()
+        return {"dashboard:note_ver": 1, "dashboard:note_str:0": note(won)} if won else {}
 
-    def get_all_studies() -> list[FrozenStudy]:
-        studies = all_studies()
-        for study in studies:
-            if study._study_id == number and (won := winner()):
-                study.system_attrs |= {"dashboard:note_ver": 1, "dashboard:note_str:0": note(won)}
-        return studies
-
-    storage.get_best_trial = get_best_trial  # type: ignore[method-assign]  # of this one storage
-    storage.get_all_studies = get_all_studies  # type: ignore[method-assign]
+    return storage_that_tells(study, lambda: won.searched.trial if (won := winner()) else None, attributes)
 
 
 def note(won: Winner) -> str:

@@ -82,6 +82,9 @@ class _Picture:
         self._name, self._parameters = model.name, model.count_params()
         self._shapes: dict[Any, str] = {}
         self._notes: dict[Any, str] = {}
+        # What was last called for each tensor, by its address, and what each layer made last.
+        self._makers: dict[int, Any] = {}
+        self._made: dict[Any, Any] = {}
         box = [
             keras.Input((WINDOW, WINDOW, 1) if len(view.shape) == 4 else view.shape[1:], name=view.name)
             for view in model.inputs
@@ -111,10 +114,11 @@ class _Picture:
         if isinstance(layer, keras.layers.Dropout):
             whole = isinstance(layer, keras.layers.SpatialDropout2D)
             note = f"{layer.rate:.0%} of channels dropped" if whole else f"dropout {layer.rate:g}"
-            self._notes[tensors[0]._keras_history.operation] = note
+            self._notes[self._makers[id(tensors[0])]] = note
         if isinstance(layer, (keras.layers.Dropout, Share)) or type(layer).__name__ == "ConvertToTensor":
             return tensors[0]
-        outputs = layer(*tensors, **options)
+        outputs = self._made[layer] = layer(*tensors, **options)
+        self._makers |= {id(made): layer for made in keras.tree.flatten(outputs)}
         self._shapes[layer] = ", ".join(" x ".join(map(str, made.shape[1:])) for made in keras.tree.flatten(outputs))
         return outputs
 
@@ -122,7 +126,7 @@ class _Picture:
         """A tower as a model of its own."""
         view = next(tensor for tensor in self._graph.inputs if tensor.name == name.replace(self._name, "view"))
         context = self._graph.get_layer(f"{name}_context")
-        tower = keras.Model(view, context._inbound_nodes[-1].outputs[0], name=name)
+        tower = keras.Model(view, self._made[context], name=name)
         self._shapes[tower], self._notes[tower] = self._shapes[context], f"layers as in {like}"
         return tower
 

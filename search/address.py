@@ -5,11 +5,11 @@ import os
 import socket
 import subprocess
 
-from ray._private.services import canonicalize_bootstrap_address_or_die, find_bootstrap_address
 from ray.util import get_node_ip_address
 
 from huetune.data_tools.errors import UserError, in_a_line
 from huetune.search.enclosure import PYTHON
+from huetune.search.ray_compat import ASK_FOR_TOKEN, TOKEN_WANTED_EXIT_CODE, recorded_cluster
 
 LOCAL = "local"
 """The address of this machine alone, as Ray calls it."""
@@ -29,10 +29,10 @@ def given(address: str | None) -> str | None:
         return None
     if found == "auto":
         # Not by the list of processes, where Ray would look too: what else runs there is somebody's own search.
-        if not (recorded := find_bootstrap_address(None)):
+        if not (recorded := recorded_cluster()):
             reason = "`ray start` has started no cluster on this machine; start one, or say HOST:PORT"
             raise _refused(address, found, reason)
-        return canonicalize_bootstrap_address_or_die(recorded)
+        return recorded
     if found and "://" in found:
         raise _refused(address, found, "say the HOST:PORT of the cluster's head, as `ray start --head` shows it")
     return found or None
@@ -61,18 +61,6 @@ def _refused(address: str | None, found: str, reason: str) -> UserError:
     return UserError(f"RAY_ADDRESS={found!r}: {reason}; `--address {LOCAL}` searches on this machine")
 
 
-_KNOCK = """
-import sys
-from ray._raylet import GcsClient
-from ray.exceptions import AuthenticationError
-try:
-    GcsClient(address=sys.argv[1])
-except AuthenticationError:
-    sys.exit(9)
-"""
-GUARDED = 9
-
-
 def _unguarded(address: str) -> str | None:
     """Return why not to go to a cluster: others reach it, and it runs whatever anyone sends it; None if it is fine."""
     host, _, port = address.rpartition(":")
@@ -83,14 +71,13 @@ def _unguarded(address: str) -> str | None:
     # By its loopback address a cluster is reached that others reach by another.
     if all(ip.is_loopback for ip in found) and unreachable(f"{get_node_ip_address()}:{port}", 2.0):
         return None
-    # In a process of its own: Ray reads once whether there is a token.
     told = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    command = [*PYTHON, "-c", _KNOCK, address]
+    command = [*PYTHON, "-c", ASK_FOR_TOKEN, address]
     try:
         answer = subprocess.run(command, env=told, capture_output=True, check=False, timeout=60).returncode
     except subprocess.TimeoutExpired:
         answer = -1
-    if answer not in (0, GUARDED):
+    if answer not in (0, TOKEN_WANTED_EXIT_CODE):
         return "does not say whether it asks for a token; is it a Ray head?"
     if answer == 0:
         return (

@@ -28,11 +28,6 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 import ray
 from ray import tune
-from ray._private import utils as ray_utils
-from ray._private import worker as ray_worker
-from ray._private.utils import _get_docker_cpus
-from ray.air._internal import usage
-from ray.tune.execution.class_cache import ENV_VARS_TO_PROPAGATE
 
 import huetune
 from huetune import data_tools, model, results, search
@@ -42,7 +37,7 @@ from huetune.data_tools.mirror import place_of
 from huetune.data_tools.split import Split
 from huetune.model.checkpoint import part_versions
 from huetune.results.run import Run
-from huetune.search import address, enclosure, interruption
+from huetune.search import address, enclosure, interruption, ray_compat
 from huetune.search.address import unreachable
 from huetune.search.events import Events, Left
 from huetune.search.resources import Resources
@@ -50,10 +45,7 @@ from huetune.search.schedulers import SCHEDULERS
 from huetune.search.searcher import StudySearcher
 from huetune.search.trial import BEST, Trial
 
-# Tune would hand the driver's keys to a bucket on to the workers, through Ray, which writes them into its logs.
-ENV_VARS_TO_PROPAGATE.difference_update({name for name in ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")})
-# To count callbacks for statistics that are off, Tune would import MLflow and the like: a second of each start.
-usage.tag_callbacks = lambda callbacks: False
+ray_compat.prepare_tune()
 
 BEAT = 2.0
 """Seconds between two looks at whether Ray is still there."""
@@ -251,11 +243,8 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
 def _start_ray(asked: str | None) -> str | None:
     """Return the folder of its files, where it is this machine's alone."""
     found = address.given(asked)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": enclosure.Job()}
-    # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
-    ray_worker.print_to_stdstream = lambda *data, **options: None
-    # It takes the command line for UTF-8, which a photo's folder need not be.
-    ray_utils.get_entrypoint_name = lambda: "huetune"
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": ray_compat.Job()}
+    ray_compat.prepare_driver()
     try:
         if found:
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
@@ -265,16 +254,7 @@ def _start_ray(asked: str | None) -> str | None:
             return None
         folder = enclosure.make_folder()
         with enclosure.enclosed(folder):
-            # Without an address, Ray would join whatever cluster runs on this machine.
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                num_cpus=_cpus(),
-                _temp_dir=f"{folder}/ray",
-                # Those a core that Ray starts ahead have not the environment that Tune wants for trials: none is used.
-                _system_config={"prestart_worker_first_driver": False},
-                **quiet,
-            )
+            ray_compat.start_local_ray(f"{folder}/ray", _cpus(), **quiet)
         return folder
     except StorageError:
         raise
@@ -292,7 +272,7 @@ def _copy_package(folder: Path) -> str:
 
 def _cpus() -> int | None:
     """Return 1 where this process has less than a CPU, which Ray rounds down to none; else None, and Ray counts."""
-    quota = _get_docker_cpus()
+    quota = ray_compat.cpu_quota()
     return 1 if quota is not None and quota < 1 else None
 
 

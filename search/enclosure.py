@@ -15,22 +15,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import lock_descriptor
-from ray._common.utils import get_default_system_temp_dir
-from ray._private import ray_constants
-from ray._private import utils as ray_utils
-from ray.job_config import JobConfig
 
 from huetune.data_tools.errors import StorageError
+from huetune.search.ray_compat import LOOPBACK_SWITCH, loopback_only
 
 PYTHON = (sys.executable, "-P")
 """How every child Python is started: the current folder stays off its `sys.path`, where a user's `model.py` or
 `random.py` would be imported, and so executed, in place of ours or of Python's."""
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """The same in the environment, for the processes that Ray starts and what these start."""
-
-SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-"""Off, Ray keeps to the loopback address. It is there for desktops whose firewalls ask about each port; the address
-that `ray.init` is given would not do, as Ray replaces the loopback's by one that others reach."""
 
 PREFIX = "hue-"
 MAX_FOLDER_BYTES = 107 - len("/hue-01234567/ray/session_2026-11-28_23-59-59_999999_4194304/sockets/plasma_store")
@@ -41,14 +34,6 @@ KEPT = 86_400.0
 _TOKEN = secrets.token_hex(32)
 """One for all that this process starts: Ray reads it once a process."""
 _locks: dict[str, int] = {}
-
-
-class Job(JobConfig):
-    """A Ray job whose workers import what is installed or travels with it, and nothing else."""
-
-    def _runtime_env_has_working_dir(self) -> bool:
-        # Without one, Ray puts the driver's current folder and its script's in front of the workers' `sys.path`.
-        return True
 
 
 @contextlib.contextmanager
@@ -71,7 +56,7 @@ def make_folder() -> str:
         StorageError: the folder for temporary files is missing or cannot be written.
     """
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "TMPDIR")
-    place = os.path.abspath(get_default_system_temp_dir() or SHORT_FOLDERS[0])
+    place = os.path.abspath(os.environ.get(variable) or SHORT_FOLDERS[0])
     if os.path.isdir(place) and len(os.fsencode(place)) > MAX_FOLDER_BYTES:
         place = next((folder for folder in SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), place)
     for left in Path(place).glob(f"{PREFIX}*"):
@@ -113,25 +98,18 @@ def enclosed(folder: str) -> Iterator[None]:
     Args:
         folder: of `make_folder`, for a token where there is no home to keep it in.
     """
-    wanted = {SWITCH: "0", **SAFE_PATH, **_guard_token(folder)}
-    before, enabled = {name: os.environ.get(name) for name in wanted}, ray_constants.ENABLE_RAY_CLUSTER
-    missing = ray_utils.get_dashboard_dependency_error
-    # Of Ray's processes each reads the variables; this one has read the switch when it imported ray.
+    wanted = {LOOPBACK_SWITCH: "0", **SAFE_PATH, **_guard_token(folder)}
+    before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    # Where the dashboard's packages are installed, Ray loads them in two processes and listens on more ports, dashboard
-    # or not: half a second and 45 MB of each search, for nothing that it uses.
-    ray_utils.get_dashboard_dependency_error = lambda: ImportError("not wanted")
     try:
-        yield
+        with loopback_only():
+            yield
     finally:
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-        ray_constants.ENABLE_RAY_CLUSTER = enabled
-        ray_utils.get_dashboard_dependency_error = missing
 
 
 def _guard_token(folder: str) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
-from huetune.search.schedulers import forget, remind, teach
+from huetune.search.ray_compat import forget
+from huetune.search.schedulers import remind, teach
 from huetune.search.searcher import StudySearcher
 
 

@@ -16,6 +16,7 @@ from huetune.data_tools.folder import flush, replace
 from huetune.data_tools.mirror import bucket_of, remove
 from huetune.model import snapshot
 from huetune.results import lease
+from huetune.results.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
 from huetune.results.run import PULLED, STUDY, Run, copy_of
 from huetune.results.trials import DIGEST, EPOCH, best_epoch, digest
 
@@ -33,9 +34,6 @@ class Record:
         # A copy is kept of a study that is a file of the run.
         self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
         self._bucket = bucket_of(run.folder) if run else None
-        # Optuna's own `ask` would draw values and could only be told of ours afterwards, in steps: a process that dies
-        # between them leaves half a trial. Its storage takes a whole trial at once, as `Study.add_trial` does.
-        self._storage, self._id = study._storage, study._study_id
 
     def begin(
         self, point: Mapping[str, Any], domains: Mapping[str, BaseDistribution], attributes: Mapping[str, Any]
@@ -48,28 +46,26 @@ class Record:
             user_attrs=dict(attributes),
         )
         with self._guarded():
-            trial = optuna.Trial(self.study, self._storage.create_new_trial(self._id, template))
+            trial = begin_trial(self.study, template)
             self.copy()
             return trial
 
     def take_up(self, trial: FrozenTrial) -> optuna.Trial:
         """Have a trial run again that was left before its end."""
         with self._guarded():
-            if trial.state == TrialState.WAITING:
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
-            return optuna.Trial(self.study, trial._trial_id)
+            return take_up_trial(self.study, trial)
 
     def put_back(self, trial: optuna.Trial) -> FrozenTrial:
         """Have a running trial wait to be gone on with."""
         with self._guarded():
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            return self._storage.get_trial(trial._trial_id)
+            put_back_trial(self.study, trial)
+            return stored_trial(self.study, trial)
 
     def put_all_back(self) -> None:
         """Have all running trials wait, those too that an earlier session left running and this one did not reach."""
         with self._guarded():
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                put_back_trial(self.study, trial)
 
     def epoch(self, trial: optuna.Trial, figures: Mapping[str, Any], value: float | None) -> None:
         """Record an epoch.
@@ -92,8 +88,7 @@ class Record:
     def end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
         """End a trial, for good."""
         with self._guarded():
-            ended = self._storage.get_trial(trial._trial_id)
-            trial.set_user_attr(DIGEST, digest(ended, state, values))
+            trial.set_user_attr(DIGEST, digest(stored_trial(self.study, trial), state, values))
             ended = self.study.tell(trial, values, state)
             self.copy()
             return ended

@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from huetune.results.baseline import grace
+from huetune.search.ray_compat import keep_running
 from huetune.search.trial import BEST
 
 
@@ -69,16 +70,5 @@ def remind(scheduler: TrialScheduler, trial: Any, curve: Mapping[int, float]) ->
     """Tell a scheduler of the epochs that a trial has behind it; what it thinks of them was decided then."""
     for epoch, score in curve.items():
         scheduler.on_trial_result(None, trial, {"epoch": epoch, BEST: score})  # type: ignore[arg-type]
-        if isinstance(scheduler, MedianStoppingRule):
-            # It may find now that it should have stopped the trial, and insists on never seeing it again.
-            scheduler._stopped_trials.discard(trial)
-
-
-def forget(scheduler: TrialScheduler, trial: Any) -> None:
-    """Have a scheduler not count a trial whose worker died: it goes on under another name, or failed."""
-    if isinstance(scheduler, ASHAScheduler):
-        for bracket in scheduler._brackets:
-            for _, recorded in bracket._rungs:
-                recorded.pop(trial.trial_id, None)
-    elif isinstance(scheduler, MedianStoppingRule):
-        scheduler._results.pop(trial, None)
+        # It may find now that it should have stopped the trial, and insists on never seeing it again.
+        keep_running(scheduler, trial)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from huetune.data_tools.errors import StorageError
-from huetune.search import enclosure
+from huetune.search import enclosure, ray_compat
 
 IMPORTS = """
 import random, sys
@@ -24,7 +24,7 @@ for part in ("data_tools", "model", "results", "search"):
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TMPDIR", raising=False)
-    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", enclosure.SWITCH):
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", ray_compat.LOOPBACK_SWITCH):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -72,16 +72,16 @@ def test_token_without_a_writable_home_is_kept_elsewhere(home, monkeypatch):
 
 def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
     with pytest.raises(RuntimeError), enclosure.enclosed(str(home)):
-        assert os.environ[enclosure.SWITCH] == "0" and not enclosure.ray_constants.ENABLE_RAY_CLUSTER
+        assert os.environ[ray_compat.LOOPBACK_SWITCH] == "0" and not ray_compat.ray_constants.ENABLE_RAY_CLUSTER
         raise RuntimeError
-    assert enclosure.SWITCH not in os.environ and enclosure.ray_constants.ENABLE_RAY_CLUSTER
+    assert ray_compat.LOOPBACK_SWITCH not in os.environ and ray_compat.ray_constants.ENABLE_RAY_CLUSTER
 
 
 def test_enclosed_ray_loads_no_packages_of_the_dashboard(home):
     """They are installed for clusters; here they would cost time, memory and open ports."""
     with enclosure.enclosed(str(home)):
-        assert enclosure.ray_utils.get_dashboard_dependency_error() is not None
-    assert enclosure.ray_utils.get_dashboard_dependency_error() is None
+        assert ray_compat.utils.get_dashboard_dependency_error() is not None
+    assert ray_compat.utils.get_dashboard_dependency_error() is None
 
 
 def test_rays_files_are_in_a_folder_of_ones_own(place):

@@ -5,7 +5,8 @@ import random
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from huetune.search.schedulers import SCHEDULERS, Past, forget, remind, teach
+from huetune.search.ray_compat import forget
+from huetune.search.schedulers import SCHEDULERS, Past, remind, teach
 from huetune.search.trial import BEST
 
 EPOCHS = 9
