@@ -13,7 +13,7 @@ import click
 
 from huetune.data_tools.command import read_photos
 from huetune.data_tools.console import PLACE, say, stderr
-from huetune.data_tools.errors import CheckpointError, PhotoError, StorageError
+from huetune.data_tools.errors import PhotoError, StorageError
 from huetune.data_tools.folder import replace as replace_file
 from huetune.data_tools.mirror import path_of, place_of, push
 from huetune.data_tools.source import Source
@@ -27,14 +27,14 @@ FILES = "photos.json"
 MOVED = "photos-moved.json"
 """In a run: where its photos are since they were moved, once a user has said so."""
 DIGEST_LETTERS = 16
-"""Of a photo's digest: 64 bits, as many as a checkpoint keeps."""
+"""Of a photo's digest: 64 bits tell the photos of a run apart."""
 
 moved_option = click.option(
     "--photos", type=PLACE, help="Where the photos of the run are now, if they were moved; said once, it is remembered."
 )
 
-_File = tuple[str | None, str]
-"""A photo's name in its folder, None where it was not recorded, and the first letters of its digest."""
+_File = tuple[str, str]
+"""A photo's name in its folder, and the first letters of its digest."""
 
 
 def source_of(run: "Run", moved: Path | None = None) -> Source:
@@ -117,22 +117,10 @@ def files_of(parts: "Split", source: Source) -> dict[str, list[_File]]:
 
 
 def _recorded(run: "Run") -> dict[str, list[_File]]:
-    """The photos of a run's search, as `files_of`; of an older run what its checkpoints keep, without names."""
-    from huetune.data_tools.likeness import from_text
-    from huetune.model.checkpoint import read
-    from huetune.results.trials import epochs
-
+    """The photos of a run's search, as `files_of`; nothing of a run that did not record them."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         record = json.loads(run.path(FILES).read_text(encoding="utf-8"))
         return {part: [(str(name), str(digest)) for name, digest in files] for part, files in record.items()}
-    # A damaged study makes Optuna raise nearly anything, and without what it names the photos differ all the same.
-    with contextlib.suppress(Exception):
-        for trial in run.study().get_trials(deepcopy=False):
-            for figures in epochs(trial):
-                with contextlib.suppress(CheckpointError, StorageError, KeyError, TypeError):
-                    seen = read(run.path(figures["checkpoint"])).photos["seen"]
-                    kept = {part: from_text(seen[part], seen["kind"])[:, 0] for part in ("training", "validation")}
-                    return {part: [(None, f"{mark:016x}") for mark in marks] for part, marks in kept.items()}
     return {}
 
 
@@ -141,17 +129,13 @@ def _difference(then: dict[str, list[_File]], now: dict[str, list[_File]]) -> st
     before, here = ([file for part in parts.values() for file in part] for parts in (then, now))
     if not before:
         return ""
-    if "test" not in then:
-        # The checkpoints of an older run keep neither names nor the photos of its test split.
-        gone = len(_without(before, here))
-        return f": of the {len(before)} that its models have seen {gone} are missing or changed" if gone else ""
     missing = {name: "missing" for name, _ in _without(before, here)}
     new = {name: "new" for name, _ in _without(here, before)}
     each = {**missing, **new, **dict.fromkeys(missing.keys() & new.keys(), "changed")}
     if not each:
         return ""
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(each.values()).items()))
-    first = min(each, key=str)
+    first = min(each)
     return f": of {len(before)} photos {counts}; the first is {first!r} ({each[first]})"
 
 
@@ -170,8 +154,8 @@ def _without(some: Sequence[_File], others: Sequence[_File]) -> list[_File]:
 def _renamed(then: dict[str, list[_File]], now: dict[str, list[_File]]) -> str:
     """Which files have other names, in words."""
     before, here = ({file for part in parts.values() for file in part} for parts in (then, now))
-    was = {digest: name for name, digest in before - here if name}
-    names = sorted((str(name), was[digest]) for name, digest in here - before if digest in was)
+    was = {digest: name for name, digest in before - here}
+    names = sorted((name, was[digest]) for name, digest in here - before if digest in was)
     return f" ({len(names)} have other names: {names[0][0]!r} was {names[0][1]!r})" if names else ""
 
 

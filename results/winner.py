@@ -40,9 +40,9 @@ class Training:
         return "name" in self.trial.user_attrs
 
     @property
-    def seed(self) -> Any:
-        """That it was trained from; None where an older huetune did not record it."""
-        return self.trial.user_attrs.get("seed")
+    def seed(self) -> int:
+        """That it was trained from."""
+        return self.trial.user_attrs["seed"]
 
     def __str__(self) -> str:
         return f"{'replicate' if self.is_replicate else f'trial {self.trial.number}'}, seed {self.seed}"

@@ -80,9 +80,7 @@ def recalled(run: Run, address: str | None = None) -> Search:
             for name, where in manifest["conditions"].items()
         },
     )
-    # An older huetune did not record how many trials: then it is as in the manifest.
-    now = {name: value for name, value in asked(study).items() if name in options}
-    options |= now if now["trials"] else {"epochs": now["epochs"]}
+    options |= {name: value for name, value in asked(study).items() if name in options}
     options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
     return Search(**options, resources=recalled_resources(run, address))
 

@@ -209,7 +209,7 @@ class StudySearcher(Searcher):
         return {
             "number": trial.number,
             "seed": attributes["seed"],
-            "epochs": attributes.get("target", self.epochs),
+            "epochs": attributes["target"],
             "config": attributes["config"],
             "name": attributes.get("name"),
             "continues": attributes.get("continues"),
@@ -321,7 +321,7 @@ class StudySearcher(Searcher):
             if self.stopping:
                 # Its last epoch may not be written: it has not ended.
                 return
-            target = self.live[trial_id].user_attrs.get("target", self.epochs)
+            target = self.live[trial_id].user_attrs["target"]
             self._end(trial_id, TrialState.COMPLETE if result["epoch"] >= target else TrialState.PRUNED)
 
     def lost(self, trial_id: str, reason: str, timeout: float | None = None) -> None:

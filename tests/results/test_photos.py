@@ -101,16 +101,16 @@ def _rename(folder):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said", "said_of_an_older_run"),
+    ("harm", "said"),
     [
-        (_delete, ": of 12 photos 1 missing; the first is 'garden-0003.png' (missing)", ": of the 11 that its models"),
-        (_add, ": of 12 photos 1 new; the first is 'more/garden-0000.png' (new)", "searched with; restore them"),
-        (_change, ": of 12 photos 1 changed; the first is 'garden-0007.png' (changed)", ": of the 11 that its models"),
-        (_delete_and_add, ": of 12 photos 1 missing, 1 new; the first is 'garden-0003.png'", "of the 11 that its"),
-        (_rename, "another order", "another order"),
+        (_delete, ": of 12 photos 1 missing; the first is 'garden-0003.png' (missing)"),
+        (_add, ": of 12 photos 1 new; the first is 'more/garden-0000.png' (new)"),
+        (_change, ": of 12 photos 1 changed; the first is 'garden-0007.png' (changed)"),
+        (_delete_and_add, ": of 12 photos 1 missing, 1 new; the first is 'garden-0003.png'"),
+        (_rename, "another order"),
     ],
 )
-def test_photos_that_differ_are_counted_and_named(harm, said, said_of_an_older_run, moved, tmp_path):
+def test_photos_that_differ_are_counted_and_named(harm, said, moved, tmp_path):
     harm(tmp_path / "photos 2")
     with pytest.raises(PhotoError) as refused:
         photos_of(moved, quiet=True, moved=tmp_path / "photos 2")
@@ -121,6 +121,7 @@ def test_photos_that_differ_are_counted_and_named(harm, said, said_of_an_older_r
     (moved.folder / FILES).unlink()
     with pytest.raises(PhotoError) as refused:
         photos_of(moved, quiet=True, moved=tmp_path / "photos 2")
+    said_of_an_older_run = "another order" if harm is _rename else "searched with; restore them"
     assert said_of_an_older_run in str(refused.value)
 
 
