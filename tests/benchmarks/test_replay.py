@@ -6,6 +6,7 @@ import statistics
 import pytest
 from optuna.trial import TrialState
 
+from huetune.results.outcomes import Stop, StopReason
 from huetune.search.jobs import Budget
 from huetune.search.record import Record
 from huetune.search.sampler import Sampler
@@ -76,7 +77,7 @@ def test_a_grid_of_choices_is_searched_once_and_the_search_says_so(table):
     searcher, study = _searcher(Budget(1000), grid=True)
     _run(table, searcher)
     assert len(study.trials) == 64 == len({tuple(trial.params.values()) for trial in study.trials})
-    assert searcher.ended_by == "the space is exhausted: all its 64 configurations were tried"
+    assert searcher.ended_by == Stop(StopReason.SPACE_EXHAUSTED, 64)
     assert searcher.trials == searcher.ended == 64
 
 
@@ -84,7 +85,7 @@ def test_when_the_time_is_over_running_trials_come_to_their_end(table):
     clock = [0.0]
     searcher, study = _searcher(Budget(1000, seconds=60), clock=lambda: clock[0])
     _run(table, searcher, clock=clock)
-    assert searcher.ended_by == f"its time was over after {len(study.trials)} trials"
+    assert searcher.ended_by == Stop(StopReason.TIME_BUDGET, len(study.trials))
     assert 2 < len(study.trials) < 100 and clock[0] > 60
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
 
@@ -92,7 +93,7 @@ def test_when_the_time_is_over_running_trials_come_to_their_end(table):
 def test_a_search_ends_when_nothing_better_comes(table):
     searcher, study = _searcher(Budget(1000, flat=7))
     _run(table, searcher)
-    assert searcher.ended_by == "none of the last 7 trials was better than those before"
+    assert searcher.ended_by == Stop(StopReason.NO_IMPROVEMENT, 7)
     ended = sorted(study.trials, key=lambda trial: trial.datetime_complete)
     scores = [min(trial.intermediate_values.values()) for trial in ended]
     best = scores.index(min(scores))
