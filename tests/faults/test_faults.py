@@ -86,9 +86,9 @@ BOUND = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") 
 
 
 def _set_writable(storage, writable):
-    folders = [storage, *(path for path in storage.rglob("*") if path.is_dir())]
-    for folder in folders:
-        folder.chmod(0o755 if writable else 0o555)
+    # From the top, for a search may write there meanwhile: folders that are gone by then are passed over.
+    for folder, _, _ in os.walk(storage):
+        os.chmod(folder, 0o755 if writable else 0o555)
 
 
 UNWRITABLE = f"the study of {NAME!r} cannot be written (("
