@@ -98,14 +98,17 @@ def check(folder: Path, classes: str | None) -> None:
 
     Example: huetune data check flowers --classes roses
     """
-    import numpy as np
-
-    from huetune.data_tools import finding, likeness, photos
-    from huetune.data_tools.cache import Refused, default_folder
+    from huetune.data_tools import finding
     from huetune.data_tools.kinds import OTHER, skipped_kinds
 
     wanted = words(classes)
     finding.check_classes(folder, wanted)
+
+    import numpy as np
+
+    from huetune.data_tools import likeness, photos
+    from huetune.data_tools.cache import Refused, default_folder
+
     others = Counter[str]()
     count, paths = 0, list[Path]()
     for path in finding.walk_photos(folder, wanted, others=others):

@@ -114,12 +114,12 @@ class Source:
         Raises:
             PhotoError: there are none.
         """
-        from huetune.data_tools.cache import default_folder
         from huetune.data_tools.finding import find_photos
         from huetune.data_tools.kinds import skipped_kinds
-        from huetune.data_tools.photos import load, prepare
 
         if not self.folder:
+            from huetune.data_tools.photos import prepare
+
             pictures, names = self._scenes()
             return prepare(pictures, names, wanted), []
         others = self._fetch(bar)
@@ -134,6 +134,10 @@ class Source:
             by_content=by_content,
             others=others,
         )
+
+        from huetune.data_tools.cache import default_folder
+        from huetune.data_tools.photos import load
+
         progress = bar("reading photos", len(paths))
         cache = default_folder()
         photos, skipped = load(paths, progress=progress, cache=cache, reading=self.reading, wanted=wanted)

@@ -22,7 +22,7 @@ from huetune.data_tools.console import (
 )
 from huetune.data_tools.errors import CheckpointError, PhotoError, StorageError, UserError
 from huetune.data_tools.folder import by_name, recover, require_new, require_place
-from huetune.data_tools.mirror import place_of
+from huetune.data_tools.mirror import bucket_of, place_of
 from huetune.data_tools.source import Source
 from huetune.results.command import storage_option
 from huetune.results.completion import run_argument, run_names
@@ -44,15 +44,17 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
     Example: huetune best roses --export best-model
     """
-    from huetune.model.checkpoint import read
-    from huetune.results import export, final_check
     from huetune.results.run import find_run
-    from huetune.results.trials import rows, shown
-    from huetune.results.winner import headline, winner_of
 
     found = find_run(run, storage)
     if folder:
         require_new(folder)
+
+    from huetune.model.checkpoint import read
+    from huetune.results import export, final_check
+    from huetune.results.trials import rows, shown
+    from huetune.results.winner import headline, winner_of
+
     study, replicates = studies = found.snapshot()
     row, paths = export.best(found, by, studies)
     path = paths[0]
@@ -116,16 +118,21 @@ def evaluate(
 
     Example: huetune evaluate roses --photos test-photos
     """
+    from huetune.results.run import find_source
+
+    model = find_source(run_or_export, storage)
+    source = Source(photos, None, words(classes))
+    _check_here(source)
+
     import numpy as np
 
     from huetune.model.checkpoint import read as read_checkpoint
     from huetune.results import evaluation
-    from huetune.results.export import find_model
+    from huetune.results.export import model_of
     from huetune.results.output import require_apart
     from huetune.results.trials import shown
 
-    path, usual = find_model(run_or_export, storage, by)
-    source = Source(photos, None, words(classes))
+    path, usual = model_of(model, by)
     out = out or evaluation.folder_for(usual, source)
     require_apart(photos, out, evaluation.COLORIZED)
     require_place(out)
@@ -157,6 +164,18 @@ def evaluate(
     sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
     some = f" ({report['shown']} of the {len(read)} photos, spread evenly)" if report["shown"] < len(read) else ""
     say(f"{len(read)} photos, {samples} samples each: {sheet}{some}, {metrics}")
+
+
+def _check_here(source: Source) -> None:
+    """Refuse photos on this machine that are not there, before anything takes time; a bucket says so when it is read.
+
+    Raises:
+        PhotoError: they are not.
+    """
+    from huetune.data_tools.finding import check_classes
+
+    if source.folder and not bucket_of(source.folder):
+        check_classes(source.folder, ())
 
 
 def _seen(models: Iterable[Any], photos: Any, remedy: str = "") -> Any:
@@ -197,15 +216,20 @@ def colorize(
 
     Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
     """
-    from huetune.data_tools.photos import check_readable
-    from huetune.results import evaluation
-    from huetune.results.export import find_model
+    from huetune.results.run import find_source
 
-    path, _ = find_model(run_or_export, storage, by)
+    model = find_source(run_or_export, storage)
+
+    from huetune.data_tools.photos import check_readable
+    from huetune.results.export import model_of
+
+    path, _ = model_of(model, by)
     for note in check_readable(photos):
         say(f"note: {note}", "yellow", stderr)
     require_place(out)
     import_tensorflow()
+    from huetune.results import evaluation
+
     written = evaluation.colorize(
         path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
     )
@@ -223,13 +247,20 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
     Example: huetune structure model-2 --out structure
     """
-    from huetune.model.checkpoint import read
     from huetune.model.config import PRESETS
-    from huetune.model.weights import parameter_counts
-    from huetune.results.export import find_model
+    from huetune.results.run import find_source
 
     require_place(out)
-    config = PRESETS.get(run_or_export_or_preset) or read(find_model(run_or_export_or_preset, storage, by)[0]).config
+    config = PRESETS.get(run_or_export_or_preset)
+    model = None if config else find_source(run_or_export_or_preset, storage)
+
+    from huetune.model.checkpoint import read
+    from huetune.model.weights import parameter_counts
+    from huetune.results.export import model_of
+
+    if model:
+        config = read(model_of(model, by)[0]).config
+    assert config
     import_tensorflow()
     from huetune.model.network import build
     from huetune.results.output import Output
@@ -269,10 +300,7 @@ def log(
 
     Example: huetune log roses
     """
-    from huetune.model.checkpoint import read
-    from huetune.results.effects import NUMBER
-    from huetune.results.entry import told_apart
-    from huetune.results.output import PHOTOS, require_apart
+    from huetune.results.run import NUMBER
 
     if out:
         require_place(out)
@@ -282,7 +310,14 @@ def log(
     if wrong := [word for word in numbers if not NUMBER.fullmatch(word)]:
         raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
     chosen = Source(photos, None, words(classes))
-    found = [_entries(word, storage, top, tuple(map(int, numbers))) for word in runs_or_models]
+    models = [_run_or_model(word, storage) for word in runs_or_models]
+    _check_here(chosen)
+
+    from huetune.model.checkpoint import read
+    from huetune.results.entry import told_apart
+    from huetune.results.output import PHOTOS, require_apart
+
+    found = [_entries(model, top, tuple(map(int, numbers))) for model in models]
     place = out or found[0][1]
     if photos:
         require_apart(photos, place, PHOTOS, *{entry.key for entries, *_ in found for entry in entries})
@@ -304,23 +339,31 @@ def log(
     say(f"{len(pairs)} models, the newest first: {os.path.relpath(file)}")
 
 
-def _entries(word: str, storage: Path, top: int | None, numbers: tuple[int, ...]) -> tuple[Any, Path, Any]:
-    """The entries for a run or a model, where their log belongs, and what reads the photos that test them."""
-    from huetune.model.checkpoint import SETTINGS, read
-    from huetune.model.command import parts_of
-    from huetune.results.entry import TOP, of_checkpoint, of_run
+def _run_or_model(word: str, storage: Path) -> Any:
+    """The folder of a model, or else the run, that a word means."""
+    from huetune.model.checkpoint import SETTINGS
     from huetune.results.run import find_run
 
     folder = by_name(Path(word))
     recover(folder)
-    if (folder / SETTINGS).is_file():
+    return folder if (folder / SETTINGS).is_file() else find_run(word, storage)
+
+
+def _entries(model: Any, top: int | None, numbers: tuple[int, ...]) -> tuple[Any, Path, Any]:
+    """The entries for a run or a model, where their log belongs, and what reads the photos that test them."""
+    from huetune.model.checkpoint import read
+    from huetune.model.command import parts_of
+    from huetune.results.entry import TOP, of_checkpoint, of_run
+
+    if isinstance(model, Path):
+        folder = model
 
         def held_out() -> tuple[Any, Source]:
             parts, source = parts_of(read(folder))
             return parts.validation, source
 
         return [of_checkpoint(folder)], folder.with_name(f"{folder.resolve().name}-log"), held_out
-    run = find_run(word, storage)
+    run = model
 
     def kept_back() -> tuple[Any, Source]:
         return photos_of(run, quiet=True).test, source_of(run)
@@ -350,15 +393,19 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
 
     Example: huetune report roses --out roses.html
     """
-    from huetune.model.checkpoint import read
-    from huetune.results import report as pages
-    from huetune.results.findings import Findings
-    from huetune.results.gallery import evenly
     from huetune.results.run import find_run
 
     place = find_run(run, storage)
     out = out or place.folder / "report.html"
     require_place(out.parent)
+    if photos:
+        _check_here(Source(photos))
+
+    from huetune.model.checkpoint import read
+    from huetune.results import report as pages
+    from huetune.results.findings import Findings
+    from huetune.results.gallery import evenly
+
     pages.check(out)
     found = Findings.of(place)
     shown, why_not = None, None

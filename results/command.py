@@ -81,16 +81,19 @@ def trials(
     if form == "parquet" and not out and sys.stdout.isatty():
         raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
 
-    from huetune.results import trials as tables
-    from huetune.results.baseline import baseline_line
-    from huetune.results.condition import where
-    from huetune.results.output import check_file, write_file
     from huetune.results.run import find_run
-    from huetune.results.winner import headline
 
     found = find_run(run, storage)
     if out:
         require_place(out.parent)
+
+    from huetune.results import trials as tables
+    from huetune.results.baseline import baseline_line
+    from huetune.results.condition import where
+    from huetune.results.output import check_file, write_file
+    from huetune.results.winner import headline
+
+    if out:
         check_file(out)
     study, replicates = found.snapshot()
     table = whole = tables.rows(study, replicates)
@@ -138,12 +141,15 @@ def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
     Example: huetune watch roses
     """
     from huetune.results.run import find_run
-    from huetune.results.watch import picture
-    from huetune.results.watch import watch as follow
 
     if interval is not None and math.isnan(interval):
         raise UserError("watch --interval: nan is no number of seconds")
     find = partial(find_run, run, storage)
+    find()
+
+    from huetune.results.watch import picture
+    from huetune.results.watch import watch as follow
+
     try:
         ended = picture(find, stdout) if once else follow(find, stdout, interval)
     except Interrupted as signal:
@@ -181,11 +187,13 @@ def effects(run: str, storage: Path, form: str) -> None:
 
     Example: huetune effects roses
     """
-    from huetune.results import effects as found_effects
-    from huetune.results import trials as tables
     from huetune.results.run import find_run
 
     found = find_run(run, storage)
+
+    from huetune.results import effects as found_effects
+    from huetune.results import trials as tables
+
     study, replicates = found.snapshot()
     trained, objective = found_effects.measured(study, replicates), study.user_attrs["objective"]
     table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"], objective))
@@ -222,9 +230,11 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
     """
     from huetune.results.lock import holder
     from huetune.results.run import REPLICATES, TRIALS, find_run
-    from huetune.results.verification import study_damage, unfinished, violations
 
     found = find_run(run, storage)
+
+    from huetune.results.verification import study_damage, unfinished, violations
+
     if by := holder(found.folder):
         say(f"run {found.name!r} is in the hands of {by}: what runs is not judged")
     for name in (TRIALS, REPLICATES):

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,14 +17,12 @@ from huetune.model.config import PRESETS, Config, like
 from huetune.model.score import OBJECTIVES, RANGES
 from huetune.results.baseline import STAYED
 from huetune.results.replicates import config_key, of_trial, replicated, shown_estimate, target
-from huetune.results.run import Run
+from huetune.results.run import NUMBER, Run
 from huetune.results.statistics import Estimate, difference, mean, quantile
 from huetune.results.trials import Row, note_of, shown, trial_of
 
 PAIRS = 3
 """Pairs of trials from which on they are used: fewer say too little."""
-NUMBER = re.compile(r"\d{1,9}")
-"""Of a trial, as one types it."""
 IMPORTANCE_TRIALS = 50
 """Complete trials below which no importance is given. It compares the best tenth of them with all, and Optuna asks for
 five in that tenth. Of 60 simulated searches each, whose `skip` moves the score by two standard deviations of the noise,

@@ -1,20 +1,18 @@
 """The best model of a run, and models that left their run."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from huetune.data_tools.errors import NoTrialError, StorageError, UserError
-from huetune.data_tools.folder import SUMS, alone, recover, require_new, sealed
-from huetune.data_tools.mirror import path_of, pull, push
+from huetune.data_tools.errors import NoTrialError, UserError
+from huetune.data_tools.folder import alone, require_new, sealed
+from huetune.data_tools.mirror import pull, push
 from huetune.model import checkpoint as models
-from huetune.model.checkpoint import SETTINGS
 from huetune.model.score import OBJECTIVES
 from huetune.results.card import card
-from huetune.results.run import EVALUATIONS, STORAGE, Run, find_run
+from huetune.results.run import EVALUATIONS, STORAGE, Run, find_source
 from huetune.results.study_file import Studies
 from huetune.results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
 from huetune.results.winner import Winner, trainings
@@ -139,16 +137,16 @@ def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = Non
         StorageError: it is neither.
         NoTrialError: the run has no complete trial.
     """
-    folder = path_of(run_or_export)
-    recover(folder)
-    pull(folder / SETTINGS)
-    # Whatever has these names is a model, also where it is one that cannot be trusted.
-    if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS)):
-        pull(folder)
-        return folder, folder.with_name(f"{folder.resolve().name}-{EVALUATIONS}")
-    try:
-        run = find_run(run_or_export, storage)
-    except StorageError as error:
-        raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS}") from None
-    _, paths = best(run, by)
-    return paths[0], run.folder / EVALUATIONS
+    return model_of(find_source(run_or_export, storage), by)
+
+
+def model_of(source: Path | Run, by: str | None = None) -> tuple[Path, Path]:
+    """Return the checkpoint of what `find_source` found, and the folder where its evaluations belong.
+
+    Raises:
+        NoTrialError: the run has no complete trial.
+    """
+    if isinstance(source, Path):
+        return source, source.with_name(f"{source.resolve().name}-{EVALUATIONS}")
+    _, paths = best(source, by)
+    return paths[0], source.folder / EVALUATIONS

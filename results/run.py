@@ -16,7 +16,7 @@ from huetune.data_tools.bucket import SCHEME
 from huetune.data_tools.console import is_utf8, program
 from huetune.data_tools.errors import StorageError, UserError, in_a_line
 from huetune.data_tools.extras import extra
-from huetune.data_tools.folder import replace
+from huetune.data_tools.folder import SUMS, recover, replace
 from huetune.data_tools.mirror import bucket_of, path_of, place_of, pull
 from huetune.results.completion import STORAGE
 from huetune.results.lock import holder_here
@@ -41,6 +41,8 @@ BY_ONE = ("best", "evaluate", "colorize", "structure")
 """Verbs that want to know, after a search by several objectives, which of them decides."""
 ON_RAY = ("extend", "confirm", "compare")
 """Verbs that start Ray, or go to the cluster that they are told."""
+NUMBER = re.compile(r"\d{1,9}")
+"""Of a trial, as one types it."""
 PULLED = "study-tag"
 """In the mirror of a run in a bucket: which of the copies there its study goes back to."""
 
@@ -323,6 +325,31 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"
     raise StorageError(f"no run {run!r} in {place_of(storage)!r}: {hint}")
+
+
+def find_source(run_or_export: str, storage: Path = STORAGE) -> "Path | Run":
+    """Return the folder of the export, or the run, that a name or path means.
+
+    Args:
+        run_or_export: an export's folder, or a run.
+        storage: where runs are looked for by name.
+
+    Raises:
+        StorageError: it is neither.
+    """
+    from huetune.model.checkpoint import SETTINGS
+
+    folder = path_of(run_or_export)
+    recover(folder)
+    pull(folder / SETTINGS)
+    # Whatever has these names is a model, also where it is one that cannot be trusted.
+    if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS)):
+        pull(folder)
+        return folder
+    try:
+        return find_run(run_or_export, storage)
+    except StorageError as error:
+        raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS}") from None
 
 
 def list_runs(storage: Path = STORAGE) -> list[Run]:

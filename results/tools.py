@@ -30,11 +30,13 @@ def dashboard(run: str, storage: Path, port: int) -> None:
 
     Example: huetune dashboard roses --port 8081
     """
-    from huetune.results.dashboard import note, serving
     from huetune.results.run import find_run
-    from huetune.results.winner import find_winner
 
     found = find_run(run, storage)
+
+    from huetune.results.dashboard import note, serving
+    from huetune.results.winner import find_winner
+
     with serving(found.study(), port, lambda: find_winner(found)) as (server, address):
         say(f"{address}  (Ctrl-C ends it)")
         if won := find_winner(found):
@@ -53,11 +55,13 @@ def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None
 
     Example: huetune tensorboard roses --follow
     """
-    from huetune.results import tensorboard as events
     from huetune.results.run import find_run
-    from huetune.results.winner import find_winner
 
     found = find_run(run, storage)
+
+    from huetune.results import tensorboard as events
+    from huetune.results.winner import find_winner
+
     study = found.study()
     folder = out or found.folder / events.FOLDER
     where = os.path.relpath(folder)

@@ -247,8 +247,6 @@ def search(
 
     Example: huetune search --photos flowers --name roses --trials 30
     """
-    from huetune.data_tools.finding import class_counts
-    from huetune.data_tools.split import may_be_tested, split
     from huetune.model.config import PRESETS, batched
     from huetune.search.limits import check_apart, check_place
     from huetune.search.space import DEFAULT, parse, read_space
@@ -285,6 +283,8 @@ def search(
         # Not when it is resumed, on a machine without it perhaps: then it is not logged, which is said.
         extras.require("mlflow", "mlflow")
 
+    from huetune.data_tools.finding import class_counts
+    from huetune.data_tools.split import may_be_tested, split
     from huetune.search.cluster import Cluster
     from huetune.search.launch import launch
 
@@ -316,12 +316,12 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
 
     What has ended stays; what was running goes on from its last epoch. Example: huetune resume roses
     """
-    from huetune.results import final_check
     from huetune.results.lock import held
     from huetune.results.run import find_run
 
     found = find_run(run, storage)
 
+    from huetune.results import final_check
     from huetune.search import launch
     from huetune.search.manifest import recalled
     from huetune.search.repair import repair

@@ -34,14 +34,14 @@ def confirm(
 
     What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
     """
-    from huetune.results import final_check
     from huetune.results.lock import held
-    from huetune.results.replicates import verdict
     from huetune.results.run import find_run
-    from huetune.results.trials import full
 
     found = find_run(run, storage)
 
+    from huetune.results import final_check
+    from huetune.results.replicates import verdict
+    from huetune.results.trials import full
     from huetune.search.repair import repair
     from huetune.search.replicates import replicate_finalists
 
@@ -84,11 +84,13 @@ def compare(
 
     Example: huetune compare roses model-3 model-2
     """
-    from huetune.results.effects import comparison, config_of
     from huetune.results.lock import held
     from huetune.results.run import find_run
 
     found = find_run(run, storage)
+
+    from huetune.results.effects import comparison, config_of
+
     if seeds:
         from huetune.search.repair import repair
         from huetune.search.replicates import replicate
@@ -113,9 +115,11 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     Example: huetune rerun roses 4
     """
     from huetune.results.run import find_run
-    from huetune.results.trials import epochs, trial_of
 
     found = find_run(run, storage)
+
+    from huetune.results.trials import epochs, trial_of
+
     recorded = trial_of(found.study(), trial)
     lines = epochs(recorded) if recorded else []
     if recorded is None or not lines:

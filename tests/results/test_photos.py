@@ -66,7 +66,7 @@ def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
     for verb in ("resume", "verify"):
         done = in_process(verb, moved.folder, cwd=tmp_path / "elsewhere")
         assert done.returncode == 0, done.stdout + done.stderr
-    photos, source = _entries(str(moved.folder), tmp_path, 1, ())[2]()
+    photos, source = _entries(moved, 1, ())[2]()
     assert len(photos) == len(source.colours(photos)) == 1, "those that the log shows"
 
 

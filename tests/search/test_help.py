@@ -106,6 +106,47 @@ def test_help_versions_and_completion_wait_for_nothing(words, environment, shown
     assert seconds < 1
 
 
+REFUSE = """
+import json, sys
+from huetune.search.command import main
+codes = []
+for line in json.loads(sys.argv[1]):
+    sys.argv[1:] = line.split()
+    try:
+        main()
+    except SystemExit as end:
+        codes.append(end.code)
+print(json.dumps([codes, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+REFUSED = [
+    *("report no", "report R --photos no", "report R --out file/x", "best no", "best R --export full"),
+    *("log R --top 3 --trials 0", "log R --trials x", "trials no", "trials R --out x", "effects no", "watch no"),
+    *("watch R --interval nan", "verify no", "dashboard no", "tensorboard no", "mlflow no --uri http://x", "resume no"),
+    *("extend no --trials 3", "confirm no", "compare no 1 2", "rerun no 3", "data check no"),
+]
+REFUSED_BY_NUMPY = [
+    *("evaluate no --photos full", "evaluate R --photos no", "colorize no x --out o", "structure no --out o"),
+    *("structure R --out file/x", "train --photos no", "train --out full", "train --resume --out no"),
+    *("train --set nope=3", "data garden --out full", "log no", "log R no", "log R --photos no"),
+]
+"""What needs the settings of a model, which know NumPy, or of photos, which know Pillow."""
+
+
+@pytest.mark.parametrize(("lines", "known"), [(REFUSED, set()), (REFUSED_BY_NUMPY, {"numpy", "PIL"})])
+def test_bad_input_is_refused_before_anything_heavy(lines, known, tmp_path):
+    """One process refuses them all, so no line of them has imported any of it."""
+    (tmp_path / "R").mkdir()
+    (tmp_path / "R" / "manifest.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "full").mkdir()
+    for name in ("file", "full/notes.txt"):
+        (tmp_path / name).write_text("mine", encoding="utf-8")
+    command = [sys.executable, "-P", "-c", REFUSE, json.dumps(lines)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=True)
+    codes, modules = json.loads(done.stdout)
+    assert [line for line, code in zip(lines, codes, strict=True) if code not in (2, 3, 4)] == [], done.stderr
+    assert (HEAVY | {"altair", "skimage", "tensorboardX", "mlflow"}) & set(modules) <= known
+
+
 def test_the_version_is_said_with_those_of_the_parts():
     lines = CliRunner().invoke(cli, ["--version"]).output.splitlines()
     assert [line.split()[0] for line in lines] == ["huetune", "python", *PARTS]
