@@ -21,10 +21,8 @@ MAX_FRONT_LINES = 120
 OTHERS_OPTIONS = {
     "--object-store-memory",  # of `ray start`, as the next
     "--temp-dir",
-    "--no-wait",
-    "--summary",  # of `python -m tests.benchmarks`, as the two below
+    "--summary",  # of `python -m tests.benchmarks`, as the next
     "--sets",
-    "--truth-epochs",
 }
 
 every_document = pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
