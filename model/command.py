@@ -415,7 +415,9 @@ def _epochbar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def epoch_line(figures: dict[str, float], epochs: int) -> str:
     """Return a line of the training log."""
+    from huetune.model.score import METRICS
+
     parts = ", ".join(f"{name} {figures['train_' + name]:.4f}" for name in ("mse", "norm", "kl", "l2"))
-    scores = ", ".join(f"{name} {figures[name]:.4f}" for name in ("chroma_mse", "skill", "chroma_ratio"))
+    scores = ", ".join(f"{name} {figures[name]:.4f}" for name in METRICS.shown)
     head = f"epoch {figures['epoch']}/{epochs}  {figures['boxes']} boxes  {figures['seconds']:.0f} s"
     return f"{head}  loss {figures['train_loss']:.4f} ({parts})  held out: {scores}"

@@ -1,65 +1,183 @@
-"""How good predicted chroma maps are, without the loss weight in it."""
+"""The metrics of predicted chroma maps, without the loss weight in them: each is defined in `METRICS` alone."""
 
 import math
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-OBJECTIVES: dict[str, Literal["minimize", "maximize"]] = {
-    "chroma_mse": "minimize",
-    "skill": "maximize",
-    "chroma_ratio_error": "minimize",
-}
-"""What a search can rank trials by, and which way is better."""
-RANGES = {
-    "chroma_mse": (0.0, math.inf),
-    "skill": (-math.inf, 1.0),
-    "chroma_ratio": (0.0, math.inf),
-    "chroma_ratio_error": (0.0, math.inf),
-    "delta_e": (0.0, math.inf),
-    "psnr": (-math.inf, math.inf),
-    "ssim": (-1.0, 1.0),
-}
-"""Smallest and largest value that each metric, and so a mean of it, can have."""
+Direction = Literal["minimize", "maximize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number measured on held-out photos.
+
+    Attributes:
+        name: in tables, records and commands.
+        direction: which way is better; None for a metric that cannot rank trials.
+        limits: the smallest and largest value that it, and so a mean of it, can have.
+        meaning: what it is, in words after its name.
+        formula: computes it, from `Maps` for a metric of `METRICS`.
+        labels: by language, the metric with its value as the experiment log writes it, `{value}` in it; the name and
+            the value for a language that is not there.
+        decimals: of its value there.
+        shown: whether tables and logs show it; otherwise only where it is an objective.
+    """
+
+    name: str
+    direction: Direction | None
+    limits: tuple[float, float]
+    meaning: str
+    formula: Callable[..., float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    decimals: int = 4
+    shown: bool = True
+
+    @property
+    def minimized(self) -> bool:
+        """Whether less is better."""
+        return self.direction == "minimize"
+
+    def label(self, language: str, value: float) -> str:
+        """Return the metric with a value, in the words of a language."""
+        return self.labels.get(language, f"{self.name} {{value}}").format(value=f"{value:.{self.decimals}f}")
+
+
+class MetricRegistry(dict[str, Metric]):
+    """Metrics by their names, in the order in which they are shown.
+
+    Args:
+        metrics: with different names.
+    """
+
+    def __init__(self, *metrics: Metric):
+        super().__init__()
+        for metric in metrics:
+            self.register(metric)
+
+    def register(self, metric: Metric) -> None:
+        """Add a metric: from then on it is measured, recorded and shown everywhere.
+
+        Raises:
+            ValueError: there is one of its name.
+        """
+        if metric.name in self:
+            raise ValueError(f"metric {metric.name!r} is registered already")
+        self[metric.name] = metric
+
+    @property
+    def objectives(self) -> dict[str, Direction]:
+        """The metrics that a search can rank trials by, with their directions."""
+        return {name: metric.direction for name, metric in self.items() if metric.direction}
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The names of the metrics that tables and logs show."""
+        return tuple(name for name, metric in self.items() if metric.shown)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Predicted chroma maps beside the true ones: what a metric is computed from.
+
+    Attributes:
+        drawn: float32 [n, samples, 14, 14, 2], each sample judged by itself.
+        truth: float32 [n, 14, 14, 2].
+        mean_chroma: float32 [2], of the training photos.
+    """
+
+    drawn: "NDArray[np.float32]"
+    truth: "NDArray[np.float32]"
+    mean_chroma: "NDArray[np.float32]"
+
+    @cached_property
+    def mse(self) -> float:
+        """Mean squared error."""
+        return _squares(self.drawn, self.truth) / self.drawn.size
+
+    @cached_property
+    def baseline_mse(self) -> float:
+        """Mean squared error of the mean-color baseline."""
+        return _squares(_everywhere(self.mean_chroma, self.truth), self.truth) / self.truth.size
+
+    @cached_property
+    def saturation_ratio(self) -> float:
+        """Mean predicted saturation over mean true saturation."""
+        import numpy as np  # not above: the help, which names the objectives, would wait for it
+
+        saturation = sum(float(np.linalg.norm(samples, axis=-1).sum()) for samples in self.drawn)
+        true_saturation = float(np.linalg.norm(self.truth, axis=-1).mean())
+        return saturation / (self.drawn.size / 2) / max(true_saturation, 1e-9)
+
+
+METRICS = MetricRegistry(
+    Metric(
+        "chroma_mse",
+        "minimize",
+        (0.0, math.inf),
+        "mean squared error of the colors of 14 x 14 patches, less is better",
+        lambda maps: maps.mse,
+        {"en": "chroma_mse **{value}**", "ko": "chroma_mse **{value}**"},
+    ),
+    Metric(
+        "skill",
+        "maximize",
+        (-math.inf, 1.0),
+        "1 - chroma_mse / that of the mean-color baseline, so 0 is no better than one color for everything",
+        lambda maps: 1 - maps.mse / max(maps.baseline_mse, 1e-12),
+        decimals=3,
+    ),
+    Metric(
+        "chroma_ratio",
+        None,
+        (0.0, math.inf),
+        "mean predicted saturation over mean true saturation, 1 is as colorful as the photos",
+        lambda maps: maps.saturation_ratio,
+        {
+            "en": "colors {value} times as strong as the photos'",
+            "ko": "색의 진하기는 원본의 {value}배",
+        },
+        decimals=2,
+    ),
+    Metric(
+        "chroma_ratio_error",
+        "minimize",
+        (0.0, math.inf),
+        "the distance of chroma_ratio from 1, less is better",
+        lambda maps: abs(maps.saturation_ratio - 1),
+        shown=False,
+    ),
+)
+"""All metrics of chroma maps. To add one, add an entry: it is scored, recorded, shown and searched by everywhere."""
 
 
 def better(objective: str, new: float, old: float | None) -> bool:
     """Whether a value of an objective is better than an earlier one, or the first."""
     if old is None:
         return True
-    return new < old if OBJECTIVES[objective] == "minimize" else new > old
+    return new < old if METRICS[objective].minimized else new > old
 
 
 def scores(
-    drawn: NDArray[np.float32], truth: NDArray[np.float32], mean_chroma: NDArray[np.float32]
+    drawn: "NDArray[np.float32]", truth: "NDArray[np.float32]", mean_chroma: "NDArray[np.float32]"
 ) -> dict[str, float]:
-    """Return the figures of predicted chroma maps.
+    """Return the metrics of predicted chroma maps, by the names in `METRICS`.
 
     Args:
         drawn: float32 [n, samples, 14, 14, 2], each sample judged by itself.
         truth: float32 [n, 14, 14, 2].
         mean_chroma: float32 [2], of the training photos.
-
-    Returns:
-        `chroma_mse`: mean squared error; `skill`: 1 - chroma_mse / that of the zero line, 0 where it is no better than
-        one colour for everything; `chroma_ratio`: mean predicted saturation over mean true saturation, 1 where it is as
-        colourful as the photos; `chroma_ratio_error`: the distance of that from 1.
     """
-    mse = _squares(drawn, truth) / drawn.size
-    zero = _squares(_everywhere(mean_chroma, truth), truth) / truth.size
-    saturation = sum(float(np.linalg.norm(samples, axis=-1).sum()) for samples in drawn)
-    true_saturation = float(np.linalg.norm(truth, axis=-1).mean())
-    ratio = saturation / (drawn.size / 2) / max(true_saturation, 1e-9)
-    return {
-        "chroma_mse": mse,
-        "skill": 1 - mse / max(zero, 1e-12),
-        "chroma_ratio": ratio,
-        "chroma_ratio_error": abs(ratio - 1),
-    }
+    maps = Maps(drawn, truth, mean_chroma)
+    return {name: metric.formula(maps) for name, metric in METRICS.items()}
 
 
-def zero_line(truth: NDArray[np.float32], mean_chroma: NDArray[np.float32]) -> dict[str, float]:
+def zero_line(truth: "NDArray[np.float32]", mean_chroma: "NDArray[np.float32]") -> dict[str, float]:
     """Return the figures of one colour for everything: what a model must beat to have learnt anything.
 
     Args:
@@ -72,11 +190,15 @@ def zero_line(truth: NDArray[np.float32], mean_chroma: NDArray[np.float32]) -> d
     return scores(_everywhere(mean_chroma, truth), truth, mean_chroma)
 
 
-def _squares(drawn: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+def _squares(drawn: "NDArray[np.float32]", truth: "NDArray[np.float32]") -> float:
     """The sum of squared errors, a photo at a time: all differences at once would be most of what a photo costs."""
+    import numpy as np
+
     return sum(float(np.square(samples - true).sum()) for samples, true in zip(drawn, truth, strict=True))
 
 
-def _everywhere(mean_chroma: NDArray[np.float32], truth: NDArray[np.float32]) -> NDArray[np.float32]:
+def _everywhere(mean_chroma: "NDArray[np.float32]", truth: "NDArray[np.float32]") -> "NDArray[np.float32]":
     """One colour as the one sample of each photo."""
+    import numpy as np
+
     return np.broadcast_to(mean_chroma, truth[:, None].shape)

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from huetune.data_tools.console import plain
-from huetune.model.score import OBJECTIVES, better
+from huetune.model.score import METRICS, better
 from huetune.results.baseline import note
 from huetune.results.outcomes import deaths_of, failure_of
 from huetune.results.trials import epochs, named, settings, shown
@@ -92,7 +92,7 @@ class Board:
 
     Attributes:
         title: the run's name.
-        objective: a key of `model.score.OBJECTIVES`.
+        objective: a key of `model.score.METRICS`.
         what: its trainings are called.
         asked: how many there are to be; None where nobody knows.
         states: how many trainings are in each state.
@@ -165,16 +165,16 @@ class _Pen:
         # is as bad as it gets: one that begins far off would flatten all others.
         scores = [score for training in drawn for score in training.scores.values() if math.isfinite(score)]
         self._low, self._high = min(scores, default=0.0), max(scores, default=0.0)
-        if board.zero is not None and OBJECTIVES[board.objective] == "minimize" and self._low < board.zero:
+        if board.zero is not None and METRICS[board.objective].minimized and self._low < board.zero:
             self._high = min(self._high, 2 * board.zero - self._low)
-        elif board.zero is not None and OBJECTIVES[board.objective] == "maximize" and self._high > board.zero:
+        elif board.zero is not None and not METRICS[board.objective].minimized and self._high > board.zero:
             self._low = max(self._low, 2 * board.zero - self._high)
 
     def head(self) -> list[Text]:
         """What is searched, for how long, and how far it is."""
         board = self._board
         title = Text(plain(board.title), "bold", overflow="fold")
-        way = "lower" if OBJECTIVES[board.objective] == "minimize" else "higher"
+        way = "lower" if METRICS[board.objective].minimized else "higher"
         title.append(f"  {board.objective}, {way} is better", "not bold dim")
         spans = [] if board.seconds is None else [clock(board.seconds)]
         spans += [] if board.left is None else [f"about {span(board.left)} left"]
@@ -257,7 +257,7 @@ class _Pen:
 
     def _rank(self, training: Training) -> tuple[bool, float, int]:
         best = training.best(self._board.objective)
-        sign = 1 if OBJECTIVES[self._board.objective] == "minimize" else -1
+        sign = 1 if METRICS[self._board.objective].minimized else -1
         return best is None, sign * best[1] if best else 0.0, -training.number
 
     def block(self, training: Training) -> list[Text]:
@@ -300,7 +300,7 @@ class _Pen:
 
     def _level(self, score: float) -> int:
         if not math.isfinite(score):
-            return len(BLOCKS) - 1 if OBJECTIVES[self._board.objective] == "minimize" else 0
+            return len(BLOCKS) - 1 if METRICS[self._board.objective].minimized else 0
         share = (score - self._low) / (self._high - self._low) if self._high > self._low else 0.5
         return round(min(1.0, max(0.0, share)) * (len(BLOCKS) - 1))
 

@@ -16,7 +16,7 @@ import altair as alt
 import numpy as np
 import optuna
 
-from huetune.model.score import OBJECTIVES, better
+from huetune.model.score import METRICS, better
 from huetune.results.effects import Effect
 from huetune.results.replicates import Replicated
 from huetune.results.trials import Row, curve, shown, winner
@@ -130,7 +130,7 @@ def parallel(study: optuna.Study, table: Sequence[Row], objective: str, paramete
     scored = [row for row in table if _finite(row["score"])]
     complete = [row["trial"] for row in scored if row["state"] == "complete"]
     # Confirmed finalists come first in the table, whatever their score.
-    ranked = sorted(scored, key=lambda row: row["score"], reverse=OBJECTIVES[objective] == "maximize")
+    ranked = sorted(scored, key=lambda row: row["score"], reverse=not METRICS[objective].minimized)
     best = {row["trial"] for row in ranked if row["state"] == "complete"}
     best = set([row["trial"] for row in ranked if row["trial"] in best][: math.ceil(len(complete) / 10)])
     domains = {
@@ -407,7 +407,7 @@ def _named(names: Sequence[str], values: Sequence[Any]) -> alt.Scale:
 
 def _sign(objective: str) -> int:
     """What makes more of an objective better."""
-    return -1 if OBJECTIVES[objective] == "minimize" else 1
+    return -1 if METRICS[objective].minimized else 1
 
 
 def _score_axis(scores: Sequence[float], zero: float, objective: str) -> alt.Y:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from huetune.data_tools.errors import NoTrialError, UserError
 from huetune.model.config import PRESETS, Config, like
-from huetune.model.score import OBJECTIVES, RANGES
+from huetune.model.score import METRICS
 from huetune.results.baseline import STAYED
 from huetune.results.replicates import config_key, of_trial, replicated, shown_estimate, target
 from huetune.results.run import NUMBER, Run
@@ -104,7 +104,7 @@ def effects(trained: Sequence[Measured], parameters: Sequence[str], objective: s
     Args:
         trained: configurations with their mean scores.
         parameters: that were searched.
-        objective: what the scores are, a key of `model.score.OBJECTIVES`; no interval of a mean leaves its range.
+        objective: what the scores are, a key of `model.score.METRICS`; no interval of a mean leaves its range.
     """
     found = []
     for name in parameters:
@@ -112,7 +112,7 @@ def effects(trained: Sequence[Measured], parameters: Sequence[str], objective: s
         if any(isinstance(value, (bool, str)) for value in values):
             found += _category(trained, name, values, parameters)
         elif values:
-            found += _curve(trained, name, RANGES[objective])
+            found += _curve(trained, name, METRICS[objective].limits)
     return found
 
 
@@ -238,7 +238,7 @@ def importances(study: optuna.Study) -> tuple[dict[str, float], int]:
     if len(complete) < IMPORTANCE_TRIALS:
         return {}, len(complete)
     # Of several objectives the first one; to Optuna less of a target is better.
-    sign = 1 if OBJECTIVES[study.user_attrs["objective"]] == "minimize" else -1
+    sign = 1 if METRICS[study.user_attrs["objective"]].minimized else -1
     target = (lambda trial: sign * trial.values[0]) if len(study.directions) > 1 else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -314,7 +314,7 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
     shown_gap = shown_estimate(gap, 100 / base, " %") if base else shown_estimate(gap)
     sentence = f"{words[0]} against {words[1]}: {objective} {shown_gap}"
     each = [
-        f"{name} {shown_estimate(mean(values, RANGES[objective]), seeds=len(values))}"
+        f"{name} {shown_estimate(mean(values, METRICS[objective].limits), seeds=len(values))}"
         for name, values in zip(words, scores, strict=True)
     ]
     return [f"{sentence}; {'significantly different' if gap.sure else 'no significant difference'}", *each]

@@ -15,7 +15,7 @@ from huetune.data_tools.errors import CheckpointError, NoTrialError
 from huetune.data_tools.source import Source
 from huetune.model.checkpoint import Checkpoint, log_of, read
 from huetune.model.config import Config
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.baseline import note
 from huetune.results.final_check import FinalCheck
 from huetune.results.final_check import read_or_none as final_check
@@ -44,7 +44,7 @@ class Entry:
         epochs: the figures of each that it did, in order; of an export those of the best one alone.
         whole: whether these are all.
         best: the figures of the one whose weights are kept.
-        objective: that says which one that is, a key of `model.score.OBJECTIVES`.
+        objective: that says which one that is, a key of `model.score.METRICS`.
         checkpoint: the folder of these weights.
         photos: how many, and their fingerprint, as `Split.summary`.
         source: of the photos, in words.
@@ -273,7 +273,7 @@ def _origin(folder: Path, found: Checkpoint, trained: Sequence[Mapping[str, Any]
         begun = datetime.fromisoformat(origin["begun"]).astimezone(UTC) if "begun" in origin else None
         needed = {"epoch", "boxes", "seconds", "train_loss", "skill", objective}
         counts = [epochs, *(found.photos.get(part, 0) for part in ("training", "validation", "test"))]
-        if objective not in OBJECTIVES or "fingerprint" not in found.photos or {*map(type, counts)} != {int}:
+        if objective not in METRICS.objectives or "fingerprint" not in found.photos or {*map(type, counts)} != {int}:
             raise ValueError("no objective, epochs or photos")
         if {type(figures[name]) for figures in (*trained, found.figures) for name in needed} - {int, float}:
             raise ValueError("a figure that is no number")

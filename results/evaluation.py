@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from huetune.data_tools.mirror import place_of, pull
 from huetune.data_tools.photos import PhotoSet, read_photo, resize
 from huetune.data_tools.source import Source
 from huetune.model.checkpoint import Checkpoint, load
-from huetune.model.score import scores
+from huetune.model.score import METRICS, Metric, MetricRegistry, scores
 from huetune.results.contact_sheet import contact_sheet
 from huetune.results.output import Output, write_new
 from huetune.results.run import CONTACT_SHEET
@@ -32,8 +33,6 @@ from huetune.results.run import CONTACT_SHEET
 if TYPE_CHECKING:
     from huetune.model.colorizer import Colorizer
 
-PIXELS = ("delta_e", "psnr", "ssim")
-METRICS = ("chroma_mse", "skill", "chroma_ratio", "chroma_ratio_error", *PIXELS)
 SHEET = 60
 """Photos on a contact sheet at most, evenly from all: a sheet of thousands cannot be opened."""
 LONGEST_NAME = 200
@@ -131,7 +130,7 @@ def _png(picture: Image.Image) -> bytes:
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     file = io.StringIO()
-    writer = csv.DictWriter(file, ["photo", *METRICS], lineterminator="\n")
+    writer = csv.DictWriter(file, ["photo", *metrics()], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     # A name may hold bytes that are no UTF-8.
@@ -185,7 +184,7 @@ def judge(
     seed: int = 0,
     progress: Progress = iter,
 ) -> list[dict[str, float]]:
-    """Return the METRICS of models on photos, without any picture; the arguments are those of `evaluate`."""
+    """Return `metrics` of models on photos, without any picture; the arguments are those of `evaluate`."""
     judged = []
     for checkpoint in progress(checkpoints):
         settings, colorizer = load(checkpoint)
@@ -197,7 +196,7 @@ def judge(
 def references(
     photos: PhotoSet, truth: NDArray[np.uint8], mean_chroma: NDArray[np.float32]
 ) -> dict[str, dict[str, float]]:
-    """Return the METRICS of what every model is compared with.
+    """Return `metrics` of what every model is compared with.
 
     Args:
         photos: n photos.
@@ -217,7 +216,7 @@ def references(
 def _measured(
     drawn: NDArray[np.float32], photos: PhotoSet, truth: NDArray[np.uint8], mean_chroma: NDArray[np.float32]
 ) -> dict[str, float]:
-    """The METRICS of chroma maps, float32 [n, samples, 14, 14, 2]."""
+    """The `metrics` of chroma maps, float32 [n, samples, 14, 14, 2]."""
     rows = [row for _, row in _painted(drawn, photos, truth, mean_chroma)]
     return _overall(drawn, photos, mean_chroma, rows)
 
@@ -229,22 +228,23 @@ def _painted(
     mean_chroma: NDArray[np.float32],
     progress: Progress = iter,
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
-    """Yield for each photo its samples, uint8 [samples, 112, 112, 3], and its name with the METRICS."""
+    """Yield for each photo its samples, uint8 [samples, 112, 112, 3], and its name with its `metrics`."""
     for index in progress(range(len(photos))):
         painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
         figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
-        pixels = np.mean([_picture_metrics(truth[index], sample) for sample in painted], axis=0)
-        figures |= dict(zip(PIXELS, map(float, pixels), strict=True))
-        yield painted, {"photo": photos.names[index], **{name: figures[name] for name in METRICS}}
+        figures |= {
+            name: float(np.mean([metric.formula(truth[index], sample) for sample in painted]))
+            for name, metric in PIXEL_METRICS.items()
+        }
+        yield painted, {"photo": photos.names[index], **figures}
 
 
 def _overall(
     drawn: NDArray[np.float32], photos: PhotoSet, mean_chroma: NDArray[np.float32], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """The METRICS of all photos, of which the rows are those of each."""
+    """The `metrics` of all photos, of which the rows are those of each."""
     overall = scores(drawn, photos.chroma, mean_chroma)
-    overall |= {name: float(np.mean([row[name] for row in rows])) for name in PIXELS}
-    return {name: overall[name] for name in METRICS}
+    return overall | {name: float(np.mean([row[name] for row in rows])) for name in PIXEL_METRICS}
 
 
 def folder_for(evaluations: Path, source: Source) -> Path:
@@ -272,15 +272,35 @@ def folder_for(evaluations: Path, source: Source) -> Path:
     raise AssertionError("numbers have no end")
 
 
-def _picture_metrics(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> tuple[float, float, float]:
-    """Mean CIEDE2000, PSNR in dB and SSIM of two photos, uint8 [112, 112, 3]."""
-    # The report, which has no need of them, would wait for all of scipy.stats.
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+def _delta_e(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> float:
+    return float(deltaE_ciede2000(rgb2lab(truth), rgb2lab(painted)).mean())
 
-    delta_e = float(deltaE_ciede2000(rgb2lab(truth), rgb2lab(painted)).mean())
+
+def _psnr(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> float:
+    # The report, which has no need of it, would wait for all of scipy.stats.
+    from skimage.metrics import peak_signal_noise_ratio
+
     # Equal photos have an infinite PSNR, which JSON cannot hold: 100 dB is far above what 8 bits can tell apart.
-    psnr = 100.0 if np.array_equal(truth, painted) else float(peak_signal_noise_ratio(truth, painted))
-    return delta_e, psnr, float(structural_similarity(truth, painted, channel_axis=-1))
+    return 100.0 if np.array_equal(truth, painted) else float(peak_signal_noise_ratio(truth, painted))
+
+
+def _ssim(truth: NDArray[np.uint8], painted: NDArray[np.uint8]) -> float:
+    from skimage.metrics import structural_similarity  # likewise
+
+    return float(structural_similarity(truth, painted, channel_axis=-1))
+
+
+PIXEL_METRICS = MetricRegistry(
+    Metric("delta_e", "minimize", (0.0, math.inf), "mean CIEDE2000, less is better", _delta_e),
+    Metric("psnr", "maximize", (-math.inf, math.inf), "peak signal-to-noise ratio in dB, more is better", _psnr),
+    Metric("ssim", "maximize", (-1.0, 1.0), "structural similarity, more is better", _ssim),
+)
+"""The metrics of painted photos; a formula takes the true and the painted one, uint8 [112, 112, 3]."""
+
+
+def metrics() -> dict[str, Metric]:
+    """Return all that an evaluation measures, by name: of chroma maps, then of painted photos."""
+    return {**METRICS, **PIXEL_METRICS}
 
 
 def colorize(

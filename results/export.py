@@ -10,7 +10,7 @@ from huetune.data_tools.errors import NoTrialError, UserError
 from huetune.data_tools.folder import alone, require_new, sealed
 from huetune.data_tools.mirror import pull, push
 from huetune.model import checkpoint as models
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.card import card
 from huetune.results.run import EVALUATIONS, STORAGE, Run, find_source
 from huetune.results.study_file import Studies
@@ -95,7 +95,11 @@ def claim(won: Winner) -> dict[str, Any]:
         baseline, in words; where it was trained again from fresh `seeds`, the mean score `confirmed`, half the width of
         its 95 % interval, `plus_minus`, and the interval's ends, `low` and `high`.
     """
-    found = {"objective": won.objective, "direction": OBJECTIVES[won.objective], "score": won.row[won.objective]}
+    found = {
+        "objective": won.objective,
+        "direction": METRICS.objectives[won.objective],
+        "score": won.row[won.objective],
+    }
     found |= {"zero_line": won.standing.baseline, "baseline": str(won.standing)}
     found |= {"checkpoint": str(won.training), "checkpoint_score": won.score}
     if estimate := won.confirmed:

@@ -18,7 +18,7 @@ from huetune.data_tools.errors import StorageError, in_a_line
 from huetune.data_tools.folder import replace
 from huetune.data_tools.mirror import listed, pull, push, remove
 from huetune.data_tools.photos import PhotoSet
-from huetune.model.score import OBJECTIVES, RANGES
+from huetune.model.score import METRICS
 from huetune.results import export
 from huetune.results.output import RECORD, numbered
 from huetune.results.photos import source_of
@@ -41,7 +41,7 @@ class FinalCheck:
 
     Attributes:
         trial: number of the winner.
-        objective: by which it won, a key of `model.score.OBJECTIVES`.
+        objective: by which it won, a key of `model.score.METRICS`.
         checkpoints: of all trainings of the winner's configuration, the best one first, as folders in the run.
         count: of the test photos.
         fingerprint: of the test photos, a sha256.
@@ -105,7 +105,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
         checkpoints=_names(run, paths),
         count=len(photos),
         fingerprint=photos.fingerprint,
-        metrics={name: mean([metrics[name] for metrics in each], RANGES[name]) for name in report["all"]},
+        metrics={name: mean([one[name] for one in each], evaluation.metrics()[name].limits) for name in report["all"]},
         references=report["references"],
         measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
@@ -155,7 +155,7 @@ def _require_sense(found: FinalCheck) -> None:
     words = [found.fingerprint, found.measured, *found.checkpoints]
     if {*map(type, words)} != {str} or {type(found.trial), type(found.count)} != {int}:
         raise ValueError("a text or a count has the wrong type")
-    if found.objective not in OBJECTIVES or found.objective not in found.metrics:
+    if found.objective not in METRICS.objectives or found.objective not in found.metrics:
         raise ValueError(f"unknown objective {found.objective!r}")
     numbers = [end for estimate in found.metrics.values() for end in (estimate.low, estimate.high) if end is not None]
     numbers += [estimate.value for estimate in found.metrics.values()]

@@ -18,7 +18,7 @@ from huetune.data_tools.colour import GRID, luma_of, paint, spread
 from huetune.data_tools.photos import PhotoSet
 from huetune.model.checkpoint import load
 from huetune.model.network import build
-from huetune.model.score import scores
+from huetune.model.score import METRICS, scores
 from huetune.model.weights import parameter_counts
 from huetune.results.entry import Entry, changed, newest_first
 from huetune.results.final_check import REFERENCES, FinalCheck
@@ -180,9 +180,11 @@ class _Log:
             mean_chroma = np.array(settings.mean_chroma, np.float32)
             self._figures[entry.key] = scores(drawn, tested.photos.chroma, mean_chroma)
             text += f"{self._photos(entry, tested, drawn)}\n"
-            lines = [self._say("figures", count=len(tested.photos), **self._tested(entry))]
+            measured = self._language.metrics(self._figures[entry.key])
+            lines = [self._say("figures", count=len(tested.photos), metrics=measured)]
             if other and other.key in self._figures:
-                lines.append(self._say("figures_beside", other=link(other), **self._tested(other)))
+                measured = self._language.metrics(self._figures[other.key])
+                lines.append(self._say("figures_beside", other=link(other), metrics=measured))
             text += f"{_list(*lines)}\n"
         if entry.check:
             text += f"{_list(self._final_check(entry.check))}\n"
@@ -221,19 +223,19 @@ class _Log:
         some = f"{self._say('some', shown=shown, count=len(photos))}\n\n" if shown < len(photos) else ""
         return some + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
-    def _tested(self, entry: Entry) -> dict[str, str]:
-        figures = self._figures[entry.key]
-        ratio = f"{figures['chroma_ratio']:.2f}"
-        return {"mse": figure(figures["chroma_mse"]), "skill": f"{figures['skill']:.3f}", "ratio": ratio}
-
 
 def _epoch(entry: Entry, figures: Any) -> str:
     """A line of the training log; the epoch whose weights are kept is marked."""
     boxes = f"{figures['boxes']}/{entry.photos['training'] * GRID * GRID} boxes"
-    held_out = ", ".join(f"{name} {figures[name]:.4f}" for name in dict.fromkeys((entry.objective, "skill")))
+    held_out = ", ".join(f"{name} {figures[name]:.4f}" for name in _held_out(entry, figures))
     kept = "  <- kept" if figures["epoch"] == entry.best["epoch"] else ""
     head = f"Epoch {figures['epoch']}/{entry.target} - {boxes} - {figures['seconds']:.1f} s"
     return f"{head} - loss: {figures['train_loss']:.4f} - held out: {held_out}{kept}\n"
+
+
+def _held_out(entry: Entry, figures: Any) -> list[str]:
+    """The names of the metrics of an epoch that a log shows: the objective first."""
+    return [name for name in dict.fromkeys((entry.objective, *METRICS.shown)) if name in figures]
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from huetune.model.score import OBJECTIVES, RANGES, better
+from huetune.model.score import METRICS, better
 from huetune.results.outcomes import FailureKind, failure_of
 from huetune.results.statistics import Estimate, difference, mean
 
@@ -40,9 +40,9 @@ class Replicated:
         """Return the mean score with its 95 % interval; None without a score.
 
         Args:
-            objective: what the scores are, a key of `model.score.OBJECTIVES`.
+            objective: what the scores are, a key of `model.score.METRICS`.
         """
-        return mean(self.scores, RANGES[objective]) if self.scores else None
+        return mean(self.scores, METRICS[objective].limits) if self.scores else None
 
 
 def config_key(config: Mapping[str, Any]) -> str:
@@ -107,7 +107,7 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
     found = replicated(replicates)
     most = max((target(group.trials[0]) for group in found.values()), default=0)
     objective = study.user_attrs["objective"]
-    sign = 1 if OBJECTIVES[objective] == "minimize" else -1
+    sign = 1 if METRICS[objective].minimized else -1
     ranks = {}
     known: set[str] = set()
     finalists = set(replicates.user_attrs.get(FINALISTS, ()))
@@ -162,13 +162,13 @@ def against_baseline(objective: str, score: float, again: Sequence[float], basel
     score, there is no significant difference. Otherwise one training decides, which may be luck, as the result says.
 
     Args:
-        objective: what the scores are, a key of `model.score.OBJECTIVES`.
+        objective: what the scores are, a key of `model.score.METRICS`.
         score: of one training.
         again: the scores from fresh seeds; fewer than `LEAST` have no interval.
         baseline: the score of the mean chroma of the training photos.
     """
     if len(again) >= LEAST:
-        estimate = mean(again, RANGES[objective])
+        estimate = mean(again, METRICS[objective].limits)
         apart = estimate.low is not None and estimate.high is not None and not estimate.low <= baseline <= estimate.high
         score, seeds = estimate.value, len(again)
     else:
@@ -192,7 +192,7 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
     }
     first = order[0][0]
     scores = groups[first].scores
-    estimate = mean(scores, RANGES[objective])
+    estimate = mean(scores, METRICS[objective].limits)
     standing = against_baseline(objective, estimate.value, scores, study.user_attrs["zero_line"][objective])
     text = f"trial {first} wins: {objective} {shown_estimate(estimate, seeds=len(scores))}"
     if groups[first].failed:

@@ -28,6 +28,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from huetune.data_tools.errors import CheckpointError, UserError
 from huetune.data_tools.photos import PhotoSet
 from huetune.model.config import MODEL, Config
+from huetune.model.score import METRICS
 from huetune.model.weights import parameter_counts
 from huetune.results import charts
 from huetune.results.effects import baseline_line, effect_rows, effects, importance_line, measured
@@ -91,6 +92,9 @@ def page(found: Findings, photos: Photos | None, no_photos: str | None = None) -
         "final_check": found.final_check(),
         "charts": _charts(found),
         "columns": found.columns(),
+        "metrics": {
+            name: metric.meaning for name, metric in METRICS.items() if name in {*found.objectives, *METRICS.shown}
+        },
         "trials": with_zero_line(found.table, found.study) if found.table else [],
         **_effects(found),
         "photos": photos,

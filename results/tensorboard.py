@@ -41,7 +41,7 @@ from tensorboardX.record_writer import RecordWriter
 from huetune.data_tools.errors import StorageError
 from huetune.model.config import PRESETS
 from huetune.results.output import record, recorded
-from huetune.results.trials import FIGURES, curve, end_of, epochs, start_of
+from huetune.results.trials import curve, end_of, epochs, measures, start_of
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""
@@ -163,7 +163,7 @@ def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[
             display_name=f"{SCORE} ({objective}, best so far)" if tag == SCORE else tag,
             dataset_type=DATASET_TRAINING if tag.startswith("train_") else DATASET_VALIDATION,
         )
-        for tag in (SCORE, *FIGURES)
+        for tag in (SCORE, *measures())
     ]
     about = Experiment(name=study.study_name, time_created_secs=begun, hparam_infos=settings, metric_infos=measured)
     yield _plugin(begun, "experiment", HParamsPluginData(experiment=about))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from huetune.data_tools.console import plain
 from huetune.data_tools.errors import UserError, nearest
-from huetune.model.score import OBJECTIVES, better
+from huetune.model.score import METRICS, better
 from huetune.results.baseline import note
 from huetune.results.outcomes import Stop, failure_of
 from huetune.results.replicates import of_trial, places, replicated, target
@@ -33,7 +33,6 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 ENDED = ("complete", "pruned", "failed")
-FIGURES = ("train_loss", "chroma_mse", "skill", "chroma_ratio")
 EPOCH = "epoch-"
 """Begins the name of the user attribute that holds the figures of one epoch."""
 SESSION = "session"
@@ -46,6 +45,11 @@ DIGEST = "digest"
 BEGUN = "begun"
 """User attribute of a trial: when it began, UTC in ISO's format; an older huetune recorded local time with no offset,
 or nothing."""
+
+
+def measures() -> tuple[str, ...]:
+    """Return the names of what is shown of a trial's best epoch: its training loss and its metrics."""
+    return "train_loss", *METRICS.shown
 
 
 def start_of(trial: optuna.Trial | FrozenTrial) -> datetime | None:
@@ -182,7 +186,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     objective = study.user_attrs["objective"]
     objectives = objectives_of(study)
     parameters = study.user_attrs["parameters"]
-    figures_shown = dict.fromkeys((*FIGURES, *objectives))
+    figures_shown = dict.fromkeys((*measures(), *objectives))
     place = places(study, replicates)
     again = replicated(replicates)
     front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else None
@@ -217,7 +221,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
                 "error": str(failure) if (failure := failure_of(trial)) else None,
             }
         )
-    ordered = sort(table, "score", descending=OBJECTIVES[objective] == "maximize")
+    ordered = sort(table, "score", descending=not METRICS[objective].minimized)
     return sort(ordered, "place")
 
 
@@ -266,7 +270,7 @@ def front_ends(study: optuna.Study, table: list[Row]) -> dict[str, Row]:
     """Return the ends of the Pareto front by the objective that each is best by; none where there is no front."""
     front = [row for row in table if row["front"]]
     return {
-        objective: sorted(front, key=lambda row: row[objective], reverse=OBJECTIVES[objective] == "maximize")[0]
+        objective: sorted(front, key=lambda row: row[objective], reverse=not METRICS[objective].minimized)[0]
         for objective in objectives_of(study)
         if front
     }
@@ -356,11 +360,13 @@ def to_table(table: list[Row], title: str) -> Table:
     return drawn
 
 
-DISPENSABLE = (
-    *("host", "seconds", "train_loss", "chroma_mse", "preset", "chroma_ratio"),
-    *("seeds", "epochs", "skill", "plus_minus", "continues", "place", "front"),
-)
-"""Columns that a narrow terminal does without, the first ones first."""
+def dispensable_columns() -> tuple[str, ...]:
+    """Return the columns that a narrow terminal does without, the first ones first."""
+    metrics = [name for name in measures() if name != "skill"]
+    return (
+        *("host", "seconds", *metrics, "preset"),
+        *("seeds", "epochs", "skill", "plus_minus", "continues", "place", "front"),
+    )
 
 
 NEEDED = ("trial", "state", "note", "score", "confirmed", "error")
@@ -375,7 +381,7 @@ def fitted(
     console: Console,
     how: str,
     *,
-    dispensable: Sequence[str] = DISPENSABLE,
+    dispensable: Sequence[str] | None = None,
     needed: Sequence[str] = NEEDED,
 ) -> Group:
     """Return rows as a table no wider than the console, and below it which columns there was no room for.
@@ -387,10 +393,11 @@ def fitted(
         title: over the table.
         console: where it is shown.
         how: all columns are seen, in words.
-        dispensable: columns, those that go first at first.
+        dispensable: columns, those that go first at first; None for those of `rows`.
         needed: columns that always stay; all others are settings.
     """
     rows = table
+    dispensable = dispensable_columns() if dispensable is None else dispensable
     names = list(table[0]) if table else []
     settings = [name for name in names if name not in (*dispensable, *needed)]
     settings.sort(key=lambda name: len({row[name] for row in table}))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from huetune.data_tools.console import program
-from huetune.model.score import OBJECTIVES, RANGES
+from huetune.model.score import METRICS
 from huetune.results.entry import Entry
 from huetune.results.replicates import LEAST, against_baseline
 from huetune.results.statistics import Estimate, difference, mean
@@ -46,7 +46,7 @@ def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill:
         gaps = {"objective": objective, "score": figure(score), "baseline": figure(baseline), "seeds": standing.seeds}
         gaps["verdict"] = language.say(f"baseline_{standing.relation}")
         if standing.seeds > 1:
-            gaps["score"] = _interval(mean(again, RANGES[objective]), figure, "", language)
+            gaps["score"] = _interval(mean(again, METRICS[objective].limits), figure, "", language)
         sentences.append(language.say("baseline_again" if standing.seeds > 1 else "baseline_once", **gaps))
     sentences += [sentence for one in (entry, other) if one for sentence in _noted(one, language)]
     if elsewhere and tested_skill is not None:
@@ -82,7 +82,7 @@ def _against(entry: Entry, other: Entry, language: Language) -> str:
     else:
         apart, base = Estimate(entry.score - other.score), other.score
         how, sure = ("once", True) if apart.value else ("equal", False)
-    lower = (apart.value < 0) == (OBJECTIVES[entry.objective] == "minimize")
+    lower = (apart.value < 0) == (METRICS[entry.objective].minimized)
     judged = language.say(("better" if lower else "worse") if sure else "alike", other=link(other))
     gap = _gap(apart, base if entry.objective == "chroma_mse" else 0.0, language)
     return language.say(how, **gaps, gap=gap, verdict=judged, remedy=_remedy(entry, other, language))

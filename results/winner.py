@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.replicates import (
     Standing,
     against_baseline,
@@ -18,7 +18,7 @@ from huetune.results.replicates import (
 )
 from huetune.results.run import Run
 from huetune.results.statistics import Estimate
-from huetune.results.trials import FIGURES, Row, best_epoch, front_ends, rows, shown, trial_of
+from huetune.results.trials import Row, best_epoch, front_ends, measures, rows, shown, trial_of
 from huetune.results.trials import winner as best_row
 
 
@@ -66,7 +66,7 @@ def trainings(
     group = of_trial(trial, replicated(replicates))
     complete = [again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE]
     found = [Training(one, metrics) for one in (trial, *complete) if (metrics := best_epoch(one, first))]
-    return sorted(found, key=lambda one: one.metrics[objective], reverse=OBJECTIVES[objective] == "maximize")
+    return sorted(found, key=lambda one: one.metrics[objective], reverse=not METRICS[objective].minimized)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ class Winner:
         """Return its checkpoint with its metrics, and apart from these its other scores: a name and a text each."""
         metrics = self.training.metrics
         lines = [("checkpoint", str(self.training)), ("best epoch", str(metrics["epoch"]))]
-        lines += [(name, shown(metrics[name])) for name in dict.fromkeys((*FIGURES, self.objective)) if name in metrics]
+        lines += [
+            (name, shown(metrics[name])) for name in dict.fromkeys((*measures(), self.objective)) if name in metrics
+        ]
         lines.append(("search score", f"{self.objective} {shown(self.row[self.objective])} ({self.searched})"))
         if self.confirmed:
             lines.append(("confirmed", f"{self.objective} {shown_estimate(self.confirmed, seeds=self.seeds)}"))

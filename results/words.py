@@ -1,10 +1,11 @@
 """The words of the log, a table a language: sentences with gaps, and the names of settings."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huetune.data_tools.console import plain
+from huetune.model.score import METRICS
 
 SETTINGS = {
     "en": {
@@ -105,8 +106,8 @@ WORDS = {
         "truth": "truth",
         "grey": "grey",
         "colorized": "colorized {number}",
-        "figures": "{count} test photos: chroma_mse **{mse}**, skill {skill}, colours {ratio} times as strong as the photos'",
-        "figures_beside": "{other}: chroma_mse {mse}, skill {skill}, colours {ratio} times as strong",
+        "figures": "{count} test photos: {metrics}",
+        "figures_beside": "{other}: {metrics}",
         "final_check": "Final check on **{count}** photos that no trial has seen: {metrics}, mean of {trainings} trainings",
         "final_check_once": "Final check on **{count}** photos that no trial has seen: {metrics}, trained once, so without an interval",
         "final_metric": "{name} **{value}** (baseline {baseline}, grayscale {gray})",
@@ -179,8 +180,8 @@ WORDS = {
         "truth": "원본",
         "grey": "흑백",
         "colorized": "컬러화 {number}",
-        "figures": "테스트 이미지 {count}장 : chroma_mse **{mse}**, skill {skill}, 색의 진하기는 원본의 {ratio}배",
-        "figures_beside": "{other} : chroma_mse {mse}, skill {skill}, 색의 진하기는 원본의 {ratio}배",
+        "figures": "테스트 이미지 {count}장 : {metrics}",
+        "figures_beside": "{other} : {metrics}",
         "final_check": "학습 및 평가에 사용되지 않은 이미지 **{count}장** 에 대한 최종 검증 : {metrics}, {trainings}회 학습의 평균",
         "final_check_once": "학습 및 평가에 사용되지 않은 이미지 **{count}장** 에 대한 최종 검증 : {metrics}, 1회 학습이므로 신뢰구간 없음",
         "final_metric": "{name} **{value}** (평균 색상 {baseline}, 흑백 {gray})",
@@ -217,7 +218,7 @@ class Language:
     """
 
     def __init__(self, name: str):
-        self._words, self.names = WORDS[name], SETTINGS[name]
+        self._name, self._words, self.names = name, WORDS[name], SETTINGS[name]
 
     def say(self, word: str, **gaps: Any) -> str:
         """Return a sentence with its gaps filled."""
@@ -226,6 +227,10 @@ class Language:
     def joined(self, phrases: Sequence[str]) -> str:
         """Return phrases as a list in words; empty for none."""
         return self.say("and").join(part for part in (", ".join(phrases[:-1]), *phrases[-1:]) if part)
+
+    def metrics(self, measured: Mapping[str, float]) -> str:
+        """Return the metrics that logs show, each with its value, in a list."""
+        return ", ".join(METRICS[name].label(self._name, measured[name]) for name in METRICS.shown if name in measured)
 
     def setting(self, name: str, value: Any) -> str:
         """Return what a setting is, in a few words."""

@@ -165,6 +165,16 @@ class _Whole(click.IntRange):
         return click.INT.convert(value, param, ctx)
 
 
+class _ObjectiveOption(click.Option):
+    """An option whose help lists the objectives, which are looked up only when the help is shown."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from huetune.model.score import METRICS
+
+        self.help = (self.help or "").format(names=", ".join(METRICS.objectives))
+        return super().get_help_record(ctx)
+
+
 DURATION, CONFIRM = _Duration(), _Confirm()
 COUNT, SEED = _Whole(1, MOST), _Whole(0, MAX_SEED)
 FINALISTS_AND_SEEDS = (3, 3)
@@ -198,7 +208,8 @@ cluster_options = shared(
     type=TEXT,
     default=",".join(Search.objectives),
     show_default=True,
-    help="Figure on held-out photos to rank by: chroma_mse, skill or chroma_ratio_error; several for a Pareto front.",
+    cls=_ObjectiveOption,
+    help="Metric on held-out photos to rank by: {names}; several for a Pareto front.",
 )
 @click.option("--searcher", type=_Name(SEARCHERS), default=Search.searcher, show_default=True)
 @click.option(

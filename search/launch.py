@@ -18,7 +18,7 @@ from huetune.data_tools.mirror import listed, place_of, push, remove
 from huetune.data_tools.source import Source
 from huetune.data_tools.split import Split
 from huetune.model.config import Config
-from huetune.model.score import OBJECTIVES, zero_line
+from huetune.model.score import METRICS, zero_line
 from huetune.results.display import Display
 from huetune.results.lock import held
 from huetune.results.photos import FILES, files_of
@@ -134,7 +134,7 @@ def extend(
 
 
 def _sampler(search: Search, drawn: int = 0) -> Sampler:
-    directions = [OBJECTIVES[objective] for objective in search.objectives]
+    directions = [METRICS.objectives[objective] for objective in search.objectives]
     # After an interruption it must not draw its first drafts again.
     return Sampler(search.space, search.searcher, directions, search.seed + drawn, search.trials)
 
@@ -257,7 +257,7 @@ def _new_study(search: Search, url: URL) -> optuna.Study:
             storage=open_storage(url),
             # What draws is a sampler of its own: see search.sampler.
             sampler=optuna.samplers.RandomSampler(),
-            directions=[OBJECTIVES[objective] for objective in search.objectives],
+            directions=[METRICS.objectives[objective] for objective in search.objectives],
         )
     except Exception as error:
         raise StorageError(f"{url.render_as_string()!r}: the study cannot be made ({in_a_line(error)})") from None

@@ -15,7 +15,7 @@ from huetune.data_tools.mirror import bucket_of, listed, place_of
 from huetune.data_tools.secret import holds_secret
 from huetune.data_tools.source import Source
 from huetune.model.config import PRESETS
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.lock import LOCK, holder
 from huetune.results.mlflow import check_uri
 from huetune.results.photos import FILES
@@ -43,8 +43,8 @@ def check_search(search: Search) -> None:
         if value not in known:
             raise UserError(f"{option} must be one of {', '.join(known)}, received {value!r}")
     for objective in search.objectives:
-        if objective not in OBJECTIVES:
-            raise UserError(f"objective must be one of {', '.join(OBJECTIVES)}, received {objective!r}")
+        if objective not in METRICS.objectives:
+            raise UserError(f"objective must be one of {', '.join(METRICS.objectives)}, received {objective!r}")
     if not search.objectives or len(set(search.objectives)) < len(search.objectives):
         raise UserError(f"objective must name different figures, received {', '.join(search.objectives)!r}")
     if len(search.objectives) > 1 and search.scheduler != "none":

@@ -14,7 +14,7 @@ from huetune.data_tools.mirror import place_of
 from huetune.data_tools.source import Source
 from huetune.data_tools.split import Split
 from huetune.model.config import Config
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.machine import code, hardware, versions
 from huetune.results.run import Run
 from huetune.results.trials import asked
@@ -43,7 +43,7 @@ def described(search: Search, parts: Split, source: Source, url: URL | None) -> 
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "search": {**options, "storage": place_of(search.storage)},
         "cluster": asdict(search.resources),
-        "directions": {objective: OBJECTIVES[objective] for objective in search.objectives},
+        "directions": {objective: METRICS.objectives[objective] for objective in search.objectives},
         "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},
         "conditions": search.space.conditions,
         "base": asdict(search.space.base),

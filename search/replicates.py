@@ -10,7 +10,7 @@ from rich.console import Console
 from huetune.data_tools.console import say
 from huetune.data_tools.split import Split
 from huetune.model.config import Config
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.display import Display
 from huetune.results.replicates import FINALISTS, config_key, diverged, target
 from huetune.results.run import REPLICATES, Run, open_storage
@@ -136,7 +136,7 @@ def _open(run: Run) -> optuna.Study:
     return optuna.create_study(
         study_name=run.replicates_name,
         storage=open_storage(run.database),
-        direction=OBJECTIVES[objective],
+        direction=METRICS.objectives[objective],
         sampler=optuna.samplers.RandomSampler(),
         load_if_exists=True,
     )

@@ -26,7 +26,7 @@ class Search:
         resources: what a trial takes, and where it runs.
         trials: how many, 1 or more.
         epochs: of a complete trial, 1 or more.
-        objectives: different keys of `model.score.OBJECTIVES`. The first one chooses a trial's best epoch; with several
+        objectives: different keys of `model.score.METRICS`. The first one chooses a trial's best epoch; with several
             of them there is no early stopping and no confirmation, for both rank by one.
         searcher: one of `SEARCHERS`.
         scheduler: one of `SCHEDULERS`.

@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from huetune.data_tools.errors import StorageError, UserError
 from huetune.data_tools.mirror import listed
-from huetune.model.score import OBJECTIVES, better
+from huetune.model.score import METRICS, better
 from huetune.results.outcomes import DEATHS, FAILURE, Failure, FailureKind, Stop, StopReason
 from huetune.results.replicates import config_key
 from huetune.results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
@@ -53,7 +53,7 @@ class StudySearcher(Searcher):
         budget: when to end.
         epochs: of a complete trial.
         seed: trial k trains from seed + k, unless its job has its own.
-        objectives: keys of `model.score.OBJECTIVES`; by the first a trial's best epoch is chosen.
+        objectives: keys of `model.score.METRICS`; by the first a trial's best epoch is chosen.
         listener: told of each event: the searcher, the trial, and what happened: "started", "goes on", "epoch", "died",
             "warning", "waiting" for whoever resumes, or how it ended.
         clock: seconds, since whenever.
@@ -81,7 +81,7 @@ class StudySearcher(Searcher):
         clock: Callable[[], float] = time.monotonic,
     ):
         self.objective, self._objectives = objectives[0], objectives
-        super().__init__(metric=BEST, mode=OBJECTIVES[self.objective][:3])
+        super().__init__(metric=BEST, mode=METRICS.objectives[self.objective][:3])
         self.trials, self.epochs = budget.trials, epochs
         self.states: Counter[str] = Counter()
         self.waiting: list[Job] = []
@@ -278,7 +278,7 @@ class StudySearcher(Searcher):
             self.stopping = error
 
     def _epoch(self, trial: optuna.Trial, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-        kept = ("epoch", "boxes", "seconds", "checkpoint", "chroma_mse", "skill", "chroma_ratio", "chroma_ratio_error")
+        kept = {"epoch", "boxes", "seconds", "checkpoint", *METRICS}
         figures = {name: result[name] for name in result if name in kept or name.startswith("train_")}
         if not self.progress[trial.number]:
             self._record.note(trial, "host", origin["host"])

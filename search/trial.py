@@ -57,7 +57,7 @@ class Trial(tune.Trainable):
             threads: that TensorFlow may use, 1 or more.
             run: folder of the run, absolute, or its URI.
             folder: in the run, for the checkpoints.
-            objective: a key of `model.score.OBJECTIVES`.
+            objective: a key of `model.score.METRICS`.
             timeout: seconds that an epoch may take; None for as long as it takes.
             versions: of Python and the packages where the search was launched.
         """

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from huetune.model.score import OBJECTIVES, better, scores, zero_line
+from huetune.model.score import METRICS, better, scores, zero_line
 
 
 @pytest.fixture
@@ -37,4 +37,4 @@ def test_samples_are_judged_one_by_one_not_by_their_mean(truth):
 def test_each_objective_knows_its_direction():
     assert better("chroma_mse", 0.1, 0.2) and not better("chroma_mse", 0.2, 0.1)
     assert better("skill", 0.2, 0.1) and not better("skill", 0.1, 0.2)
-    assert all(better(objective, 1.0, None) for objective in OBJECTIVES)
+    assert all(better(objective, 1.0, None) for objective in METRICS.objectives)

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, dis
 from optuna.trial import TrialState, create_trial
 
 from huetune.model.config import PRESETS, Config
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results.outcomes import FAILURE, Failure, FailureKind, Stop, StopReason
 from huetune.results.replicates import FINALISTS
 from huetune.results.run import MANIFEST, STUDY, Run, open_storage, sqlite_url
@@ -69,7 +69,7 @@ def make_run(
         "activation": CategoricalDistribution([*([word] if word else []), *ACTIVATIONS]),
         "skip": CategoricalDistribution([True, False]),
     }
-    study = optuna.create_study(directions=[OBJECTIVES[objective] for objective in objectives])
+    study = optuna.create_study(directions=[METRICS.objectives[objective] for objective in objectives])
     again = None
     zero = {"chroma_mse": 0.083, "skill": 0.0, "chroma_ratio": 0.23, "chroma_ratio_error": 0.77}
     attributes = {
@@ -149,7 +149,11 @@ def make_run(
     }
     if schema > 1:
         manifest["photos"]["source"] = {"folder": "/roses", "scenes": None, "classes": [], "limit": None}
-        manifest |= {"directions": {name: OBJECTIVES[name] for name in objectives}, "conditions": {}, "cluster": {}}
+        manifest |= {
+            "directions": {name: METRICS.objectives[name] for name in objectives},
+            "conditions": {},
+            "cluster": {},
+        }
         manifest |= {"code": {"commit": "2e71b9c", "dirty": False}, "hardware": {"cores": 2}}
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     return Made(folder, study, again)

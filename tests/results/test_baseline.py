@@ -10,7 +10,7 @@ from optuna.trial import create_trial
 from ray.tune.schedulers import TrialScheduler
 from rich.console import Console
 
-from huetune.model.score import OBJECTIVES
+from huetune.model.score import METRICS
 from huetune.results import charts, effects, trials
 from huetune.results.baseline import MAX_BASELINE_SKILL, baseline_line, grace, note
 from huetune.results.board import Training, draw
@@ -111,7 +111,9 @@ def test_table_without_such_trials_has_no_note(tmp_path):
     assert baseline_line(table) is None and "note" not in str(trials.to_table(table, "made").columns)
 
 
-@pytest.mark.parametrize("objectives", [*((name,) for name in OBJECTIVES), ("chroma_ratio_error", "chroma_mse")])
+@pytest.mark.parametrize(
+    "objectives", [*((name,) for name in METRICS.objectives), ("chroma_ratio_error", "chroma_mse")]
+)
 def test_note_does_not_depend_on_the_objective(objectives, tmp_path):
     """Colors can be as strong as the photos' and all wrong, so a good chroma_ratio_error proves no training."""
     run = make_run(tmp_path / "made", 8, stuck=(1, 3, 4), objectives=objectives)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from huetune.model.score import RANGES
+from huetune.model.score import METRICS
 from huetune.results.statistics import difference, mean, quantile
 
 
@@ -30,17 +30,19 @@ def test_quantile_is_students(freedom):
 
 def test_mean_of_squared_errors_has_no_interval_below_zero():
     """Two seeds, whose t interval is 12.7 standard errors wide; the half width tells what was cut off."""
-    whole, cut = mean([0.01, 0.03]), mean([0.01, 0.03], RANGES["chroma_mse"])
+    whole, cut = mean([0.01, 0.03]), mean([0.01, 0.03], METRICS["chroma_mse"].limits)
     assert whole.low is not None and whole.low < 0
     assert (cut.value, cut.low, cut.high, cut.half) == (whole.value, 0.0, whole.high, whole.half)
-    skill = mean([0.6, 0.8], RANGES["skill"])
+    skill = mean([0.6, 0.8], METRICS["skill"].limits)
     assert skill.high == 1.0 and skill.low == mean([0.6, 0.8]).low and skill.half == mean([0.6, 0.8]).half
 
 
 def test_interval_cut_to_its_range_covers_as_often(rng):
     """Exponential numbers have a mean of 1, and none is below 0."""
     draws = rng.exponential(size=(3000, 3))
-    whole, cut = ([mean(values, within) for values in draws] for within in ((-np.inf, np.inf), RANGES["chroma_mse"]))
+    whole, cut = (
+        [mean(values, within) for values in draws] for within in ((-np.inf, np.inf), METRICS["chroma_mse"].limits)
+    )
     held = [
         [one.low is not None and one.high is not None and one.low <= 1 <= one.high for one in some]
         for some in (whole, cut)

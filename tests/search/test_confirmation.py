@@ -16,8 +16,7 @@ from huetune.data_tools.garden import write_garden
 from huetune.data_tools.source import Source
 from huetune.data_tools.split import split
 from huetune.model.checkpoint import CARD, read
-from huetune.model.score import RANGES
-from huetune.results import final_check
+from huetune.results import evaluation, final_check
 from huetune.results.effects import comparison, effects, importances, measured
 from huetune.results.entry import newest_first, of_run
 from huetune.results.evaluation import judge
@@ -151,12 +150,12 @@ def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run
     photos = split(Source(scenes=12).read()[0], seed=0).test
     assert kept.fingerprint == photos.fingerprint
     judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colours(photos))
-    assert kept.metrics.keys() == RANGES.keys()
+    assert kept.metrics.keys() == evaluation.metrics().keys()
     for name, estimate in kept.metrics.items():
         values = [metrics[name] for metrics in judged]
         assert estimate.value == pytest.approx(np.mean(values)) and len(values) == 3
         half = 4.302653 * np.std(values, ddof=1) / 3**0.5
-        low, high = RANGES[name]
+        low, high = evaluation.metrics()[name].limits
         assert estimate.low == pytest.approx(max(low, estimate.value - half))
         assert estimate.high == pytest.approx(min(high, estimate.value + half))
         assert f"  {name} " in confirmed[1].stdout
