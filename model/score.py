@@ -1,16 +1,17 @@
 """The metrics of predicted chroma maps, without the loss weight in them: each is defined in `METRICS` alone."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Direction = Literal["minimize", "maximize"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,29 @@ def better(objective: str, new: float, old: float | None) -> bool:
     if old is None:
         return True
     return new < old if METRICS[objective].minimized else new > old
+
+
+def running_best(objective: str, items: Iterable[T], value: Callable[[T], float]) -> Iterator[T]:
+    """Yield after each item the best one so far, the first of equal ones.
+
+    Args:
+        objective: a key of `METRICS`.
+        items: that have a value of it.
+        value: returns it.
+    """
+    best: T | None = None
+    for item in items:
+        if best is None or better(objective, value(item), value(best)):
+            best = item
+        yield best
+
+
+def best_of(objective: str, items: Iterable[T], value: Callable[[T], float]) -> T | None:
+    """Return the best one of all items; None where there are none. The arguments are those of `running_best`."""
+    best: T | None = None
+    for best in running_best(objective, items, value):  # noqa: B007
+        pass
+    return best
 
 
 def scores(

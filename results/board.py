@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from huetune.data_tools.console import plain
-from huetune.model.score import METRICS, better
+from huetune.model.score import METRICS, best_of
 from huetune.results.baseline import note
 from huetune.results.outcomes import deaths_of, failure_of
 from huetune.results.trials import epochs, named, settings, shown
@@ -65,9 +65,9 @@ class Training:
             plain(named(trial)),
             "" if again else plain(settings(trial)),
             state,
-            attributes.get("target") or max((figures["epoch"] for figures in trained), default=0),
-            {figures["epoch"]: figures[objective] for figures in trained},
-            {figures["epoch"]: figures["seconds"] for figures in trained},
+            attributes.get("target") or max((epoch.epoch for epoch in trained), default=0),
+            {epoch.epoch: epoch[objective] for epoch in trained},
+            {epoch.epoch: epoch.seconds for epoch in trained},
             plain(str(failure_of(trial) or (troubles[-1] if troubles else ""))),
             note(state, trained, attributes.get("target")) or "",
         )
@@ -79,11 +79,8 @@ class Training:
 
     def best(self, objective: str) -> tuple[int, float] | None:
         """Its best epoch and the score then; None before the first, and for a failed one."""
-        found: tuple[int, float] | None = None
-        for epoch, score in {} if self.state == "failed" else self.scores.items():
-            if better(objective, score, found[1] if found else None):
-                found = epoch, score
-        return found
+        scores = {} if self.state == "failed" else self.scores
+        return best_of(objective, scores.items(), lambda scored: scored[1])
 
 
 @dataclass(frozen=True)

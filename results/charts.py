@@ -16,7 +16,7 @@ import altair as alt
 import numpy as np
 import optuna
 
-from huetune.model.score import METRICS, better
+from huetune.model.score import METRICS, running_best
 from huetune.results.effects import Effect
 from huetune.results.replicates import Replicated
 from huetune.results.trials import Row, curve, shown, winner
@@ -54,13 +54,13 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
         parameters: that were searched.
     """
     ordered = [row for row in sorted(table, key=lambda row: row["trial"]) if _finite(row["score"])]
-    best, steps = None, []
+    complete = {row["trial"]: row for row in ordered if row["state"] == "complete"}
+    best = dict(zip(complete, running_best(objective, complete.values(), lambda row: row["score"]), strict=True))
+    steps: list[Row] = []
     for row in ordered:
-        improved = row["state"] == "complete" and better(objective, row["score"], best)
-        if improved:
-            best = row["score"]
-        if best is not None and (improved or row is ordered[-1]):
-            steps.append({"trial": row["trial"], "score": best})
+        improved = row["trial"] in best and best[row["trial"]]["trial"] == row["trial"]
+        if improved or (steps and row is ordered[-1]):
+            steps.append({"trial": row["trial"], "score": row["score"] if improved else steps[-1]["score"]})
     y = _score_axis([row["score"] for row in ordered], zero, objective)
     x = alt.X("trial:Q", title="trial", axis=alt.Axis(format="d", tickMinStep=1), scale=_ROOMY)
     line = _chart(steps).mark_line(interpolate="step-after", color=INKS["best"], clip=True).encode(x=x, y=y)

@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from huetune.data_tools.console import say
-from huetune.model.score import better
+from huetune.model.score import best_of
 from huetune.results.board import Board, Training, draw
 from huetune.results.outcomes import deaths_of, failure_of
 from huetune.results.pace import Pace
@@ -190,11 +190,7 @@ class Display:
             self._paces.setdefault(training.target, Pace()).add(training.seconds)
 
     def _best(self) -> int | None:
-        best: int | None = None
-        for number, score in self._scores.items():
-            if better(self._objective, score, None if best is None else self._scores[best]):
-                best = number
-        return best
+        return best_of(self._objective, self._scores, lambda number: self._scores[number])
 
     def _left(self, source: Searching, left: int) -> float | None:
         newest = self._trainings.get(max(self._trainings, default=-1))

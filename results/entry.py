@@ -205,7 +205,7 @@ def _of_trial(
     objective = study.user_attrs["objective"]
     attributes, photos = trial.user_attrs, run.manifest["photos"]
     best, name = best_epoch(trial, objective), f"trial {trial.number}"
-    assert best
+    assert best and best.checkpoint
     group = of_trial(trial, groups)
     return Entry(
         key=f"{run.name}-trial-{trial.number}",
@@ -215,10 +215,10 @@ def _of_trial(
         seed=attributes["seed"],
         state=STATES[trial.state],
         target=target(trial),
-        epochs=epochs(trial),
-        best=best,
+        epochs=[epoch.record for epoch in epochs(trial)],
+        best=best.record,
         objective=objective,
-        checkpoint=run.path(best["checkpoint"]),
+        checkpoint=run.path(best.checkpoint),
         photos=photos,
         source=str(Source.of(photos["source"])) if "source" in photos else run.name,
         again=group.scores if group else (),

@@ -57,7 +57,7 @@ def checkpoints(run: Run, studies: Studies, number: int, by: str | None = None) 
         by: an objective of the search that orders them; None for the first one.
     """
     found = trainings(*studies, number, by)
-    return [run.path(training.metrics["checkpoint"]) for training in found]
+    return [run.path(training.metrics.checkpoint) for training in found if training.metrics.checkpoint]
 
 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
@@ -81,8 +81,9 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
         NoTrialError: there is no such trial, or it has finished no epoch.
     """
     trial = trial_of(study, number)
-    if trial and (figures := best_epoch(trial, study.user_attrs["objective"])):
-        return run.path(figures["checkpoint"])
+    best = best_epoch(trial, study.user_attrs["objective"]) if trial else None
+    if best and best.checkpoint:
+        return run.path(best.checkpoint)
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 
 

@@ -166,11 +166,11 @@ class Log:
             key = self._begun[trial.number] = made.info.run_id
         params = [self._entities.Param(name, str(value)) for name, value in trial.user_attrs.get("config", {}).items()]
         scores, now, metrics = curve(trial, objective), float(start or 0), []
-        for figures in epochs(trial):
-            now += figures["seconds"] * 1000
-            numbers = {name: value for name, value in figures.items() if name not in ("epoch", "checkpoint")}
-            for name, value in {"score": scores[figures["epoch"]], **numbers}.items():
-                metrics.append(self._entities.Metric(name, value, int(now), figures["epoch"]))
+        for epoch in epochs(trial):
+            now += epoch.seconds * 1000
+            boxes = {} if epoch.boxes is None else {"boxes": epoch.boxes}
+            for name, value in {"score": scores[epoch.epoch], **boxes, **epoch}.items():
+                metrics.append(self._entities.Metric(name, value, int(now), epoch.epoch))
         for first in range(0, max(len(metrics), 1), SIZES["metrics"]):
             self._client.log_batch(key, metrics[first : first + SIZES["metrics"]])
         self._client.log_batch(key, params=params[: SIZES["params"]])

@@ -71,9 +71,9 @@ class OpenRun:
         """Return a row for each epoch of each trial: `trial`, `epoch`, and its figures."""
         study, _ = self.run.snapshot()
         return pd.DataFrame(
-            {"trial": trial.number, **figures}
+            {"trial": trial.number, **epoch.record}
             for trial in study.get_trials(deepcopy=False)
-            for figures in trials.epochs(trial)
+            for epoch in trials.epochs(trial)
         )
 
     def effects(self) -> pd.DataFrame:

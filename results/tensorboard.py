@@ -120,15 +120,12 @@ def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
             setattr(begun.hparams[name], _kind(value)[0], value)
     yield _plugin(now, "session_start_info", HParamsPluginData(session_start_info=begun))
     scores = curve(trial, objective)
-    for figures in epochs(trial):
+    for epoch in epochs(trial):
         # The study has no clock of each epoch, but how long each took.
-        now += figures["seconds"]
-        numbers = {name: value for name, value in figures.items() if name not in ("epoch", "checkpoint", "boxes")}
-        values = [
-            Summary.Value(tag=name, simple_value=value)
-            for name, value in {SCORE: scores[figures["epoch"]], **numbers}.items()
-        ]
-        yield Event(wall_time=now, step=figures["epoch"], summary=Summary(value=values))
+        now += epoch.seconds
+        tags = {SCORE: scores[epoch.epoch], **epoch}
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in tags.items()]
+        yield Event(wall_time=now, step=epoch.epoch, summary=Summary(value=values))
     if trial.state in ENDS:
         end = end_of(trial)
         now = end.timestamp() if end else now

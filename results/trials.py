@@ -20,6 +20,7 @@ from huetune.data_tools.errors import UserError, nearest
 from huetune.model.score import METRICS, better
 from huetune.results.baseline import note
 from huetune.results.outcomes import Stop, failure_of
+from huetune.results.records import EpochMetrics, best_epoch_of, curve_of
 from huetune.results.replicates import of_trial, places, replicated, target
 from huetune.results.run import Run
 
@@ -75,21 +76,15 @@ def end_of(trial: FrozenTrial) -> datetime | None:
     return next((end for end in ends if end >= start), start)
 
 
-def epochs(trial: optuna.Trial | FrozenTrial) -> list[dict[str, Any]]:
-    """Return a trial's figures, an entry an epoch, in order."""
-    recorded = [value for name, value in trial.user_attrs.items() if name.startswith(EPOCH)]
-    return sorted(recorded, key=lambda figures: figures["epoch"])
+def epochs(trial: optuna.Trial | FrozenTrial) -> list[EpochMetrics]:
+    """Return the epochs that a trial finished, in order."""
+    recorded = [EpochMetrics.of(value) for name, value in trial.user_attrs.items() if name.startswith(EPOCH)]
+    return sorted(recorded, key=lambda epoch: epoch.epoch)
 
 
 def curve(trial: FrozenTrial, objective: str) -> dict[int, float]:
     """Return the best value so far after each epoch of a trial."""
-    best: float | None = None
-    values = {}
-    for figures in epochs(trial):
-        if best is None or better(objective, figures[objective], best):
-            best = figures[objective]
-        values[figures["epoch"]] = best
-    return values
+    return curve_of(epochs(trial), objective)
 
 
 def digest(trial: FrozenTrial, state: TrialState | None = None, values: Sequence[float] | None = None) -> str:
@@ -108,13 +103,9 @@ def digest(trial: FrozenTrial, state: TrialState | None = None, values: Sequence
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def best_epoch(trial: FrozenTrial, objective: str) -> dict[str, Any] | None:
-    """Return the figures of a trial's best epoch, whose weights are its checkpoint; None before the first."""
-    best: dict[str, Any] | None = None
-    for figures in epochs(trial):
-        if better(objective, figures[objective], best[objective] if best else None):
-            best = figures
-    return best
+def best_epoch(trial: FrozenTrial, objective: str) -> EpochMetrics | None:
+    """Return a trial's best epoch, whose weights are its checkpoint; None before the first."""
+    return best_epoch_of(epochs(trial), objective)
 
 
 def note_of(trial: FrozenTrial) -> str | None:
@@ -194,10 +185,10 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     trials = study.get_trials(deepcopy=False)
     extended = any("continues" in trial.user_attrs for trial in trials)
     for trial in trials:
-        best = best_epoch(trial, objective) or {}
         trained = epochs(trial)
+        best = best_epoch_of(trained, objective)
         attributes = trial.user_attrs
-        score = None if trial.state == TrialState.FAIL else best.get(objective)
+        score = None if trial.state == TrialState.FAIL or best is None else best[objective]
         group = of_trial(trial, again)
         estimate = group.estimate(objective) if group else None
         table.append(
@@ -215,8 +206,8 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
                 **({"continues": attributes.get("continues")} if extended else {}),
                 **{name: trial.params.get(name) for name in parameters},
                 "epochs": len(trained),
-                "seconds": sum(figures["seconds"] for figures in trained),
-                **{name: best.get(name) for name in figures_shown},
+                "seconds": sum(epoch.seconds for epoch in trained),
+                **{name: best.get(name) if best else None for name in figures_shown},
                 "host": attributes.get("host"),
                 "error": str(failure) if (failure := failure_of(trial)) else None,
             }

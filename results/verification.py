@@ -172,7 +172,7 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
         yield f"{folder}: the numbers are not 0 to {len(trials) - 1}, each once"
     for trial in trials:
         name = f"{folder} {trial.number}"
-        done = [figures["epoch"] for figures in epochs(trial)]
+        done = [epoch.epoch for epoch in epochs(trial)]
         if done != list(range(1, len(done) + 1)):
             yield f"{name}: has epochs {done}"
         if altered(trial):
@@ -189,7 +189,7 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
                 yield f"{name}: its value {trial.values[0]!r} is not that of its best epoch, {best[objective]!r}"
         if best := best_epoch(trial, objective):
             try:
-                check_sums(run.folder / best["checkpoint"])
+                check_sums(run.folder / (best.checkpoint or ""))
             except CheckpointError as error:
                 yield f"{name}: {error}"
 
@@ -237,7 +237,7 @@ def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, 
             if trial is None:
                 yield f"{str(path)!r}: belongs to no trial", False
                 continue
-            named = {Path(figures.get("checkpoint", "")).name for figures in epochs(trial)}
+            named = {Path(epoch.checkpoint or "").name for epoch in epochs(trial)}
             for inner in path.iterdir():
                 if inner.name.startswith(".") and not searching:
                     yield f"{str(inner)!r}: half-written", True

@@ -1,13 +1,12 @@
 """The winner of a run: its trial, the checkpoint that is used for it, and how good each measurement says that it is."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.score import METRICS
+from huetune.results.records import EpochMetrics
 from huetune.results.replicates import (
     Standing,
     against_baseline,
@@ -32,7 +31,7 @@ class Training:
     """
 
     trial: FrozenTrial
-    metrics: Mapping[str, Any]
+    metrics: EpochMetrics
 
     @property
     def is_replicate(self) -> bool:
@@ -110,7 +109,7 @@ class Winner:
     def lines(self) -> list[tuple[str, str]]:
         """Return its checkpoint with its metrics, and apart from these its other scores: a name and a text each."""
         metrics = self.training.metrics
-        lines = [("checkpoint", str(self.training)), ("best epoch", str(metrics["epoch"]))]
+        lines = [("checkpoint", str(self.training)), ("best epoch", str(metrics.epoch))]
         lines += [
             (name, shown(metrics[name])) for name in dict.fromkeys((*measures(), self.objective)) if name in metrics
         ]

@@ -121,7 +121,7 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     from huetune.results.trials import epochs, trial_of
 
     recorded = trial_of(found.study(), trial)
-    lines = epochs(recorded) if recorded else []
+    lines = [epoch.record for epoch in epochs(recorded)] if recorded else []
     if recorded is None or not lines:
         raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")
     parts = photos_of(found, quiet=False, moved=photos)

@@ -17,6 +17,7 @@ from huetune.data_tools.mirror import bucket_of, remove
 from huetune.model import snapshot
 from huetune.results import lease
 from huetune.results.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
+from huetune.results.records import EpochMetrics
 from huetune.results.run import PULLED, STUDY, Run, copy_of
 from huetune.results.trials import DIGEST, EPOCH, best_epoch, digest
 
@@ -67,18 +68,18 @@ class Record:
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 put_back_trial(self.study, trial)
 
-    def epoch(self, trial: optuna.Trial, figures: Mapping[str, Any], value: float | None) -> None:
+    def epoch(self, trial: optuna.Trial, epoch: EpochMetrics, value: float | None) -> None:
         """Record an epoch.
 
         Args:
             trial: it runs.
-            figures: of the epoch.
+            epoch: what is known of it.
             value: for Optuna, which takes none where there are several objectives.
         """
         with self._guarded():
             if value is not None:
-                trial.report(value, figures["epoch"])
-            trial.set_user_attr(f"{EPOCH}{figures['epoch']}", dict(figures))
+                trial.report(value, epoch.epoch)
+            trial.set_user_attr(f"{EPOCH}{epoch.epoch}", epoch.record)
 
     def note(self, trial: optuna.Trial, name: str, value: Any) -> None:
         """Record something else of a running trial."""
@@ -181,7 +182,7 @@ def tidy(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -
     for trial in trials:
         paths = folders.get(f"{trial.number:04}", [])
         best = best_epoch(trial, objective)
-        kept = {Path(best["checkpoint"]).name} if best else set()
+        kept = {Path(best.checkpoint).name} if best and best.checkpoint else set()
         if trial.state == TrialState.COMPLETE:
             ends = sorted((path for path in paths if path.match(snapshot.NAMES)), key=snapshot.order)
             kept |= {path.name for path in ends[-1:]}

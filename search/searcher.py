@@ -21,8 +21,9 @@ from ray.tune.search import Searcher
 
 from huetune.data_tools.errors import StorageError, UserError
 from huetune.data_tools.mirror import listed
-from huetune.model.score import METRICS, better
+from huetune.model.score import METRICS, best_of, better
 from huetune.results.outcomes import DEATHS, FAILURE, Failure, FailureKind, Stop, StopReason
+from huetune.results.records import EpochMetrics, best_epoch_of, curve_of
 from huetune.results.replicates import config_key
 from huetune.results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
 from huetune.search.jobs import Budget, Job
@@ -96,9 +97,8 @@ class StudySearcher(Searcher):
         self._scores: dict[int, tuple[float, optuna.Trial | FrozenTrial]] = {}
         # Of trials that ended before, by their numbers: the best score so far after each epoch.
         self._ended: dict[int, dict[int, float]] = {}
-        # Of running trials: the best score by epoch, and the values of the best epoch's weights.
-        self._curves: dict[int, dict[int, float]] = {}
-        self._values: dict[int, list[float]] = {}
+        # Of running trials, the epochs that the study holds.
+        self._epochs: dict[int, list[EpochMetrics]] = {}
         # When each live trial was last heard of.
         self._heard: dict[str, float] = {}
         self._deaths: Counter[int] = Counter()
@@ -196,12 +196,12 @@ class StudySearcher(Searcher):
         self.resumed.add(trial_id)
         return self._start(trial_id, self._record.take_up(left), epochs(left), "goes on")
 
-    def _start(self, trial_id: str, trial: optuna.Trial, past: list[dict[str, Any]], event: str) -> dict[str, Any]:
+    def _start(self, trial_id: str, trial: optuna.Trial, past: list[EpochMetrics], event: str) -> dict[str, Any]:
         self.live[trial_id] = trial
         self.progress[trial.number] = len(past)
-        self._curves[trial.number] = {}
-        for figures in past:
-            self._take(trial, figures)
+        self._epochs[trial.number] = []
+        for epoch in past:
+            self._take(trial, epoch)
         self._heard[trial_id] = self._clock()
         self.states["running"] += 1
         self._listener(self, trial, event)
@@ -250,7 +250,8 @@ class StudySearcher(Searcher):
     def past(self, trial_id: str) -> dict[int, float]:
         """Return the best score so far after each epoch that a running trial, or that which it takes further, has."""
         trial = self.live[trial_id]
-        return dict(self._curves[trial.number] or self._ended.get(trial.user_attrs.get("continues", -1), {}))
+        own = curve_of(self._epochs[trial.number], self.objective)
+        return dict(own or self._ended.get(trial.user_attrs.get("continues", -1), {}))
 
     @property
     def ended_curves(self) -> list[dict[int, float]]:
@@ -278,28 +279,23 @@ class StudySearcher(Searcher):
             self.stopping = error
 
     def _epoch(self, trial: optuna.Trial, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-        kept = {"epoch", "boxes", "seconds", "checkpoint", *METRICS}
-        figures = {name: result[name] for name in result if name in kept or name.startswith("train_")}
+        epoch = EpochMetrics.reported(result)
         if not self.progress[trial.number]:
             self._record.note(trial, "host", origin["host"])
             self._record.note(trial, "pid", origin["pid"])
         # Of several objectives Optuna takes no epochs; they are in the attribute either way.
-        value = figures[self.objective] if len(self._objectives) == 1 else None
-        self._record.epoch(trial, figures, value)
-        self.progress[trial.number] = figures["epoch"]
-        self._take(trial, figures)
+        value = epoch[self.objective] if len(self._objectives) == 1 else None
+        self._record.epoch(trial, epoch, value)
+        self.progress[trial.number] = epoch.epoch
+        self._take(trial, epoch)
         self._listener(self, trial, "epoch")
 
-    def _take(self, trial: optuna.Trial, figures: Mapping[str, Any]) -> None:
+    def _take(self, trial: optuna.Trial, epoch: EpochMetrics) -> None:
         """Know an epoch that the study holds."""
-        past = self._curves[trial.number]
-        best = list(past.values())[-1] if past else None
-        if better(self.objective, figures[self.objective], best):
-            best = figures[self.objective]
-            self._values[trial.number] = [figures[objective] for objective in self._objectives]
-        assert best is not None
-        past[figures["epoch"]] = best
-        self._scores[trial.number] = best, trial
+        self._epochs[trial.number].append(epoch)
+        best = best_epoch_of(self._epochs[trial.number], self.objective)
+        assert best
+        self._scores[trial.number] = best[self.objective], trial
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """End a trial as what it was. One that died is left to `fail`, which knows the reason."""
@@ -360,17 +356,13 @@ class StudySearcher(Searcher):
             self.stopping = error
             return
         self._scores.pop(trial.number, None)
-        self._curves[trial.number] = {}
+        self._epochs[trial.number] = []
         self._end(trial_id, TrialState.FAIL)
 
     @property
     def best(self) -> tuple[float, optuna.Trial | FrozenTrial] | None:
         """The best score so far and its trial, failed ones left aside."""
-        best: tuple[float, optuna.Trial | FrozenTrial] | None = None
-        for scored in self._scores.values():
-            if better(self.objective, scored[0], best[0] if best else None):
-                best = scored
-        return best
+        return best_of(self.objective, self._scores.values(), lambda scored: scored[0])
 
     @property
     def ended(self) -> int:
@@ -397,7 +389,9 @@ class StudySearcher(Searcher):
 
     def _end(self, trial_id: str, state: TrialState) -> None:
         trial = self.live[trial_id]
-        values = self._values.pop(trial.number, None) if state == TrialState.COMPLETE else None
+        trained = self._epochs[trial.number]
+        best = best_epoch_of(trained, self.objective) if state == TrialState.COMPLETE else None
+        values = [best[objective] for objective in self._objectives] if best else None
         try:
             ended = self._record.end(trial, state, values)
             self._record.set("seconds", self.seconds)
@@ -406,7 +400,8 @@ class StudySearcher(Searcher):
             return
         del self.live[trial_id]
         self.states["running"] -= 1
-        self._close(ended, self._curves.pop(trial.number), values)
+        del self._epochs[trial.number]
+        self._close(ended, curve_of(trained, self.objective), values)
         # What cannot be taken away now is when the search goes on.
         with contextlib.suppress(StorageError):
             tidy(listed(self._folder / f"{ended.number:04}", "*"), [ended], self.objective)
@@ -417,7 +412,7 @@ class StudySearcher(Searcher):
         if self._sampler:
             self._sampler.tell(ended.params, values, past)
         self._flat += 1
-        for score in past.values():
+        for score in list(past.values())[-1:]:
             if better(self.objective, score, self._best_yet):
                 self._best_yet, self._flat = score, 0
         self.states[STATES[ended.state]] += 1

@@ -145,13 +145,9 @@ class Trial(tune.Trainable):
 
     @property
     def _best(self) -> float | None:
-        from huetune.model.score import better
+        from huetune.model.score import best_of
 
-        best: float | None = None
-        for figures in self._log:
-            if better(self._objective, figures[self._objective], best):
-                best = figures[self._objective]
-        return best
+        return best_of(self._objective, (figures[self._objective] for figures in self._log), float)
 
     def _go_on(self, wanted: "Config", continues: int | None) -> bool:
         """Take up the newest snapshot that is whole: this trial's, or that of the trial which it continues."""

@@ -69,7 +69,7 @@ def test_tensorboard_reads_every_epoch_and_how_each_trial_ended(study, tmp_path)
         row = table[trial.number]
         for figures in trials.epochs(trial):
             for name in ("train_loss", "chroma_mse", "skill"):
-                assert scalars[name][figures["epoch"]] == pytest.approx(figures[name], rel=1e-6)
+                assert scalars[name][figures.epoch] == pytest.approx(figures[name], rel=1e-6)
         if row["score"] is not None:
             assert scalars["score"][row["epochs"]] == pytest.approx(row["score"], rel=1e-6)
         begun = hparams["session_start_info"]
@@ -225,7 +225,7 @@ def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone
         assert child.info.status == ends[row["state"]] and child.data.tags["state"] == row["state"]
         assert float(child.data.params["learning_rate"]) == row["learning_rate"]
         history = client.get_metric_history(child.info.run_id, "chroma_mse")
-        expected = {figures["epoch"]: figures["chroma_mse"] for figures in trials.epochs(study.trials[row["trial"]])}
+        expected = {figures.epoch: figures["chroma_mse"] for figures in trials.epochs(study.trials[row["trial"]])}
         assert {metric.step: metric.value for metric in history} == expected
         assert (child.data.tags.get("error"), child.data.tags.get("note")) == (row["error"], row["note"])
         assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"

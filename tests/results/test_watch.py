@@ -19,6 +19,7 @@ from huetune.data_tools.folder import replace
 from huetune.data_tools.mirror import path_of, push
 from huetune.results.lock import held
 from huetune.results.outcomes import DEATHS, Failure, FailureKind, Stop, StopReason
+from huetune.results.records import EpochMetrics
 from huetune.results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
 from huetune.results.trials import SESSION, STATES
 from huetune.results.watch import View, changes, picture, watch
@@ -62,7 +63,7 @@ class Search:
 
     def epoch(self, trial, epoch, score):
         figures = {"epoch": epoch, "seconds": 30.0, "chroma_mse": score, "checkpoint": "none"}
-        self.record.epoch(trial, figures, score)
+        self.record.epoch(trial, EpochMetrics.of(figures), score)
 
     def train(self, weight, scores, state=TrialState.COMPLETE, record=None, **attributes):
         trial = self.begin(weight, record, **attributes)
