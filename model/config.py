@@ -176,7 +176,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "optimizer": "muon",
         "learning_rate": 0.002,
         "decay": 0.002,
-        "weight_decay": 1.0,
+        "weight_decay": 0.0,
         "clip": 1.0,
         "flips": True,
         "dropout": 0.45,
