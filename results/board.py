@@ -12,8 +12,8 @@ from rich.text import Text
 from huetune.data_tools.console import plain
 from huetune.model.score import METRICS, best_of
 from huetune.results.baseline import note
-from huetune.results.outcomes import deaths_of, failure_of
-from huetune.results.trials import epochs, named, settings, shown
+from huetune.results.records import TrialRecord
+from huetune.results.trials import settings, shown
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
 BLOCKS, NO_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
@@ -36,7 +36,7 @@ class Training:
         number: in its study.
         name: that it is called by.
         settings: what was chosen for it, in a line; empty for a replicate.
-        state: a word of `results.trials.STATES`.
+        state: a word of `results.records.STATES`.
         target: its last epoch.
         scores: after each epoch, by the epoch's number.
         seconds: that each epoch took.
@@ -57,19 +57,18 @@ class Training:
     @classmethod
     def of(cls, trial: optuna.Trial | FrozenTrial, state: str, objective: str) -> "Training":
         """Read a trial of a study, which is in a state."""
-        attributes, trained = trial.user_attrs, epochs(trial)
-        again = "name" in attributes
-        troubles = [*attributes.get("notes", ()), *deaths_of(trial)]
+        record = TrialRecord.of(trial)
+        troubles = [*record.notes, *record.deaths]
         return cls(
             trial.number,
-            plain(named(trial)),
-            "" if again else plain(settings(trial)),
+            plain(record.display_name),
+            "" if record.name else plain(settings(trial)),
             state,
-            attributes.get("target") or max((epoch.epoch for epoch in trained), default=0),
-            {epoch.epoch: epoch[objective] for epoch in trained},
-            {epoch.epoch: epoch.seconds for epoch in trained},
-            plain(str(failure_of(trial) or (troubles[-1] if troubles else ""))),
-            note(state, trained, attributes.get("target")) or "",
+            record.target or max((epoch.epoch for epoch in record.epochs), default=0),
+            {epoch.epoch: epoch[objective] for epoch in record.epochs},
+            {epoch.epoch: epoch.seconds for epoch in record.epochs},
+            plain(str(record.failure or (troubles[-1] if troubles else ""))),
+            note(state, record.epochs, record.target) or "",
         )
 
     @property

@@ -15,9 +15,9 @@ from rich.live import Live
 from huetune.data_tools.console import say
 from huetune.model.score import best_of
 from huetune.results.board import Board, Training, draw
-from huetune.results.outcomes import deaths_of, failure_of
 from huetune.results.pace import Pace
-from huetune.results.trials import ENDED, STATES, end_of, settings, shown
+from huetune.results.records import STATES, TrialRecord
+from huetune.results.trials import ENDED, settings, shown
 
 KEPT = 100
 """Ended trials that a high terminal may have room for."""
@@ -81,7 +81,7 @@ class Display:
         # By the epochs that they were to train: once a search is extended, shorter ones are no guide.
         self._paces: dict[int, Pace] = {}
         ended = [trial for trial in trials if trial.state.is_finished()]
-        for trial in sorted(ended, key=lambda trial: (end_of(trial), trial.number)):
+        for trial in sorted(ended, key=lambda trial: (TrialRecord.of(trial).end, trial.number)):
             self._know(trial, STATES[trial.state])
         for trial in trials:
             if not trial.state.is_finished():
@@ -174,7 +174,8 @@ class Display:
 
     def _know(self, trial: optuna.Trial | FrozenTrial, state: str) -> None:
         training = Training.of(trial, state, self._objective)
-        if before := self._trainings.get(trial.user_attrs.get("continues", -1)):
+        continues = TrialRecord.of(trial).continues
+        if continues is not None and (before := self._trainings.get(continues)):
             # Its first epochs were another's, and took it no time.
             own = {epoch: took for epoch, took in training.seconds.items() if epoch > before.epoch}
             training = replace(training, seconds=own)
@@ -207,12 +208,13 @@ class Display:
         if event == "started":
             return line
         figures = [f"epoch {training.epoch}", *([training.note] if training.note else [])]
+        record = TrialRecord.of(trial)
         if event == "died":
-            return f"{line}  ({figures[0]}; {deaths_of(trial)[-1]})"
+            return f"{line}  ({figures[0]}; {record.deaths[-1]})"
         if event == "warning":
-            return f"{line}  ({trial.user_attrs['notes'][-1]})"
-        if failure := failure_of(trial):
-            figures.append(str(failure))
+            return f"{line}  ({record.notes[-1]})"
+        if record.failure:
+            figures.append(str(record.failure))
         if (best := self._best()) is not None:
             figures.append(f"best {shown(self._scores[best])}, {self._trainings[best].name}")
         return f"{line}  ({'; '.join(figures)})"

@@ -16,7 +16,8 @@ from huetune.data_tools.errors import NoTrialError, UserError
 from huetune.model.config import PRESETS, Config, like
 from huetune.model.score import METRICS
 from huetune.results.baseline import STAYED
-from huetune.results.replicates import config_key, of_trial, replicated, shown_estimate, target
+from huetune.results.records import TrialRecord, config_key
+from huetune.results.replicates import of_trial, replicated, shown_estimate
 from huetune.results.run import NUMBER, Run
 from huetune.results.statistics import Estimate, difference, mean, quantile
 from huetune.results.trials import Row, note_of, shown, trial_of
@@ -79,12 +80,12 @@ def measured(study: optuna.Study, replicates: optuna.Study | None) -> list[Measu
     trials: dict[str, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if trial.values:
-            trials.setdefault(config_key(trial.user_attrs["config"]), []).append(trial)
+            trials.setdefault(TrialRecord.of(trial).key, []).append(trial)
     found = []
     for group in trials.values():
         # Of one that was trained further, how it ended.
-        most = max(map(target, group))
-        full = [trial for trial in group if target(trial) == most]
+        lengths = [TrialRecord.of(trial).full_epochs for trial in group]
+        full = [trial for trial, length in zip(group, lengths, strict=True) if length == max(lengths)]
         repeated = of_trial(full[0], again)
         scores = [*(trial.values[0] for trial in full), *(repeated.scores if repeated else ())]
         point = {name: full[0].params.get(name) for name in study.user_attrs["parameters"]}
@@ -287,7 +288,7 @@ def config_of(run: Run, name: str, study: optuna.Study | None = None) -> Config:
     if not NUMBER.fullmatch(name):
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
     if trial := trial_of(study or run.study(), int(name)):
-        return Config.of(trial.user_attrs["config"])
+        return TrialRecord.of(trial).configuration
     raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `{run.command('trials')}`")
 
 

@@ -19,10 +19,10 @@ from huetune.model.score import METRICS
 from huetune.results.baseline import note
 from huetune.results.final_check import FinalCheck
 from huetune.results.final_check import read_or_none as final_check
-from huetune.results.outcomes import failure_of
-from huetune.results.replicates import Replicated, of_trial, replicated, target
+from huetune.results.records import TrialRecord
+from huetune.results.replicates import Replicated, of_trial, replicated
 from huetune.results.run import Run
-from huetune.results.trials import STATES, best_epoch, epochs, rows, start_of
+from huetune.results.trials import epochs, rows
 from huetune.results.winner import Winner, winner_of
 
 TOP = 3
@@ -75,7 +75,7 @@ class Entry:
     again: tuple[float, ...] = ()
     baseline: float | None = None
     winner: bool = False
-    used: tuple[int, float] | None = None
+    used: tuple[int | None, float] | None = None
     known_as: tuple[str, str] | None = None
     whole: bool = True
     error: str | None = None
@@ -187,7 +187,7 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
             raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
     if not numbers:
         best = [row["trial"] for row in table if row["state"] == "complete"][:top]
-        numbers = [*best, *(number for number, trial in trials.items() if "preset" in trial.user_attrs)]
+        numbers = [*best, *(number for number, trial in trials.items() if TrialRecord.of(trial).preset)]
     if not numbers:
         raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `{run.command('trials')}`")
     groups, won = replicated(replicates), winner_of(study, replicates, table)
@@ -203,19 +203,19 @@ def _of_trial(
     run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicated], won: Winner | None
 ) -> Entry:
     objective = study.user_attrs["objective"]
-    attributes, photos = trial.user_attrs, run.manifest["photos"]
-    best, name = best_epoch(trial, objective), f"trial {trial.number}"
-    assert best and best.checkpoint
+    record, photos = TrialRecord.of(trial), run.manifest["photos"]
+    best, name = record.best(objective), f"trial {trial.number}"
+    assert best and best.checkpoint and record.seed is not None
     group = of_trial(trial, groups)
     return Entry(
         key=f"{run.name}-trial-{trial.number}",
-        name=f"{attributes['preset']} ({name})" if "preset" in attributes else name,
-        begun=start_of(trial),
-        config=Config.of(attributes["config"]),
-        seed=attributes["seed"],
-        state=STATES[trial.state],
-        target=target(trial),
-        epochs=[epoch.record for epoch in epochs(trial)],
+        name=f"{record.preset} ({name})" if record.preset else name,
+        begun=record.start,
+        config=record.configuration,
+        seed=record.seed,
+        state=record.state,
+        target=record.full_epochs,
+        epochs=[epoch.record for epoch in record.epochs],
         best=best.record,
         objective=objective,
         checkpoint=run.path(best.checkpoint),
@@ -226,7 +226,7 @@ def _of_trial(
         winner=(wins := won is not None and won.number == trial.number),
         used=(won.training.seed, won.score) if won and wins and won.training.is_replicate else None,
         known_as=(run.place, str(trial.number)),
-        error=str(failure) if (failure := failure_of(trial)) else None,
+        error=str(record.failure) if record.failure else None,
     )
 
 

@@ -15,9 +15,9 @@ from huetune.data_tools.console import is_utf8
 from huetune.data_tools.errors import StorageError, UserError, in_a_line
 from huetune.data_tools.extras import extra
 from huetune.data_tools.secret import holds_secret
-from huetune.results.outcomes import failure_of
+from huetune.results.records import TrialRecord
 from huetune.results.run import Run
-from huetune.results.trials import STATES, curve, end_of, epochs, note_of, rows, start_of
+from huetune.results.trials import rows
 from huetune.results.winner import Winner, winner_of
 
 EXPERIMENT = "huetune"
@@ -154,19 +154,17 @@ class Log:
                 return found
 
     def _log(self, trial: FrozenTrial, objective: str) -> None:
-        start = _milliseconds(start_of(trial))
-        tags = {"mlflow.parentRunId": self._parent, TRIAL: str(trial.number), "state": STATES[trial.state]}
-        tags |= {name: str(trial.user_attrs[name])[:5000] for name in ("preset", "host") if name in trial.user_attrs}
-        if failure := failure_of(trial):
-            tags["error"] = str(failure)[:5000]
-        if note := note_of(trial):
-            tags["note"] = note
+        record = TrialRecord.of(trial)
+        start = _milliseconds(record.start)
+        tags = {"mlflow.parentRunId": self._parent, TRIAL: str(trial.number), "state": record.state}
+        about = {"preset": record.preset, "host": record.host, "error": record.failure, "note": record.note}
+        tags |= {name: str(value)[:5000] for name, value in about.items() if value is not None}
         if not (key := self._begun.get(trial.number)):
             made = self._client.create_run(self._experiment, start, tags, f"{self._name}-{trial.number:04}")
             key = self._begun[trial.number] = made.info.run_id
-        params = [self._entities.Param(name, str(value)) for name, value in trial.user_attrs.get("config", {}).items()]
-        scores, now, metrics = curve(trial, objective), float(start or 0), []
-        for epoch in epochs(trial):
+        params = [self._entities.Param(name, str(value)) for name, value in (record.config or {}).items()]
+        scores, now, metrics = record.curve(objective), float(start or 0), []
+        for epoch in record.epochs:
             now += epoch.seconds * 1000
             boxes = {} if epoch.boxes is None else {"boxes": epoch.boxes}
             for name, value in {"score": scores[epoch.epoch], **boxes, **epoch}.items():
@@ -175,7 +173,7 @@ class Log:
             self._client.log_batch(key, metrics[first : first + SIZES["metrics"]])
         self._client.log_batch(key, params=params[: SIZES["params"]])
         # Last: until then it is one that was begun.
-        self._client.set_terminated(key, ENDS[trial.state], _milliseconds(end_of(trial)))
+        self._client.set_terminated(key, ENDS[trial.state], _milliseconds(record.end))
 
 
 def _winner_tag(won: Winner) -> str:

@@ -9,16 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
-FAILURE = "failure"
-"""User attribute of a failed trial: the `record` of its `Failure`."""
-DEATHS = "deaths"
-"""User attribute of a trial: the `record` of a `Failure` for each of its workers that was lost."""
+from typing import Any
 
 
 class StopReason(StrEnum):
@@ -132,17 +123,6 @@ class Failure:
             FailureKind.STOPPED: "stopped before its first epoch",
             FailureKind.UNKNOWN: self.detail,
         }[self.kind]
-
-
-def failure_of(trial: "optuna.Trial | FrozenTrial") -> Failure | None:
-    """Return why a trial failed; None for a trial that did not."""
-    stored = trial.user_attrs.get(FAILURE) or trial.user_attrs.get("error")
-    return Failure.of(stored) if stored else None
-
-
-def deaths_of(trial: "optuna.Trial | FrozenTrial") -> list[Failure]:
-    """Return why each worker was lost on which a trial ran, in that order."""
-    return [Failure.of(stored) for stored in trial.user_attrs.get(DEATHS, ())]
 
 
 def _parsed(sentences: Mapping[Any, str], text: str, key: str) -> dict[str, Any]:

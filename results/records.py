@@ -3,12 +3,33 @@
 Compatibility: a study of any released huetune is read. Whatever only newer ones record is optional.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
-from huetune.model.score import METRICS, best_of, running_best
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from huetune.data_tools.errors import UserError
+from huetune.model.config import Config
+from huetune.model.score import METRICS, best_of, running_best
+from huetune.results.baseline import note
+from huetune.results.outcomes import Failure
+
+STATES = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.WAITING: "waiting",
+}
+EPOCH, DIGEST = "epoch-", "digest"
+"""The key of an epoch's record, before its number; the key of the digest of an ended trial."""
 TRAINING = "train_"
 """Begins the names of what is measured of the training itself: the loss, its parts and the time."""
 
@@ -72,3 +93,212 @@ def curve_of(epochs: Sequence[EpochMetrics], objective: str) -> dict[int, float]
     """Return the best value so far after each epoch of a training, by the number of the epoch."""
     best = running_best(objective, epochs, lambda epoch: epoch[objective])
     return {epoch.epoch: its[objective] for epoch, its in zip(epochs, best, strict=True)}
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """Return what two equal configurations share."""
+    return json.dumps(dict(config), sort_keys=True)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What a study records of a trial, or of a replicate.
+
+    Attributes:
+        number: in its study.
+        state: a word of `STATES`.
+        params: the searched parameters, by name.
+        config: the whole configuration, by the names of `Config`; None where it is not recorded.
+        seed: that it trains from.
+        target: the epochs that it is to train; None where an older huetune did not record them.
+        preset: that it is, if it is one.
+        continues: the number of the trial that it trains further.
+        name: of a replicate, what is trained again.
+        ray_trial: Tune's name of it.
+        begun: when it began, ISO 8601 in UTC; an older huetune recorded local time with no offset, or nothing.
+        host, pid: of the worker that began it.
+        notes: warnings, in their order.
+        deaths: why each worker was lost on which it ran.
+        failure: why it failed.
+        digest: of the trial as it ended, see `digest`.
+        measured: the records of the epochs that it finished, in order; see `epochs`.
+        reported: the last epoch that Optuna was told of.
+        started, completed: Optuna's times: when it last went on, and when it ended, local without an offset.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    seed: int | None = None
+    target: int | None = None
+    preset: str | None = None
+    continues: int | None = None
+    name: str | None = None
+    ray_trial: str | None = None
+    begun: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    notes: tuple[str, ...] = ()
+    deaths: tuple[Failure, ...] = ()
+    failure: Failure | None = None
+    digest: str | None = None
+    measured: tuple[Mapping[str, Any], ...] = ()
+    reported: int | None = None
+    started: datetime | None = None
+    completed: datetime | None = None
+
+    @classmethod
+    def of(cls, trial: optuna.Trial | FrozenTrial) -> "TrialRecord":
+        """Read a trial; one that this process runs is running."""
+        stored = trial.user_attrs
+        frozen = trial if isinstance(trial, FrozenTrial) else None
+        measured = sorted(
+            (record for key, record in stored.items() if key.startswith(EPOCH)), key=lambda record: record["epoch"]
+        )
+        # Released huetune stored a sentence in "error".
+        failure = stored.get("failure") or stored.get("error")
+        return cls(
+            number=trial.number,
+            state=STATES[frozen.state] if frozen else "running",
+            params=trial.params,
+            **{name: stored.get(name) for name in _PLAIN},
+            notes=tuple(stored.get("notes", ())),
+            deaths=tuple(map(Failure.of, stored.get("deaths", ()))),
+            failure=Failure.of(failure) if failure else None,
+            measured=tuple(measured),
+            reported=frozen.last_step if frozen else None,
+            started=trial.datetime_start,
+            completed=frozen.datetime_complete if frozen else None,
+        )
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What a study stores of it in user attributes."""
+        fields = {name: getattr(self, name) for name in (*_PLAIN, *_FORMS)}
+        return _stored({name: value for name, value in fields.items() if value not in (None, ())}) | {
+            f"{EPOCH}{record['epoch']}": dict(record) for record in self.measured
+        }
+
+    @cached_property
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """The epochs that it finished, in order."""
+        return tuple(map(EpochMetrics.of, self.measured))
+
+    def best(self, objective: str) -> EpochMetrics | None:
+        """Return its best epoch, whose weights are its checkpoint; None before the first."""
+        return best_epoch_of(self.epochs, objective)
+
+    def curve(self, objective: str) -> dict[int, float]:
+        """Return the best value so far after each of its epochs."""
+        return curve_of(self.epochs, objective)
+
+    @property
+    def configuration(self) -> Config:
+        """Its configuration.
+
+        Raises:
+            UserError: it is of another huetune, or not recorded.
+        """
+        if self.config is None:
+            raise UserError(f"trial {self.number}: the study does not record its configuration")
+        return Config.of(self.config)
+
+    @property
+    def key(self) -> str:
+        """What trials of equal configurations share."""
+        return config_key(self.config or {})
+
+    @property
+    def full_epochs(self) -> int:
+        """The epochs that it was to train; where an older huetune did not record them, those that it did."""
+        return self.target or self.reported or 0
+
+    @property
+    def note(self) -> str | None:
+        """Its note where it is still at the mean-color baseline after its grace; None for any other."""
+        return note(self.state, self.epochs, self.target)
+
+    @property
+    def display_name(self) -> str:
+        """Its number, or of a replicate what is repeated and from which seed."""
+        return f"{self.name} again, seed {self.seed}" if self.name else f"trial {self.number}"
+
+    @property
+    def start(self) -> datetime | None:
+        """When it began, in UTC; None where it has not."""
+        # Optuna stores UTC and returns local time without an offset, of when the trial last went on.
+        last = self.started and self.started.astimezone(UTC)
+        if not self.begun:
+            return last
+        begun = datetime.fromisoformat(self.begun)
+        if begun.tzinfo is None and last:
+            # An older huetune's local time, of a zone that nobody knows any more.
+            return min(begun.astimezone(UTC), last)
+        return begun.astimezone(UTC)
+
+    @property
+    def end(self) -> datetime | None:
+        """When it ended, in UTC and not before it began; None where it has not."""
+        start, local = self.start, self.completed
+        if local is None or start is None:
+            return local and local.astimezone(UTC)
+        # Of an hour that the clock shows twice when summer time ends, Optuna does not say which one it means.
+        ends = local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+        return next((end for end in ends if end >= start), start)
+
+
+_PLAIN = (
+    *("config", "seed", "target", "preset", "continues", "name", "ray_trial"),
+    *("begun", "host", "pid", "digest"),
+)
+"""Fields of a `TrialRecord` that are stored as they are, under their own names."""
+_FORMS: Mapping[str, Callable[[Any], Any]] = {
+    "notes": list,
+    "deaths": lambda deaths: [death.record for death in deaths],
+    "failure": lambda failure: failure.record,
+}
+"""How the others are stored."""
+
+
+def _stored(fields: Mapping[str, Any]) -> dict[str, Any]:
+    if unknown := fields.keys() - {*_PLAIN, *_FORMS}:
+        raise TypeError(f"a trial records no {', '.join(sorted(unknown))}")
+    return {name: _FORMS[name](value) if name in _FORMS else value for name, value in fields.items()}
+
+
+def write_trial(trial: optuna.Trial, **fields: Any) -> None:
+    """Record fields of a running trial, by the names and types of `TrialRecord`."""
+    for name, value in _stored(fields).items():
+        trial.set_user_attr(name, value)
+
+
+def write_epoch(trial: optuna.Trial, epoch: EpochMetrics) -> None:
+    """Record an epoch of a running trial."""
+    trial.set_user_attr(f"{EPOCH}{epoch.epoch}", epoch.record)
+
+
+def begun_trial(record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> FrozenTrial:
+    """Return a trial for a study to add, which begins with all that is recorded of it."""
+    return create_trial(
+        state=TrialState.RUNNING,
+        params=dict(record.params),
+        distributions={name: domains[name] for name in record.params},
+        user_attrs=record.attributes,
+    )
+
+
+def digest(trial: FrozenTrial, state: TrialState | None = None, values: Sequence[float] | None = None) -> str:
+    """Return a sha256 over all that was measured of a trial and set for it, so that no change goes unseen.
+
+    Args:
+        trial: running or ended.
+        state: that it is about to end in; None for one that has ended.
+        values: that it is about to end with.
+    """
+    state, values = (trial.state, trial.values) if state is None else (state, values)
+    # Of a trial that is not complete Optuna takes the last epoch's value.
+    last = [state.name, values if state == TrialState.COMPLETE else None]
+    attributes = {name: value for name, value in trial.user_attrs.items() if name != DIGEST}
+    content = [trial.number, trial.params, attributes, sorted(trial.intermediate_values.items()), *last]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -4,16 +4,16 @@ A search's own scores are optimistic: its best is the best of many noisy numbers
 does when it is trained again.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.score import METRICS, better
-from huetune.results.outcomes import FailureKind, failure_of
+from huetune.results.outcomes import FailureKind
+from huetune.results.records import TrialRecord
 from huetune.results.statistics import Estimate, difference, mean
 
 FINALISTS = "finalists"
@@ -45,28 +45,19 @@ class Replicated:
         return mean(self.scores, METRICS[objective].limits) if self.scores else None
 
 
-def config_key(config: Mapping[str, Any]) -> str:
-    """Return what two equal configurations share."""
-    return json.dumps(dict(config), sort_keys=True)
-
-
 def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
     """Return the replicates of each configuration, by `config_key`; empty without a study of replicates.
 
     Of an extended search only those with the most epochs: with others they cannot be compared.
     """
-    trials = [trial for trial in study.get_trials(deepcopy=False) if "config" in trial.user_attrs] if study else []
-    most = max((target(trial) for trial in trials), default=0)
+    trials = study.get_trials(deepcopy=False) if study else []
+    known = [(trial, record) for trial in trials if (record := TrialRecord.of(trial)).config]
+    most = max((record.full_epochs for _, record in known), default=0)
     groups: dict[str, list[FrozenTrial]] = {}
-    for trial in trials:
-        if target(trial) == most:
-            groups.setdefault(config_key(trial.user_attrs["config"]), []).append(trial)
+    for trial, record in known:
+        if record.full_epochs == most:
+            groups.setdefault(record.key, []).append(trial)
     return {key: _gather(trials) for key, trials in groups.items()}
-
-
-def target(trial: FrozenTrial) -> int:
-    """Return the epochs that a trial was to train; where an older huetune did not record them, those that it did."""
-    return trial.user_attrs.get("target") or trial.last_step or 0
 
 
 def of_trial(trial: FrozenTrial, found: Mapping[str, Replicated]) -> Replicated | None:
@@ -78,8 +69,11 @@ def of_trial(trial: FrozenTrial, found: Mapping[str, Replicated]) -> Replicated 
         trial: of the search.
         found: what `replicated` returns.
     """
-    group = found.get(config_key(trial.user_attrs.get("config", {}))) if found else None
-    return group if group and target(group.trials[0]) == target(trial) else None
+    if not found:
+        return None
+    record = TrialRecord.of(trial)
+    group = found.get(record.key)
+    return group if group and TrialRecord.of(group.trials[0]).full_epochs == record.full_epochs else None
 
 
 def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
@@ -91,7 +85,7 @@ def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
 
 def diverged(trial: FrozenTrial) -> bool:
     """Whether a trial failed by its own fault, and not because a worker, the disk or the whole search did."""
-    failure = failure_of(trial)
+    failure = TrialRecord.of(trial).failure
     return trial.state == TrialState.FAIL and failure is not None and failure.kind is FailureKind.DIVERGED
 
 
@@ -105,16 +99,17 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
     if replicates is None:
         return {}
     found = replicated(replicates)
-    most = max((target(group.trials[0]) for group in found.values()), default=0)
+    most = max((TrialRecord.of(group.trials[0]).full_epochs for group in found.values()), default=0)
     objective = study.user_attrs["objective"]
     sign = 1 if METRICS[objective].minimized else -1
     ranks = {}
     known: set[str] = set()
     finalists = set(replicates.user_attrs.get(FINALISTS, ()))
     for trial in study.get_trials(deepcopy=False):
-        if trial.number not in finalists or target(trial) != most:
+        if trial.number not in finalists:
             continue
-        if (key := config_key(trial.user_attrs.get("config", {}))) not in known:
+        record = TrialRecord.of(trial)
+        if record.full_epochs == most and (key := record.key) not in known:
             known.add(key)
             group = of_trial(trial, found)
             if not group or (len(group.scores) < LEAST and not group.failed):
@@ -186,7 +181,7 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
     objective = study.user_attrs["objective"]
     found = replicated(replicates)
     groups = {
-        trial.number: found[config_key(trial.user_attrs["config"])]
+        trial.number: found[TrialRecord.of(trial).key]
         for trial in study.get_trials(deepcopy=False)
         if trial.number in dict(order)
     }

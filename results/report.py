@@ -27,7 +27,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from huetune.data_tools.errors import CheckpointError, UserError
 from huetune.data_tools.photos import PhotoSet
-from huetune.model.config import MODEL, Config
+from huetune.model.config import MODEL
 from huetune.model.score import METRICS
 from huetune.model.weights import parameter_counts
 from huetune.results import charts
@@ -36,6 +36,7 @@ from huetune.results.export import checkpoints
 from huetune.results.findings import Findings, called, without_empty
 from huetune.results.gallery import Picture, evenly, gallery
 from huetune.results.output import check_file, write_file
+from huetune.results.records import TrialRecord
 from huetune.results.trials import Row, shown, winner, with_zero_line
 
 MARK = '<meta name="generator" content="huetune">'
@@ -207,8 +208,8 @@ def _structures(found: Findings, models: Mapping[str, int]) -> list[Row]:
     table = []
     for name, number in models.items():
         try:
-            config = Config.of(found.trial(number).user_attrs["config"])
-        except (KeyError, UserError):
+            config = TrialRecord.of(found.trial(number)).configuration
+        except UserError:
             continue  # of another huetune
         table.append({"model": name, **{one: getattr(config, one) for one in MODEL}, **parameter_counts(config)})
     return table
@@ -221,8 +222,8 @@ def _drawings(found: Findings, models: Mapping[str, int]) -> dict[str, Any]:
 
     why_not = missing_graphviz()
     for name, number in models.items() if not why_not else ():
-        with contextlib.suppress(KeyError, UserError):
-            network = build(Config.of(found.trial(number).user_attrs["config"]))
+        with contextlib.suppress(UserError):
+            network = build(TrialRecord.of(found.trial(number)).configuration)
             files = draw(network, ["svg"])
             drawings = {one: _url(files[f"{one}.svg"]) for one in PICTURES}
             return {"drawn": name, "drawings": drawings}
@@ -241,7 +242,7 @@ def _reproduction(found: Findings) -> dict[str, Any]:
     if isinstance(source, Mapping):
         source = source["folder"] or f"the built-in garden, {source['scenes'] or 'as many as usual'}"
     seeds = {
-        f"trial {number}": [trial.user_attrs.get("seed") for trial in group.trials]
+        f"trial {number}": [TrialRecord.of(trial).seed for trial in group.trials]
         for number, group in found.groups().items()
     }
     code = manifest.get("code", {})

@@ -41,7 +41,8 @@ from tensorboardX.record_writer import RecordWriter
 from huetune.data_tools.errors import StorageError
 from huetune.model.config import PRESETS
 from huetune.results.output import record, recorded
-from huetune.results.trials import curve, end_of, epochs, measures, start_of
+from huetune.results.records import TrialRecord
+from huetune.results.trials import measures
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""
@@ -111,30 +112,31 @@ def _extend(path: Path, events: Iterator[Event], known: str | None) -> str:
 
 
 def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
-    start = start_of(trial)
+    record = TrialRecord.of(trial)
+    start = record.start
     now = start.timestamp() if start else 0.0
     yield Event(wall_time=now, file_version="brain.Event:2")
     begun = SessionStartInfo(start_time_secs=now, group_name=f"trial {trial.number}")
-    for name, value in {**trial.params, PRESET: trial.user_attrs.get(PRESET)}.items():
+    for name, value in {**trial.params, PRESET: record.preset}.items():
         if value is not None:
             setattr(begun.hparams[name], _kind(value)[0], value)
     yield _plugin(now, "session_start_info", HParamsPluginData(session_start_info=begun))
-    scores = curve(trial, objective)
-    for epoch in epochs(trial):
+    scores = record.curve(objective)
+    for epoch in record.epochs:
         # The study has no clock of each epoch, but how long each took.
         now += epoch.seconds
         tags = {SCORE: scores[epoch.epoch], **epoch}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in tags.items()]
         yield Event(wall_time=now, step=epoch.epoch, summary=Summary(value=values))
     if trial.state in ENDS:
-        end = end_of(trial)
+        end = record.end
         now = end.timestamp() if end else now
         ended = SessionEndInfo(status=ENDS[trial.state], end_time_secs=now)
         yield _plugin(now, "session_end_info", HParamsPluginData(session_end_info=ended))
 
 
 def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[Event]:
-    begun = min((start.timestamp() for trial in trials if (start := start_of(trial))), default=0.0)
+    begun = min((start.timestamp() for trial in trials if (start := TrialRecord.of(trial).start)), default=0.0)
     yield Event(wall_time=begun, file_version="brain.Event:2")
     domains: dict[str, Any] = {name: domain for trial in trials for name, domain in trial.distributions.items()}
     settings = []

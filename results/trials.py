@@ -1,11 +1,9 @@
 """The trial table: a pure function from the study to rows, and its formats."""
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import optuna
@@ -18,34 +16,17 @@ from rich.text import Text
 from huetune.data_tools.console import plain
 from huetune.data_tools.errors import UserError, nearest
 from huetune.model.score import METRICS, better
-from huetune.results.baseline import note
-from huetune.results.outcomes import Stop, failure_of
-from huetune.results.records import EpochMetrics, best_epoch_of, curve_of
-from huetune.results.replicates import of_trial, places, replicated, target
+from huetune.results.outcomes import Stop
+from huetune.results.records import EpochMetrics, TrialRecord
+from huetune.results.replicates import of_trial, places, replicated
 from huetune.results.run import Run
 
 Row = dict[str, Any]
 
-STATES = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.WAITING: "waiting",
-}
 ENDED = ("complete", "pruned", "failed")
-EPOCH = "epoch-"
-"""Begins the name of the user attribute that holds the figures of one epoch."""
 SESSION = "session"
 """User attribute of a study that is trained: the `slots` at last, `since` when in seconds of the epoch, and the seconds
 `spent` until then."""
-DIGEST = "digest"
-"""User attribute of an ended trial: its `digest` when it ended."""
-
-
-BEGUN = "begun"
-"""User attribute of a trial: when it began, UTC in ISO's format; an older huetune recorded local time with no offset,
-or nothing."""
 
 
 def measures() -> tuple[str, ...]:
@@ -53,64 +34,24 @@ def measures() -> tuple[str, ...]:
     return "train_loss", *METRICS.shown
 
 
-def start_of(trial: optuna.Trial | FrozenTrial) -> datetime | None:
-    """Return when a trial began, in UTC; None where it has not."""
-    # Optuna stores UTC and returns local time without an offset, of when the trial last went on.
-    last = trial.datetime_start and trial.datetime_start.astimezone(UTC)
-    if not (recorded := trial.user_attrs.get(BEGUN)):
-        return last
-    begun = datetime.fromisoformat(recorded)
-    if begun.tzinfo is None and last:
-        # An older huetune's local time, of a zone that nobody knows any more.
-        return min(begun.astimezone(UTC), last)
-    return begun.astimezone(UTC)
-
-
-def end_of(trial: FrozenTrial) -> datetime | None:
-    """Return when a trial ended, in UTC and not before it began; None where it has not."""
-    start, local = start_of(trial), trial.datetime_complete
-    if local is None or start is None:
-        return local and local.astimezone(UTC)
-    # Of an hour that the clock shows twice when summer time ends, Optuna does not say which one it means.
-    ends = local.astimezone(UTC), local.replace(fold=1).astimezone(UTC)
-    return next((end for end in ends if end >= start), start)
-
-
 def epochs(trial: optuna.Trial | FrozenTrial) -> list[EpochMetrics]:
     """Return the epochs that a trial finished, in order."""
-    recorded = [EpochMetrics.of(value) for name, value in trial.user_attrs.items() if name.startswith(EPOCH)]
-    return sorted(recorded, key=lambda epoch: epoch.epoch)
+    return list(TrialRecord.of(trial).epochs)
 
 
 def curve(trial: FrozenTrial, objective: str) -> dict[int, float]:
     """Return the best value so far after each epoch of a trial."""
-    return curve_of(epochs(trial), objective)
-
-
-def digest(trial: FrozenTrial, state: TrialState | None = None, values: Sequence[float] | None = None) -> str:
-    """Return a sha256 over all that was measured of a trial and set for it, so that no change goes unseen.
-
-    Args:
-        trial: running or ended.
-        state: that it is about to end in; None for one that has ended.
-        values: that it is about to end with.
-    """
-    state, values = (trial.state, trial.values) if state is None else (state, values)
-    # Of a trial that is not complete Optuna takes the last epoch's value.
-    last = [state.name, values if state == TrialState.COMPLETE else None]
-    attributes = {name: value for name, value in trial.user_attrs.items() if name != DIGEST}
-    content = [trial.number, trial.params, attributes, sorted(trial.intermediate_values.items()), *last]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return TrialRecord.of(trial).curve(objective)
 
 
 def best_epoch(trial: FrozenTrial, objective: str) -> EpochMetrics | None:
     """Return a trial's best epoch, whose weights are its checkpoint; None before the first."""
-    return best_epoch_of(epochs(trial), objective)
+    return TrialRecord.of(trial).best(objective)
 
 
 def note_of(trial: FrozenTrial) -> str | None:
     """Return the note of a trial that is still at the mean-color baseline after its grace; None for any other."""
-    return note(STATES[trial.state], epochs(trial), trial.user_attrs.get("target"))
+    return TrialRecord.of(trial).note
 
 
 def asked(study: optuna.Study) -> dict[str, Any]:
@@ -131,14 +72,7 @@ def full(study: optuna.Study) -> dict[int, FrozenTrial]:
     """Return by their numbers the trials that came to the end of all epochs; those before an extension had fewer."""
     epochs = asked(study)["epochs"]
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return {trial.number: trial for trial in trials if target(trial) >= epochs}
-
-
-def named(trial: optuna.Trial | FrozenTrial) -> str:
-    """Return a trial's number, or of a replicate what is repeated and from which seed."""
-    if name := trial.user_attrs.get("name"):
-        return f"{name} again, seed {trial.user_attrs['seed']}"
-    return f"trial {trial.number}"
+    return {trial.number: trial for trial in trials if TrialRecord.of(trial).full_epochs >= epochs}
 
 
 def settings(trial: optuna.Trial | FrozenTrial) -> str:
@@ -183,33 +117,32 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else None
     table = []
     trials = study.get_trials(deepcopy=False)
-    extended = any("continues" in trial.user_attrs for trial in trials)
-    for trial in trials:
-        trained = epochs(trial)
-        best = best_epoch_of(trained, objective)
-        attributes = trial.user_attrs
+    records = list(map(TrialRecord.of, trials))
+    extended = any(record.continues is not None for record in records)
+    for trial, record in zip(trials, records, strict=True):
+        best = record.best(objective)
         score = None if trial.state == TrialState.FAIL or best is None else best[objective]
         group = of_trial(trial, again)
         estimate = group.estimate(objective) if group else None
         table.append(
             {
                 "trial": trial.number,
-                "state": STATES[trial.state],
-                "note": note_of(trial),
+                "state": record.state,
+                "note": record.note,
                 "place": place.get(trial.number),
                 "score": score,
                 "confirmed": estimate.value if estimate else None,
                 "plus_minus": estimate.half if estimate else None,
                 "seeds": len(group.scores) if group else None,
                 "front": None if front is None or trial.state != TrialState.COMPLETE else trial.number in front,
-                "preset": attributes.get("preset"),
-                **({"continues": attributes.get("continues")} if extended else {}),
+                "preset": record.preset,
+                **({"continues": record.continues} if extended else {}),
                 **{name: trial.params.get(name) for name in parameters},
-                "epochs": len(trained),
-                "seconds": sum(epoch.seconds for epoch in trained),
+                "epochs": len(record.epochs),
+                "seconds": sum(epoch.seconds for epoch in record.epochs),
                 **{name: best.get(name) if best else None for name in figures_shown},
-                "host": attributes.get("host"),
-                "error": str(failure) if (failure := failure_of(trial)) else None,
+                "host": record.host,
+                "error": str(record.failure) if record.failure else None,
             }
         )
     ordered = sort(table, "score", descending=not METRICS[objective].minimized)

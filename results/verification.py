@@ -19,10 +19,10 @@ from huetune.results.lock import LOCK, holder
 from huetune.results.outcomes import StopReason
 from huetune.results.output import RECORD
 from huetune.results.photos import MOVED
-from huetune.results.replicates import target
+from huetune.results.records import TrialRecord, digest
 from huetune.results.run import MANIFEST, PULLED, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
 from huetune.results.study_file import Studies
-from huetune.results.trials import DIGEST, asked, best_epoch, digest, ended, epochs, named
+from huetune.results.trials import asked, ended
 from huetune.results.watch import View
 
 DRAFTED = (STUDY, MANIFEST, MOVED, PULLED, final_check.FILE)
@@ -77,7 +77,7 @@ def _sqlite_code(error: BaseException) -> int | None:
 
 def altered(trial: FrozenTrial) -> bool:
     """Whether an ended trial is another than when it ended; one of an older huetune has no digest to tell by."""
-    recorded = trial.user_attrs.get(DIGEST)
+    recorded = TrialRecord.of(trial).digest
     return trial.state.is_finished() and recorded is not None and recorded != digest(trial)
 
 
@@ -139,8 +139,8 @@ def unfinished(run: Run) -> list[str]:
     if not left and (asked(study)["trials"] is None or View(lambda: run).finished):
         return []
     what = "confirmation" if ended(study) else "search"
-    waiting = [named(trial) for trial in left if trial.state == TrialState.WAITING]
-    running = [named(trial) for trial in left if trial.state == TrialState.RUNNING]
+    waiting = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]
+    running = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.RUNNING]
     lines = [f"the {what} is not finished: {_so_far(study, replicates)}"]
     if waiting:
         lines.append(f"waiting to be continued: {_few(waiting)}")
@@ -171,8 +171,8 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
     if [trial.number for trial in trials] != list(range(len(trials))):
         yield f"{folder}: the numbers are not 0 to {len(trials) - 1}, each once"
     for trial in trials:
-        name = f"{folder} {trial.number}"
-        done = [epoch.epoch for epoch in epochs(trial)]
+        name, record = f"{folder} {trial.number}", TrialRecord.of(trial)
+        done = [epoch.epoch for epoch in record.epochs]
         if done != list(range(1, len(done) + 1)):
             yield f"{name}: has epochs {done}"
         if altered(trial):
@@ -182,12 +182,12 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
                 yield f"{name}: has not ended, although its search has"
             continue
         if trial.state == TrialState.COMPLETE:
-            if len(done) != target(trial):
-                yield f"{name}: complete after {len(done)} of {target(trial)} epochs"
-            best = best_epoch(trial, objective)
+            if len(done) != record.full_epochs:
+                yield f"{name}: complete after {len(done)} of {record.full_epochs} epochs"
+            best = record.best(objective)
             if best and trial.values[0] != best[objective]:
                 yield f"{name}: its value {trial.values[0]!r} is not that of its best epoch, {best[objective]!r}"
-        if best := best_epoch(trial, objective):
+        if best := record.best(objective):
             try:
                 check_sums(run.folder / (best.checkpoint or ""))
             except CheckpointError as error:
@@ -237,7 +237,7 @@ def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, 
             if trial is None:
                 yield f"{str(path)!r}: belongs to no trial", False
                 continue
-            named = {Path(epoch.checkpoint or "").name for epoch in epochs(trial)}
+            named = {Path(epoch.checkpoint or "").name for epoch in TrialRecord.of(trial).epochs}
             for inner in path.iterdir():
                 if inner.name.startswith(".") and not searching:
                     yield f"{str(inner)!r}: half-written", True

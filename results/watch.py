@@ -16,9 +16,10 @@ from huetune.data_tools.mirror import bucket_of
 from huetune.results.baseline import baseline_line
 from huetune.results.display import Display, animated
 from huetune.results.lock import holder
+from huetune.results.records import STATES, TrialRecord
 from huetune.results.replicates import places
 from huetune.results.run import STUDY, Run
-from huetune.results.trials import ENDED, SESSION, STATES, ended, epochs, rows
+from huetune.results.trials import ENDED, SESSION, ended, rows
 from huetune.results.winner import headline
 
 WIDTH = 120
@@ -257,16 +258,20 @@ def changes(
         before[trial.number] = state, trial
         if was is None:
             yield trial, "started"
-        for name, event in ("notes", "warning"), ("deaths", "died"):
-            if len(trial.user_attrs.get(name, ())) > (len(old.user_attrs.get(name, ())) if old else 0):
+        record, known = TrialRecord.of(trial), TrialRecord.of(old) if old else None
+        for event, new, seen in (
+            ("warning", record.notes, known.notes if known else ()),
+            ("died", record.deaths, known.deaths if known else ()),
+        ):
+            if len(new) > len(seen):
                 yield trial, event
                 was = "waiting" if event == "died" else was
         if state == "running":
             if was == "waiting":
                 yield trial, "goes on"
-            elif len(epochs(trial)) > (len(epochs(old)) if old else 0):
+            elif len(record.measured) > (len(known.measured) if known else 0):
                 yield trial, "epoch"
-        elif state != was and not (held and state == "waiting" and trial.user_attrs.get("deaths")):
+        elif state != was and not (held and state == "waiting" and record.deaths):
             # Of one that died and waits for another worker it was said that it died.
             yield trial, state
 

@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.score import METRICS
-from huetune.results.records import EpochMetrics
+from huetune.results.records import EpochMetrics, TrialRecord
 from huetune.results.replicates import (
     Standing,
     against_baseline,
@@ -36,12 +36,12 @@ class Training:
     @property
     def is_replicate(self) -> bool:
         """Whether it is no trial of the search itself."""
-        return "name" in self.trial.user_attrs
+        return TrialRecord.of(self.trial).name is not None
 
     @property
-    def seed(self) -> int:
-        """That it was trained from."""
-        return self.trial.user_attrs["seed"]
+    def seed(self) -> int | None:
+        """That it was trained from; None where an older huetune did not record it."""
+        return TrialRecord.of(self.trial).seed
 
     def __str__(self) -> str:
         return f"{'replicate' if self.is_replicate else f'trial {self.trial.number}'}, seed {self.seed}"

@@ -118,17 +118,18 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
 
     found = find_run(run, storage)
 
-    from huetune.results.trials import epochs, trial_of
+    from huetune.results.records import TrialRecord
+    from huetune.results.trials import trial_of
 
     recorded = trial_of(found.study(), trial)
-    lines = [epoch.record for epoch in epochs(recorded)] if recorded else []
-    if recorded is None or not lines:
+    record = TrialRecord.of(recorded) if recorded else None
+    if record is None or record.seed is None or not record.epochs:
         raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")
+    lines = [epoch.record for epoch in record.epochs]
     parts = photos_of(found, quiet=False, moved=photos)
     import_tensorflow()
 
     from huetune.model.command import epoch_line
-    from huetune.model.config import Config
     from huetune.model.training import Trainer
     from huetune.results.machine import differences
     from huetune.search.manifest import recalled_resources
@@ -137,7 +138,7 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     resources = recalled_resources(found, None)
     take_devices(resources.threads, (0,) if resources.gpus_per_trial else ())
     trainer = Trainer(parts.training, parts.validation)
-    trainer.start(Config.of(recorded.user_attrs["config"]), recorded.user_attrs["seed"])
+    trainer.start(record.configuration, record.seed)
     others = 0
     for line in lines:
         figures = trainer.epoch()

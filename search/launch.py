@@ -17,11 +17,11 @@ from huetune.data_tools.folder import replace as replace_file
 from huetune.data_tools.mirror import listed, place_of, push, remove
 from huetune.data_tools.source import Source
 from huetune.data_tools.split import Split
-from huetune.model.config import Config
 from huetune.model.score import METRICS, zero_line
 from huetune.results.display import Display
 from huetune.results.lock import held
 from huetune.results.photos import FILES, files_of
+from huetune.results.records import TrialRecord
 from huetune.results.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from huetune.results.trials import asked, ended, rows
 from huetune.search.cluster import Cluster
@@ -180,15 +180,10 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
 
 def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) -> list[Job]:
     """What is tried before the sampler is asked."""
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
-    continued = {trial.user_attrs.get("continues") for trial in trials.values()}
+    records = {trial.number: TrialRecord.of(trial) for trial in study.get_trials(deepcopy=False)}
+    continued = {record.continues for record in records.values()}
     jobs = [
-        Job(
-            Config.of(trials[number].user_attrs["config"]),
-            trials[number].params,
-            trials[number].user_attrs["seed"],
-            {"continues": number},
-        )
+        Job(records[number].configuration, dict(records[number].params), records[number].seed, {"continues": number})
         for number in asked(study)["further"]
         if number not in continued
     ]
@@ -205,7 +200,7 @@ def not_further(study: optuna.Study, epochs: int) -> list[int]:
 
     Those among them that an earlier extension had no time for.
     """
-    continued = {trial.user_attrs.get("continues") for trial in study.get_trials(deepcopy=False)}
+    continued = {TrialRecord.of(trial).continues for trial in study.get_trials(deepcopy=False)}
     order = [row["trial"] for row in rows(study) if row["state"] == "complete" and row["epochs"] < epochs]
     return [number for number in order if number not in continued]
 

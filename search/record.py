@@ -8,7 +8,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from huetune.data_tools.errors import StorageError, in_a_line
@@ -17,9 +17,8 @@ from huetune.data_tools.mirror import bucket_of, remove
 from huetune.model import snapshot
 from huetune.results import lease
 from huetune.results.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
-from huetune.results.records import EpochMetrics
+from huetune.results.records import EpochMetrics, TrialRecord, begun_trial, digest, write_epoch, write_trial
 from huetune.results.run import PULLED, STUDY, Run, copy_of
-from huetune.results.trials import DIGEST, EPOCH, best_epoch, digest
 
 
 class Record:
@@ -36,16 +35,9 @@ class Record:
         self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
         self._bucket = bucket_of(run.folder) if run else None
 
-    def begin(
-        self, point: Mapping[str, Any], domains: Mapping[str, BaseDistribution], attributes: Mapping[str, Any]
-    ) -> optuna.Trial:
+    def begin(self, record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> optuna.Trial:
         """Record a new running trial, with all that it is, in one step."""
-        template = create_trial(
-            state=TrialState.RUNNING,
-            params=dict(point),
-            distributions={name: domains[name] for name in point},
-            user_attrs=dict(attributes),
-        )
+        template = begun_trial(record, domains)
         with self._guarded():
             trial = begin_trial(self.study, template)
             self.copy()
@@ -79,17 +71,17 @@ class Record:
         with self._guarded():
             if value is not None:
                 trial.report(value, epoch.epoch)
-            trial.set_user_attr(f"{EPOCH}{epoch.epoch}", epoch.record)
+            write_epoch(trial, epoch)
 
-    def note(self, trial: optuna.Trial, name: str, value: Any) -> None:
-        """Record something else of a running trial."""
+    def note(self, trial: optuna.Trial, **fields: Any) -> None:
+        """Record other fields of a running trial, by the names and types of `TrialRecord`."""
         with self._guarded():
-            trial.set_user_attr(name, value)
+            write_trial(trial, **fields)
 
     def end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
         """End a trial, for good."""
         with self._guarded():
-            trial.set_user_attr(DIGEST, digest(stored_trial(self.study, trial), state, values))
+            write_trial(trial, digest=digest(stored_trial(self.study, trial), state, values))
             ended = self.study.tell(trial, values, state)
             self.copy()
             return ended
@@ -181,7 +173,7 @@ def tidy(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -
         folders.setdefault(path.parent.name, []).append(path)
     for trial in trials:
         paths = folders.get(f"{trial.number:04}", [])
-        best = best_epoch(trial, objective)
+        best = TrialRecord.of(trial).best(objective)
         kept = {Path(best.checkpoint).name} if best and best.checkpoint else set()
         if trial.state == TrialState.COMPLETE:
             ends = sorted((path for path in paths if path.match(snapshot.NAMES)), key=snapshot.order)

@@ -12,7 +12,8 @@ from huetune.data_tools.split import Split
 from huetune.model.config import Config
 from huetune.model.score import METRICS
 from huetune.results.display import Display
-from huetune.results.replicates import FINALISTS, config_key, diverged, target
+from huetune.results.records import TrialRecord, config_key
+from huetune.results.replicates import FINALISTS, diverged
 from huetune.results.run import REPLICATES, Run, open_storage
 from huetune.results.trials import asked, full, rows
 from huetune.search.cluster import Cluster
@@ -57,8 +58,8 @@ def _finalists(run: Run, top: int) -> dict[int, Config]:
     best: dict[str, FrozenTrial] = {}
     for row in rows(study):
         if trial := trials.get(row["trial"]):
-            best.setdefault(config_key(trial.user_attrs["config"]), trial)
-    return {trial.number: Config.of(trial.user_attrs["config"]) for trial in list(best.values())[:top]}
+            best.setdefault(TrialRecord.of(trial).key, trial)
+    return {trial.number: TrialRecord.of(trial).configuration for trial in list(best.values())[:top]}
 
 
 def replicate(
@@ -117,9 +118,9 @@ def _missing(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str, Conf
     epochs = asked(run.study())["epochs"]
     # Those that were left are gone on with in any case; those that ended by no fault of theirs are trained again.
     there = {
-        (config_key(trial.user_attrs["config"]), trial.user_attrs["seed"])
+        (record.key, record.seed)
         for trial in trials
-        if target(trial) >= epochs
+        if (record := TrialRecord.of(trial)).full_epochs >= epochs
         and (not trial.state.is_finished() or trial.state == TrialState.COMPLETE or diverged(trial))
     }
     first = run.manifest["search"]["seed"] + FRESH

@@ -22,15 +22,14 @@ from ray.tune.search import Searcher
 from huetune.data_tools.errors import StorageError, UserError
 from huetune.data_tools.mirror import listed
 from huetune.model.score import METRICS, best_of, better
-from huetune.results.outcomes import DEATHS, FAILURE, Failure, FailureKind, Stop, StopReason
-from huetune.results.records import EpochMetrics, best_epoch_of, curve_of
-from huetune.results.replicates import config_key
-from huetune.results.trials import BEGUN, SESSION, STATES, curve, end_of, epochs
+from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
+from huetune.results.records import STATES, EpochMetrics, TrialRecord, best_epoch_of, config_key, curve_of
+from huetune.results.trials import SESSION
 from huetune.search.jobs import Budget, Job
 from huetune.search.record import Record, tidy
 from huetune.search.sampler import Sampler
 from huetune.search.space import Space
-from huetune.search.trial import BEST, REFUSED, STORAGE
+from huetune.search.trial import BEST, FAILED, REFUSED, STORAGE
 
 LIVES = 3
 """Workers in a row that may die on a trial without one epoch between them; then the fault is the trial's."""
@@ -113,18 +112,19 @@ class StudySearcher(Searcher):
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         """Take in what the study holds."""
-        for trial in sorted(trials, key=lambda trial: end_of(trial) or NEVER):
+        pairs = [(trial, TrialRecord.of(trial)) for trial in trials]
+        for trial, record in sorted(pairs, key=lambda pair: pair[1].end or NEVER):
             self._asked += 1
-            self._known.add(config_key(trial.user_attrs["config"]))
+            self._known.add(record.key)
             if self._sampler:
                 self._sampler.add(trial.params)
             if trial.state.is_finished():
-                past = {} if trial.state == TrialState.FAIL else curve(trial, self.objective)
+                past = {} if trial.state == TrialState.FAIL else record.curve(self.objective)
                 self._ended[trial.number] = past
                 self._close(trial, past, trial.values if trial.state == TrialState.COMPLETE else None)
             else:
                 self.left.append(trial)
-                past = curve(trial, self.objective)
+                past = record.curve(self.objective)
             if past:
                 self._scores[trial.number] = list(past.values())[-1], trial
 
@@ -176,27 +176,30 @@ class StudySearcher(Searcher):
         return room
 
     def _begin(self, trial_id: str, job: Job) -> dict[str, Any]:
-        attributes = {
-            **job.attributes,
-            "ray_trial": trial_id,
+        record = TrialRecord(
             # The study numbers its trials as they come, and only this process adds any.
-            "seed": self._seed + self._asked if job.seed is None else job.seed,
-            "config": asdict(job.config),
-            "target": self.epochs,
+            number=self._asked,
+            state="running",
+            params=job.point,
+            seed=self._seed + self._asked if job.seed is None else job.seed,
+            config=asdict(job.config),
+            target=self.epochs,
+            ray_trial=trial_id,
             # Optuna's own time of its start is that of the last time that it went on.
-            BEGUN: datetime.datetime.now(datetime.UTC).isoformat(),
-        }
+            begun=datetime.datetime.now(datetime.UTC).isoformat(),
+            **job.attributes,
+        )
         self._asked += 1
         if "continues" in job.attributes:
             self.resumed.add(trial_id)
-        trial = self._record.begin(job.point, self._space.domains if self._space else {}, attributes)
+        trial = self._record.begin(record, self._space.domains if self._space else {})
         return self._start(trial_id, trial, [], "started")
 
     def _go_on(self, trial_id: str, left: FrozenTrial) -> dict[str, Any]:
         self.resumed.add(trial_id)
-        return self._start(trial_id, self._record.take_up(left), epochs(left), "goes on")
+        return self._start(trial_id, self._record.take_up(left), TrialRecord.of(left).epochs, "goes on")
 
-    def _start(self, trial_id: str, trial: optuna.Trial, past: list[EpochMetrics], event: str) -> dict[str, Any]:
+    def _start(self, trial_id: str, trial: optuna.Trial, past: Sequence[EpochMetrics], event: str) -> dict[str, Any]:
         self.live[trial_id] = trial
         self.progress[trial.number] = len(past)
         self._epochs[trial.number] = []
@@ -205,14 +208,14 @@ class StudySearcher(Searcher):
         self._heard[trial_id] = self._clock()
         self.states["running"] += 1
         self._listener(self, trial, event)
-        attributes = trial.user_attrs
+        record = TrialRecord.of(trial)
         return {
-            "number": trial.number,
-            "seed": attributes["seed"],
-            "epochs": attributes["target"],
-            "config": attributes["config"],
-            "name": attributes.get("name"),
-            "continues": attributes.get("continues"),
+            "number": record.number,
+            "seed": record.seed,
+            "epochs": record.target or self.epochs,
+            "config": record.config,
+            "name": record.name,
+            "continues": record.continues,
         }
 
     def _enough(self) -> Stop | None:
@@ -250,26 +253,26 @@ class StudySearcher(Searcher):
     def past(self, trial_id: str) -> dict[int, float]:
         """Return the best score so far after each epoch that a running trial, or that which it takes further, has."""
         trial = self.live[trial_id]
-        own = curve_of(self._epochs[trial.number], self.objective)
-        return dict(own or self._ended.get(trial.user_attrs.get("continues", -1), {}))
+        own, continues = curve_of(self._epochs[trial.number], self.objective), TrialRecord.of(trial).continues
+        return dict(own or ({} if continues is None else self._ended.get(continues, {})))
 
     @property
     def ended_curves(self) -> list[dict[int, float]]:
         """The best score so far after each epoch, of each trial that ended before and is not taken further."""
-        trials = [*self._record.study.get_trials(deepcopy=False), *self.live.values()]
-        further = {trial.user_attrs.get("continues") for trial in trials}
+        further = {TrialRecord.of(trial).continues for trial in self._record.study.get_trials(deepcopy=False)}
+        further |= {TrialRecord.of(trial).continues for trial in self.live.values()}
         further |= {job.attributes.get("continues") for job in self.waiting}
         return [past for number, past in self._ended.items() if number not in further]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch, and those before it that a dying worker could no longer tell of."""
         trial = self.live[trial_id]
-        if self.stopping or any(key in result for key in (FAILURE, STORAGE, REFUSED)):
+        if self.stopping or any(key in result for key in (FAILED, STORAGE, REFUSED)):
             return
         self._heard[trial_id] = self._clock()
         try:
             for note in result.get("notes", ()):
-                self._record.note(trial, "notes", [*trial.user_attrs.get("notes", ()), note])
+                self._record.note(trial, notes=(*TrialRecord.of(trial).notes, note))
                 self._listener(self, trial, "warning")
             for figures in (*result.get("missed", ()), result):
                 if figures["epoch"] > self.progress[trial.number]:
@@ -281,8 +284,7 @@ class StudySearcher(Searcher):
     def _epoch(self, trial: optuna.Trial, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
         epoch = EpochMetrics.reported(result)
         if not self.progress[trial.number]:
-            self._record.note(trial, "host", origin["host"])
-            self._record.note(trial, "pid", origin["pid"])
+            self._record.note(trial, host=origin["host"], pid=origin["pid"])
         # Of several objectives Optuna takes no epochs; they are in the attribute either way.
         value = epoch[self.objective] if len(self._objectives) == 1 else None
         self._record.epoch(trial, epoch, value)
@@ -308,8 +310,8 @@ class StudySearcher(Searcher):
             self.stopping = StorageError(result[STORAGE])
         elif REFUSED in result:
             self.stopping = UserError(result[REFUSED])
-        elif FAILURE in result:
-            kind = FailureKind(result[FAILURE])
+        elif FAILED in result:
+            kind = FailureKind(result[FAILED])
             self.fail(trial_id, Failure(kind, result["detail"], epoch=result["epoch"]))
         else:
             # The result on which Tune stops a trial comes here alone, not to on_trial_result.
@@ -317,7 +319,7 @@ class StudySearcher(Searcher):
             if self.stopping:
                 # Its last epoch may not be written: it has not ended.
                 return
-            target = self.live[trial_id].user_attrs["target"]
+            target = TrialRecord.of(self.live[trial_id]).target or self.epochs
             self._end(trial_id, TrialState.COMPLETE if result["epoch"] >= target else TrialState.PRUNED)
 
     def lost(self, trial_id: str, reason: str, timeout: float | None = None) -> None:
@@ -338,7 +340,7 @@ class StudySearcher(Searcher):
             self.fail(trial_id, failure)
             return
         try:
-            self._record.note(trial, DEATHS, [*trial.user_attrs.get(DEATHS, ()), failure.record])
+            self._record.note(trial, deaths=(*TrialRecord.of(trial).deaths, failure))
             self.left.append(self._record.put_back(trial))
         except StorageError as error:
             self.stopping = error
@@ -351,7 +353,7 @@ class StudySearcher(Searcher):
         """End a trial as failed."""
         trial = self.live[trial_id]
         try:
-            self._record.note(trial, FAILURE, failure.record)
+            self._record.note(trial, failure=failure)
         except StorageError as error:
             self.stopping = error
             return

@@ -20,16 +20,16 @@ from huetune.data_tools.errors import CheckpointError, StorageError
 from huetune.data_tools.mirror import bucket_of, path_of, pull, push, remove
 from huetune.data_tools.split import Split
 from huetune.model.checkpoint import part_versions
-from huetune.results.outcomes import FAILURE, FailureKind
+from huetune.results.outcomes import FailureKind
 
 if TYPE_CHECKING:
     from huetune.model.config import Config
 
 BEST = "score"
 """The key of a trial's best value so far, by which it is scheduled and ranked."""
-STORAGE, REFUSED = "storage", "refused"
-"""Keys of a last result that stops the search, with a message: the run cannot be read or written; this worker must not
-train."""
+FAILED, STORAGE, REFUSED = "failure", "storage", "refused"
+"""Keys of a last result: of a trial that failed, its FailureKind; with a message, what stops the search: the run cannot
+be read or written, or this worker must not train."""
 
 
 class Trial(tune.Trainable):
@@ -121,7 +121,7 @@ class Trial(tune.Trainable):
                     self._train()
         except DivergedError as error:
             # Reported, not raised: an exception would cost the worker, though nothing is wrong with it.
-            return _no_epoch({FAILURE: FailureKind.DIVERGED, "detail": error.detail}, error.epoch)
+            return _no_epoch({FAILED: FailureKind.DIVERGED, "detail": error.detail}, error.epoch)
         except OSError as error:
             reason = f"{str(error.filename or self._own)!r}: cannot be written ({error.strerror or error})"
             return _no_epoch({STORAGE: reason})

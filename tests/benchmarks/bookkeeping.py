@@ -16,7 +16,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from huetune.data_tools.split import Split
 from huetune.model.config import PRESETS, batched
-from huetune.results.records import EpochMetrics
+from huetune.results.records import EpochMetrics, TrialRecord
 from huetune.results.run import open_storage, sqlite_url
 from huetune.search.cluster import Cluster
 from huetune.search.jobs import Budget
@@ -157,7 +157,7 @@ def _writes(epochs: int = 200) -> float:
     """Epochs a second that a study on this disk takes."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         record = Record(_study(Path(folder)))
-        trial = record.begin({}, {}, {"config": {}, "seed": 0})
+        trial = record.begin(TrialRecord(0, "running", config={}, seed=0), {})
         begun = time.perf_counter()
         for epoch in range(1, epochs + 1):
             record.epoch(trial, EpochMetrics(epoch, {"chroma_mse": 0.5, "seconds": 1.0}), 0.5)

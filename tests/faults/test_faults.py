@@ -15,7 +15,8 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from huetune.results.outcomes import Failure, FailureKind, deaths_of, failure_of
+from huetune.results.outcomes import Failure, FailureKind
+from huetune.results.records import TrialRecord
 from huetune.results.run import MANIFEST, STUDY, Run, copy_of
 from huetune.search.repair import repair
 from tests.allowed_skips import skip_without
@@ -65,8 +66,8 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(start, in_pro
     assert code == 0, said
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 2
     (killed,) = [trial for trial in trials(tmp_path) if "deaths" in trial.user_attrs]
-    assert [death.kind for death in deaths_of(killed)] == [FailureKind.WORKER_DIED]
-    assert str(deaths_of(killed)[0]).startswith("died: ")
+    assert [death.kind for death in TrialRecord.of(killed).deaths] == [FailureKind.WORKER_DIED]
+    assert str(TrialRecord.of(killed).deaths[0]).startswith("died: ")
     assert re.search(rf"trial {killed.number} +goes on", said) and list(killed.intermediate_values) == list(range(1, 9))
 
 
@@ -216,8 +217,8 @@ def test_a_trial_that_hangs_is_tried_again_and_then_fails_alone(start, left):
     after = trials(left)
     assert [trial.number for trial in after if trial.state == TrialState.FAIL] == [2]
     hung = Failure(FailureKind.HUNG, seconds=15.0)
-    assert failure_of(after[2]) == hung and str(hung) == "hung: no epoch within 15 s", said
-    assert deaths_of(after[2]) == [hung] * 2
+    assert TrialRecord.of(after[2]).failure == hung and str(hung) == "hung: no epoch within 15 s", said
+    assert TrialRecord.of(after[2]).deaths == (hung,) * 2
     assert after[3].state == TrialState.COMPLETE
     assert_whole(left)
 
@@ -228,7 +229,7 @@ def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
     code, said = program.end(300)
     assert code == 5, said
     (trial,) = trials(tmp_path)
-    assert trial.state == TrialState.FAIL and "memory" in str(failure_of(trial))
+    assert trial.state == TrialState.FAIL and "memory" in str(TrialRecord.of(trial).failure)
     assert_whole(tmp_path)
 
 

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from huetune.model.config import PRESETS, Config
 from huetune.model.score import METRICS
-from huetune.results.outcomes import FAILURE, Failure, FailureKind, Stop, StopReason
+from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.replicates import FINALISTS
 from huetune.results.run import MANIFEST, STUDY, Run, open_storage, sqlite_url
 
@@ -111,7 +111,7 @@ def make_run(
         if number < 3:
             notes["preset"] = list(PRESETS)[number]
         if state == TrialState.FAIL:
-            notes[FAILURE] = Failure(FailureKind.DIVERGED, "loss nan", epoch=len(known) + 1).record
+            notes["failure"] = Failure(FailureKind.DIVERGED, "loss nan", epoch=len(known) + 1).record
         best = min(known, key=lambda one: one["chroma_mse"], default=None)
         values = [best[name] for name in objectives] if best and state == TrialState.COMPLETE else None
         reported = {} if len(objectives) > 1 else {one["epoch"]: one[objectives[0]] for one in known}

@@ -6,7 +6,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason, deaths_of, failure_of
+from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
+from huetune.results.records import TrialRecord
 from huetune.results.replicates import diverged
 
 STOPS = [
@@ -65,11 +66,11 @@ def test_resumed_trial_has_deaths_in_both_forms():
     """A trial that an older version left, and this one continued."""
     study = optuna.create_study()
     trial = study.ask()
-    assert failure_of(trial) is None and deaths_of(trial) == []
+    assert TrialRecord.of(trial).failure is None and TrialRecord.of(trial).deaths == ()
     hung = Failure(FailureKind.HUNG, seconds=15.0)
     trial.set_user_attr("deaths", ["died: no power", hung.record])
     trial.set_user_attr("error", "diverged in epoch 1: train_loss is nan")
     study.tell(trial, state=TrialState.FAIL)
-    assert deaths_of(study.trials[0]) == [Failure(FailureKind.WORKER_DIED, "no power"), hung]
-    assert failure_of(study.trials[0]) == Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=1)
+    assert TrialRecord.of(study.trials[0]).deaths == (Failure(FailureKind.WORKER_DIED, "no power"), hung)
+    assert TrialRecord.of(study.trials[0]).failure == Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=1)
     assert diverged(study.trials[0])

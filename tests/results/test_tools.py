@@ -21,8 +21,8 @@ from huetune.results import tensorboard, trials
 from huetune.results.dashboard import serving
 from huetune.results.mlflow import Log, check_uri
 from huetune.results.output import RECORD
+from huetune.results.records import TrialRecord
 from huetune.results.run import MANIFEST, STUDY, copy_of, find_run
-from huetune.results.trials import BEGUN, end_of, start_of
 from huetune.results.winner import find_winner
 
 
@@ -236,7 +236,7 @@ def test_times_of_trials_are_the_same_in_every_zone(run, in_zone):
     seen = []
     for rule in ("WEST+11", "UTC0", "EAST-13"):
         in_zone(rule)
-        seen.append([(start_of(trial), end_of(trial)) for trial in run.study().trials])
+        seen.append([(TrialRecord.of(trial).start, TrialRecord.of(trial).end) for trial in run.study().trials])
         assert all(start and end and start < end for start, end in seen[-1])
     assert seen[0] == seen[1] == seen[2]
 
@@ -248,7 +248,7 @@ def stored(tmp_path):
     def store(start, end, begun):
         url = f"sqlite:///{tmp_path}/study.db"
         study = optuna.create_study(storage=url)
-        trial = optuna.trial.create_trial(value=0.5, user_attrs={BEGUN: begun})
+        trial = optuna.trial.create_trial(value=0.5, user_attrs={"begun": begun})
         trial.datetime_start, trial.datetime_complete = start, end
         study.add_trial(trial)
         return lambda: optuna.load_study(study_name=study.study_name, storage=url).trials[0]
@@ -261,10 +261,10 @@ def test_start_of_an_old_trial_is_never_after_its_end(stored, in_zone):
     start = datetime(2026, 7, 1, 12, tzinfo=UTC)
     in_zone("EAST-13")
     trial = stored(start + timedelta(hours=2), start + timedelta(hours=3), "2026-07-02T01:00:00.000000")
-    assert start_of(trial()) == start
+    assert TrialRecord.of(trial()).start == start
     for rule in ("WEST+11", "UTC0"):
         in_zone(rule)
-        begun, ended = start_of(trial()), end_of(trial())
+        begun, ended = TrialRecord.of(trial()).start, TrialRecord.of(trial()).end
         assert begun and ended and begun < ended == start + timedelta(hours=3)
 
 
@@ -274,7 +274,7 @@ def test_end_of_in_a_repeated_hour_is_after_the_start(stored, in_zone):
     begun = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)
     for minutes in (5, 20, 80):
         trial = stored(begun, begun + timedelta(minutes=minutes), begun.isoformat())()
-        assert end_of(trial) == begun + timedelta(minutes=minutes)
+        assert TrialRecord.of(trial).end == begun + timedelta(minutes=minutes)
 
 
 def test_list_shows_when_a_run_began_in_local_time(in_process, run, in_zone):

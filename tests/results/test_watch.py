@@ -18,10 +18,10 @@ from huetune.data_tools.errors import StorageError
 from huetune.data_tools.folder import replace
 from huetune.data_tools.mirror import path_of, push
 from huetune.results.lock import held
-from huetune.results.outcomes import DEATHS, Failure, FailureKind, Stop, StopReason
-from huetune.results.records import EpochMetrics
+from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
+from huetune.results.records import STATES, EpochMetrics, TrialRecord
 from huetune.results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
-from huetune.results.trials import SESSION, STATES
+from huetune.results.trials import SESSION
 from huetune.results.watch import View, changes, picture, watch
 from huetune.search.record import Record
 from tests.terminal import Terminal
@@ -59,7 +59,8 @@ class Search:
     def begin(self, weight, record=None, **attributes):
         given = {"seed": 1, "config": {"mse_weight": weight}, "target": EPOCHS, **attributes}
         point = {} if "name" in attributes else {"mse_weight": weight}
-        return (record or self.record).begin(point, {"mse_weight": FloatDistribution(1.0, 8.0)}, given)
+        trial = TrialRecord(0, "running", point, **given)
+        return (record or self.record).begin(trial, {"mse_weight": FloatDistribution(1.0, 8.0)})
 
     def epoch(self, trial, epoch, score):
         figures = {"epoch": epoch, "seconds": 30.0, "chroma_mse": score, "checkpoint": "none"}
@@ -119,7 +120,7 @@ def test_a_trial_that_another_worker_took_over_between_two_looks_runs(search):
     known = {trial.number: (STATES[trial.state], trial) for trial in search.study.trials}
     trial = search.begin(2.0)
     assert [event for _, event in changes(known, search.study.trials, True)] == ["started"]
-    search.record.note(trial, DEATHS, [Failure(FailureKind.WORKER_DIED, "killed").record])
+    search.record.note(trial, deaths=(Failure(FailureKind.WORKER_DIED, "killed"),))
     search.record.take_up(search.record.put_back(trial))
     assert [event for _, event in changes(known, search.study.trials, True)] == ["died", "goes on"]
 
@@ -220,7 +221,7 @@ def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(se
         lines = [process.stdout.readline() for _ in range(3)]
         running = optuna.Trial(search.study, search.study.trials[2]._trial_id)
         search.epoch(running, 2, 0.03)
-        search.record.note(running, DEATHS, [Failure(FailureKind.WORKER_DIED, "of hunger").record])
+        search.record.note(running, deaths=(Failure(FailureKind.WORKER_DIED, "of hunger"),))
         search.record.put_back(running)
         lines.append(process.stdout.readline())
         search.record.take_up(search.study.trials[2])

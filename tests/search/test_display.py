@@ -14,6 +14,7 @@ from rich.console import Console
 from huetune.model.config import PRESETS, batched
 from huetune.results.display import Display
 from huetune.results.outcomes import Failure, FailureKind
+from huetune.results.records import TrialRecord
 from huetune.results.trials import SESSION
 from huetune.search.jobs import Budget
 from huetune.search.record import Record
@@ -132,7 +133,7 @@ def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
     searcher.suggest("a")
     _epochs(searcher, "a", 0.4, 0.3, seconds=100.0)
     _end(searcher, "a", 3, 0.2, seconds=100.0)
-    trial = Record(study).begin({}, {}, {"seed": 0, "config": {}, "target": EPOCHS, "continues": 0})
+    trial = Record(study).begin(TrialRecord(1, "running", seed=0, config={}, target=EPOCHS, continues=0), {})
     for epoch, seconds in enumerate([100.0, 100.0, 100.0, 7.0], 1):
         figures = {"epoch": epoch, "seconds": seconds, "chroma_mse": 0.2}
         trial.set_user_attr(f"epoch-{epoch}", figures)

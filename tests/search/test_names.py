@@ -14,7 +14,7 @@ from PIL import Image
 
 from huetune.data_tools.garden import garden
 from huetune.results.export import export, find_model
-from huetune.results.outcomes import FAILURE, Failure, FailureKind
+from huetune.results.outcomes import Failure, FailureKind
 from huetune.results.run import STUDY
 
 NAMES = [
@@ -92,7 +92,7 @@ def run(searched, tmp_path) -> Path:
     shutil.copytree(searched[0] / "tiny", run)
     failure = Failure(FailureKind.WORKER_DIED, f"{NAMES[1]}\n{NAMES[6]}")
     with contextlib.closing(sqlite3.connect(run / STUDY)) as connection, connection:
-        for key, value in (("host", NAMES[0]), (FAILURE, failure.record)):
+        for key, value in (("host", NAMES[0]), ("failure", failure.record)):
             connection.execute(
                 "UPDATE trial_user_attributes SET value_json = ? WHERE key = ?", (json.dumps(value), key)
             )

@@ -13,8 +13,9 @@ from rich.console import Console
 
 from huetune.data_tools.garden import write_garden
 from huetune.results.outcomes import Stop, StopReason
+from huetune.results.records import digest
 from huetune.results.run import MANIFEST, STUDY, Run, copy_of, open_storage
-from huetune.results.trials import asked, digest, run_rows, winner
+from huetune.results.trials import asked, run_rows, winner
 from huetune.search.repair import repair
 from tests.faults.program import ALONE
 

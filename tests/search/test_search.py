@@ -11,7 +11,8 @@ from huetune.model import arrays
 from huetune.model.checkpoint import read
 from huetune.model.network import build
 from huetune.results.export import checkpoint
-from huetune.results.outcomes import FailureKind, failure_of
+from huetune.results.outcomes import FailureKind
+from huetune.results.records import TrialRecord
 from huetune.results.run import find_run
 from huetune.results.trials import rows
 from tests.faults.program import ALONE
@@ -35,7 +36,7 @@ def test_each_trial_ends_as_what_it_was(searched):
     diverged = {trial.number for trial in trials if trial.params["learning_rate"] == 1e30}
     assert {trial.number for trial in by_state[TrialState.FAIL]} == diverged and len(diverged) == 2
     for trial in by_state[TrialState.FAIL]:
-        failure = failure_of(trial)
+        failure = TrialRecord.of(trial).failure
         assert failure and failure.kind is FailureKind.DIVERGED and "error" not in trial.user_attrs
         assert str(failure).startswith("diverged in epoch 1: train_")
     assert by_state[TrialState.COMPLETE] and by_state[TrialState.PRUNED]

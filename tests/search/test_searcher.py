@@ -8,8 +8,9 @@ from optuna.trial import TrialState
 
 from huetune.data_tools.errors import StorageError
 from huetune.model.config import PRESETS, Config, batched
-from huetune.results.outcomes import Stop, StopReason, failure_of
-from huetune.results.trials import BEGUN, curve, start_of
+from huetune.results.outcomes import Stop, StopReason
+from huetune.results.records import TrialRecord
+from huetune.results.trials import curve
 from huetune.search.jobs import Budget, Job, grid_jobs
 from huetune.search.record import Record
 from huetune.search.sampler import Sampler
@@ -108,12 +109,12 @@ def test_a_trial_that_goes_on_began_when_it_began():
     study = _study()
     before = _searcher(study)
     _train(before, "a", epochs=1)
-    first = start_of(study.trials[0])
+    first = TrialRecord.of(study.trials[0]).start
     before.leave()
     after = _searcher(study)
     _train(after, "b")
-    assert first and start_of(study.trials[0]) == first != study.trials[0].datetime_start.astimezone()
-    assert study.trials[0].user_attrs[BEGUN].endswith("+00:00"), "UTC, wherever it is read"
+    assert first and TrialRecord.of(study.trials[0]).start == first != study.trials[0].datetime_start.astimezone()
+    assert study.trials[0].user_attrs["begun"].endswith("+00:00"), "UTC, wherever it is read"
 
 
 def test_a_grid_of_thousands_is_enqueued_at_once():
@@ -194,7 +195,7 @@ def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
         searcher.lost(f"life-{life}", "no power")
         if study.trials[0].state == TrialState.FAIL:
             break
-    assert life == 2 * LIVES - 3 and str(failure_of(study.trials[0])) == "died: no power"
+    assert life == 2 * LIVES - 3 and str(TrialRecord.of(study.trials[0]).failure) == "died: no power"
     assert searcher.suggest("z") == "FINISHED"
 
 
