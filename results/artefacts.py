@@ -52,6 +52,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
 
     from huetune.model.checkpoint import read
     from huetune.results import export, final_check
+    from huetune.results.records import StudyRecord
     from huetune.results.trials import rows, shown
     from huetune.results.winner import headline, winner_of
 
@@ -68,7 +69,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
         "place",
         "front",
         "preset",
-        *study.user_attrs["parameters"],
+        *StudyRecord.of(study).parameters,
         "epochs",
         "seconds",
         "host",

@@ -193,10 +193,11 @@ def effects(run: str, storage: Path, form: str) -> None:
 
     from huetune.results import effects as found_effects
     from huetune.results import trials as tables
+    from huetune.results.records import StudyRecord
 
     study, replicates = found.snapshot()
-    trained, objective = found_effects.measured(study, replicates), study.user_attrs["objective"]
-    table = found_effects.effect_rows(found_effects.effects(trained, study.user_attrs["parameters"], objective))
+    trained, searched = found_effects.measured(study, replicates), StudyRecord.of(study)
+    table = found_effects.effect_rows(found_effects.effects(trained, searched.parameters, searched.objective))
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
@@ -206,7 +207,7 @@ def effects(run: str, storage: Path, form: str) -> None:
     elif form == "markdown":
         click.echo(tables.to_markdown(table))
     else:
-        title = f"{objective} of {len(trained)} configurations in {found.name}"
+        title = f"{searched.objective} of {len(trained)} configurations in {found.name}"
         how = "--format csv or a wider terminal"
         least, needed = ("curve", "rests_on", "sure", "against"), list(table[0])
         stdout.print(tables.fitted(table, title, stdout, how, dispensable=least, needed=needed))

@@ -3,9 +3,9 @@
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -16,7 +16,7 @@ from huetune.data_tools.console import say
 from huetune.model.score import best_of
 from huetune.results.board import Board, Training, draw
 from huetune.results.pace import Pace
-from huetune.results.records import STATES, TrialRecord
+from huetune.results.records import STATES, StudyRecord, TrialRecord
 from huetune.results.trials import ENDED, settings, shown
 
 KEPT = 100
@@ -56,7 +56,7 @@ class Display:
     Args:
         console: where to.
         title: the run's name.
-        attributes: of the search's study.
+        searched: of the search's study.
         trials: that are there already; none of them runs yet.
         what: the trials are called.
         quiet: show nothing.
@@ -66,14 +66,14 @@ class Display:
         self,
         console: Console,
         title: str,
-        attributes: Mapping[str, Any],
+        searched: StudyRecord,
         trials: Sequence[FrozenTrial] = (),
         *,
         what: str = "trials",
         quiet: bool = False,
     ):
         self._console, self._quiet, self._begun = console, quiet, time.monotonic()
-        self._objective = attributes["objective"]
+        self._objective = searched.objective
         self._trainings: dict[int, Training] = {}
         self._running: dict[int, Training] = {}
         self._ended: deque[Training] = deque(maxlen=KEPT)
@@ -86,7 +86,7 @@ class Display:
         for trial in trials:
             if not trial.state.is_finished():
                 self._know(trial, "waiting")
-        self._board = self._empty = Board(title, self._objective, what, zero=attributes["zero_line"][self._objective])
+        self._board = self._empty = Board(title, self._objective, what, zero=searched.baseline[self._objective])
         self._drawn = time.monotonic()
         self._live: Live | None = None
         if animated(console) and not quiet:

@@ -16,7 +16,7 @@ from huetune.data_tools.errors import NoTrialError, UserError
 from huetune.model.config import PRESETS, Config, like
 from huetune.model.score import METRICS
 from huetune.results.baseline import STAYED
-from huetune.results.records import TrialRecord, config_key
+from huetune.results.records import StudyRecord, TrialRecord, config_key
 from huetune.results.replicates import of_trial, replicated, shown_estimate
 from huetune.results.run import NUMBER, Run
 from huetune.results.statistics import Estimate, difference, mean, quantile
@@ -76,7 +76,7 @@ def measured(study: optuna.Study, replicates: optuna.Study | None) -> list[Measu
         study: of a search.
         replicates: study of what was trained again.
     """
-    again = replicated(replicates)
+    again, parameters = replicated(replicates), StudyRecord.of(study).parameters
     trials: dict[str, list[FrozenTrial]] = {}
     for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         if trial.values:
@@ -88,7 +88,7 @@ def measured(study: optuna.Study, replicates: optuna.Study | None) -> list[Measu
         full = [trial for trial, length in zip(group, lengths, strict=True) if length == max(lengths)]
         repeated = of_trial(full[0], again)
         scores = [*(trial.values[0] for trial in full), *(repeated.scores if repeated else ())]
-        point = {name: full[0].params.get(name) for name in study.user_attrs["parameters"]}
+        point = {name: full[0].params.get(name) for name in parameters}
         at_baseline = any(map(note_of, [*full, *(repeated.trials if repeated else ())]))
         found.append(Measured(point, float(np.mean(scores)), at_baseline))
     return found
@@ -239,7 +239,7 @@ def importances(study: optuna.Study) -> tuple[dict[str, float], int]:
     if len(complete) < IMPORTANCE_TRIALS:
         return {}, len(complete)
     # Of several objectives the first one; to Optuna less of a target is better.
-    sign = 1 if METRICS[study.user_attrs["objective"]].minimized else -1
+    sign = 1 if METRICS[StudyRecord.of(study).objective].minimized else -1
     target = (lambda trial: sign * trial.values[0]) if len(study.directions) > 1 else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -301,7 +301,7 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
         NoTrialError: one of them was never trained again.
     """
     study, replicates = run.snapshot()
-    objective = study.user_attrs["objective"]
+    objective = StudyRecord.of(study).objective
     again = replicated(replicates)
     scores: list[tuple[float, ...]] = []
     for name in (first, second):

@@ -19,7 +19,7 @@ from huetune.model.score import METRICS
 from huetune.results.baseline import note
 from huetune.results.final_check import FinalCheck
 from huetune.results.final_check import read_or_none as final_check
-from huetune.results.records import TrialRecord
+from huetune.results.records import StudyRecord, TrialRecord
 from huetune.results.replicates import Replicated, of_trial, replicated
 from huetune.results.run import Run
 from huetune.results.trials import epochs, rows
@@ -202,7 +202,8 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
 def _of_trial(
     run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicated], won: Winner | None
 ) -> Entry:
-    objective = study.user_attrs["objective"]
+    searched = StudyRecord.of(study)
+    objective = searched.objective
     record, photos = TrialRecord.of(trial), run.manifest["photos"]
     best, name = record.best(objective), f"trial {trial.number}"
     assert best and best.checkpoint and record.seed is not None
@@ -222,7 +223,7 @@ def _of_trial(
         photos=photos,
         source=str(Source.of(photos["source"])) if "source" in photos else run.name,
         again=group.scores if group else (),
-        baseline=study.user_attrs["zero_line"][objective],
+        baseline=searched.baseline[objective],
         winner=(wins := won is not None and won.number == trial.number),
         used=(won.training.seed, won.score) if won and wins and won.training.is_replicate else None,
         known_as=(run.place, str(trial.number)),

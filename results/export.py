@@ -12,9 +12,10 @@ from huetune.data_tools.mirror import pull, push
 from huetune.model import checkpoint as models
 from huetune.model.score import METRICS
 from huetune.results.card import card
+from huetune.results.records import StudyRecord
 from huetune.results.run import EVALUATIONS, STORAGE, Run, find_source
 from huetune.results.study_file import Studies
-from huetune.results.trials import Row, best_epoch, front_ends, objectives_of, rows, trial_of, winner
+from huetune.results.trials import Row, best_epoch, front_ends, rows, trial_of, winner
 from huetune.results.winner import Winner, trainings
 
 
@@ -61,7 +62,7 @@ def checkpoints(run: Run, studies: Studies, number: int, by: str | None = None) 
 
 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
-    objectives = objectives_of(study)
+    objectives = StudyRecord.of(study).objectives
     if by is not None and by not in objectives:
         raise UserError(f"--by {by!r}: run {run.name!r} searched by {', '.join(objectives)}")
     ends = front_ends(study, table)
@@ -81,7 +82,7 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
         NoTrialError: there is no such trial, or it has finished no epoch.
     """
     trial = trial_of(study, number)
-    best = best_epoch(trial, study.user_attrs["objective"]) if trial else None
+    best = best_epoch(trial, StudyRecord.of(study).objective) if trial else None
     if best and best.checkpoint:
         return run.path(best.checkpoint)
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")

@@ -22,6 +22,7 @@ from huetune.model.score import METRICS
 from huetune.results import export
 from huetune.results.output import RECORD, numbered
 from huetune.results.photos import source_of
+from huetune.results.records import StudyRecord
 from huetune.results.replicates import shown_estimate
 from huetune.results.run import EVALUATION, EVALUATIONS, Run
 from huetune.results.statistics import Estimate, mean
@@ -89,7 +90,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
     from huetune.results import evaluation
 
     studies = run.snapshot()
-    objective = studies[0].user_attrs["objective"]
+    objective = StudyRecord.of(studies[0]).objective
     row, paths = export.best(run, objective, studies)
     _keep_earlier(run)
     folder = run.folder / EVALUATION

@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -12,9 +13,10 @@ from huetune.results import charts
 from huetune.results.baseline import AT_BASELINE, baseline_line
 from huetune.results.final_check import REFERENCES, is_current, read_or_none
 from huetune.results.lock import holder
-from huetune.results.replicates import FINALISTS, Replicated, against_baseline, of_trial, places, replicated
+from huetune.results.records import StudyRecord
+from huetune.results.replicates import Replicated, against_baseline, of_trial, places, replicated
 from huetune.results.run import Run
-from huetune.results.trials import Row, asked, ended, front_ends, note_of, objectives_of, rows, shown, trial_of
+from huetune.results.trials import Row, front_ends, note_of, rows, shown, trial_of
 from huetune.results.winner import headline, winner_of
 
 TOP = 3
@@ -45,15 +47,20 @@ class Findings:
         study, replicates = run.snapshot()
         return cls(run, run.manifest, study, replicates, rows(study, replicates))
 
+    @cached_property
+    def searched(self) -> StudyRecord:
+        """What the study records of its search."""
+        return StudyRecord.of(self.study)
+
     @property
     def objectives(self) -> list[str]:
         """What was searched for; the first one is the score."""
-        return objectives_of(self.study)
+        return list(self.searched.objectives)
 
     @property
     def zero(self) -> float:
         """The score of no colour at all."""
-        return self.study.user_attrs["zero_line"][self.objectives[0]]
+        return self.searched.baseline[self.objectives[0]]
 
     def row(self, number: int) -> Row:
         """The row of a trial."""
@@ -78,7 +85,7 @@ class Findings:
 
     def finalists(self) -> list[int]:
         """The numbers of the trials that were trained again as candidates, the winner first."""
-        numbers = self.replicates.user_attrs.get(FINALISTS, ()) if self.replicates else ()
+        numbers = StudyRecord.of(self.replicates).finalists if self.replicates else ()
         place = places(self.study, self.replicates)
         return sorted(numbers, key=lambda number: place.get(number, len(numbers) + 1))
 
@@ -100,7 +107,7 @@ class Findings:
         if places(self.study, self.replicates) and (line := headline(self.study, self.replicates, self.table)):
             return f"{line[0].upper()}{line[1:]}."
         if ends := front_ends(self.study, self.table):
-            zero = self.study.user_attrs["zero_line"]
+            zero = self.searched.baseline
             best = (
                 f"trial {row['trial']} has the best {name}, {shown(row[name])} "
                 f"({against_baseline(name, row[name], (), zero[name])})"
@@ -133,12 +140,12 @@ class Findings:
                 "This run is of an older huetune, which did not record how to read its photos again, nor the code and "
                 "the hardware: what rests on these is missing here."
             )
-        total = asked(self.study)["trials"]
+        total = self.searched.asked.trials
         done = sum(row["state"] not in ("running", "waiting") for row in self.table)
         so_far = f"{done} of {total} trials had ended" if total else f"{done} trials had ended"
         if by := holder(self.run.folder):
             notes.append(f"This run was in the hands of {by} when the page was written; {so_far}.")
-        elif total and not ended(self.study):
+        elif total and not self.searched.ended:
             notes.append(f"This search was left before its end; {so_far}. To go on: {self.run.command('resume')}")
         missing = [number for number in self.finalists() if not self.row(number)["place"]]
         if missing and not places(self.study, self.replicates):
@@ -149,22 +156,22 @@ class Findings:
 
     def facts(self) -> list[tuple[str, str]]:
         """What was done, by name."""
-        search, wanted = self.manifest.get("search", {}), asked(self.study)
+        search, wanted = self.manifest.get("search", {}), self.searched.asked
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
-        seconds = self.study.user_attrs.get("seconds")
+        seconds = self.searched.seconds
         won = winner_of(self.study, self.replicates, self.table)
         return [
             (name, value)
             for name, value in (
                 ("trials", f"{len(self.table)}{f' ({counts})' if counts else ''}"),
-                ("epochs of a complete trial", str(wanted["epochs"])),
+                ("epochs of a complete trial", str(wanted.epochs)),
                 (
                     "searcher, scheduler",
                     ", ".join(search[part] for part in ("searcher", "scheduler") if part in search),
                 ),
                 ("started", local_time(str(self.manifest.get("started", "")), "%Y-%m-%d %H:%M %z")),
                 ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
-                ("stop reason", str(ended(self.study) or "")),
+                ("stop reason", str(self.searched.ended or "")),
                 ("winner and its checkpoint", str(won) if won else ""),
             )
             if value
@@ -232,7 +239,7 @@ class Findings:
         }
 
     def _settings(self, row: Row) -> str:
-        names = self.study.user_attrs["parameters"]
+        names = self.searched.parameters
         return ", ".join(f"{name} {shown(row[name])}" for name in names if row[name] is not None)
 
 

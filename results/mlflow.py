@@ -15,7 +15,7 @@ from huetune.data_tools.console import is_utf8
 from huetune.data_tools.errors import StorageError, UserError, in_a_line
 from huetune.data_tools.extras import extra
 from huetune.data_tools.secret import holds_secret
-from huetune.results.records import TrialRecord
+from huetune.results.records import StudyRecord, TrialRecord
 from huetune.results.run import Run
 from huetune.results.trials import rows
 from huetune.results.winner import Winner, winner_of
@@ -98,11 +98,11 @@ class Log:
         Raises:
             StorageError: the server does not take it; what was not logged is logged the next time.
         """
-        count = 0
+        count, objective = 0, StudyRecord.of(study).objective
         with _said(self._uri):
             for trial in progress(study.get_trials(deepcopy=False)):
                 if trial.state in ENDS and trial.number not in self._done:
-                    self._log(trial, study.user_attrs["objective"])
+                    self._log(trial, objective)
                     self._done.add(trial.number)
                     count += 1
             self._log_winner(study)

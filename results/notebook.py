@@ -23,6 +23,7 @@ from huetune.data_tools.mirror import path_of
 from huetune.data_tools.photos import read_photo
 from huetune.results import charts, effects, export, trials
 from huetune.results.baseline import baseline_line
+from huetune.results.records import StudyRecord
 from huetune.results.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
 from huetune.results.winner import headline
 
@@ -79,8 +80,8 @@ class OpenRun:
     def effects(self) -> pd.DataFrame:
         """Return what each setting does to the score, with 95 % intervals: the columns of `huetune effects`."""
         studies = self.run.snapshot()
-        attributes = studies[0].user_attrs
-        found = effects.effects(effects.measured(*studies), attributes["parameters"], attributes["objective"])
+        searched = StudyRecord.of(studies[0])
+        found = effects.effects(effects.measured(*studies), searched.parameters, searched.objective)
         return pd.DataFrame(effects.effect_rows(found)).convert_dtypes()
 
     def history(self) -> Figure:
@@ -93,10 +94,10 @@ class OpenRun:
 
     def _figure(self, draw: Callable[..., alt.TopLevelMixin]) -> Figure:
         study, replicates = self.run.snapshot()
-        attributes = study.user_attrs
-        objective = attributes["objective"]
+        searched = StudyRecord.of(study)
+        objective = searched.objective
         table = trials.rows(study, replicates)
-        return Figure(draw(study, table, attributes["zero_line"][objective], objective, attributes["parameters"]))
+        return Figure(draw(study, table, searched.baseline[objective], objective, searched.parameters))
 
     def model(self, by: str | None = None) -> "keras.Model":
         """Return the best model, the whole VAE; its layers `encoder` and `decoder` are models, too.

@@ -6,7 +6,7 @@ Compatibility: a study of any released huetune is read. Whatever only newer ones
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,7 @@ from huetune.data_tools.errors import UserError
 from huetune.model.config import Config
 from huetune.model.score import METRICS, best_of, running_best
 from huetune.results.baseline import note
-from huetune.results.outcomes import Failure
+from huetune.results.outcomes import Failure, Stop
 
 STATES = {
     TrialState.RUNNING: "running",
@@ -302,3 +302,148 @@ def digest(trial: FrozenTrial, state: TrialState | None = None, values: Sequence
     attributes = {name: value for name, value in trial.user_attrs.items() if name != DIGEST}
     content = [trial.number, trial.params, attributes, sorted(trial.intermediate_values.items()), *last]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study is to hold in the end.
+
+    Attributes:
+        trials: how many; None where an older huetune did not record it.
+        epochs: of a complete trial.
+        time_budget: seconds of searching after which no more trials are started; None for as long as it takes.
+        stop_when_flat: trials in a row without a better one that end the search; None for however many.
+        further: the numbers of the trials that are trained further.
+    """
+
+    trials: int | None
+    epochs: int
+    time_budget: float | None = None
+    stop_when_flat: int | None = None
+    further: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Session:
+    """A search that runs.
+
+    Attributes:
+        slots: how many trials may run at once.
+        since: when that was so, in seconds of the epoch.
+        spent: seconds that were searched until then.
+    """
+
+    slots: int
+    since: float
+    spent: float
+
+
+@dataclass(frozen=True)
+class End:
+    """Why a search started no more trials, and the budget that it had then, which an extension raises.
+
+    Attributes:
+        stop: the reason.
+        trials: that were asked for.
+        epochs: of a complete trial.
+    """
+
+    stop: Stop
+    trials: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study records of its search; the study of replicates records a part of it.
+
+    Attributes:
+        objectives: keys of `METRICS`; the first one is the score.
+        parameters: the names of what is searched.
+        baseline: the metrics of the mean-color baseline.
+        asked: what it is to hold in the end.
+        end: why it ended, when it did.
+        seconds: that were searched; None where nothing was yet.
+        session: of the process that searches, or of the last one.
+        finalists: of replicates, the numbers of the trials that are candidates.
+    """
+
+    objectives: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    asked: Asked = Asked(None, 0)
+    end: End | None = None
+    seconds: float | None = None
+    session: Session | None = None
+    finalists: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, study: optuna.Study) -> "StudyRecord":
+        """Read a study."""
+        stored = study.user_attrs
+        first = [stored["objective"]] if "objective" in stored else []
+        # Older studies recorded the epochs alone.
+        asked = stored.get("asked") or {"trials": None, "epochs": stored.get("epochs", 0)}
+        end, session = stored.get("ended"), stored.get("session")
+        return cls(
+            objectives=tuple(stored.get("objectives", first)),
+            parameters=tuple(stored.get("parameters", ())),
+            baseline=stored.get("zero_line", {}),
+            asked=Asked(
+                asked.get("trials"),
+                asked.get("epochs", 0),
+                asked.get("time_budget"),
+                asked.get("stop_when_flat"),
+                tuple(asked.get("further", ())),
+            ),
+            end=End(Stop.of(end), end.get("trials"), end.get("epochs")) if end else None,
+            seconds=stored.get("seconds"),
+            session=Session(session["slots"], session["since"], session["spent"]) if session else None,
+            finalists=tuple(stored.get("finalists", ())),
+        )
+
+    @property
+    def objective(self) -> str:
+        """The metric that is the score."""
+        return self.objectives[0]
+
+    @property
+    def ended(self) -> Stop | None:
+        """Why the search started no more trials; None where it did not come so far, or was extended since."""
+        current = self.end and (self.end.trials, self.end.epochs) == (self.asked.trials, self.asked.epochs)
+        return self.end.stop if self.end and current else None
+
+
+_STUDY_FORMS: Mapping[str, Callable[[Any], Mapping[str, Any]]] = {
+    "objectives": lambda objectives: {"objective": objectives[0], "objectives": list(objectives)},
+    "parameters": lambda parameters: {"parameters": list(parameters)},
+    "baseline": lambda baseline: {"zero_line": dict(baseline)},
+    "asked": lambda asked: {"asked": {**asdict(asked), "further": list(asked.further)}},
+    "end": lambda end: {
+        "ended": end and {**end.stop.record, "trials": end.trials, "epochs": end.epochs},
+    },
+    "seconds": lambda seconds: {"seconds": seconds},
+    "session": lambda session: {"session": asdict(session)},
+    "finalists": lambda finalists: {"finalists": list(finalists)},
+}
+"""How each field of a `StudyRecord` is stored: by which user attributes."""
+
+
+def write_study(study: optuna.Study, **fields: Any) -> None:
+    """Record fields of a study, by the names and types of `StudyRecord`."""
+    for name, value in fields.items():
+        for key, stored in _STUDY_FORMS[name](value).items():
+            study.set_user_attr(key, stored)
+
+
+def write_launch(study: optuna.Study, record: StudyRecord) -> None:
+    """Record what is known of a study when its search is launched."""
+    write_study(
+        study,
+        objectives=record.objectives,
+        parameters=record.parameters,
+        baseline=record.baseline,
+        asked=record.asked,
+    )
+    # What studies held before there was `asked`; an older huetune reads it.
+    study.set_user_attr("epochs", record.asked.epochs)

@@ -13,11 +13,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.score import METRICS, better
 from huetune.results.outcomes import FailureKind
-from huetune.results.records import TrialRecord
+from huetune.results.records import StudyRecord, TrialRecord
 from huetune.results.statistics import Estimate, difference, mean
 
-FINALISTS = "finalists"
-"""User attribute of the study of replicates: the numbers of the trials that are candidates."""
 LEAST = 2
 """Seeds without which there is no error bar."""
 
@@ -100,11 +98,10 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
         return {}
     found = replicated(replicates)
     most = max((TrialRecord.of(group.trials[0]).full_epochs for group in found.values()), default=0)
-    objective = study.user_attrs["objective"]
+    objective, finalists = StudyRecord.of(study).objective, StudyRecord.of(replicates).finalists
     sign = 1 if METRICS[objective].minimized else -1
     ranks = {}
     known: set[str] = set()
-    finalists = set(replicates.user_attrs.get(FINALISTS, ()))
     for trial in study.get_trials(deepcopy=False):
         if trial.number not in finalists:
             continue
@@ -178,7 +175,8 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
     order = sorted(places(study, replicates).items(), key=lambda place: place[1])
     if not order:
         return None
-    objective = study.user_attrs["objective"]
+    searched = StudyRecord.of(study)
+    objective = searched.objective
     found = replicated(replicates)
     groups = {
         trial.number: found[TrialRecord.of(trial).key]
@@ -188,7 +186,7 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
     first = order[0][0]
     scores = groups[first].scores
     estimate = mean(scores, METRICS[objective].limits)
-    standing = against_baseline(objective, estimate.value, scores, study.user_attrs["zero_line"][objective])
+    standing = against_baseline(objective, estimate.value, scores, searched.baseline[objective])
     text = f"trial {first} wins: {objective} {shown_estimate(estimate, seeds=len(scores))}"
     if groups[first].failed:
         text += f", {groups[first].failed} more diverged"

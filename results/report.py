@@ -139,7 +139,7 @@ def write(out: Path, html: str) -> None:
 
 
 def _charts(found: Findings) -> dict[str, _Chart]:
-    objective, parameters = found.objectives[0], found.study.user_attrs["parameters"]
+    objective, parameters = found.objectives[0], found.searched.parameters
     drawn: dict[str, _Chart] = {}
     groups = {f"trial {number}": group for number, group in found.groups().items() if group.scores}
     if groups:
@@ -168,7 +168,7 @@ def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
 
 def _effects(found: Findings) -> dict[str, Any]:
     configurations = measured(found.study, found.replicates)
-    each = effects(configurations, found.study.user_attrs["parameters"], found.objectives[0])
+    each = effects(configurations, found.searched.parameters, found.objectives[0])
     drawn = [
         _drawn(charts.effect(list(group), found.objectives[0]), name)
         for name, group in itertools.groupby(each, key=lambda effect: effect.setting)

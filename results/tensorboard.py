@@ -41,7 +41,7 @@ from tensorboardX.record_writer import RecordWriter
 from huetune.data_tools.errors import StorageError
 from huetune.model.config import PRESETS
 from huetune.results.output import record, recorded
-from huetune.results.records import TrialRecord
+from huetune.results.records import StudyRecord, TrialRecord
 from huetune.results.trials import measures
 
 FOLDER = "tensorboard"
@@ -74,9 +74,10 @@ def write(study: optuna.Study, folder: Path, progress: Callable[[Iterable], Iter
     command = f"tensorboard {study.study_name}"
     known = recorded(folder, command)
     files = {FILE: _extend(folder / FILE, _experiment(study, trials), known.get(FILE))}
+    objective = StudyRecord.of(study).objective
     for trial in progress(trials):
         name = f"{trial.number:04}/{FILE}"
-        files[name] = _extend(folder / name, _events(trial, study.user_attrs["objective"]), known.get(name))
+        files[name] = _extend(folder / name, _events(trial, objective), known.get(name))
     if files != known:
         record(folder, command, files)
     return len(trials)
@@ -136,11 +137,12 @@ def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
 
 
 def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[Event]:
+    searched = StudyRecord.of(study)
     begun = min((start.timestamp() for trial in trials if (start := TrialRecord.of(trial).start)), default=0.0)
     yield Event(wall_time=begun, file_version="brain.Event:2")
     domains: dict[str, Any] = {name: domain for trial in trials for name, domain in trial.distributions.items()}
     settings = []
-    for name in (name for name in study.user_attrs["parameters"] if name in domains):
+    for name in (name for name in searched.parameters if name in domains):
         domain = domains[name]
         if isinstance(domain, CategoricalDistribution):
             kinds = {_kind(choice)[1] for choice in domain.choices}
@@ -155,7 +157,7 @@ def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[
     for name in PRESETS:
         preset.domain_discrete.values.add().string_value = name
     settings.append(preset)
-    objective = study.user_attrs["objective"]
+    objective = searched.objective
     measured = [
         MetricInfo(
             name=MetricName(tag=tag),

@@ -100,11 +100,11 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
 def until_ended(run: Any, study: Any, look: Callable[[Any], int]) -> int:
     """Look at a study again and again until nobody searches any more, and return the sum of what was seen."""
     from huetune.results.lock import holder
+    from huetune.results.records import StudyRecord
     from huetune.results.run import find_run
-    from huetune.results.trials import ended
 
     seen = 0
-    while holder(run.folder) and not ended(study):
+    while holder(run.folder) and not StudyRecord.of(study).ended:
         time.sleep(INTERVAL)
         if bucket_of(run.folder):
             # Its mirror is as it was when the run was found.

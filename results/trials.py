@@ -16,17 +16,13 @@ from rich.text import Text
 from huetune.data_tools.console import plain
 from huetune.data_tools.errors import UserError, nearest
 from huetune.model.score import METRICS, better
-from huetune.results.outcomes import Stop
-from huetune.results.records import EpochMetrics, TrialRecord
+from huetune.results.records import EpochMetrics, StudyRecord, TrialRecord
 from huetune.results.replicates import of_trial, places, replicated
 from huetune.results.run import Run
 
 Row = dict[str, Any]
 
 ENDED = ("complete", "pruned", "failed")
-SESSION = "session"
-"""User attribute of a study that is trained: the `slots` at last, `since` when in seconds of the epoch, and the seconds
-`spent` until then."""
 
 
 def measures() -> tuple[str, ...]:
@@ -54,23 +50,9 @@ def note_of(trial: FrozenTrial) -> str | None:
     return TrialRecord.of(trial).note
 
 
-def asked(study: optuna.Study) -> dict[str, Any]:
-    """Return what a study is to hold in the end: `trials`, their `epochs`, and those to be trained `further`."""
-    attributes = study.user_attrs
-    return attributes.get("asked") or {"trials": None, "epochs": attributes["epochs"], "further": []}
-
-
-def ended(study: optuna.Study) -> Stop | None:
-    """Return why a search asked for no more trials; None where it did not come so far, or was extended since."""
-    record, wanted = study.user_attrs.get("ended"), asked(study)
-    if record and all(record[name] == wanted[name] for name in ("trials", "epochs")):
-        return Stop.of(record)
-    return None
-
-
 def full(study: optuna.Study) -> dict[int, FrozenTrial]:
     """Return by their numbers the trials that came to the end of all epochs; those before an extension had fewer."""
-    epochs = asked(study)["epochs"]
+    epochs = StudyRecord.of(study).asked.epochs
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return {trial.number: trial for trial in trials if TrialRecord.of(trial).full_epochs >= epochs}
 
@@ -83,11 +65,6 @@ def settings(trial: optuna.Trial | FrozenTrial) -> str:
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial | None:
     """Return the trial of a number; None where there is none."""
     return next((trial for trial in study.get_trials(deepcopy=False) if trial.number == number), None)
-
-
-def objectives_of(study: optuna.Study) -> list[str]:
-    """Return what a study searched by; the first one is the score."""
-    return list(study.user_attrs.get("objectives", [study.user_attrs["objective"]]))
 
 
 def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
@@ -108,9 +85,8 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
         where there are such trials: the number of the one that a trial trains further; each searched parameter by its
         name, `epochs`, `seconds`, the figures, `host`, `error`; None where there is nothing.
     """
-    objective = study.user_attrs["objective"]
-    objectives = objectives_of(study)
-    parameters = study.user_attrs["parameters"]
+    searched = StudyRecord.of(study)
+    objective, objectives, parameters = searched.objective, searched.objectives, searched.parameters
     figures_shown = dict.fromkeys((*measures(), *objectives))
     place = places(study, replicates)
     again = replicated(replicates)
@@ -195,14 +171,14 @@ def front_ends(study: optuna.Study, table: list[Row]) -> dict[str, Row]:
     front = [row for row in table if row["front"]]
     return {
         objective: sorted(front, key=lambda row: row[objective], reverse=not METRICS[objective].minimized)[0]
-        for objective in objectives_of(study)
+        for objective in StudyRecord.of(study).objectives
         if front
     }
 
 
 def with_zero_line(table: list[Row], study: optuna.Study) -> list[Row]:
     """Return rows, as `rows` orders them, with the zero line at its rank."""
-    objective = study.user_attrs["objective"]
+    objective = StudyRecord.of(study).objective
     zero = zero_row(study, list(table[0]))
     rank = next((rank for rank, row in enumerate(table) if not _ahead(row, zero, objective)), len(table))
     return [*table[:rank], zero, *table[rank:]]
@@ -215,8 +191,9 @@ def _ahead(row: Row, zero: Row, objective: str) -> bool:
 
 def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
     """Return the row of one colour for everything: what a model must beat to have learnt anything."""
-    figures = study.user_attrs["zero_line"]
-    row = {"trial": "zero", "state": "one colour", "score": figures[study.user_attrs["objective"]], **figures}
+    searched = StudyRecord.of(study)
+    score = searched.baseline[searched.objective]
+    row = {"trial": "zero", "state": "one colour", "score": score, **searched.baseline}
     return {column: row.get(column) for column in columns}
 
 

@@ -19,10 +19,9 @@ from huetune.results.lock import LOCK, holder
 from huetune.results.outcomes import StopReason
 from huetune.results.output import RECORD
 from huetune.results.photos import MOVED
-from huetune.results.records import TrialRecord, digest
+from huetune.results.records import StudyRecord, TrialRecord, digest
 from huetune.results.run import MANIFEST, PULLED, REPLICATES, STUDY, TRIALS, Run, copy_of, open_storage, read_only
 from huetune.results.study_file import Studies
-from huetune.results.trials import asked, ended
 from huetune.results.watch import View
 
 DRAFTED = (STUDY, MANIFEST, MOVED, PULLED, final_check.FILE)
@@ -134,11 +133,11 @@ def unfinished(run: Run) -> list[str]:
     if holder(run.folder):
         return []
     # An ended search has no such trials: where it does, that is a violation.
-    parts = [part for part in (None if ended(study) else study, replicates) if part]
+    parts = [part for part in (None if StudyRecord.of(study).ended else study, replicates) if part]
     left = [trial for part in parts for trial in part.get_trials(deepcopy=False) if not trial.state.is_finished()]
-    if not left and (asked(study)["trials"] is None or View(lambda: run).finished):
+    if not left and (StudyRecord.of(study).asked.trials is None or View(lambda: run).finished):
         return []
-    what = "confirmation" if ended(study) else "search"
+    what = "confirmation" if StudyRecord.of(study).ended else "search"
     waiting = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]
     running = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.RUNNING]
     lines = [f"the {what} is not finished: {_so_far(study, replicates)}"]
@@ -152,11 +151,11 @@ def unfinished(run: Run) -> list[str]:
 
 
 def _so_far(study: optuna.Study, replicates: optuna.Study | None) -> str:
-    part, what = (study, "trials") if not ended(study) else (replicates, "replicates")
+    part, what = (study, "trials") if not StudyRecord.of(study).ended else (replicates, "replicates")
     if part is None:
         return "no finalist is trained again yet"
     trials = part.get_trials(deepcopy=False)
-    total = (part.user_attrs.get("asked") or {}).get("trials") or len(trials)
+    total = StudyRecord.of(part).asked.trials or len(trials)
     return f"{sum(trial.state.is_finished() for trial in trials)} of {total} {what} have ended"
 
 
@@ -166,7 +165,7 @@ def _few(names: list[str]) -> str:
 
 
 def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
-    objective = study.user_attrs.get("objective") or run.study().user_attrs["objective"]
+    objective = (StudyRecord.of(study).objectives or StudyRecord.of(run.study()).objectives)[0]
     trials = study.get_trials(deepcopy=False)
     if [trial.number for trial in trials] != list(range(len(trials))):
         yield f"{folder}: the numbers are not 0 to {len(trials) - 1}, each once"
@@ -178,7 +177,7 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
         if altered(trial):
             yield f"{name}: is not as it ended"
         if not trial.state.is_finished():
-            if folder == TRIALS and ended(study):
+            if folder == TRIALS and StudyRecord.of(study).ended:
                 yield f"{name}: has not ended, although its search has"
             continue
         if trial.state == TrialState.COMPLETE:
@@ -195,7 +194,8 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
 
 
 def _budget(study: optuna.Study) -> Iterator[str]:
-    trials, stop, budget = study.get_trials(deepcopy=False), ended(study), asked(study)["trials"]
+    trials, searched = study.get_trials(deepcopy=False), StudyRecord.of(study)
+    stop, budget = searched.ended, searched.asked.trials
     if budget is None:
         return
     if len(trials) > budget:

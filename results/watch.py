@@ -16,10 +16,10 @@ from huetune.data_tools.mirror import bucket_of
 from huetune.results.baseline import baseline_line
 from huetune.results.display import Display, animated
 from huetune.results.lock import holder
-from huetune.results.records import STATES, TrialRecord
+from huetune.results.records import STATES, Session, StudyRecord, TrialRecord
 from huetune.results.replicates import places
 from huetune.results.run import STUDY, Run
-from huetune.results.trials import ENDED, SESSION, ended, rows
+from huetune.results.trials import ENDED, rows
 from huetune.results.winner import headline
 
 WIDTH = 120
@@ -144,12 +144,12 @@ class View:
             return False
         trials = self.replicates.get_trials(deepcopy=False)
         owed = len(trials) < (_asked(self.replicates) or 0) or not all(trial.state.is_finished() for trial in trials)
-        return owed or (self.by is not None and ended(self.study) is not None)
+        return owed or (self.by is not None and StudyRecord.of(self.study).ended is not None)
 
     @property
     def finished(self) -> bool:
         """Whether all that was to be trained came to its end, replicates too."""
-        if self.by or not ended(self.study) or self.replicating:
+        if self.by or not StudyRecord.of(self.study).ended or self.replicating:
             return False
         if self.replicates or not self.run.manifest["search"].get("confirm"):
             return True
@@ -164,7 +164,7 @@ class View:
             return [f"nobody searches; go on with: {self.run.command('resume')}"]
         table = rows(self.study, self.replicates)
         lines = headline(self.study, self.replicates, table), baseline_line(table)
-        return [f"the search ended: {ended(self.study)}", *(line for line in lines if line)]
+        return [f"the search ended: {StudyRecord.of(self.study).ended}", *(line for line in lines if line)]
 
     @property
     def winner(self) -> int | None:
@@ -200,8 +200,8 @@ class Phase:
     def display(self, console: Console, quiet: bool = False) -> Display:
         """Return what shows it, with all that it holds by now."""
         what = "replicates" if self.replicating else "trials"
-        name, attributes = self._view.run.name, self._view.study.user_attrs
-        return Display(console, name, attributes, self._trials, what=what, quiet=quiet)
+        name, searched = self._view.run.name, StudyRecord.of(self._view.study)
+        return Display(console, name, searched, self._trials, what=what, quiet=quiet)
 
     def tell(self, display: Display) -> None:
         """Tell a display what has happened since the last time."""
@@ -215,25 +215,25 @@ class Phase:
         return _asked(self._study)
 
     @property
-    def _session(self) -> dict[str, Any] | None:
-        return self._study.user_attrs.get(SESSION) if self._view.by else None
+    def _session(self) -> Session | None:
+        return StudyRecord.of(self._study).session if self._view.by else None
 
     @property
     def room(self) -> int | None:
         """How many may run at once; None where nobody searches."""
-        return session["slots"] if (session := self._session) else None
+        return session.slots if (session := self._session) else None
 
     @property
     def seconds(self) -> float | None:
         """That were searched; of a running search by this machine's clock."""
         if session := self._session:
-            return session["spent"] + max(0.0, time.time() - session["since"])
-        return self._study.user_attrs.get("seconds")
+            return session.spent + max(0.0, time.time() - session.since)
+        return StudyRecord.of(self._study).seconds
 
     @property
     def seconds_left(self) -> float | None:
         """Until no more trials are begun; None where time does not end the search."""
-        budget = (self._study.user_attrs.get("asked") or {}).get("time_budget")
+        budget = StudyRecord.of(self._study).asked.time_budget
         return None if budget is None else max(0.0, budget - (self.seconds or 0.0))
 
 
@@ -277,4 +277,4 @@ def changes(
 
 
 def _asked(study: optuna.Study) -> int | None:
-    return (study.user_attrs.get("asked") or {}).get("trials")
+    return StudyRecord.of(study).asked.trials

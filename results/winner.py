@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.score import METRICS
-from huetune.results.records import EpochMetrics, TrialRecord
+from huetune.results.records import EpochMetrics, StudyRecord, TrialRecord
 from huetune.results.replicates import (
     Standing,
     against_baseline,
@@ -58,7 +58,7 @@ def trainings(
         number: of a trial.
         by: an objective of the search that orders them; None for the first one.
     """
-    first = study.user_attrs["objective"]
+    first = StudyRecord.of(study).objective
     objective = by or first
     trial = trial_of(study, number)
     assert trial
@@ -143,7 +143,7 @@ def winner_of(
     row = (ends.get(by) if by else None) if ends else best_row(table)
     if row is None:
         return None
-    first = study.user_attrs["objective"]
+    first = StudyRecord.of(study).objective
     objective, trial = by or first, trial_of(study, row["trial"])
     assert trial
     group = of_trial(trial, replicated(replicates))
@@ -159,7 +159,7 @@ def winner_of(
         objective=objective,
         confirmed=group.estimate(objective) if group and again else None,
         seeds=len(again),
-        standing=against_baseline(objective, row[objective], again, study.user_attrs["zero_line"][objective]),
+        standing=against_baseline(objective, row[objective], again, StudyRecord.of(study).baseline[objective]),
     )
 
 

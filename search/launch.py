@@ -21,13 +21,13 @@ from huetune.model.score import METRICS, zero_line
 from huetune.results.display import Display
 from huetune.results.lock import held
 from huetune.results.photos import FILES, files_of
-from huetune.results.records import TrialRecord
+from huetune.results.records import StudyRecord, TrialRecord, write_launch, write_study
 from huetune.results.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
-from huetune.results.trials import asked, ended, rows
+from huetune.results.trials import rows
 from huetune.search.cluster import Cluster
 from huetune.search.jobs import Budget, Job, grid_jobs
 from huetune.search.limits import check_place, left_over, require_free, study_url
-from huetune.search.manifest import described, extensible
+from huetune.search.manifest import asked, described
 from huetune.search.record import Record, copy_study, push_copy
 from huetune.search.replicates import missing_finalists, replicate, replicate_finalists
 from huetune.search.request import Search
@@ -76,7 +76,7 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
     """
     Cluster(search.resources).check()
     study = _opened(run)
-    if ended(study) and not missing_finalists(run, *(search.confirm or (0, 0))):
+    if StudyRecord.of(study).ended and not missing_finalists(run, *(search.confirm or (0, 0))):
         return False
     _run(run, study, search, parts, console, quiet)
     return True
@@ -113,12 +113,13 @@ def extend(
     """
     Cluster(search.resources).check()
     study = _opened(run)
-    if not ended(study):
+    searched = StudyRecord.of(study)
+    if not searched.ended:
         raise UserError(f"run {run.name!r} has not come to its end; first: {run.command('resume')}")
     further = not_further(study, epochs)
     # It may have ended before its trials were used up.
     begun = len(study.get_trials(deepcopy=False))
-    spent = study.user_attrs.get("seconds", 0.0)
+    spent = searched.seconds or 0.0
     search = replace(
         search,
         trials=begun + trials + len(further),
@@ -127,9 +128,8 @@ def extend(
         stop_when_flat=None,
     )
     # From here on it is a search with such a budget that was left, and `resume` would go on with it.
-    study.set_user_attr("ended", None)
-    begun_with = [number for number in asked(study)["further"] if number not in further]
-    study.set_user_attr("asked", {**extensible(search), "further": [*begun_with, *further]})
+    begun_with = [number for number in searched.asked.further if number not in further]
+    write_study(study, end=None, asked=asked(search, (*begun_with, *further)))
     _run(run, study, search, parts, console, quiet)
 
 
@@ -143,7 +143,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     """Search for what is missing; in `held`."""
     there = study.get_trials(deepcopy=False)
     before = len(there)
-    display = Display(console, run.name, study.user_attrs, there, quiet=quiet)
+    display = Display(console, run.name, StudyRecord.of(study), there, quiet=quiet)
     searcher = StudySearcher(
         Record(study, run),
         run.folder / TRIALS,
@@ -159,7 +159,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     cluster = Cluster(search.resources)
     try:
         with cluster.started():
-            if not ended(study):
+            if not StudyRecord.of(study).ended:
                 with tracked(run, search.mlflow, quiet), display:
                     cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
                 if not quiet and searcher.ended < search.trials:
@@ -184,7 +184,7 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
     continued = {record.continues for record in records.values()}
     jobs = [
         Job(records[number].configuration, dict(records[number].params), records[number].seed, {"continues": number})
-        for number in asked(study)["further"]
+        for number in StudyRecord.of(study).asked.further
         if number not in continued
     ]
     for preset in search.warm_start:
@@ -275,16 +275,15 @@ def _discard(run: Run, url: URL | None) -> None:
 def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: Source, url: URL | None) -> None:
     """Write down what was asked for, beside the study and in it."""
     mean_chroma = parts.training.chroma.mean(axis=(0, 1, 2))
-    attributes = {
-        "objective": search.objectives[0],
-        "objectives": search.objectives,
-        "parameters": list(search.space.domains),
-        "epochs": search.epochs,
-        "asked": {**extensible(search), "further": []},
-        "zero_line": zero_line(parts.validation.chroma, mean_chroma),
-    }
-    for name, value in attributes.items():
-        study.set_user_attr(name, value)
+    write_launch(
+        study,
+        StudyRecord(
+            objectives=search.objectives,
+            parameters=tuple(search.space.domains),
+            baseline=zero_line(parts.validation.chroma, mean_chroma),
+            asked=asked(search),
+        ),
+    )
     manifest = described(search, parts, source, url)
     if url is None:
         copy_study(run.folder / STUDY)

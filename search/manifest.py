@@ -16,8 +16,8 @@ from huetune.data_tools.split import Split
 from huetune.model.config import Config
 from huetune.model.score import METRICS
 from huetune.results.machine import code, hardware, versions
+from huetune.results.records import Asked, StudyRecord
 from huetune.results.run import Run
-from huetune.results.trials import asked
 from huetune.search.request import Search
 from huetune.search.resources import Resources
 from huetune.search.space import Space
@@ -80,7 +80,7 @@ def recalled(run: Run, address: str | None = None) -> Search:
             for name, where in manifest["conditions"].items()
         },
     )
-    options |= {name: value for name, value in asked(study).items() if name in options}
+    options |= {name: value for name, value in vars(StudyRecord.of(study).asked).items() if name in options}
     options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
     return Search(**options, resources=recalled_resources(run, address))
 
@@ -94,6 +94,11 @@ def recalled_resources(run: Run, address: str | None) -> Resources:
     return Resources(**{**run.manifest["cluster"], "address": address})
 
 
-def extensible(search: Search) -> dict[str, Any]:
-    """What an extension may change, which the study holds."""
-    return {name: getattr(search, name) for name in ("trials", "epochs", "time_budget", "stop_when_flat")}
+def asked(search: Search, further: tuple[int, ...] = ()) -> Asked:
+    """Return what an extension may change, which the study holds.
+
+    Args:
+        search: what is asked.
+        further: the numbers of the trials that are trained further.
+    """
+    return Asked(search.trials, search.epochs, search.time_budget, search.stop_when_flat, further)

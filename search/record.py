@@ -17,7 +17,15 @@ from huetune.data_tools.mirror import bucket_of, remove
 from huetune.model import snapshot
 from huetune.results import lease
 from huetune.results.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
-from huetune.results.records import EpochMetrics, TrialRecord, begun_trial, digest, write_epoch, write_trial
+from huetune.results.records import (
+    EpochMetrics,
+    TrialRecord,
+    begun_trial,
+    digest,
+    write_epoch,
+    write_study,
+    write_trial,
+)
 from huetune.results.run import PULLED, STUDY, Run, copy_of
 
 
@@ -86,10 +94,10 @@ class Record:
             self.copy()
             return ended
 
-    def set(self, name: str, value: Any) -> None:
-        """Record something of the whole study."""
+    def set(self, **fields: Any) -> None:
+        """Record fields of the whole study, by the names and types of `StudyRecord`."""
         with self._guarded():
-            self.study.set_user_attr(name, value)
+            write_study(self.study, **fields)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -12,10 +12,10 @@ from huetune.data_tools.split import Split
 from huetune.model.config import Config
 from huetune.model.score import METRICS
 from huetune.results.display import Display
-from huetune.results.records import TrialRecord, config_key
-from huetune.results.replicates import FINALISTS, diverged
+from huetune.results.records import Asked, StudyRecord, TrialRecord, config_key, write_study
+from huetune.results.replicates import diverged
 from huetune.results.run import REPLICATES, Run, open_storage
-from huetune.results.trials import asked, full, rows
+from huetune.results.trials import full, rows
 from huetune.search.cluster import Cluster
 from huetune.search.jobs import Budget, Job
 from huetune.search.record import Record
@@ -34,8 +34,8 @@ def replicate_finalists(
         replicates = _open(run)
         # Those of an earlier confirmation stay candidates, for they may have won it; not once the search went further.
         there = full(run.study())
-        earlier = [number for number in replicates.user_attrs.get(FINALISTS, ()) if number in there]
-        replicates.set_user_attr(FINALISTS, list(dict.fromkeys([*earlier, *finalists])))
+        earlier = [number for number in StudyRecord.of(replicates).finalists if number in there]
+        write_study(replicates, finalists=tuple(dict.fromkeys([*earlier, *finalists])))
         if not quiet:
             numbers = ", ".join(map(str, finalists))
             say(f"again, from {seeds} fresh seeds each: trials {numbers}", console=console)
@@ -93,17 +93,18 @@ def replicate(
     if not missing and all(trial.state.is_finished() for trial in trials):
         return
     total = len(trials) + len(missing)
-    searched = run.study()
-    display = Display(console, run.name, searched.user_attrs, trials, what="replicates", quiet=quiet)
+    searched = StudyRecord.of(run.study())
+    epochs = searched.asked.epochs
+    display = Display(console, run.name, searched, trials, what="replicates", quiet=quiet)
     # Who watches cannot know what this process was asked for.
-    study.set_user_attr("asked", {"trials": total, "epochs": asked(searched)["epochs"], "further": []})
+    write_study(study, asked=Asked(total, epochs))
     searcher = StudySearcher(
         Record(study, run),
         run.folder / REPLICATES,
         space=None,
         sampler=None,
         budget=Budget(total),
-        epochs=asked(searched)["epochs"],
+        epochs=epochs,
         seed=0,
         objectives=[run.manifest["search"]["objectives"][0]],
         listener=display,
@@ -115,7 +116,7 @@ def replicate(
 
 def _missing(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str, Config], seeds: int) -> list[Job]:
     """What was not trained yet, a seed of all, then the next: after Ctrl-C all have about as many."""
-    epochs = asked(run.study())["epochs"]
+    epochs = StudyRecord.of(run.study()).asked.epochs
     # Those that were left are gone on with in any case; those that ended by no fault of theirs are trained again.
     there = {
         (record.key, record.seed)

@@ -23,8 +23,17 @@ from huetune.data_tools.errors import StorageError, UserError
 from huetune.data_tools.mirror import listed
 from huetune.model.score import METRICS, best_of, better
 from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
-from huetune.results.records import STATES, EpochMetrics, TrialRecord, best_epoch_of, config_key, curve_of
-from huetune.results.trials import SESSION
+from huetune.results.records import (
+    STATES,
+    End,
+    EpochMetrics,
+    Session,
+    StudyRecord,
+    TrialRecord,
+    best_epoch_of,
+    config_key,
+    curve_of,
+)
 from huetune.search.jobs import Budget, Job
 from huetune.search.record import Record, tidy
 from huetune.search.sampler import Sampler
@@ -104,7 +113,7 @@ class StudySearcher(Searcher):
         self._folder, self._record, self._space, self._sampler = folder, record, space, sampler
         self._seed, self._budget, self._listener, self._clock = seed, budget, listener, clock
         self._begun: float | None = None
-        self._spent = record.study.user_attrs.get("seconds", 0.0)
+        self._spent = StudyRecord.of(record.study).seconds or 0.0
         self._asked = self._flat = 0
         self._best_yet: float | None = None
         self._known: set[str] = set()
@@ -172,7 +181,7 @@ class StudySearcher(Searcher):
         """Return how many may run at once, and have the study say it to those who watch."""
         if (room := slots()) != self.room:
             self.room = room
-            self._record.set(SESSION, {"slots": room, "since": time.time(), "spent": self.seconds})
+            self._record.set(session=Session(room, time.time(), self.seconds))
         return room
 
     def _begin(self, trial_id: str, job: Job) -> dict[str, Any]:
@@ -383,10 +392,9 @@ class StudySearcher(Searcher):
             self._record.put_all_back()
             for trial in self.live.values():
                 self._listener(self, trial, "waiting")
-            self._record.set("seconds", self.seconds)
+            self._record.set(seconds=self.seconds)
             if self.ended_by and self.finished:
-                ended = {**self.ended_by.record, "trials": self._budget.trials, "epochs": self.epochs}
-                self._record.set("ended", ended)
+                self._record.set(end=End(self.ended_by, self._budget.trials, self.epochs))
             self._record.copy()
 
     def _end(self, trial_id: str, state: TrialState) -> None:
@@ -396,7 +404,7 @@ class StudySearcher(Searcher):
         values = [best[objective] for objective in self._objectives] if best else None
         try:
             ended = self._record.end(trial, state, values)
-            self._record.set("seconds", self.seconds)
+            self._record.set(seconds=self.seconds)
         except StorageError as error:
             self.stopping = error
             return

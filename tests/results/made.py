@@ -14,7 +14,6 @@ from optuna.trial import TrialState, create_trial
 from huetune.model.config import PRESETS, Config
 from huetune.model.score import METRICS
 from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
-from huetune.results.replicates import FINALISTS
 from huetune.results.run import MANIFEST, STUDY, Run, open_storage, sqlite_url
 
 ACTIVATIONS = ("relu", "silu", "gelu", "elu")
@@ -129,7 +128,7 @@ def make_run(
         complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
         chosen = sorted(complete, key=lambda trial: trial.values[0])[:finalists]
         again = optuna.create_study()
-        again.set_user_attr(FINALISTS, [trial.number for trial in chosen])
+        again.set_user_attr("finalists", [trial.number for trial in chosen])
         for trial in chosen:
             for seed in range(1_000_000, 1_000_000 + seeds):
                 value = float(trial.values[0] + abs(rng.normal(0.002, 0.001)))

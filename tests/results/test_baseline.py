@@ -18,6 +18,7 @@ from huetune.results.condition import where
 from huetune.results.display import Display
 from huetune.results.findings import Findings
 from huetune.results.notebook import OpenRun
+from huetune.results.records import StudyRecord
 from huetune.results.run import find_run
 from huetune.results.watch import View
 from huetune.search.schedulers import SCHEDULERS, Past
@@ -161,7 +162,7 @@ def test_board_has_the_note_beside_the_state(run):
     assert notes == ["at baseline", "at baseline", ""] and len(trials.epochs(stuck)) == grace(EPOCHS)
     assert Training.of(good, "complete", "chroma_mse").note == ""
     console = Console(width=160, record=True, file=io.StringIO())
-    display = Display(console, "made", run.made.user_attrs, run.made.trials[:4])
+    display = Display(console, "made", StudyRecord.of(run.made), run.made.trials[:4])
     display(View(lambda: run).phase(), run.made.trials[4], "complete")
     assert "(epoch 8; at baseline; best 0.0" in console.export_text()
     lines = [line.plain for line in draw(display.board, 160, 60)]

@@ -1,13 +1,29 @@
 """What is recorded is read back as it was, also what released huetune recorded."""
 
+import ast
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 
-from huetune.results.outcomes import Failure, FailureKind
-from huetune.results.records import EpochMetrics, TrialRecord, begun_trial, write_epoch, write_trial
+from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
+from huetune.results.records import (
+    Asked,
+    End,
+    EpochMetrics,
+    Session,
+    StudyRecord,
+    TrialRecord,
+    begun_trial,
+    write_epoch,
+    write_launch,
+    write_study,
+    write_trial,
+)
 
 EPOCH = {"epoch": 1, "boxes": 588, "train_seconds": 1.0, "seconds": 2.0, "train_loss": 3.0, "skill": 0.5}
 RECORD = TrialRecord(
@@ -80,3 +96,79 @@ def test_trial_of_a_released_huetune_is_read():
     )
     assert str(read.failure) == "died: no power" and list(map(str, read.deaths)) == ["died: no light"]
     assert (read.full_epochs, read.target, read.state) == (2, None, "failed")
+
+
+SEARCHED = StudyRecord(
+    objectives=("chroma_mse", "skill"),
+    parameters=("mse_weight",),
+    baseline={"chroma_mse": 0.08, "skill": 0.0},
+    asked=Asked(6, 3, 60.0, 4, (1, 2)),
+)
+AFTER: dict[str, Any] = {
+    "end": End(Stop(StopReason.TRIAL_BUDGET, 6), 6, 3),
+    "seconds": 12.5,
+    "session": Session(2, 1.0, 10.0),
+    "finalists": (3, 1),
+}
+
+
+def test_study_written_is_read_back(study):
+    write_launch(study, SEARCHED)
+    assert StudyRecord.of(study) == SEARCHED and StudyRecord.of(study).ended is None
+    write_study(study, **AFTER)
+    assert StudyRecord.of(study) == replace(SEARCHED, **AFTER)
+    assert StudyRecord.of(study).ended == Stop(StopReason.TRIAL_BUDGET, 6)
+
+
+def test_study_extended_has_not_ended(study):
+    write_launch(study, SEARCHED)
+    write_study(study, **AFTER)
+    write_study(study, asked=replace(SEARCHED.asked, trials=9))
+    assert StudyRecord.of(study).ended is None
+    write_study(study, end=None)
+    assert StudyRecord.of(study).end is None
+
+
+def test_study_is_stored_as_released_huetune_stored_it(study):
+    write_launch(study, SEARCHED)
+    write_study(study, **AFTER)
+    assert study.user_attrs == {
+        "objective": "chroma_mse",
+        "objectives": ["chroma_mse", "skill"],
+        "parameters": ["mse_weight"],
+        "zero_line": SEARCHED.baseline,
+        "epochs": 3,
+        "asked": {**asdict(SEARCHED.asked), "further": [1, 2]},
+        "ended": {"by": "trial_budget", "count": 6, "trials": 6, "epochs": 3},
+        "seconds": 12.5,
+        "session": {"slots": 2, "since": 1.0, "spent": 10.0},
+        "finalists": [3, 1],
+    }
+
+
+def test_study_of_a_released_huetune_is_read(study):
+    """The first one recorded neither how many trials were asked for nor several objectives."""
+    for name, value in {"objective": "skill", "parameters": [], "epochs": 2, "zero_line": {"skill": 0.0}}.items():
+        study.set_user_attr(name, value)
+    read = StudyRecord.of(study)
+    assert (read.objective, read.objectives, read.asked, read.ended) == ("skill", ("skill",), Asked(None, 2), None)
+
+
+OWNERS = {
+    "results/records.py",
+    # Copies the attributes of a study file into memory, whatever they are.
+    "results/study_file.py",
+}
+ACCESS = {"user_attrs", "set_user_attr", "set_trial_user_attr", "set_study_user_attr"}
+
+
+def test_user_attributes_are_touched_in_one_module():
+    """So that no other module spells a key, and a field is added in one place."""
+    root = Path(__file__).parents[2]
+    found = set()
+    for path in (path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = {getattr(node, "attr", None), getattr(node, "id", None), getattr(node, "arg", None)}
+            if names & ACCESS:
+                found.add(path.relative_to(root).as_posix())
+    assert found == OWNERS

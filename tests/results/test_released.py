@@ -14,8 +14,9 @@ from huetune.data_tools.photos import prepare
 from huetune.model.checkpoint import EXPORTED, FILES, load
 from huetune.results.export import best, find_model
 from huetune.results.outcomes import Stop, StopReason
+from huetune.results.records import StudyRecord
 from huetune.results.run import Run
-from huetune.results.trials import ended, run_rows
+from huetune.results.trials import run_rows
 from huetune.search import manifest
 from huetune.search.command import cli
 
@@ -48,7 +49,7 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
     assert len(table) == trials and {row["state"] for row in table} == {"complete"}
     assert {row["epochs"] for row in table} == {epochs}
     assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
-    assert ended(run.study()) == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
+    assert StudyRecord.of(run.study()).ended == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
     row, (path, *_) = best(run)
     checkpoint, colorizer = load(path)
     assert checkpoint.figures["chroma_mse"] == row["score"] == min(row["score"] for row in table)

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from huetune.results.replicates import FINALISTS, against_baseline, places, verdict
+from huetune.results.replicates import against_baseline, places, verdict
 from huetune.results.trials import rows
 
 A, B = {"mse_weight": 1.0}, {"mse_weight": 2.0}
@@ -27,7 +27,7 @@ def study():
 
 def _replicates(*trainings):
     study = optuna.create_study()
-    study.set_user_attr(FINALISTS, [0, 1])
+    study.set_user_attr("finalists", [0, 1])
     for config, score in trainings:
         _add(study, config, score)
     return study
@@ -74,7 +74,7 @@ def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study)
         further.set_user_attr(name, value)
     study.tell(further, 0.1)
     replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
-    replicates.set_user_attr(FINALISTS, [0, 1, 2])
+    replicates.set_user_attr("finalists", [0, 1, 2])
     assert places(study, replicates) == {1: 1, 0: 2}, "what was confirmed stays so until the new ones are trained"
     _add(replicates, A, 0.25, 10)
     assert places(study, replicates) == {}

@@ -14,7 +14,6 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from huetune.results.replicates import FINALISTS
 from huetune.results.run import STUDY, Run, open_storage, sqlite_url
 from huetune.results.study_file import read_studies
 
@@ -79,7 +78,7 @@ def confirmed(searched, tmp_path):
     run = Run(tmp_path / "tiny")
     again = optuna.create_study(storage=open_storage(run.database), study_name=run.replicates_name)
     complete = run.study().get_trials(states=(TrialState.COMPLETE,))
-    again.set_user_attr(FINALISTS, [trial.number for trial in complete])
+    again.set_user_attr("finalists", [trial.number for trial in complete])
     again.add_trials([*complete, *complete])
     return run
 

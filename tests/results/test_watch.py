@@ -19,9 +19,8 @@ from huetune.data_tools.folder import replace
 from huetune.data_tools.mirror import path_of, push
 from huetune.results.lock import held
 from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
-from huetune.results.records import STATES, EpochMetrics, TrialRecord
+from huetune.results.records import STATES, Asked, End, EpochMetrics, Session, TrialRecord
 from huetune.results.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
-from huetune.results.trials import SESSION
 from huetune.results.watch import View, changes, picture, watch
 from huetune.search.record import Record
 from tests.terminal import Terminal
@@ -54,7 +53,7 @@ class Search:
         return optuna.create_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
 
     def searches(self, slots=2):
-        self.record.set(SESSION, {"slots": slots, "since": time.time(), "spent": 60.0})
+        self.record.set(session=Session(slots, time.time(), 60.0))
 
     def begin(self, weight, record=None, **attributes):
         given = {"seed": 1, "config": {"mse_weight": weight}, "target": EPOCHS, **attributes}
@@ -74,7 +73,7 @@ class Search:
 
     def end(self):
         stop = Stop(StopReason.TRIAL_BUDGET, 4)
-        self.record.set("ended", {**stop.record, "trials": 4, "epochs": EPOCHS})
+        self.record.set(end=End(stop, 4, EPOCHS))
 
 
 @pytest.fixture
@@ -157,7 +156,7 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
         "but was trained once; better than the mean-color baseline (0.08) in one training"
     )
     # An extension is not the end of it.
-    search.record.set("asked", {**ASKED, "trials": 6})
+    search.record.set(asked=Asked(6, EPOCHS))
     assert "nobody searches" in _picture(search)[1]
 
 
@@ -167,7 +166,7 @@ def test_replicates_are_shown_likewise(search):
     search.end()
     again = search.new(search.run.replicates_name)
     again.set_user_attr("asked", {**ASKED, "trials": 2})
-    again.set_user_attr(SESSION, {"slots": 1, "since": time.time(), "spent": 0.0})
+    again.set_user_attr("session", {"slots": 1, "since": time.time(), "spent": 0.0})
     record = Record(again, search.run)
     search.train(2.5, [0.07, 0.05, 0.041], record=record, name="trial 0", seed=1_000_000)
     search.begin(2.5, record, name="trial 0", seed=1_000_001)

@@ -16,7 +16,6 @@ from huetune.results.dashboard import serving
 from huetune.results.entry import of_run
 from huetune.results.findings import Findings
 from huetune.results.notebook import OpenRun
-from huetune.results.replicates import FINALISTS
 from huetune.results.trials import run_rows
 from huetune.results.watch import picture
 from huetune.results.winner import find_winner, headline
@@ -32,7 +31,7 @@ def run(tmp_path_factory):
     made = make_run(tmp_path_factory.mktemp("winner") / "made", 8, states=(TrialState.COMPLETE,))
     first, second, *_ = sorted(made.made.get_trials(), key=lambda trial: trial.values[0])
     again = optuna.create_study(study_name="made/replicates")
-    again.set_user_attr(FINALISTS, [first.number, second.number])
+    again.set_user_attr("finalists", [first.number, second.number])
     for trial, scores in ((first, (0.07, 0.071)), (second, (0.05, 0.021))):
         for seed, score in enumerate(scores, SEED - 1):
             notes = {

@@ -21,7 +21,7 @@ from huetune.results.effects import comparison, effects, importances, measured
 from huetune.results.entry import newest_first, of_run
 from huetune.results.evaluation import judge
 from huetune.results.export import best
-from huetune.results.replicates import FINALISTS, replicated, verdict
+from huetune.results.replicates import replicated, verdict
 from huetune.results.run import STUDY, copy_of, find_run
 from huetune.results.trials import run_rows, winner
 from huetune.results.verdict import verdict as log_verdict
@@ -86,7 +86,7 @@ def test_a_space_that_comes_to_an_end_ends_the_search_which_says_so(confirmed, r
 def test_finalists_are_trained_again_from_fresh_seeds_at_full_epochs(confirmed, run):
     study = optuna.load_study(study_name="toggles/replicates", storage=f"sqlite:///{confirmed[0]}/toggles/study.db")
     best_two = sorted(run.study().get_trials(), key=lambda trial: trial.value)[:2]
-    assert study.user_attrs[FINALISTS] == [trial.number for trial in best_two]
+    assert study.user_attrs["finalists"] == [trial.number for trial in best_two]
     trials = study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
     assert all(len(trial.intermediate_values) == 2 for trial in trials)

@@ -14,8 +14,7 @@ from rich.console import Console
 from huetune.model.config import PRESETS, batched
 from huetune.results.display import Display
 from huetune.results.outcomes import Failure, FailureKind
-from huetune.results.records import TrialRecord
-from huetune.results.trials import SESSION
+from huetune.results.records import StudyRecord, TrialRecord
 from huetune.search.jobs import Budget
 from huetune.search.record import Record
 from huetune.search.sampler import Sampler
@@ -26,7 +25,7 @@ from tests.terminal import Terminal
 
 EPOCHS = 4
 SPACE = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
-ATTRIBUTES = {"objective": "chroma_mse", "zero_line": {"chroma_mse": 0.5}}
+SEARCHED = StudyRecord(objectives=("chroma_mse",), baseline={"chroma_mse": 0.5})
 DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=2)
 
 
@@ -49,7 +48,7 @@ def _searcher(study, display, slots=2, clock=lambda: 0.0, **budget):
 
 def _display(trials=(), terminal=False):
     console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
-    return Display(console, "roses", ATTRIBUTES, trials), console
+    return Display(console, "roses", SEARCHED, trials), console
 
 
 def _epochs(searcher, name, *scores, seconds=10.0):
@@ -146,11 +145,11 @@ def test_the_study_says_how_many_slots_there_are_and_since_when(study):
     searcher = _searcher(study, _display()[0])
     searcher.slots = lambda: slots[0]
     searcher.suggest("a")
-    session = study.user_attrs[SESSION]
+    session = study.user_attrs["session"]
     assert session["slots"] == 2 and session["spent"] == 0 and 0 <= time.time() - session["since"] < 60
     slots[0] = 5
     searcher.suggest("b")
-    assert study.user_attrs[SESSION]["slots"] == 5
+    assert study.user_attrs["session"]["slots"] == 5
 
 
 def test_whoever_leaves_says_what_waits(study):
@@ -182,7 +181,7 @@ def test_a_reader_who_went_away_ends_no_search(study):
         def write(self, text):
             raise BrokenPipeError
 
-    display = Display(Console(file=Gone(), width=100), "roses", ATTRIBUTES)
+    display = Display(Console(file=Gone(), width=100), "roses", SEARCHED)
     searcher = _searcher(study, display)
     searcher.suggest("a")
     _epochs(searcher, "a", 0.4)

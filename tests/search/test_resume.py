@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sqlite3
+from dataclasses import asdict
 
 import optuna
 import pytest
@@ -13,9 +14,9 @@ from rich.console import Console
 
 from huetune.data_tools.garden import write_garden
 from huetune.results.outcomes import Stop, StopReason
-from huetune.results.records import digest
+from huetune.results.records import StudyRecord, digest
 from huetune.results.run import MANIFEST, STUDY, Run, copy_of, open_storage
-from huetune.results.trials import asked, run_rows, winner
+from huetune.results.trials import run_rows, winner
 from huetune.search.repair import repair
 from tests.faults.program import ALONE
 
@@ -57,7 +58,7 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
     complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
     # As an extension leaves it that had no time for one of them.
     study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
-    study.set_user_attr("asked", {**asked(study), "further": [min(complete)]})
+    study.set_user_attr("asked", {**asdict(StudyRecord.of(study).asked), "further": [min(complete)]})
     # The scenes of the garden are in a folder now.
     write_garden(12, tmp_path / "scenes")
     done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5, "--photos", tmp_path / "scenes")
@@ -90,7 +91,9 @@ def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
     complete = [trial.number for trial in before if trial.state == TrialState.COMPLETE]
     total = len(before) + len(complete)
     study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
-    study.set_user_attr("asked", {**asked(study), "trials": total, "epochs": 4, "further": complete})
+    study.set_user_attr(
+        "asked", {**asdict(StudyRecord.of(study).asked), "trials": total, "epochs": 4, "further": complete}
+    )
     study.set_user_attr("ended", {**Stop(StopReason.TIME_BUDGET, len(before)).record, "trials": total, "epochs": 4})
     done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 4)
     assert done.returncode == 0, done.stderr
