@@ -13,6 +13,7 @@ from huetune.model.command import epoch_line
 from huetune.model.config import PRESETS
 from huetune.model.score import METRICS, Metric, better, scores, zero_line
 from huetune.results import charts, evaluation, mlflow, report, tensorboard
+from huetune.results.findings import Findings
 from huetune.results.log import write as write_log
 from huetune.results.trials import run_rows, with_zero_line
 from huetune.results.winner import find_winner
@@ -116,7 +117,7 @@ def test_registered_metric_is_in_tensorboard(run, tmp_path):
 
 
 def test_registered_metric_is_in_mlflow(run, tmp_path):
-    log = mlflow.Log(f"file://{tmp_path}/mlflow", run)
+    log = mlflow.Log(f"sqlite:///{tmp_path}/mlflow.db", run)
     assert log.write(run.study()) == 3
     logged = log._client.search_runs([log._experiment])
     assert sorted(one.data.metrics[NAME] for one in logged if NAME in one.data.metrics) == pytest.approx(
@@ -125,7 +126,7 @@ def test_registered_metric_is_in_mlflow(run, tmp_path):
 
 
 def test_registered_metric_is_in_the_report(run):
-    page = report.page(run, None, "no photos")
+    page = report.page(Findings.of(run), None, "no photos")
     assert f"{NAME}: mean distance along the blue axis, less is better." in page
     assert f"Of {NAME} less is better." in page
 
