@@ -16,6 +16,7 @@ import altair as alt
 import numpy as np
 import optuna
 
+from huetune.data_tools.console import plain
 from huetune.model.score import METRICS, running_best
 from huetune.results.effects import Effect
 from huetune.results.replicates import Replicated
@@ -305,7 +306,7 @@ def svg(chart: alt.TopLevelMixin) -> str:
             symbolOpacity=1,
         ),
     )
-    spec = styled.to_dict(validate=False)
+    spec = _printable(styled.to_dict(validate=False))
     drawn = vl_convert.vegalite_to_svg(spec, vl_version=alt.VEGALITE_VERSION.rpartition(".")[0])
     # Vega writes no attributes of its user's: a mark is told by its whole label, which no two trials share.
     rows = itertools.chain.from_iterable(spec.get("datasets", {}).values())
@@ -314,6 +315,15 @@ def svg(chart: alt.TopLevelMixin) -> str:
     # A page is one document: a chart would be clipped to another one's window of the same name.
     prefix = f"c{next(_drawn)}-"
     return re.sub(r'(id="|url\(#)(?=(?:clip|gradient)[0-9_]+)', rf"\g<1>{prefix}", _slim(drawn))
+
+
+def _printable(node: Any) -> Any:
+    """Return a specification with its control characters spelled out: the library that draws aborts the process."""
+    if isinstance(node, str):
+        return plain(node, "\n")
+    if isinstance(node, dict):
+        return {_printable(name): _printable(value) for name, value in node.items()}
+    return [_printable(value) for value in node] if isinstance(node, list) else node
 
 
 def _slim(drawn: str) -> str:

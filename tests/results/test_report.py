@@ -194,6 +194,13 @@ def test_each_mark_of_a_trial_has_its_number_as_data(made):
     assert all(said == number for said, number in marks) and "&lt;script&gt;" in drawn
 
 
+def test_control_characters_in_a_chart_are_spelled_out(made):
+    """A study from a stranger may hold them; the library that draws would abort the whole process."""
+    table = [{**row, "activation": "re\x1b[2Jlu"} for row in rows(made[0].study())]
+    drawn = charts.svg(charts.history(table, 0.083, "chroma_mse", ["activation"]))
+    assert "re\\x1b[2Jlu" in drawn and "\x1b" not in drawn
+
+
 def test_a_trial_is_marked_in_table_and_charts(made, show):
     page = show(made[1])
     number = page.locator("#table tbody tr[data-trial]").first.get_attribute("data-trial")
