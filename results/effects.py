@@ -85,7 +85,8 @@ def measured(study: optuna.Study, replicates: optuna.Study | None) -> list[Measu
     for group in trials.values():
         # Of one that was trained further, how it ended.
         lengths = [TrialRecord.of(trial).full_epochs for trial in group]
-        full = [trial for trial, length in zip(group, lengths, strict=True) if length == max(lengths)]
+        most = max(lengths)
+        full = [trial for trial, length in zip(group, lengths, strict=True) if length == most]
         repeated = of_trial(full[0], again)
         scores = [*(trial.values[0] for trial in full), *(repeated.scores if repeated else ())]
         point = {name: full[0].params.get(name) for name in parameters}

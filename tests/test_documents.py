@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import yaml
 
 from huetune.search.command import cli
+from tests.interpreter import output_of
 from tests.reference import FILE
 
 ROOT = Path(__file__).parents[1]
@@ -89,8 +88,7 @@ def test_folder_has_a_page_that_the_front_page_links(name):
 def test_reference_is_what_is_generated():
     """`python -m tests.reference` writes it again. In a process of its own: click caches help."""
     code = "from tests.reference import reference; print(reference(), end='')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
-    assert FILE.read_text(encoding="utf-8") == done.stdout, done.stderr
+    assert FILE.read_text(encoding="utf-8") == output_of("-c", code, folder=ROOT)
 
 
 @every_document

@@ -3,8 +3,6 @@
 import ast
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from click.testing import CliRunner
 from huetune.data_tools.backend import keras
 from huetune.model import arrays
 from huetune.model.command import train
+from tests.interpreter import output_of
 
 CHECKOUT = Path(__file__).parents[2]
 HOSTILE = {"floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}
@@ -90,17 +89,7 @@ def _change(floatx: str, image_data_format: str, epsilon: float, dtype_policy: s
 
 
 def _python(code: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=CHECKOUT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return output_of("-c", code, folder=CHECKOUT, environment={**os.environ, **variables})
 
 
 def test_notebook_with_other_backend_is_refused():

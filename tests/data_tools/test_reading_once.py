@@ -4,8 +4,6 @@ import hashlib
 import json
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from huetune.data_tools import finding, kinds
 from huetune.data_tools.photos import PhotoSet
 from huetune.data_tools.source import Source
 from huetune.data_tools.split import may_be_tested, split
+from tests.interpreter import output_of
 
 COUNT = """
 import collections, json, sys
@@ -73,11 +72,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def counted(folder: Path, options: str = "wanted=partial(split.may_be_tested, 7)", cache: str = "cache") -> Any:
-    command = [sys.executable, "-P", "-c", COUNT, str(folder), str(folder.with_name("first")), f"dict({options})"]
+    command = ["-P", "-c", COUNT, str(folder), str(folder.with_name("first")), f"dict({options})"]
     environment = os.environ | {"HUETUNE_CACHE": cache and str(folder.with_name(cache))}
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(output_of(*command, environment=environment))
 
 
 def size(folder: Path) -> int:

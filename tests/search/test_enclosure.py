@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from huetune.data_tools.errors import StorageError
 from huetune.search import enclosure, ray_compat
+from tests.interpreter import output_of
 
 IMPORTS = """
 import random, sys
@@ -135,11 +135,9 @@ def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
     """A user's `model.py` or an older checkout there would be executed, and would train the trials."""
     names = ["data_tools", "model", "results", "search"]
     executed = lay_traps(tmp_path, **dict.fromkeys([*names, "huetune"], layout), random="files", numpy="files")
-    command = [*enclosure.PYTHON, "-c", IMPORTS]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", timeout=60)
-    assert done.returncode == 0, done.stderr
+    said = output_of(*enclosure.PYTHON[1:], "-c", IMPORTS, folder=tmp_path)
     root = Path(enclosure.__file__).parents[1]
-    assert done.stdout.split() == [str(root / name / "__init__.py") for name in names]
+    assert said.split() == [str(root / name / "__init__.py") for name in names]
     assert not executed()
 
 

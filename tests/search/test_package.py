@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -10,6 +9,8 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+
+from tests.interpreter import output_of
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("data_tools", "model", "results", "search")
@@ -23,9 +24,8 @@ def wheel(tmp_path_factory) -> Path:
     for part in PARTS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", source)
-    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source]
-    done = subprocess.run([sys.executable, "-m", "pip", *words], capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
+    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", str(target), str(source)]
+    output_of("-m", "pip", *words)
     (path,) = target.iterdir()
     return path
 
@@ -67,17 +67,8 @@ def test_every_folder_of_modules_is_a_listed_package():
 
 
 def _run(installed: tuple[Path, dict[str, str]], folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env={name: value for name, value in installed[1].items() if name != "PYTHONSAFEPATH"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    environment = {name: value for name, value in installed[1].items() if name != "PYTHONSAFEPATH"}
+    return output_of(*words, folder=folder, environment=environment)
 
 
 @pytest.mark.parametrize("layout", ["files", "packages", "namespaces"])

@@ -1,8 +1,6 @@
 """What is asked of a search is checked in one place, without Ray, whoever asks."""
 
 import json
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from huetune.search.resources import Resources
 from huetune.search.sampler import SAMPLERS
 from huetune.search.schedulers import SCHEDULERS as RAY_SCHEDULERS
 from huetune.search.space import DEFAULT, parse
+from tests.interpreter import output_of
 from tests.results.made import make_run
 
 SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
@@ -128,11 +127,7 @@ print(sorted({"ray", "tensorflow"} & set(sys.modules)))
 
 
 def test_search_is_made_and_validated_without_ray():
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", WITHOUT_RAY], capture_output=True, text=True, encoding="utf-8", timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    cmaes, cpus, imported = done.stdout.splitlines()
+    cmaes, cpus, imported = output_of("-P", "-c", WITHOUT_RAY).splitlines()
     assert cmaes.startswith("searcher cmaes needs one objective") and cpus.startswith("cpus-per-trial must be above 0")
     assert imported == "[]"
 
