@@ -422,9 +422,9 @@ class StudySearcher(Searcher):
         if self._sampler:
             self._sampler.tell(ended.params, values, past)
         self._flat += 1
-        for score in list(past.values())[-1:]:
-            if better(self.objective, score, self._best_yet):
-                self._best_yet, self._flat = score, 0
+        best = list(past.values())[-1] if past else None
+        if best is not None and better(self.objective, best, self._best_yet):
+            self._best_yet, self._flat = best, 0
         self.states[STATES[ended.state]] += 1
 
     def __getstate__(self) -> dict[str, Any]:
