@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huetune.data_tools.cache import VERSION
-from huetune.data_tools.colour import BOX, SIDE
-from huetune.data_tools.errors import CheckpointError, in_a_line
-from huetune.data_tools.folder import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
-from huetune.data_tools.source import MOST_SCENES
-from huetune.model import arrays
+from huetune.data_tools.common.errors import CheckpointError, in_a_line
+from huetune.data_tools.photos.color import BOX, SIDE
+from huetune.data_tools.photos.prepared_cache import VERSION
+from huetune.data_tools.photos.source import MOST_SCENES
+from huetune.data_tools.storage.atomic import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
+from huetune.model import npz
 from huetune.model.config import Config
 
 if TYPE_CHECKING:
-    from huetune.data_tools.backend import keras
+    from huetune.data_tools.common.keras_backend import keras
     from huetune.model.colorizer import Colorizer
     from huetune.model.network import Network
 
@@ -108,7 +108,7 @@ def write(draft: Path, checkpoint: Checkpoint, vae: "keras.Model | None") -> Non
         OSError: the disk would not take it.
     """
     if vae is not None:
-        arrays.write(draft / WEIGHTS, {weight.path: weight.numpy() for weight in vae.trainable_weights})
+        npz.write(draft / WEIGHTS, {weight.path: weight.numpy() for weight in vae.trainable_weights})
     _write_settings(draft, {"schema": SCHEMA, **asdict(checkpoint)})
 
 
@@ -125,12 +125,12 @@ def export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card: str) 
         CheckpointError: the model is damaged.
         OSError: the disk would not take it.
     """
-    from huetune.model import probe
+    from huetune.model import self_test
 
     known, colorizer = load(checkpoint)
     (draft / WEIGHTS).write_bytes((checkpoint / WEIGHTS).read_bytes())
     (draft / CARD).write_text(card, encoding="utf-8")
-    probe.write(draft / PROBE, colorizer)
+    self_test.write(draft / PROBE, colorizer)
     files = {name: {"bytes": (draft / name).stat().st_size, "sha256": sum_of(draft / name)} for name in _SEALED}
     about = {"preparation": PREPARATION, "metric": dict(metric), "files": files}
     _write_settings(draft, {"schema": EXPORTED, **asdict(known), **about})
@@ -171,7 +171,7 @@ def read(folder: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: it is not there, is damaged, or comes from a newer huetune.
-        StorageError: replacing it was interrupted, see `data_tools.folder.recover`.
+        StorageError: replacing it was interrupted, see `data_tools.storage.atomic.recover`.
     """
     return _read(folder)[1]
 
@@ -328,9 +328,9 @@ def load(
     schema, checkpoint, _ = _load(folder, network_of)
     colorizer = models[checkpoint.config.structure][1]
     if schema == EXPORTED:
-        from huetune.model import probe
+        from huetune.model import self_test
 
-        probe.check(folder / PROBE, colorizer)
+        self_test.check(folder / PROBE, colorizer)
     return checkpoint, colorizer
 
 
@@ -347,7 +347,7 @@ def load_network(folder: Path) -> tuple[Checkpoint, "Network"]:
 
 def _load(folder: Path, network_of: "Callable[[Config], Network]") -> tuple[int, Checkpoint, "Network"]:
     schema, checkpoint = _read(folder)
-    weights = arrays.read(folder / WEIGHTS)
+    weights = npz.read(folder / WEIGHTS)
     network = network_of(checkpoint.config)
     _set_weights(folder / WEIGHTS, weights, network.vae)
     return schema, checkpoint, network

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from huetune.data_tools.backend import keras, tf
-from huetune.data_tools.colour import GRID, luma_of
-from huetune.data_tools.contexts import VIEWS, positions, shrunk
+from huetune.data_tools.common.keras_backend import keras, tf
+from huetune.data_tools.photos.color import GRID, luma_of
+from huetune.data_tools.photos.context_windows import VIEWS, positions, shrunk
 from huetune.model.config import Config
 from huetune.model.network import CONTEXT, LATENT, Network
 

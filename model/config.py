@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from huetune.data_tools.colour import GRID
-from huetune.data_tools.errors import UserError, nearest
+from huetune.data_tools.common.errors import UserError, nearest
+from huetune.data_tools.photos.color import GRID
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]

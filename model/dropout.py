@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from huetune.data_tools.backend import tf
+from huetune.data_tools.common.keras_backend import tf
 from huetune.model.config import FILTERS, Config
 from huetune.model.weights import PIXELS, TOWERS
 

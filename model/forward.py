@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from huetune.data_tools.backend import keras, tf
-from huetune.data_tools.colour import GRID
-from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.data_tools.common.keras_backend import keras, tf
+from huetune.data_tools.photos.color import GRID
+from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
 from huetune.model.config import CONTEXT, FILTERS, LATENT, Config
 from huetune.model.dropout import Dice, bias_places, drops_channels, kernel_places, merge_places
 from huetune.model.layers import activate, cut_depth, windows

@@ -1,6 +1,6 @@
 """What the towers are made of that Keras does not have, or has slower: for the Keras model and for training alike."""
 
-from huetune.data_tools.backend import keras, tf
+from huetune.data_tools.common.keras_backend import keras, tf
 
 
 def activate(activation, units):

@@ -1,6 +1,6 @@
 """What training minimises."""
 
-from huetune.data_tools.backend import tf
+from huetune.data_tools.common.keras_backend import tf
 
 PARTS = ("loss", "mse", "norm", "kl", "l2")
 

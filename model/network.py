@@ -1,8 +1,9 @@
 """The VAE: an encoder and a decoder of four towers each, for loose boxes and for whole photos alike.
 
-A tower reads one of the four context views (data_tools.contexts). The views of neighbouring boxes are overlapping
-windows of one shrunk photo, and a convolution slides: run over the whole shrunk photo, it computes every box's features
-at once, and what neighbours have in common only once. `Windows` then cuts each box's share out of the result.
+A tower reads one of the four context views (data_tools.photos.context_windows). The views of neighbouring boxes are
+overlapping windows of one shrunk photo, and a convolution slides: run over the whole shrunk photo, it computes every
+box's features at once, and what neighbours have in common only once. `Windows` then cuts each box's share out of
+the result.
 
     shrunk photos [n, side, side, 1] -> convolutions -> Windows -> [n x 196, 4, 4, 48] -> Dense ... a row a box
 
@@ -15,8 +16,8 @@ Training has a graph of its own (model.forward); the dropout layers here say wha
 
 from dataclasses import dataclass
 
-from huetune.data_tools.backend import FLOATX, keras, own_settings
-from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.data_tools.common.keras_backend import FLOATX, keras, own_settings
+from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
 from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
 from huetune.model.dropout import living
 from huetune.model.layers import Convolution, Dense, Share, Windows, cut_depth

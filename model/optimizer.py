@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from huetune.data_tools.backend import tf
+from huetune.data_tools.common.keras_backend import tf
 from huetune.model.weights import Stack
 
 BETAS = 0.9, 0.999

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from huetune.data_tools.backend import keras, tf
-from huetune.data_tools.colour import GRID
-from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.data_tools.common.keras_backend import keras, tf
+from huetune.data_tools.photos.color import GRID
+from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
 from huetune.model import dropout, loss
 from huetune.model.colorizer import Colorizer
 from huetune.model.config import LATENT, Config

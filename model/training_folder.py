@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huetune.data_tools.bucket import SCHEME
-from huetune.data_tools.console import program
-from huetune.data_tools.errors import CheckpointError, StorageError
-from huetune.data_tools.folder import STATE, SUMS, alone, recover, remove_drafts, require_new, sealed
-from huetune.data_tools.mirror import place_of
-from huetune.data_tools.source import Source
-from huetune.model import checkpoint, snapshot
+from huetune.data_tools.common.errors import CheckpointError, StorageError
+from huetune.data_tools.common.terminal import program
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.storage.atomic import STATE, SUMS, alone, recover, remove_drafts, require_new, sealed
+from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.data_tools.storage.object_store import SCHEME
+from huetune.model import checkpoint, training_state
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, log_of, read
 
 if TYPE_CHECKING:
-    from huetune.data_tools.backend import keras
+    from huetune.data_tools.common.keras_backend import keras
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def save(folder: Path, training: Training, vae: "keras.Model | None" = None) -> 
         if vae is None:
             shutil.copy2(folder / WEIGHTS, draft / WEIGHTS)
         (draft / LOG).write_text(json.dumps(list(training.epochs), indent=2) + "\n", encoding="utf-8")
-        snapshot.write_state(draft, training.state)
+        training_state.write_state(draft, training.state)
 
 
 def load(folder: Path) -> Training:
@@ -80,7 +80,7 @@ def load(folder: Path) -> Training:
         raise CheckpointError(
             f"{str(folder)!r}: damaged (it does not say how it was trained); train from the start again"
         )
-    return Training(best, epochs, snapshot.read_state(folder))
+    return Training(best, epochs, training_state.read_state(folder))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from huetune.data_tools.contexts import VIEWS, WINDOW
+from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
 from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, MODEL, PRESETS, Activation, Config
 
 MODELS = "encoder", "decoder"

@@ -16,19 +16,22 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from huetune.data_tools.console import import_tensorflow
-from huetune.data_tools.decoding import decoded
-from huetune.data_tools.errors import StorageError
-from huetune.data_tools.mirror import path_of
-from huetune.data_tools.photos import read_photo
-from huetune.results import charts, effects, export, trials
-from huetune.results.baseline import baseline_line
-from huetune.results.records import StudyRecord
-from huetune.results.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
-from huetune.results.winner import headline
+from huetune.data_tools.common.errors import StorageError
+from huetune.data_tools.common.terminal import import_tensorflow
+from huetune.data_tools.photos.dataset import read_photo
+from huetune.data_tools.photos.decoding import decoded
+from huetune.data_tools.storage.bucket_cache import path_of
+from huetune.results.analysis import effects
+from huetune.results.analysis.winner import headline
+from huetune.results.export import best_model
+from huetune.results.records.baseline import baseline_line
+from huetune.results.records.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
+from huetune.results.records.trial_records import StudyRecord
+from huetune.results.report import charts
+from huetune.results.tables import trial_table
 
 if TYPE_CHECKING:
-    from huetune.data_tools.backend import keras
+    from huetune.data_tools.common.keras_backend import keras
 
 SHOWN = 10
 """Trials that a run shows of itself."""
@@ -65,8 +68,8 @@ class OpenRun:
     run: Run
 
     def frame(self) -> pd.DataFrame:
-        """Return the trials, the best first: the columns of `huetune trials`, as `results.trials.rows` has them."""
-        return pd.DataFrame(trials.run_rows(self.run)).convert_dtypes()
+        """Return the trials, the best first: the columns of `huetune trials`, as in `results.tables.trial_table`."""
+        return pd.DataFrame(trial_table.run_rows(self.run)).convert_dtypes()
 
     def epochs(self) -> pd.DataFrame:
         """Return a row for each epoch of each trial: `trial`, `epoch`, and its figures."""
@@ -74,7 +77,7 @@ class OpenRun:
         return pd.DataFrame(
             {"trial": trial.number, **epoch.record}
             for trial in study.get_trials(deepcopy=False)
-            for epoch in trials.epochs(trial)
+            for epoch in trial_table.epochs(trial)
         )
 
     def effects(self) -> pd.DataFrame:
@@ -96,7 +99,7 @@ class OpenRun:
         study, replicates = self.run.snapshot()
         searched = StudyRecord.of(study)
         objective = searched.objective
-        table = trials.rows(study, replicates)
+        table = trial_table.rows(study, replicates)
         return Figure(draw(study, table, searched.baseline[objective], objective, searched.parameters))
 
     def model(self, by: str | None = None) -> "keras.Model":
@@ -109,7 +112,7 @@ class OpenRun:
             NoTrialError: no trial is complete.
             CheckpointError: it is damaged.
         """
-        _, paths = export.best(self.run, by)
+        _, paths = best_model.best(self.run, by)
         import_tensorflow()
         from huetune.model.checkpoint import load_network
 
@@ -131,10 +134,10 @@ class OpenRun:
             PhotoError: the file cannot be read.
         """
         pixels = np.asarray(decoded(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
-        _, paths = export.best(self.run, by)
+        _, paths = best_model.best(self.run, by)
         import_tensorflow()
         from huetune.model.checkpoint import load
-        from huetune.results.evaluation import colorized
+        from huetune.results.evaluation.evaluate import colorized
 
         _, colorizer = load(paths[0])
         return Image.fromarray(np.concatenate(colorized(colorizer, pixels, samples, seed), axis=1))
@@ -156,12 +159,12 @@ class OpenRun:
 
     def _repr_html_(self) -> str:
         study, replicates = self.run.snapshot()
-        table = trials.rows(study, replicates)
+        table = trial_table.rows(study, replicates)
         if not table:
             return f"<p>{html.escape(self.run.name)}: no trials yet</p>"
-        best = trials.with_zero_line(table[:SHOWN], study)
+        best = trial_table.with_zero_line(table[:SHOWN], study)
         columns = [name for name in best[0] if name != "host" and any(row[name] is not None for row in best)]
-        cells = pd.DataFrame([[trials.shown(row[name]) for name in columns] for row in best], columns=columns)
+        cells = pd.DataFrame([[trial_table.shown(row[name]) for name in columns] for row in best], columns=columns)
         title = f"{self.run.name}: the best {SHOWN} of {len(table)} trials" if len(table) > SHOWN else self.run.name
         lines = filter(None, (headline(study, replicates, table), baseline_line(table)))
         said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)

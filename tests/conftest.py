@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from huetune.data_tools import bucket
-from huetune.data_tools.garden import garden
-from huetune.data_tools.photos import PhotoSet, find_photos, load, prepare
-from huetune.data_tools.split import Split, split
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepare
+from huetune.data_tools.photos.split import Split, split
+from huetune.data_tools.storage import object_store
 from tests import allowed_skips
 from tests.allowed_skips import SHARED, skip_without
 from tests.store import ENVIRONMENT, Network, Store
@@ -137,7 +137,7 @@ def huetune(executable) -> Command:
 @pytest.fixture
 def in_process(monkeypatch) -> Command:
     """Call the command in this process, where what it imports is there already: an answer takes no seconds."""
-    from huetune.search.command import main
+    from huetune.search.cli.main import main
 
     def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
         out, err = io.StringIO(), io.StringIO()
@@ -249,8 +249,8 @@ def store(tmp_path_factory) -> Iterator[Store]:
 @pytest.fixture
 def network(store, monkeypatch) -> Iterator[Network]:
     """A way to the store that can be broken; patience with it is short."""
-    monkeypatch.setattr(bucket, "PATIENCE", 1.5)
-    monkeypatch.setattr(bucket, "SILENCE", 1.0)
+    monkeypatch.setattr(object_store, "PATIENCE", 1.5)
+    monkeypatch.setattr(object_store, "SILENCE", 1.0)
     between = Network(store.port)
     yield between
     between.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from huetune.search.command import cli
+from huetune.search.cli.main import cli
 
 FILE = Path(__file__).parents[1] / "search" / "COMMANDS.md"
 WIDTH_COLUMNS = 100

@@ -9,7 +9,7 @@ import click
 import pytest
 import yaml
 
-from huetune.search.command import cli
+from huetune.search.cli.main import cli
 from tests.interpreter import output_of
 from tests.reference import FILE
 

@@ -29,7 +29,7 @@ def test_settings_and_clusters_of_the_machine_change_no_test(tmp_path):
     (tmp_path / ".keras" / "keras.json").write_text('{"backend": "nonsense"}', encoding="utf-8")
     machine = {**SETTINGS, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "KERAS_HOME": str(tmp_path / ".keras")}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("_TESTED_ON", "PYTEST_"))}
-    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-k", "auto or token", "search/test_words.py"]
+    command = [sys.executable, "-m", "pytest", "-n0", "-q", "-k", "auto or token", "search/cli/test_bad_input.py"]
     done = subprocess.run(
         [*command, "search/test_address.py", "search/test_enclosure.py"],
         cwd=HERE,

@@ -11,7 +11,7 @@ from packaging.version import Version
 from tests.private_names import LIBRARIES, missing, used
 
 ROOT = Path(__file__).parents[1]
-COMPAT = {"data_tools/keras_compat.py", "results/optuna_compat.py", "search/ray_compat.py"}
+COMPAT = {"data_tools/common/keras_compat.py", "results/records/optuna_compat.py", "search/ray_runtime/ray_compat.py"}
 
 
 def test_private_parts_are_used_in_compat_modules_alone():

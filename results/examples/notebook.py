@@ -7,7 +7,7 @@
 from PIL import Image
 
 import huetune
-from huetune.data_tools.garden import garden
+from huetune.data_tools.datasets.synthetic_garden import garden
 
 run = huetune.open_run("roses")
 run

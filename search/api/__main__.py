@@ -6,6 +6,6 @@ if not sys.flags.safe_path:
     # Python puts the current folder first, where a user's `random.py` or `keras.py` would be imported instead.
     del sys.path[0]
 
-from huetune.search.command import main
+from huetune.search.cli.main import main
 
 main()

@@ -24,13 +24,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from huetune.data_tools.colour import SIDE
-from huetune.data_tools.garden import garden
-from huetune.data_tools.photos import PhotoSet, find_photos, load, prepare
-from huetune.data_tools.source import Source
-from huetune.data_tools.split import Split, first, split
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.photos.color import SIDE
+from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepare
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.photos.split import Split, first, split
 from huetune.model.config import PRESETS, batched
-from huetune.results.trials import epochs as epochs_of
+from huetune.results.tables.trial_table import epochs as epochs_of
 from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
 from tests.benchmarks.processes import SLOTS, first_step, one_thread, side_by_side
 
@@ -44,7 +44,7 @@ ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
 
 
 def _turnaround(parts: Split) -> dict[str, float]:
-    from huetune.model.training import Trainer
+    from huetune.model.trainer import Trainer
 
     begun = time.perf_counter()
     trainer = Trainer(parts.training.take(range(2)), parts.validation)
@@ -103,9 +103,9 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
     """Wall time, and what a worker's time is of its pure training and validation time, from its second trial on."""
     from rich.console import Console
 
-    from huetune.search.launch import launch
-    from huetune.search.request import Search
-    from huetune.search.space import Space, parse
+    from huetune.search.session.runner import launch
+    from huetune.search.spec.search_spec import Search
+    from huetune.search.spec.space import Space, parse
 
     space: Space = parse({"mse_weight": {"choices": list(weights)}}, OURS)
     with tempfile.TemporaryDirectory() as storage:
@@ -195,7 +195,7 @@ def _peak(parts: Split) -> dict[str, int]:
     """The peak memory of a worker that has touched all photos as an epoch does, and trained on a few."""
     import psutil
 
-    from huetune.model.training import Trainer
+    from huetune.model.trainer import Trainer
 
     one_thread()
     trainer = Trainer(parts.training, parts.validation)
@@ -225,7 +225,7 @@ def linear(parts: Split, seeds: int) -> dict[str, Any]:
 
 
 def _milliseconds(training: PhotoSet, validation: PhotoSet, epochs: int) -> list[float]:
-    from huetune.model.training import Trainer
+    from huetune.model.trainer import Trainer
 
     trainer = Trainer(training, validation)
     trainer.start(OURS, 0)

@@ -14,17 +14,17 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from huetune.data_tools.split import Split
+from huetune.data_tools.photos.split import Split
 from huetune.model.config import PRESETS, batched
-from huetune.results.records import EpochMetrics, TrialRecord
-from huetune.results.run import open_storage, sqlite_url
-from huetune.search.cluster import Cluster
-from huetune.search.jobs import Budget
-from huetune.search.record import Record
-from huetune.search.sampler import Sampler
-from huetune.search.searcher import StudySearcher
-from huetune.search.space import parse
-from huetune.search.trial import BEST, Trial
+from huetune.results.records.run import open_storage, sqlite_url
+from huetune.results.records.trial_records import EpochMetrics, TrialRecord
+from huetune.search.ray_runtime.cluster import Cluster
+from huetune.search.ray_runtime.worker import BEST, Trial
+from huetune.search.spec.space import parse
+from huetune.search.tuning.jobs import Budget
+from huetune.search.tuning.sampler import Sampler
+from huetune.search.tuning.searcher import StudySearcher
+from huetune.search.tuning.study_writer import Record
 
 TRIALS, SLOTS, SECONDS = 1000, 16, 1.0
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from huetune.data_tools.split import Split
+from huetune.data_tools.photos.split import Split
 from huetune.model.config import PRESETS, batched
 
 TOGETHER = 1, 2, 4, 8, 16
@@ -53,12 +53,12 @@ def _work(parts: Split, place: int, compiled: bool, halved: bool, barrier: Any) 
     """Return the seconds to the end of the first epoch, epochs a second in each company, and bytes on the card."""
     begun = time.perf_counter()
 
-    from huetune.search.trial import take_devices
+    from huetune.search.ray_runtime.worker import take_devices
 
     take_devices(1, [0])
 
-    from huetune.data_tools.backend import tf
-    from huetune.model.training import Trainer
+    from huetune.data_tools.common.keras_backend import tf
+    from huetune.model.trainer import Trainer
 
     policy = "mixed_bfloat16" if halved else "float32"
     trainer = Trainer(parts.training, parts.validation, compiled, policy)

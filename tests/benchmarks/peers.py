@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huetune.data_tools.contexts import contexts, positions
-from huetune.data_tools.photos import PhotoSet
+from huetune.data_tools.photos.context_windows import contexts, positions
+from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.model.config import Config
 
 if TYPE_CHECKING:
-    from huetune.data_tools.backend import keras
+    from huetune.data_tools.common.keras_backend import keras
 
 
 def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
     """Return the VAE and its decoder in Keras's own layers alone: inputs, weights and answers as of `model.network`."""
-    from huetune.data_tools.backend import keras
+    from huetune.data_tools.common.keras_backend import keras
     from huetune.model.network import CONTEXT, FILTERS, LATENT
 
     layers = keras.layers
@@ -76,7 +76,7 @@ def fit(
         epochs: how many.
         report: told `epoch`, `seconds` since the model began to be built, without scoring, and `chroma_mse`.
     """
-    from huetune.data_tools.backend import keras, tf
+    from huetune.data_tools.common.keras_backend import keras, tf
     from huetune.model import loss
     from huetune.model.network import LATENT
 
@@ -137,7 +137,7 @@ def tune(photos: PhotoSet, held_out: PhotoSet, configs: list[Config], epochs: in
     from ray import tune
 
     def trial(config: dict, photos: PhotoSet, held_out: PhotoSet) -> None:
-        from huetune.data_tools.backend import tf
+        from huetune.data_tools.common.keras_backend import tf
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -12,7 +12,7 @@ SLOTS = 2
 
 def one_thread() -> None:
     """Have TensorFlow compute in one thread. Call it in a new process, before anything is computed."""
-    from huetune.data_tools.backend import tf
+    from huetune.data_tools.common.keras_backend import tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

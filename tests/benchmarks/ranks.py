@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from scipy.stats import spearmanr
 
 from huetune.model.config import Config
-from huetune.search.space import DEFAULT, parse
+from huetune.search.spec.space import DEFAULT, parse
 from tests.benchmarks.structures import (
     RECIPES,
     Curve,
@@ -149,7 +149,7 @@ def default_activations() -> list[str]:
 
 def ranks(asked: argparse.Namespace) -> dict[str, Any]:
     """Record the runs of the default space that are lacking, and return the correlation of each set."""
-    from huetune.search.request import Search
+    from huetune.search.spec.search_spec import Search
 
     epochs, path = Search.epochs, asked.record
     truth = asked.truth_epochs or TRUTH_TIMES * epochs

@@ -32,14 +32,14 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from huetune.model.config import PRESETS, batched
-from huetune.results.statistics import mean
-from huetune.search.jobs import Budget, Job, grid_jobs
-from huetune.search.record import Record
-from huetune.search.sampler import Sampler
-from huetune.search.schedulers import SCHEDULERS
-from huetune.search.searcher import StudySearcher
-from huetune.search.space import Space, parse
-from huetune.search.trial import BEST
+from huetune.results.analysis.intervals import mean
+from huetune.search.ray_runtime.worker import BEST
+from huetune.search.spec.space import Space, parse
+from huetune.search.tuning.jobs import Budget, Job, grid_jobs
+from huetune.search.tuning.sampler import Sampler
+from huetune.search.tuning.schedulers import SCHEDULERS
+from huetune.search.tuning.searcher import StudySearcher
+from huetune.search.tuning.study_writer import Record
 from tests.benchmarks.table import EPOCHS, GRID, read_table
 
 WORKERS = 2

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from huetune.data_tools.garden import garden
-from huetune.data_tools.photos import prepare
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.photos.dataset import prepare
 from huetune.model.config import PRESETS, Config, batched
 from tests.benchmarks.processes import first_step, side_by_side, timed_steps
 
@@ -51,7 +51,7 @@ def _measure(activations: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _new_trainer() -> Any:
-    from huetune.model.training import Trainer
+    from huetune.model.trainer import Trainer
 
     scenes = prepare(garden(SCENES), [str(number) for number in range(SCENES)])
     # One epoch is to have all steps that are timed, of the largest batch.

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple, get_args
 
 from filelock import FileLock
 
-from huetune.data_tools.source import Source
-from huetune.data_tools.split import Split, split
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.photos.split import Split, split
 from huetune.model.config import PRESETS, Activation, Batching, Config, batched
 from tests.benchmarks.processes import first_step, one_thread
 
@@ -164,7 +164,7 @@ def read_set(name: str) -> Split:
 
 @functools.lru_cache(maxsize=1)
 def _trainer(name: str) -> Any:
-    from huetune.model.training import Trainer
+    from huetune.model.trainer import Trainer
 
     parts = read_set(name)
     return Trainer(parts.training, parts.validation)
@@ -172,7 +172,7 @@ def _trainer(name: str) -> Any:
 
 def train(run: Run, goal: Goal) -> list[Epoch]:
     """Train a run to its goal, in this process."""
-    from huetune.model.training import DivergedError
+    from huetune.model.trainer import DivergedError
 
     trainer = _trainer(run.set)
     trainer.start(run.config, run.seed)

@@ -15,9 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from huetune.data_tools.garden import garden
-from huetune.data_tools.photos import prepare
-from huetune.data_tools.split import Split, first
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.photos.dataset import prepare
+from huetune.data_tools.photos.split import Split, first
 from huetune.model.config import PRESETS, Config, batched
 from tests.benchmarks.processes import one_thread
 
@@ -80,7 +80,7 @@ def _run(row: Row) -> tuple:
 def _start(parts: Split) -> None:
     global _trainer
     one_thread()
-    from huetune.model.training import Trainer
+    from huetune.model.trainer import Trainer
 
     _trainer = Trainer(parts.training, parts.validation)
 

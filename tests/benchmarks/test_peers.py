@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from huetune.data_tools.contexts import contexts, positions
+from huetune.data_tools.photos.context_windows import contexts, positions
 from huetune.model.config import PRESETS
 from huetune.model.network import LATENT, build
 from tests.benchmarks import peers

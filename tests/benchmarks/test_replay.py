@@ -6,11 +6,11 @@ import statistics
 import pytest
 from optuna.trial import TrialState
 
-from huetune.results.outcomes import Stop, StopReason
-from huetune.search.jobs import Budget
-from huetune.search.record import Record
-from huetune.search.sampler import Sampler
-from huetune.search.searcher import StudySearcher
+from huetune.results.records.outcomes import Stop, StopReason
+from huetune.search.tuning.jobs import Budget
+from huetune.search.tuning.sampler import Sampler
+from huetune.search.tuning.searcher import StudySearcher
+from huetune.search.tuning.study_writer import Record
 from tests.benchmarks import replay
 from tests.benchmarks.table import EPOCHS, SEEDS, read_table
 

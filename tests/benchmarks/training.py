@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from huetune.data_tools.split import Split
+from huetune.data_tools.photos.split import Split
 from huetune.model.config import PRESETS, Config, batched
 from tests.benchmarks import peers
 from tests.benchmarks.processes import side_by_side
@@ -73,7 +73,7 @@ def _peer_curve(parts: Split, config: Config, seed: int) -> list[dict]:
 
 
 def _our_curve(parts: Split, config: Config, seed: int, target: float) -> list[dict]:
-    from huetune.model.training import DivergedError, Trainer
+    from huetune.model.trainer import DivergedError, Trainer
 
     trainer = Trainer(parts.training, parts.validation)
     begun = time.perf_counter()

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from huetune.results.records import digest
-from huetune.results.run import Run
+from huetune.results.records.run import Run
+from huetune.results.records.trial_records import digest
 
 HUETUNE = str(Path(sys.executable).with_name("huetune"))
 NAME = "chaos"

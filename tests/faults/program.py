@@ -8,8 +8,8 @@ import time
 
 import psutil
 
-from huetune.results.command import verify
-from huetune.results.run import STUDY, Run
+from huetune.results.cli.table_commands import verify
+from huetune.results.records.run import STUDY, Run
 from tests.faults.chaos import HUETUNE, QUICK
 
 NAME = "run"

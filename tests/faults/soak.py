@@ -36,7 +36,7 @@ def soak(minutes: float, folder: Path) -> list[dict[str, Any]]:
         os.environ[name] = str(folder / name.lower())
         os.mkdir(os.environ[name])
     os.environ[MARK] = str(os.getpid())
-    from huetune.search.command import cli
+    from huetune.search.cli.main import cli
 
     rounds: list[dict[str, Any]] = []
     end = time.monotonic() + 60 * minutes

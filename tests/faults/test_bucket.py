@@ -8,16 +8,21 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from huetune.data_tools.errors import StorageError
-from huetune.data_tools.garden import garden
-from huetune.data_tools.mirror import bucket_of, path_of, push
-from huetune.results.run import STUDY, copy_of, find_run, open_storage, sqlite_url
-from huetune.search.record import copy_study, push_copy
+from huetune.data_tools.common.errors import StorageError
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.storage.bucket_cache import bucket_of, path_of, push
+from huetune.results.records.run import STUDY, copy_of, find_run, open_storage, sqlite_url
+from huetune.search.tuning.study_writer import copy_study, push_copy
 from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
 from tests.store import Network
 
-IMPATIENT = "from huetune.results import lease; lease.DEAD = 1.0; from huetune.search.command import main; main()"
+IMPATIENT = """
+from huetune.data_tools.storage import bucket_lease
+from huetune.search.cli.main import main
+bucket_lease.DEAD = 1.0
+main()
+"""
 """The command, for which a process is dead that was silent for a second."""
 
 

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from huetune.data_tools.mirror import path_of
+from huetune.data_tools.storage.bucket_cache import path_of
 from tests.faults.chaos import HUETUNE, QUICK
 from tests.faults.nodes import cluster
 from tests.faults.program import NAME, assert_whole, epochs, search, states, trials

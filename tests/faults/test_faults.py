@@ -15,10 +15,10 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from huetune.results.outcomes import Failure, FailureKind
-from huetune.results.records import TrialRecord
-from huetune.results.run import MANIFEST, STUDY, Run, copy_of
-from huetune.search.repair import repair
+from huetune.results.records.outcomes import Failure, FailureKind
+from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of
+from huetune.results.records.trial_records import TrialRecord
+from huetune.search.session.repair import repair
 from tests.allowed_skips import skip_without
 from tests.faults.chaos import PROCESSES, QUICK
 from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified

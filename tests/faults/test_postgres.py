@@ -4,7 +4,7 @@ import subprocess
 
 from optuna.trial import TrialState
 
-from huetune.results.run import find_run
+from huetune.results.records.run import find_run
 from tests.faults.chaos import HUETUNE
 from tests.faults.postgres import PASSWORD
 from tests.faults.program import ALONE, NAME, search

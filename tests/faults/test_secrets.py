@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pyarrow import fs
 
-from huetune.data_tools.mirror import path_of
+from huetune.data_tools.storage.bucket_cache import path_of
 from tests.faults.chaos import HUETUNE
 from tests.faults.postgres import PASSWORD
 from tests.faults.program import NAME, epochs, search

@@ -18,7 +18,7 @@ import atheris
 with atheris.instrument_imports(include=["PIL"]):
     from PIL import Image
 
-    from huetune.data_tools import photos
+    from huetune.data_tools.photos import dataset
 
     Image.init()  # all decoders, which Pillow would import when a file asks for them
 
@@ -30,7 +30,7 @@ PATH = Path(tempfile.mkdtemp(), "photo.jpg")
 def read(data: bytes) -> None:
     """Have a file end as it may, or complain."""
     PATH.write_bytes(data)
-    end = judged(PATH, photos.read_square)
+    end = judged(PATH, dataset.read_square)
     if end.startswith("!"):
         raise RuntimeError(end)
 

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from huetune.data_tools.errors import PhotoError
-from huetune.data_tools.photos import read_square
+from huetune.data_tools.common.errors import PhotoError
+from huetune.data_tools.photos.dataset import read_square
 
 LIMIT = 10.0
 """Seconds for a file."""
-READER = "huetune.data_tools.photos:read_square"
+READER = "huetune.data_tools.photos.dataset:read_square"
 MEMORY = 4 << 30
 """Bytes that the process that reads may take; more is an error that `read_square` must put into words."""
 

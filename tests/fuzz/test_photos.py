@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from huetune.data_tools.errors import PhotoError
+from huetune.data_tools.common.errors import PhotoError
 from tests.fuzz.photos import fuzz, judged
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from huetune.data_tools.contexts import contexts, positions
-from huetune.data_tools.errors import CheckpointError, StorageError
-from huetune.data_tools.folder import SUMS, require_new, sealed
+from huetune.data_tools.common.errors import CheckpointError, StorageError
+from huetune.data_tools.photos.context_windows import contexts, positions
+from huetune.data_tools.storage.atomic import SUMS, require_new, sealed
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from huetune.model.colorizer import CHUNK, Colorizer
 from huetune.model.config import PRESETS
 from huetune.model.network import LATENT, build
-from huetune.results.export import find_model
+from huetune.results.export.best_model import find_model
 
 CONFIG = PRESETS["model-1"]
 
@@ -147,8 +147,8 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage, message, saved):
 
 def test_a_grey_copy_gets_the_same_colours(saved, scenes):
     """The model must not peek at the colours that it is to guess."""
-    from huetune.data_tools.garden import garden
-    from huetune.data_tools.photos import prepare
+    from huetune.data_tools.datasets.synthetic_garden import garden
+    from huetune.data_tools.photos.dataset import prepare
 
     _, colorizer = load(saved[0])
     photo = garden(1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from huetune.data_tools.errors import UserError
+from huetune.data_tools.common.errors import UserError
 from huetune.model.config import BATCHINGS, MODEL, PRESETS, Config, batched
 
 

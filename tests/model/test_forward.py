@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from huetune.data_tools.colour import GRID
-from huetune.data_tools.contexts import contexts, positions, shrunk
+from huetune.data_tools.photos.color import GRID
+from huetune.data_tools.photos.context_windows import contexts, positions, shrunk
 from huetune.model import dropout
 from huetune.model.config import FILTERS, LATENT, Activation, Config
 from huetune.model.dropout import Dice

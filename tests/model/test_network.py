@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from huetune.data_tools.colour import GRID
-from huetune.data_tools.contexts import contexts, positions, shrunk
+from huetune.data_tools.photos.color import GRID
+from huetune.data_tools.photos.context_windows import contexts, positions, shrunk
 from huetune.model.config import PRESETS, Activation, Config, batched
 from huetune.model.network import LATENT, build
 from huetune.model.weights import parameter_counts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from huetune.data_tools.contexts import positions
+from huetune.data_tools.photos.context_windows import positions
 from huetune.model.config import LATENT, PRESETS, Activation, Config, batched
 from huetune.model.network import build
 from huetune.model.weights import CENTER, TOWERS, as_layers, first_weights, parameter_counts, stacks

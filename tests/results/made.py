@@ -12,9 +12,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, dis
 from optuna.trial import TrialState, create_trial
 
 from huetune.model.config import PRESETS, Config
-from huetune.model.score import METRICS
-from huetune.results.outcomes import Failure, FailureKind, Stop, StopReason
-from huetune.results.run import MANIFEST, STUDY, Run, open_storage, sqlite_url
+from huetune.model.metrics import METRICS
+from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
+from huetune.results.records.run import MANIFEST, STUDY, Run, open_storage, sqlite_url
 
 ACTIVATIONS = ("relu", "silu", "gelu", "elu")
 EPOCHS = 8

@@ -9,7 +9,7 @@ from huetune import data_tools, model, results, search
 
 VERBS = """
 import sys
-from huetune.search.command import cli
+from huetune.search.cli.main import cli
 
 run, storage, out = sys.argv[1:]
 for verb, place in (("report", f"{out}/report.html"), ("log", f"{out}/log"), ("log", f"{out}/ko")):

@@ -19,15 +19,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from huetune.data_tools.errors import CheckpointError, StorageError
-from huetune.data_tools.folder import SUMS, sealed, sum_of
-from huetune.data_tools.garden import garden
-from huetune.model import snapshot
+from huetune.data_tools.common.errors import CheckpointError, StorageError
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.storage.atomic import SUMS, sealed, sum_of
+from huetune.model import training_state
 from huetune.model.checkpoint import CARD, PROBE, SETTINGS, WEIGHTS, Checkpoint, load, save
 from huetune.model.config import Config
 from huetune.model.network import build
-from huetune.results.export import export, find_model
-from huetune.results.run import find_run
+from huetune.results.export.best_model import export, find_model
+from huetune.results.records.run import find_run
 
 CONFIG = Config(merge_units=1)
 METRIC = {"objective": "chroma_mse", "direction": "minimize", "score": 0.02, "zero_line": 0.06}
@@ -292,8 +292,8 @@ EXPORTS = {
     ),
     "no card": lambda folder: ((folder / CARD).unlink(), resum(folder)),
     "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me.", encoding="utf-8"), resum(folder)),
-    "a training state": lambda folder: ((folder / snapshot.STATE).write_bytes(b"PK"), resum(folder)),
-    "a training state of a terabyte": lambda folder: sparse(folder / snapshot.STATE),
+    "a training state": lambda folder: ((folder / training_state.STATE).write_bytes(b"PK"), resum(folder)),
+    "a training state of a terabyte": lambda folder: sparse(folder / training_state.STATE),
     "photos prepared otherwise": settings(lambda record: record["preparation"].update(version=99)),
 }
 
@@ -330,7 +330,7 @@ def watch(event, arguments):
 
 watching, ran = [], []
 sys.addaudithook(watch)
-from huetune.search.command import main
+from huetune.search.cli.main import main
 import tensorflow
 answers = {}
 for name, words in json.load(sys.stdin):
@@ -431,10 +431,10 @@ def test_no_verb_unpickles_anything_of_a_run(exported, searched, tmp_path):
 
 def test_a_snapshot_with_pickles_is_refused(tmp_path):
     with sealed(tmp_path / "after-001-x") as draft:
-        np.savez(draft / snapshot.STATE, counters=np.array([Canary(str(tmp_path / "canary"))], object))
-        (draft / snapshot.LOG).write_text(json.dumps({"config": {}, "seed": 0, "epochs": []}), encoding="utf-8")
+        np.savez(draft / training_state.STATE, counters=np.array([Canary(str(tmp_path / "canary"))], object))
+        (draft / training_state.LOG).write_text(json.dumps({"config": {}, "seed": 0, "epochs": []}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="damaged"):
-        snapshot.load(tmp_path / "after-001-x")
+        training_state.load(tmp_path / "after-001-x")
     assert not (tmp_path / "canary").exists()
 
 

@@ -9,24 +9,27 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from huetune.model.command import epoch_line
+from huetune.model.cli import epoch_line
 from huetune.model.config import PRESETS
-from huetune.model.score import METRICS, Metric, better, scores, zero_line
-from huetune.results import charts, evaluation, mlflow, report, tensorboard
-from huetune.results.findings import Findings
-from huetune.results.log import write as write_log
-from huetune.results.trials import run_rows, with_zero_line
-from huetune.results.winner import find_winner
-from huetune.results.words import Language
-from huetune.search.command import cli
-from huetune.search.jobs import Budget, Job
-from huetune.search.record import Record
-from huetune.search.searcher import StudySearcher
-from huetune.search.space import parse
-from huetune.search.trial import BEST
+from huetune.model.metrics import METRICS, Metric, better, scores, zero_line
+from huetune.results.analysis.winner import find_winner
+from huetune.results.evaluation import evaluate
+from huetune.results.experiment_log.document import write as write_log
+from huetune.results.experiment_log.messages import Language
+from huetune.results.integrations import mlflow, tensorboard
+from huetune.results.report import charts
+from huetune.results.report import page as report
+from huetune.results.report.summary import Findings
+from huetune.results.tables.trial_table import run_rows, with_zero_line
+from huetune.search.cli.main import cli
+from huetune.search.ray_runtime.worker import BEST
+from huetune.search.spec.space import parse
+from huetune.search.tuning.jobs import Budget, Job
+from huetune.search.tuning.searcher import StudySearcher
+from huetune.search.tuning.study_writer import Record
+from tests.results.cli.test_integration_commands import read_back
+from tests.results.experiment_log.test_document import seed_log
 from tests.results.made import make_run
-from tests.results.test_log import seed_log
-from tests.results.test_tools import read_back
 
 NAME = "blue_error"
 EPOCHS = 2
@@ -146,7 +149,7 @@ def test_registered_metric_is_in_both_logs(registered, tmp_path, monkeypatch):
 
 
 def test_registered_metric_is_in_evaluations_and_help(registered):
-    assert list(evaluation.metrics())[-4:] == [NAME, "delta_e", "psnr", "ssim"]
+    assert list(evaluate.metrics())[-4:] == [NAME, "delta_e", "psnr", "ssim"]
     assert NAME in CliRunner().invoke(cli, ["search", "--help"]).output
 
 

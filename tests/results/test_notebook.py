@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from huetune.data_tools.errors import StorageError
-from huetune.data_tools.garden import garden
+from huetune.data_tools.common.errors import StorageError
+from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.model.checkpoint import load
-from huetune.results import export
+from huetune.results.export import best_model
 from huetune.results.notebook import open_run
-from huetune.results.run import MANIFEST, STUDY, find_run
-from huetune.results.trials import run_rows
+from huetune.results.records.run import MANIFEST, STUDY, find_run
+from huetune.results.tables.trial_table import run_rows
 
 EXAMPLE = Path(__file__).parents[2] / "results" / "examples" / "notebook.py"
 
@@ -34,14 +34,14 @@ def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
 def test_the_model_in_a_notebook_is_the_best_one(searched):
     run = open_run("tiny", searched[0])
     model = run.model()
-    _, paths = export.best(run.run)
+    _, paths = best_model.best(run.run)
     stored = np.load(paths[0] / "weights.npz")
     assert {weight.path for weight in model.trainable_weights} == set(stored.files)
     for weight in model.trainable_weights:
         np.testing.assert_array_equal(weight.numpy(), stored[weight.path])
     scene = garden(1, seed=3)[0]
     _, colorizer = load(paths[0])
-    from huetune.results.evaluation import colorized
+    from huetune.results.evaluation.evaluate import colorized
 
     expected = colorized(colorizer, scene, 1, 0)[0]
     np.testing.assert_array_equal(np.asarray(run.colorize(Image.fromarray(scene))), expected)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from huetune.results import charts
-from huetune.results.findings import Findings
+from huetune.results.report import charts
+from huetune.results.report.summary import Findings
 from tests.results.made import make_run, write_studies
 
 

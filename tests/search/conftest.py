@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from huetune.search.command import main
+from huetune.search.cli.main import main
 
 Ended = tuple[int, str, str]
 """Exit code, what was printed, and what was said of errors."""

@@ -14,7 +14,7 @@ from tests.interpreter import output_of
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("data_tools", "model", "results", "search")
-WHERE = "import huetune.search.space, huetune.results.run; print(huetune.__file__, huetune.open_run.__module__)"
+WHERE = "import huetune.search.spec.space, huetune.model.config; print(huetune.__file__, huetune.open_run.__module__)"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,12 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         modules = [path for path in (ROOT / part).rglob("*.py") if "api" not in path.parts]
         shipped = {f"huetune/{path.relative_to(ROOT)}" for path in modules if (path.parent / "__init__.py").exists()}
         assert shipped and shipped <= names
-    assert {"huetune/__init__.py", "huetune/__main__.py", "huetune/py.typed", "huetune/results/report.html"} <= names
+    assert {
+        "huetune/__init__.py",
+        "huetune/__main__.py",
+        "huetune/py.typed",
+        "huetune/results/report/template.html",
+    } <= names
     assert described["Summary"] and described["Keywords"] and described.get_all("Classifier")
     text = str(described.get_payload())
     assert "huetune.open_run" in text and "](" not in text, "links and pictures of files are broken outside of here"

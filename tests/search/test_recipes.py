@@ -14,7 +14,7 @@ import yaml
 from optuna.trial import TrialState
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from huetune.results.run import Run
+from huetune.results.records.run import Run
 from tests.allowed_skips import skip_without
 from tests.faults.chaos import QUICK
 

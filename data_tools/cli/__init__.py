@@ -1,0 +1,1 @@
+"""The commands about photos, and the options that other commands share."""

@@ -1,0 +1,1 @@
+"""What all parts share: errors, the terminal, optional imports, and the settings of Keras."""

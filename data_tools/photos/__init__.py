@@ -1,0 +1,1 @@
+"""Photos become arrays: discovery, decoding, color, context windows, near-duplicates and splits."""

@@ -1,0 +1,1 @@
+"""Folders and buckets: atomic writes, checksums, locks and leases."""

@@ -1,0 +1,1 @@
+"""The commands that read runs: tables, models, the report, and other tools."""

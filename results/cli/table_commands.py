@@ -1,0 +1,289 @@
+"""Verbs that show a run as it is: tables, what its settings do, whether it is whole. None of them needs Ray."""
+
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from huetune.data_tools.common.errors import Interrupted, PhotoError, StorageError, UserError
+from huetune.data_tools.common.terminal import (
+    FOLDER,
+    PLACE,
+    TEXT,
+    import_tensorflow,
+    local_time,
+    plain,
+    say,
+    stdout,
+    words,
+)
+from huetune.data_tools.storage.atomic import require_place
+from huetune.data_tools.storage.bucket_cache import place_of, pull
+from huetune.results.records.run_names import STORAGE, run_argument
+from huetune.results.records.run_photos import moved_option, photos_of
+
+storage_option = click.option(
+    "--storage", type=PLACE, default=STORAGE, show_default=True, help="Folder of runs, or s3://bucket/folder."
+)
+
+
+@click.command("list")
+@storage_option
+def list_(storage: Path) -> None:
+    """List the runs of a storage, the newest last.
+
+    Example: huetune list --storage runs
+    """
+    from huetune.results.records.run import list_runs
+    from huetune.results.tables.run_summary import summarized
+
+    runs = list_runs(storage)
+    if not runs:
+        say(f"no runs in {place_of(storage)!r}; start one with `huetune search`")
+    for run, found in summarized(runs):
+        if isinstance(found, UserError):
+            say(f"{run.name}  {found}", "red")
+            continue
+        counts = ", ".join(f"{count} {state}" for state, count in found.states.items()) or "no trials"
+        front = f"  {found.front} on the Pareto front" if found.front else ""
+        won = f"  winner: {found.winner}" if found.winner else front
+        say(f"{run.name}  {local_time(run.manifest['started'])}  {counts}{won}")
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown", "parquet"]), default="table")
+@click.option("--out", type=FOLDER, help="Write this file, in a --format other than table.")
+@click.option("--sort", "column", type=TEXT, help="Column to sort by.  [default: score, the best first]")
+@click.option("--descending", is_flag=True, help="Sort the other way round.")
+@click.option("--columns", type=TEXT, help="Columns to show, as in trial,score,skip.")
+@click.option("--where", "condition", type=TEXT, help='Rows to show, as in "skip == true and epochs >= 5".')
+def trials(
+    run: str,
+    storage: Path,
+    form: str,
+    out: Path | None,
+    column: str | None,
+    descending: bool,
+    columns: str | None,
+    condition: str | None,
+) -> None:
+    """Show the trials of a run, also while it runs.
+
+    Example: huetune trials roses --where "skip == true and epochs >= 5" --format csv
+    """
+    if out and form == "table":
+        raise UserError("trials --out: say which --format: csv, json, markdown or parquet")
+    if form == "parquet" and not out and sys.stdout.isatty():
+        raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
+
+    from huetune.results.records.run import find_run
+
+    found = find_run(run, storage)
+    if out:
+        require_place(out.parent)
+
+    from huetune.data_tools.storage.output_files import check_file, write_file
+    from huetune.results.analysis.winner import headline
+    from huetune.results.records.baseline import baseline_line
+    from huetune.results.tables import trial_table as tables
+    from huetune.results.tables.row_filter import where
+
+    if out:
+        check_file(out)
+    study, replicates = found.snapshot()
+    table = whole = tables.rows(study, replicates)
+    if condition:
+        table = where(table, condition)
+    if column or descending:
+        table = tables.sort(table, column or "score", descending)
+    if form in ("table", "markdown") and table:
+        ordered = column or descending
+        table = [*table, tables.zero_row(study, list(table[0]))] if ordered else tables.with_zero_line(table, study)
+    if columns:
+        table = tables.choose(table, words(columns))
+    if out or form == "parquet":
+        content: str | bytes = tables.FORMATS[form](table)
+        data = content if isinstance(content, bytes) else f"{content}\n".encode()
+        if out:
+            write_file(out, data, "trials")
+        else:
+            sys.stdout.buffer.write(data)
+    elif form == "json":
+        click.echo(tables.to_json(table))
+    elif form == "csv":
+        click.echo(plain(tables.to_csv(table), keep="\n"))
+    elif not table:
+        say(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
+    elif form == "markdown":
+        click.echo(tables.to_markdown(table))
+    else:
+        how = "--format csv or a wider terminal, some with --columns trial,score,..."
+        stdout.print(tables.fitted(table, found.name, stdout, how))
+        for line in filter(None, (headline(study, replicates, whole), baseline_line(whole))):
+            say(line)
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option(
+    "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two looks.  [default: 2; in a bucket 10]"
+)
+@click.option("--once", is_flag=True, help="Show how it is now, and end.")
+def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
+    """Watch a search that runs elsewhere until it ends; Ctrl-C leaves it alone.
+
+    Example: huetune watch roses
+    """
+    from huetune.results.records.run import find_run
+
+    if interval is not None and math.isnan(interval):
+        raise UserError("watch --interval: nan is no number of seconds")
+    find = partial(find_run, run, storage)
+    find()
+
+    from huetune.results.live.watch import picture
+    from huetune.results.live.watch import watch as follow
+
+    try:
+        ended = picture(find, stdout) if once else follow(find, stdout, interval)
+    except Interrupted as signal:
+        return signal.exit_code
+    return 0 if ended or once else 1
+
+
+@click.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def presets(form: str) -> None:
+    """Show the log's models: their settings and parameter counts.
+
+    Example: huetune presets --format json
+    """
+    from huetune.model.config import recipes_line
+    from huetune.model.weights import preset_rows
+    from huetune.results.tables.trial_table import fitted, to_json
+
+    rows = preset_rows()
+    if form == "json":
+        click.echo(to_json(rows))
+    else:
+        least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
+        how = "--format json or a wider terminal"
+        stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
+        say(recipes_line())
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
+def effects(run: str, storage: Path, form: str) -> None:
+    """Say what each setting does to the score, with 95 % intervals.
+
+    Example: huetune effects roses
+    """
+    from huetune.results.records.run import find_run
+
+    found = find_run(run, storage)
+
+    from huetune.results.analysis import effects as found_effects
+    from huetune.results.records.trial_records import StudyRecord
+    from huetune.results.tables import trial_table as tables
+
+    study, replicates = found.snapshot()
+    trained, searched = found_effects.measured(study, replicates), StudyRecord.of(study)
+    table = found_effects.effect_rows(found_effects.effects(trained, searched.parameters, searched.objective))
+    if form == "json":
+        click.echo(tables.to_json(table))
+    elif form == "csv":
+        click.echo(plain(tables.to_csv(table), keep="\n"))
+    elif not table:
+        say(f"{len(trained)} configurations in {found.name!r}: too few to say what a setting does")
+    elif form == "markdown":
+        click.echo(tables.to_markdown(table))
+    else:
+        title = f"{searched.objective} of {len(trained)} configurations in {found.name}"
+        how = "--format csv or a wider terminal"
+        least, needed = ("curve", "rests_on", "sure", "against"), list(table[0])
+        stdout.print(tables.fitted(table, title, stdout, how, dispensable=least, needed=needed))
+        say(found_effects.importance_line(study))
+        if line := found_effects.baseline_line(trained):
+            say(line)
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option("--quick", is_flag=True, help="Do not score the best model again.")
+@moved_option
+def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> int:
+    """Hold a run to all that a search promises: nothing lost, nothing twice, nothing damaged.
+
+    A search that was interrupted, or died, and that `resume` continues, is whole: verify says how far it came. Exit
+    code 1: something is not whole. 3: only the photos are not there, or others, to score the best model again.
+
+    Example: huetune verify roses
+    """
+    from huetune.data_tools.storage.run_lock import holder
+    from huetune.results.records.run import REPLICATES, TRIALS, find_run
+
+    found = find_run(run, storage)
+
+    from huetune.results.integrity import study_damage, unfinished, violations
+
+    if by := holder(found.folder):
+        say(f"run {found.name!r} is in the hands of {by}: what runs is not judged")
+    for name in (TRIALS, REPLICATES):
+        # What lies here of a run in a bucket says nothing of what lies there.
+        pull(found.folder / name, anew=not quick, exact=not by)
+    validation, unread = None, None
+    try:
+        if photos or not quick:
+            validation = photos_of(found, quiet=False, moved=photos).validation
+    except (PhotoError, StorageError) as error:
+        unread = error
+    if quick or unread:
+        validation = None
+    else:
+        import_tensorflow()
+    lines = list(violations(found, validation))
+    for line in lines:
+        say(line, "red")
+    if unread:
+        say(f"photos: {unread}", "red")
+    states = [] if lines and study_damage(found) else unfinished(found)
+    for line in states:
+        say(line)
+    if lines:
+        say(f"run {found.name!r}: {len(lines) + bool(unread)} violations")
+        return 1
+    if unread:
+        say(f"run {found.name!r}: all else is whole; the best model was not scored again")
+        return unread.exit_code
+    ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
+    say(f"run {found.name!r} is whole{' so far' * bool(states)}: {len(ended)} trials, each as it ended")
+    return 0
+
+
+def show_trials(run: Any, top: int = 10) -> None:
+    """Show the best trials of a run and who won."""
+    from huetune.results.analysis.winner import headline
+    from huetune.results.records.baseline import baseline_line
+    from huetune.results.tables.trial_table import fitted, rows, with_zero_line
+
+    study, replicates = run.snapshot()
+    table = rows(study, replicates)
+    if table:
+        left = f", the best {top} of {len(table)}" if len(table) > top else ""
+        how = f"{run.command('trials', '--format csv')} or a wider terminal"
+        stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout, how))
+    for line in filter(None, (headline(study, replicates, table), baseline_line(table))):
+        say(line)
+
+
+VERBS = (list_, trials, watch, presets, effects, verify)

@@ -1,0 +1,1 @@
+"""Models on photos: colorizations, metrics, the final check and contact sheets."""

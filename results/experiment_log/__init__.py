@@ -1,0 +1,1 @@
+"""The experiment log: an entry for each model, with a verdict, in English or Korean."""

@@ -1,0 +1,1 @@
+"""The best model as a portable folder, with a model card."""

@@ -1,0 +1,1 @@
+"""Runs in other tools: MLflow, TensorBoard and Optuna's dashboard."""

@@ -1,0 +1,1 @@
+"""A running search: progress bars, the board, and the time left."""

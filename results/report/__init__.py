@@ -1,0 +1,1 @@
+"""The report: one HTML page with a summary, tables, charts and pictures."""

@@ -1,0 +1,1 @@
+"""Tables of trials and runs: columns, filters and formats."""

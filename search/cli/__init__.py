@@ -1,0 +1,1 @@
+"""The command line: its entry, and the commands that need Ray."""

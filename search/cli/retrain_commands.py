@@ -1,0 +1,167 @@
+"""The verbs that train again what a search has trained: to confirm, to compare, to see it come out the same."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from huetune.data_tools.common.errors import NoTrialError, UserError
+from huetune.data_tools.common.terminal import TEXT, count_from, import_tensorflow, say, stdout
+from huetune.results.cli.table_commands import show_trials, storage_option
+from huetune.results.records.run_names import run_argument
+from huetune.results.records.run_photos import moved_option, photos_of
+
+address_option = click.option(
+    "--address",
+    type=TEXT,
+    help="Ray cluster to run on: HOST:PORT, auto, or local for this machine.  [default: RAY_ADDRESS, or this machine]",
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option("--top", type=count_from(1), default=3, show_default=True, help="Finalists.")
+@click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds of each.")
+@moved_option
+@address_option
+@quiet_option
+def confirm(
+    run: str, storage: Path, top: int, seeds: int, photos: Path | None, address: str | None, quiet: bool
+) -> None:
+    """Train the best trials of a run again from fresh seeds, and say who wins.
+
+    What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
+    """
+    from huetune.data_tools.storage.run_lock import held
+    from huetune.results.records.run import find_run
+
+    found = find_run(run, storage)
+
+    from huetune.results.analysis.replicates import verdict
+    from huetune.results.evaluation import final_check
+    from huetune.results.tables.trial_table import full
+    from huetune.search.session.repair import repair
+    from huetune.search.session.replicate_runner import replicate_finalists
+
+    with held(found.folder):
+        repair(found, stdout)
+        study = found.study()
+        if len(study.directions) > 1:
+            raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
+        if not full(study):
+            raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
+        parts = photos_of(found, quiet, photos)
+        replicate_finalists(found, parts, cluster_of(found, address), top, seeds, stdout, quiet=quiet)
+        final_check.renew(found, parts.test, quiet)
+    if not quiet:
+        show_trials(found)
+    elif line := verdict(study, found.replicates()):
+        say(line)
+
+
+@click.command()
+@run_argument
+@click.argument("first", type=TEXT)
+@click.argument("second", type=TEXT)
+@storage_option
+@click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds of each.")
+@moved_option
+@address_option
+@quiet_option
+def compare(
+    run: str,
+    first: str,
+    second: str,
+    storage: Path,
+    seeds: int,
+    photos: Path | None,
+    address: str | None,
+    quiet: bool,
+) -> None:
+    """Say how two presets or trials of a run differ, in per cent with an interval.
+
+    Example: huetune compare roses model-3 model-2
+    """
+    from huetune.data_tools.storage.run_lock import held
+    from huetune.results.records.run import find_run
+
+    found = find_run(run, storage)
+
+    from huetune.results.analysis.effects import comparison, config_of
+
+    if seeds:
+        from huetune.search.session.repair import repair
+        from huetune.search.session.replicate_runner import replicate
+
+        with held(found.folder):
+            repair(found, stdout)
+            configs = {name: config_of(found, name) for name in (first, second)}
+            parts = photos_of(found, quiet, photos)
+            replicate(found, parts, cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
+    for line in comparison(found, first, second):
+        say(line)
+
+
+@click.command()
+@run_argument
+@click.argument("trial", type=int)
+@storage_option
+@moved_option
+def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
+    """Train a trial of a run again, and say whether its numbers are the same to the last bit on this machine.
+
+    Example: huetune rerun roses 4
+    """
+    from huetune.results.records.run import find_run
+
+    found = find_run(run, storage)
+
+    from huetune.results.records.trial_records import TrialRecord
+    from huetune.results.tables.trial_table import trial_of
+
+    recorded = trial_of(found.study(), trial)
+    record = TrialRecord.of(recorded) if recorded else None
+    if record is None or record.seed is None or not record.epochs:
+        raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")
+    lines = [epoch.record for epoch in record.epochs]
+    parts = photos_of(found, quiet=False, moved=photos)
+    import_tensorflow()
+
+    from huetune.model.cli import epoch_line
+    from huetune.model.trainer import Trainer
+    from huetune.results.records.provenance import differences
+    from huetune.search.ray_runtime.worker import take_devices
+    from huetune.search.spec.manifest import recalled_resources
+
+    resources = recalled_resources(found, None)
+    take_devices(resources.threads, (0,) if resources.gpus_per_trial else ())
+    trainer = Trainer(parts.training, parts.validation)
+    trainer.start(record.configuration, record.seed)
+    others = 0
+    for line in lines:
+        figures = trainer.epoch()
+        say(epoch_line(figures, len(lines)))
+        apart = [name for name in figures if name in line and "seconds" not in name and figures[name] != line[name]]
+        for name in apart:
+            say(f"  {name} was {line[name]!r}, is {figures[name]!r}", "yellow")
+        others += bool(apart)
+    if not others:
+        say(f"trial {trial}: the same to the last bit in all its {len(lines)} epochs")
+        return 0
+    say(f"trial {trial}: {others} of {len(lines)} epochs differ", "red")
+    for difference in differences(found.manifest):
+        say(f"  {difference}")
+    return 1
+
+
+def cluster_of(run: Any, address: str | None) -> Any:
+    """Return where a run's search ran, at another address."""
+    from huetune.search.ray_runtime.cluster import Cluster
+    from huetune.search.spec.manifest import recalled_resources
+
+    return Cluster(recalled_resources(run, address))
+
+
+VERBS = (confirm, compare, rerun)

@@ -1,0 +1,1 @@
+"""The process that searches: signals, notifications, and the MLflow follower."""

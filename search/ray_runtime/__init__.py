@@ -1,0 +1,1 @@
+"""Ray: a local or remote cluster, the workers, and the events of trials."""

@@ -1,0 +1,1 @@
+"""A search from start to end: new, resumed, extended, or with its finalists trained again."""

@@ -1,0 +1,51 @@
+"""What a fault left of a run, made whole."""
+
+import time
+
+from rich.console import Console
+
+from huetune.data_tools.common.errors import StorageError
+from huetune.data_tools.common.terminal import say
+from huetune.data_tools.storage.atomic import replace as replace_file
+from huetune.data_tools.storage.bucket_cache import listed, pull
+from huetune.results.integrity import DRAFTED, damage, lost
+from huetune.results.records.run import REPLICATES, STUDY, TRIALS, Run, copy_of
+from huetune.search.tuning.study_writer import tidy
+
+
+def repair(run: Run, console: Console) -> None:
+    """Have a run that is held be whole: a damaged study gives way to its copy, loudly; what nothing names goes.
+
+    Raises:
+        StorageError: the copy is damaged, too.
+    """
+    _repair_study(run, console)
+    objective = run.manifest["search"]["objectives"][0]
+    for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
+        if study:
+            ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+            tidy(listed(run.folder / folder, "*/*"), ended, objective)
+
+
+def _repair_study(run: Run, console: Console) -> None:
+    path = run.folder / STUDY
+    for name in DRAFTED:
+        for draft in run.folder.glob(f".{name}*"):
+            draft.unlink()
+    if run.manifest["study"] is not None:
+        return
+    if not (problem := damage(path) or next(lost(run), None)):
+        return
+    copy = copy_of(path)
+    if damage(copy):
+        pull(copy, anew=True)
+    if also := damage(copy):
+        raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
+    mark = f"damaged-{time.time_ns()}"
+    for part in (path, path.with_name(f"{STUDY}-journal")):
+        # A journal that stayed would be applied to the copy.
+        if part.exists():
+            part.rename(part.with_name(f"{part.name}.{mark}"))
+    replace_file(path, copy.read_bytes())
+    line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
+    say(line, "yellow", console)

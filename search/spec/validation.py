@@ -1,0 +1,213 @@
+"""What a search may be asked for. All of it is checked here, without Ray, whose import takes longer than the checks."""
+
+import math
+import os
+from pathlib import Path
+
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from huetune.data_tools.common.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.common.terminal import MAX_SEED, MOST, is_utf8
+from huetune.data_tools.common.url_secrets import holds_secret
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.storage.atomic import require_place
+from huetune.data_tools.storage.bucket_cache import bucket_of, listed, place_of
+from huetune.data_tools.storage.run_lock import LOCK, holder
+from huetune.model.config import PRESETS
+from huetune.model.metrics import METRICS
+from huetune.results.integrations.mlflow import check_uri
+from huetune.results.records.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
+from huetune.results.records.run_photos import FILES
+from huetune.search.spec.resources import Resources
+from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
+
+PATIENCE = 4
+"""Seconds that a database may take to answer."""
+LONGEST = 100 * 365 * 86400.0
+"""Seconds that nobody waits: what is said to take longer is a slip."""
+
+
+def check_search(search: Search) -> None:
+    """Refuse a search that makes no sense; `Search` calls it for each of its instances.
+
+    Raises:
+        UserError: which value it is, and what was expected.
+    """
+    check_name(search.name)
+    for option, value, known in (
+        ("searcher", search.searcher, SEARCHERS),
+        ("scheduler", search.scheduler, SCHEDULERS),
+    ):
+        if value not in known:
+            raise UserError(f"{option} must be one of {', '.join(known)}, received {value!r}")
+    for objective in search.objectives:
+        if objective not in METRICS.objectives:
+            raise UserError(f"objective must be one of {', '.join(METRICS.objectives)}, received {objective!r}")
+    if not search.objectives or len(set(search.objectives)) < len(search.objectives):
+        raise UserError(f"objective must name different figures, received {', '.join(search.objectives)!r}")
+    if len(search.objectives) > 1 and search.scheduler != "none":
+        raise UserError(f"scheduler {search.scheduler!r} ranks by one objective; with several use --scheduler none")
+    if len(search.objectives) > 1 and search.confirm:
+        raise UserError("confirm ranks by one objective; with several use --confirm none")
+    if search.searcher == "cmaes" and (len(search.objectives) > 1 or search.space.ranges < 2):
+        raise UserError("searcher cmaes needs one objective and at least two settings with low and high; use tpe")
+    if search.mlflow is not None:
+        check_uri(search.mlflow)
+    for name in search.warm_start:
+        if name not in PRESETS:
+            raise UserError(f"warm-start must name presets ({', '.join(PRESETS)}), received {name!r}")
+    _check_count("trials", search.trials, 1, MOST)
+    _check_count("epochs", search.epochs, 1, MOST)
+    _check_count("seed", search.seed, 0, MAX_SEED)
+    if search.stop_when_flat is not None:
+        _check_count("stop_when_flat", search.stop_when_flat, 1, MOST)
+    check_seconds("time_budget", search.time_budget)
+    if search.confirm is not None and not _is_confirmation(search.confirm):
+        raise UserError(f"confirm must be 1 or more finalists with 2 or more seeds each, received {search.confirm!r}")
+
+
+def _is_confirmation(value: object) -> bool:
+    if not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))):
+        return False
+    finalists, seeds = value
+    return 1 <= finalists <= MOST and 2 <= seeds <= MOST
+
+
+def check_place(search: Search) -> None:
+    """Make sure that a search has a place to write to, and make nothing.
+
+    Raises:
+        UserError: the study is no database URL, or the path of the storage is not UTF-8.
+        StorageError: the name is taken, the storage cannot be written, or the database cannot be reached.
+    """
+    check_path(search.storage.absolute())
+    check_path(search.storage.resolve())
+    if url := study_url(search.study):
+        _check_database(url)
+    folder = (search.storage / search.name).absolute()
+    require_free(folder)
+    require_place(folder)
+
+
+def check_apart(source: Source, storage: Path) -> None:
+    """Refuse runs among the photos: the pictures that one search makes would be photos of the next.
+
+    Raises:
+        UserError: they would be.
+    """
+    if source.folder and not source.classes and storage.resolve().is_relative_to(source.folder.resolve()):
+        raise UserError(
+            f"--storage {place_of(storage)!r}: lies in {str(source)!r}, so pictures of runs would be taken for photos; "
+            "choose another place, or name --classes"
+        )
+
+
+def require_free(folder: Path) -> None:
+    """Refuse the folder of another run.
+
+    Raises:
+        StorageError: there is one.
+    """
+    if bucket := bucket_of(folder):
+        bucket.reach()
+    if listed(folder, MANIFEST) if bucket else os.path.lexists(folder) and not left_over(folder):
+        by = holder(folder) if folder.is_dir() else None
+        raise StorageError(
+            f"{place_of(folder)!r}: exists already{f', in the hands of {by}' if by else ''}; choose another --name"
+        )
+
+
+def left_over(folder: Path) -> bool:
+    """Whether a folder holds nothing but what is left of a search that died before it was described.
+
+    So does the mirror of a run that is not in the bucket any more.
+    """
+    if bucket_of(folder):
+        return folder.is_dir() and not listed(folder, MANIFEST)
+    copy = copy_of(Path(STUDY))
+    ours = (LOCK, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", FILES, f".{FILES}*", f".{MANIFEST}*")
+    return folder.is_dir() and all(any(path.match(name) for name in ours) for path in folder.iterdir())
+
+
+def study_url(study: str | None) -> URL | None:
+    """Return where the study is to be, None for a file in the run's folder.
+
+    Raises:
+        UserError: it is no database URL, or holds a password.
+    """
+    if study is None:
+        return None
+    if not is_utf8(study):
+        raise UserError(f"--study {study!r}: must be UTF-8; choose another name")
+    try:
+        url = make_url(study)
+    except ArgumentError:
+        raise UserError(f"--study {study!r}: not a database URL such as postgresql://host/name") from None
+    if holds_secret(url):
+        raise UserError("--study: the URL holds a password, which would be written down; use ~/.pgpass or PGPASSWORD")
+    return sqlite_url(Path(url.database)) if url.drivername == "sqlite" and url.database else url
+
+
+def _check_database(url: URL) -> None:
+    shown = url.render_as_string()
+    if url.drivername.startswith("sqlite"):
+        if not url.database or url.database == ":memory:":
+            raise UserError(f"--study {shown!r}: a database in memory would be gone with the search; name a file")
+        if not Path(url.database).parent.is_dir():
+            raise StorageError(f"--study {shown!r}: {str(Path(url.database).parent)!r} is not a folder")
+        return
+    url = with_driver(url)
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": PATIENCE})
+        engine.connect().close()
+    except (NoSuchModuleError, ImportError) as error:
+        raise UserError(f"--study {shown!r}: no such database is known here ({in_a_line(error)})") from None
+    except Exception as error:  # SQLAlchemy, or what its driver thinks of such an address
+        reason = in_a_line(getattr(error, "orig", None) or error)
+        raise StorageError(f"--study {shown!r}: cannot be reached ({reason})") from None
+
+
+def check_resources(resources: Resources) -> None:
+    """Refuse what no trial can take; `Resources` calls it for each of its instances.
+
+    Raises:
+        UserError: which value it is, and what was expected.
+    """
+    cpus, gpus = resources.cpus_per_trial, resources.gpus_per_trial
+    if not (_is_number(cpus) and 0 < cpus < math.inf):
+        raise UserError(f"cpus-per-trial must be above 0, received {cpus!r}")
+    if not (_is_number(gpus) and 0 <= gpus < math.inf):
+        raise UserError(f"gpus-per-trial must be 0 or more, received {gpus!r}")
+    check_seconds("trial_timeout", resources.trial_timeout)
+
+
+def check_seconds(option: str, value: float | None) -> None:
+    """Refuse a duration that leaves no time, or that nobody waits for; None is no limit.
+
+    Raises:
+        UserError: which option it is, and what was expected.
+    """
+    if value is None or (_is_number(value) and 0 < value <= LONGEST):
+        return
+    wanted = f"{LONGEST:,.0f} or less" if _is_number(value) and value > LONGEST else "above 0"
+    raise UserError(f"{option.replace('_', '-')} must be {wanted}, received {value!r}")
+
+
+def _check_count(option: str, value: int, low: int, high: int) -> None:
+    if not _is_whole(value):
+        wanted = "a whole number"
+    elif low <= value <= high:
+        return
+    else:
+        wanted = f"{low:,} or more" if value < low else f"{high:,} or less"
+    raise UserError(f"{option.replace('_', '-')} must be {wanted}, received {value!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

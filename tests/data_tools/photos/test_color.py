@@ -1,0 +1,227 @@
+"""Colours against a slow loop over pixels, and round trips through every hue."""
+
+import colorsys
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from huetune.data_tools.photos.color import BOX, GRID, SIDE, chroma, chroma_map, grey, luma, paint, spread
+
+CHANNEL = st.integers(0, 255)
+COLOUR = st.tuples(CHANNEL, CHANNEL, CHANNEL)
+
+
+def plain(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    return np.full((SIDE, SIDE, 3), colour, np.uint8)
+
+
+def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+
+
+def hue(degrees: float, value: float = 1.0) -> tuple[int, int, int]:
+    red, green, blue = colorsys.hsv_to_rgb(degrees / 360 % 1, 1, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def vector(colour: NDArray[np.uint8] | tuple[int, int, int]) -> tuple[float, float]:
+    """One pixel's chroma, from DESIGN.md's words."""
+    red, green, blue = (int(value) / 255 for value in colour)
+    angle = 2 * math.pi * colorsys.rgb_to_hsv(red, green, blue)[0]
+    saturation = max(red, green, blue) - min(red, green, blue)
+    return saturation * math.cos(angle), saturation * math.sin(angle)
+
+
+def recoloured(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return paint(luma(photo), spread(chroma_map(photo)))
+
+
+def paint_pixel(level: float, wanted: tuple[float, float]) -> NDArray[np.uint8]:
+    return paint(np.array(level, np.float32), np.array(wanted, np.float32))
+
+
+def test_luma_is_the_weighted_sum_of_each_pixel() -> None:
+    photo = noise(0, 9, 7)
+    expected = [[(0.299 * int(r) + 0.587 * int(g) + 0.114 * int(b)) / 255 for r, g, b in row] for row in photo]
+    assert luma(photo).dtype == np.float32
+    np.testing.assert_allclose(luma(photo), expected, atol=1e-6)
+
+
+def test_grey_is_the_rounded_luma() -> None:
+    photo = noise(1, 9, 7)
+    expected = [[round(0.299 * int(r) + 0.587 * int(g) + 0.114 * int(b)) for r, g, b in row] for row in photo]
+    assert grey(photo).dtype == np.uint8
+    np.testing.assert_array_equal(grey(photo), expected)
+
+
+def test_the_grey_of_a_grey_photo_is_its_own_value() -> None:
+    steps = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(grey(np.stack([steps] * 3, axis=-1)), steps)
+
+
+def test_chroma_is_the_hue_and_saturation_of_each_pixel() -> None:
+    photo = noise(2, 40, 40)
+    photo[::3] = photo[::3] // 64 * 64  # ties between channels
+    expected = [[vector(pixel) for pixel in row] for row in photo]
+    np.testing.assert_allclose(chroma(photo), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 15))
+def test_a_hue_wheel_lies_on_the_unit_circle(degrees: int) -> None:
+    angle = math.radians(degrees)
+    found = chroma(np.array(hue(degrees), np.uint8))
+    np.testing.assert_allclose(found, [math.cos(angle), math.sin(angle)], atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("colour", "expected"),
+    [((255, 0, 0), (1, 0)), ((0, 0, 0), (0, 0)), ((128, 128, 128), (0, 0)), ((255, 255, 255), (0, 0))],
+    ids=["red", "black", "grey", "white"],
+)
+def test_known_colours(colour: tuple[int, int, int], expected: tuple[int, int]) -> None:
+    boxes = chroma_map(plain(colour))
+    assert boxes.shape == (14, 14, 2)
+    assert boxes.dtype == np.float32
+    np.testing.assert_allclose(boxes, np.broadcast_to(expected, (14, 14, 2)), atol=1e-6)
+
+
+def test_a_chroma_map_is_the_mean_vector_of_each_box() -> None:
+    photo = noise(3, SIDE, SIDE)
+    expected = np.zeros((14, 14, 2))
+    for y in range(112):
+        for x in range(112):
+            expected[y // 8, x // 8] += np.array(vector(photo[y, x])) / 64
+    np.testing.assert_allclose(chroma_map(photo), expected, atol=1e-5)
+
+
+def test_many_photos_at_once_are_like_each_alone() -> None:
+    photos = noise(4, 3, SIDE, SIDE)
+    together = spread(chroma_map(photos))
+    for index, photo in enumerate(photos):
+        np.testing.assert_allclose(together[index], spread(chroma_map(photo)), atol=1e-6)
+        np.testing.assert_array_equal(paint(luma(photos), together)[index], paint(luma(photo), together[index]))
+
+
+@settings(deadline=None)
+@given(st.lists(COLOUR, min_size=1, max_size=64), st.integers(0, 2**32 - 1))
+def test_a_mean_vector_never_leaves_the_unit_disc(palette: list[tuple[int, int, int]], seed: int) -> None:
+    picks = np.random.default_rng(seed).integers(0, len(palette), (SIDE, SIDE))
+    boxes = chroma_map(np.array(palette, np.uint8)[picks])
+    assert np.linalg.norm(boxes, axis=-1).max() <= 1 + 1e-5
+    assert np.linalg.norm(spread(boxes), axis=-1).max() <= 1 + 1e-5
+
+
+def test_the_strongest_boxes_stay_inside_the_disc_when_spread() -> None:
+    angles = np.random.default_rng(5).uniform(0, 2 * np.pi, (GRID, GRID)).astype(np.float32)
+    boxes = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    assert np.linalg.norm(spread(boxes), axis=-1).max() <= 1 + 1e-5
+
+
+def test_spread_leaves_a_box_where_it_is_and_reaches_only_its_neighbours() -> None:
+    boxes = np.zeros((GRID, GRID, 2), np.float32)
+    boxes[3, 9] = 0.6, -0.3
+    pixels = spread(boxes)
+    assert pixels.shape == (112, 112, 2)
+    lit = np.abs(pixels).sum(axis=-1)
+    assert np.unravel_index(lit.argmax(), lit.shape) in [(y, x) for y in (27, 28) for x in (75, 76)]
+    assert lit[24 - BOX - 1 :: -1].max() == lit[32 + BOX :].max() == 0
+    assert lit[:, 72 - BOX - 1 :: -1].max() == lit[:, 80 + BOX :].max() == 0
+    np.testing.assert_allclose(pixels.sum(axis=(0, 1)), np.array([0.6, -0.3]) * BOX * BOX, rtol=1e-3)
+
+
+def test_spread_is_a_gaussian_of_two_pixels() -> None:
+    boxes = np.zeros((GRID, GRID, 2), np.float32)
+    boxes[:, 7:] = 1, 0
+    edge = spread(boxes)[50, :, 0]
+    # The edge lies between pixels 55 and 56: smoothed, it is the cumulative distribution of the Gaussian.
+    expected = [(1 + math.erf((x - 55.5) / 2 / math.sqrt(2))) / 2 for x in range(112)]
+    np.testing.assert_allclose(edge, expected, atol=0.01)
+
+
+@settings(deadline=None)
+@given(COLOUR)
+def test_a_photo_of_one_colour_comes_back(colour: tuple[int, int, int]) -> None:
+    photo = plain(colour)
+    difference = recoloured(photo).astype(int) - photo
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("value", [0.3, 1.0])
+def test_a_hue_wheel_comes_back(value: float) -> None:
+    wheel = np.array([[hue(360 * (14 * row + column) / 196, value) for column in range(14)] for row in range(14)])
+    photo = wheel.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
+    centres = recoloured(photo)[4::8, 4::8].astype(int)
+    # 1.8 degrees from box to box, a row is 26: only rows, not hues, are mixed at the borders.
+    found, expected = chroma(centres.astype(np.uint8)), chroma(wheel.astype(np.uint8))
+    angles = np.arctan2(found[..., 1], found[..., 0]) - np.arctan2(expected[..., 1], expected[..., 0])
+    assert np.abs((np.degrees(angles) + 180) % 360 - 180).max() < 10
+
+
+def _check_red(photo: NDArray[np.uint8]) -> None:
+    red, green, blue = np.moveaxis(recoloured(photo).astype(int), -1, 0)
+    assert (red - np.maximum(green, blue)).min() > 100
+
+
+def test_a_red_that_straddles_the_wrap_inside_a_box_stays_red() -> None:
+    stripes = np.arange(SIDE) % 2 == 0
+    photo = np.where(stripes[:, None], hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
+    photo = np.broadcast_to(photo, (SIDE, SIDE, 3))
+    boxes = chroma_map(photo)
+    assert (boxes[..., 0] > 0.7).all()
+    assert np.abs(boxes[..., 1]).max() < 0.01
+    _check_red(photo)
+
+
+def test_a_red_that_straddles_the_wrap_between_boxes_stays_red() -> None:
+    board = (np.add.outer(np.arange(SIDE) // BOX, np.arange(SIDE) // BOX) % 2 == 0)[..., None]
+    photo = np.where(board, hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
+    _check_red(photo)
+
+
+@settings(deadline=None)
+@given(COLOUR, CHANNEL)
+def test_paint_keeps_the_luma(colour: tuple[int, int, int], level: int) -> None:
+    """For any colour on any luma, though most of these have no room for it."""
+    painted = paint_pixel(level / 255, vector(colour))
+    assert painted.shape == (3,)
+    assert abs(luma(painted) - level / 255) <= 0.51 / 255  # each channel is rounded by half a step at most
+
+
+def test_a_colorized_photo_keeps_its_luma() -> None:
+    known = luma(noise(6, SIDE, SIDE))
+    angles = np.random.default_rng(7).uniform(0, 2 * np.pi, (GRID, GRID)).astype(np.float32)
+    painted = paint(known, spread(np.stack([np.cos(angles), np.sin(angles)], axis=-1)))
+    assert np.abs(luma(painted) - known).max() <= 1 / 255
+
+
+@settings(deadline=None)
+@given(COLOUR, CHANNEL)
+def test_a_colour_without_room_gets_paler_at_the_same_hue(colour: tuple[int, int, int], level: int) -> None:
+    wanted = np.array(vector(colour))
+    found = chroma(paint_pixel(level / 255, vector(colour)))
+    length = np.hypot(*wanted)
+    if length == 0:
+        assert np.hypot(*found) == 0
+        return
+    along, across = wanted @ found / length, (wanted[0] * found[1] - wanted[1] * found[0]) / length
+    rounding = 3 / 255
+    assert -rounding <= along <= length + rounding
+    assert abs(across) <= rounding
+
+
+@settings(deadline=None)
+@given(COLOUR)
+def test_paint_is_not_paler_than_it_must_be(colour: tuple[int, int, int]) -> None:
+    """On a luma that is too bright for it, a colour goes as far as the gamut: one channel is at its limit."""
+    painted = paint_pixel(0.8, vector(colour))
+    full = np.hypot(*vector(colour)) - np.hypot(*chroma(painted))
+    assert full <= 3 / 255 or painted.max() == 255 or painted.min() == 0
+
+
+def test_black_and_white_have_no_room_for_colour() -> None:
+    np.testing.assert_array_equal(paint_pixel(0, (1, 0)), [0, 0, 0])
+    np.testing.assert_array_equal(paint_pixel(1, (1, 0)), [255, 255, 255])

@@ -1,0 +1,436 @@
+"""A photo has the colors it was saved with, whatever profile they are in.
+
+The profiles here are ICC version 2, made of the published colorants; the pixels are converted by the formulas of the
+color spaces, in NumPy. Neither shares any code with what is tested.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms
+from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
+
+from huetune.data_tools.common.errors import PhotoError, StorageError
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.photos.color_profile import ProfileError, srgb_chunk, to_srgb
+from huetune.data_tools.photos.dataset import check_readable, find_photos, load, read_photo, read_square, resize
+from huetune.data_tools.photos.source import READING, Source
+
+Pixels = NDArray[Any]
+Curve = Callable[[Pixels], Pixels]
+
+D50 = (63190, 65536, 54061)
+"""X, Y, Z of white, times 65536."""
+SRGB = np.array([[0.43607, 0.22249, 0.01392], [0.38515, 0.71687, 0.09708], [0.14307, 0.06061, 0.71410]])
+"""X, Y, Z under D50 of red, green and blue."""
+SPACES = {
+    "Display P3": (np.array([[0.51512, 0.2412, -0.00105], [0.29198, 0.69225, 0.04189], [0.1571, 0.06657, 0.78407]]), 0),
+    "Adobe RGB": (
+        np.array([[0.60974, 0.31111, 0.01947], [0.20528, 0.62567, 0.06087], [0.14919, 0.06322, 0.74457]]),
+        2.2,
+    ),
+    "ProPhoto": (np.array([[0.79767, 0.28804, 0.0], [0.13519, 0.71188, 0.0], [0.03134, 0.00009, 0.82491]]), 1.8),
+    "linear": (SRGB, 1.0),
+    "gamma 2.2": (SRGB, 2.2),
+}
+"""Colorants and gamma; 0 is sRGB's own curve."""
+
+
+def decoded_by(gamma: float, values: Pixels) -> Pixels:
+    return values**gamma if gamma else np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def encoded_by(gamma: float, light: Pixels) -> Pixels:
+    light = np.clip(light, 0, 1)
+    return (
+        light ** (1 / gamma)
+        if gamma
+        else np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    )
+
+
+def converted(photo: Pixels, colorants: Pixels, gamma: float) -> Pixels:
+    """An sRGB photo, uint8 [..., 3], in another space."""
+    light = decoded_by(0, photo / 255) @ SRGB @ np.linalg.inv(colorants)
+    return np.rint(encoded_by(gamma, light) * 255).astype(np.uint8)
+
+
+def profile(parts: dict[bytes, bytes], space: bytes = b"RGB ", kind: bytes = b"mntr", pcs: bytes = b"XYZ ") -> bytes:
+    start = 132 + 12 * len(parts)
+    table, body = struct.pack(">I", len(parts)), b""
+    for name, part in parts.items():
+        table += name + struct.pack(">II", start + len(body), len(part))
+        body += part + bytes(-len(part) % 4)
+    head = struct.pack(
+        ">I4xI4s4s4s12x4s28x3i48x", start + len(body), 0x02100000, kind, space, pcs, b"acsp", 63190, 65536, 54061
+    )
+    return head + table + body
+
+
+def curve(gamma: float) -> bytes:
+    if gamma:
+        return struct.pack(">4s4xIHxx", b"curv", 1, round(gamma * 256))
+    steps = np.rint(decoded_by(0, np.linspace(0, 1, 1024)) * 65535).astype(">u2").tobytes()
+    return struct.pack(">4s4xI", b"curv", 1024) + steps
+
+
+def rgb_profile(colorants: Pixels, gamma: float) -> bytes:
+    parts = {b"wtpt": struct.pack(">4s4x3i", b"XYZ ", *D50)}
+    for letter, column in zip("rgb", colorants, strict=True):
+        parts[f"{letter}XYZ".encode()] = struct.pack(">4s4x3i", b"XYZ ", *np.rint(column * 65536).astype(int))
+        parts[f"{letter}TRC".encode()] = curve(gamma)
+    return profile(parts)
+
+
+def gray_profile(gamma: float) -> bytes:
+    white = struct.pack(">4s4x3i", b"XYZ ", *D50)
+    return profile({b"wtpt": white, b"kTRC": curve(gamma)}, b"GRAY")
+
+
+def cmyk_profile() -> bytes:
+    """Of a press whose inks multiply and whose black is a third of the way to white: a table of 16 corners in Lab."""
+    absorbed = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1]])
+    corners = np.array(list(np.ndindex(2, 2, 2, 2)))
+    light = np.prod(1 - corners[..., None] * absorbed, axis=1)
+    lab = rgb2lab((85 + 170 * light) / 255) * [2.55, 1, 1] + [0, 128, 128]
+    grid = np.rint(np.clip(lab, 0, 255)).astype(np.uint8).tobytes()
+    ramp, matrix = bytes(range(256)), (np.eye(3).ravel() * 65536).astype(int)
+    table = struct.pack(">4s4x4B9i", b"mft1", 4, 3, 2, 0, *matrix) + ramp * 4 + grid + ramp * 3
+    white = struct.pack(">4s4x3i", b"XYZ ", *D50)
+    return profile({b"wtpt": white, b"A2B0": table, b"A2B1": table}, b"CMYK", b"prtr", b"Lab ")
+
+
+def apart(photo: Pixels, other: Pixels) -> float:
+    return float(deltaE_ciede2000(rgb2lab(photo), rgb2lab(other)).mean())
+
+
+@pytest.fixture(scope="module")
+def scene() -> Pixels:
+    return garden(1)[0]
+
+
+LOSSLESS: dict[str, dict[str, Any]] = {
+    "a.png": {},
+    "a.tif": {},
+    "a.webp": {"lossless": True},
+    "a.jpg": {"quality": 98, "subsampling": 0},
+    "a.avif": {"quality": 98, "subsampling": "4:4:4"},
+}
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+def test_profile_of_each_kind_of_file_is_read(name: str, scene: Pixels, tmp_path: Path) -> None:
+    """Display P3, as phones save photos: without its profile it is read 18 % too pale."""
+    colorants, gamma = SPACES["Display P3"]
+    pixels = Image.fromarray(converted(scene, colorants, gamma))
+    pixels.save(tmp_path / name, icc_profile=rgb_profile(colorants, gamma), **LOSSLESS[name])
+    read = read_photo(tmp_path / name)
+    assert apart(read, scene) < 1 < apart(np.asarray(pixels), scene)
+    assert check_readable([tmp_path / name]) == []
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_each_color_space_becomes_srgb(space: str, scene: Pixels, tmp_path: Path) -> None:
+    colorants, gamma = SPACES[space]
+    pixels = Image.fromarray(converted(scene, colorants, gamma))
+    pixels.save(tmp_path / "a.png", icc_profile=rgb_profile(colorants, gamma))
+    assert (
+        apart(read_photo(tmp_path / "a.png"), scene)
+        < (1 if space != "linear" else 1.5)
+        < apart(np.asarray(pixels), scene) + 1
+    )
+
+
+def rounded_srgb() -> bytes:
+    """sRGB with a curve of 26 points and colorants of three digits, as small profiles have it."""
+    steps = np.rint(decoded_by(0, np.linspace(0, 1, 26)) * 65535).astype(">u2").tobytes()
+    parts = {b"wtpt": struct.pack(">4s4x3i", b"XYZ ", *D50)}
+    for letter, column in zip("rgb", SRGB.round(4), strict=True):
+        parts[f"{letter}XYZ".encode()] = struct.pack(">4s4x3i", b"XYZ ", *np.rint(column * 65536).astype(int))
+        parts[f"{letter}TRC".encode()] = struct.pack(">4s4xI", b"curv", 26) + steps
+    return profile(parts)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        lambda: rgb_profile(SRGB, 0),
+        rounded_srgb,
+    ],
+    ids=["of lcms", "1024 points", "26 points"],
+)
+def test_srgb_profile_leaves_every_bit(made: Callable[[], bytes], scene: Pixels, tmp_path: Path) -> None:
+    Image.fromarray(scene).save(tmp_path / "a.png", icc_profile=made())
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
+
+
+def test_large_photo_is_shrunk_before_it_is_converted(scene: Pixels, tmp_path: Path) -> None:
+    """To half a second for 12 megapixels nothing is added, and the colors are those of the whole photo."""
+    colorants, gamma = SPACES["Adobe RGB"]
+    pixels = Image.fromarray(converted(scene, colorants, gamma)).resize((1500, 1100), Image.Resampling.BICUBIC)
+    pixels.save(tmp_path / "a.png", icc_profile=rgb_profile(colorants, gamma))
+    read = read_square(tmp_path / "a.png")
+    assert read.shape == (112, 112, 3)
+    assert apart(read, resize(Image.fromarray(read_photo(tmp_path / "a.png")))) < 0.5
+
+
+GRAYS = np.arange(256, dtype=np.uint8)[None].repeat(2, axis=0)
+
+
+@pytest.mark.parametrize("of_rgb", [False, True])
+def test_linear_gray_scan_is_read_bright(of_rgb: bool, tmp_path: Path) -> None:
+    """A gray of 67 in linear light looks like 141; a profile for RGB fits gray pixels, too."""
+    icc = rgb_profile(SRGB, 1.0) if of_rgb else gray_profile(1.0)
+    Image.fromarray(GRAYS).save(tmp_path / "a.tif", icc_profile=icc)
+    expected = encoded_by(0, GRAYS / 255) * 255
+    assert np.abs(read_photo(tmp_path / "a.tif") - expected[..., None]).max() < 1
+
+
+def test_gray_photo_saved_as_rgb_has_its_gray_profile(tmp_path: Path) -> None:
+    Image.fromarray(GRAYS).convert("RGB").save(tmp_path / "a.webp", lossless=True, icc_profile=gray_profile(1.0))
+    assert np.abs(read_photo(tmp_path / "a.webp") - encoded_by(0, GRAYS / 255)[..., None] * 255).max() < 1
+
+
+def test_sixteen_bits_are_converted_before_they_become_eight(tmp_path: Path) -> None:
+    """Afterwards nothing would be left of the shadows: the first step of 8 bits is 13 of sRGB."""
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = encoded_by(0, deep / 65535)[..., None] * 255
+    Image.fromarray(deep).save(tmp_path / "a.tif", icc_profile=gray_profile(1.0))
+    assert np.abs(read_photo(tmp_path / "a.tif") - expected).max() < 1
+    Image.fromarray(deep).save(tmp_path / "a.png", pnginfo=chunks(gAMA=struct.pack(">I", 100_000)))
+    assert np.abs(read_photo(tmp_path / "a.png") - expected).max() < 1
+    Image.fromarray(deep).save(tmp_path / "b.png", icc_profile=gray_profile(0))
+    np.testing.assert_array_equal(read_photo(tmp_path / "b.png")[..., 0], np.rint(deep / 257))
+
+
+def test_transparent_pixels_are_laid_on_white_in_srgb(tmp_path: Path) -> None:
+    icc = rgb_profile(*SPACES["linear"])
+    half = np.array([[[0, 0, 0, 128], [55, 55, 55, 255], [9, 9, 9, 0]]], np.uint8)
+    Image.fromarray(half).save(tmp_path / "a.png", icc_profile=icc)
+    np.testing.assert_allclose(read_photo(tmp_path / "a.png")[0, :, 0], [127, 128, 255], atol=1)
+    Image.fromarray(half[..., [0, 3]]).save(tmp_path / "b.png", icc_profile=gray_profile(1.0))
+    np.testing.assert_allclose(read_photo(tmp_path / "b.png")[0, :, 0], [127, 128, 255], atol=1)
+    palette = Image.new("P", (3, 1), 0)
+    palette.putpalette([55, 55, 55])
+    palette.save(tmp_path / "c.png", icc_profile=icc)
+    np.testing.assert_allclose(read_photo(tmp_path / "c.png"), 128, atol=1)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_inks_are_those_of_their_press(suffix: str, tmp_path: Path) -> None:
+    inks = np.array([(0, 0, 0, 0), (0, 0, 0, 255), (255, 0, 0, 0), (0, 255, 255, 0)], np.uint8).repeat(16, axis=0)
+    image = Image.fromarray(inks[None].repeat(16, axis=0), "CMYK")
+    options: dict[str, Any] = {"quality": 98} if suffix == "jpg" else {}
+    image.save(tmp_path / f"a.{suffix}", icc_profile=cmyk_profile(), **options)
+    white, black, cyan, red = read_photo(tmp_path / f"a.{suffix}")[8, 8::16].astype(int)
+    assert white.min() > 250 and np.abs(black - 85).max() < 12
+    # Pillow alone, which knows no press, makes them (0, 255, 255) and (255, 0, 0).
+    assert 20 < cyan[0] < 110 and cyan[1:].min() > 240 and red[0] > 240 and 60 < red[1:].min() <= red[1:].max() < 110
+
+
+def test_lab_tiff_is_read(scene: Pixels, tmp_path: Path) -> None:
+    lab = xyz2lab(decoded_by(0, scene / 255) @ SRGB, "D50") * [2.55, 1, 1] + [0, 128, 128]
+    image = Image.merge("LAB", [Image.fromarray(np.rint(lab[..., axis]).astype(np.uint8)) for axis in range(3)])
+    image.save(tmp_path / "a.tif")
+    assert apart(read_photo(tmp_path / "a.tif"), scene) < 1
+
+
+def chunks(**parts: bytes) -> Any:
+    from PIL import PngImagePlugin
+
+    info = PngImagePlugin.PngInfo()
+    for name, content in parts.items():
+        info.add(name.encode(), content)
+    return info
+
+
+def coded(*codes: int) -> bytes:
+    return bytes(codes)
+
+
+WHITE_AND_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+
+
+@pytest.mark.parametrize(
+    ("space", "parts"),
+    [
+        ("Display P3", {"cICP": coded(12, 13, 0, 1)}),
+        ("Display P3", {"cHRM": WHITE_AND_P3}),
+        ("Display P3", {"cHRM": WHITE_AND_P3, "gAMA": struct.pack(">I", 45455)}),
+        ("linear", {"gAMA": struct.pack(">I", 100_000)}),
+        ("linear", {"cICP": coded(1, 8, 0, 1), "sRGB": b"\0"}),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else value,
+)
+def test_png_chunks_say_what_its_pixels_are(space: str, parts: dict, scene: Pixels, tmp_path: Path) -> None:
+    pixels = Image.fromarray(converted(scene, *SPACES[space]))
+    pixels.save(tmp_path / "a.png", pnginfo=chunks(**parts))
+    assert apart(read_photo(tmp_path / "a.png"), scene) < 1.5 < apart(np.asarray(pixels), scene)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"sRGB": b"\0", "gAMA": struct.pack(">I", 100_000)},
+        {"gAMA": struct.pack(">I", 45455)},
+        {"cICP": coded(1, 13, 0, 1)},
+        {"cICP": coded(2, 2, 0, 1)},
+    ],
+    ids=lambda parts: "+".join(parts),
+)
+def test_png_chunks_that_say_srgb_leave_every_bit(parts: dict, scene: Pixels, tmp_path: Path) -> None:
+    Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=chunks(**parts))
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
+
+
+def avif(pixels: Pixels, primaries: int, transfer: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "AVIF", quality=98, subsampling="4:4:4")
+    data = file.getvalue()
+    place = data.index(b"nclx") + 4
+    return data[:place] + struct.pack(">HH", primaries, transfer) + data[place + 4 :]
+
+
+def test_codes_of_an_avif_are_read(scene: Pixels, tmp_path: Path) -> None:
+    pixels = converted(scene, *SPACES["Display P3"])
+    (tmp_path / "a.avif").write_bytes(avif(pixels, 12, 13))
+    assert apart(read_photo(tmp_path / "a.avif"), scene) < 1 < apart(pixels, scene)
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused(transfer: int, name: str, scene: Pixels, tmp_path: Path) -> None:
+    """Shown as sRGB it would be pale and gray; how to darken it is not ours to choose."""
+    Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=chunks(cICP=coded(9, transfer, 0, 1)))
+    (tmp_path / "a.avif").write_bytes(avif(scene, 9, transfer))
+    for path in find_photos(tmp_path):
+        with pytest.raises(PhotoError, match=rf"it is HDR \({name}\)"):
+            read_photo(path)
+
+
+def test_camera_that_says_adobe_rgb_in_exif_is_believed(scene: Pixels, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.IFD.Exif] = {ExifTags.Base.ColorSpace: 0xFFFF, ExifTags.IFD.Interop: {1: "R03"}}
+    pixels = converted(scene, *SPACES["Adobe RGB"])
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=98, subsampling=0)
+    assert apart(read_photo(tmp_path / "a.jpg"), scene) < 1 < apart(pixels, scene)
+
+
+NO_LIGHT = struct.pack(">8I", 31270, 0, 68000, 32000, 26500, 69000, 15000, 6000)
+
+BROKEN: dict[str, tuple[dict, str]] = {
+    "cut": ({"icc_profile": rgb_profile(*SPACES["Adobe RGB"])[:200]}, "it is damaged"),
+    "text": ({"icc_profile": b"no profile at all"}, "it is damaged, or none of a picture"),
+    "of letters nobody knows": (
+        {"icc_profile": rgb_profile(*SPACES["linear"]).replace(b"RGB ", b"\x1b\xff\0B")},
+        "it is damaged, or none of a picture",
+    ),
+    "no colorants": ({"icc_profile": profile({b"wtpt": curve(1.0)})}, "it is damaged"),
+    "of CMYK": ({"icc_profile": cmyk_profile()}, "it is for CMYK pixels, not for RGB"),
+    "of gray": ({"icc_profile": gray_profile(1.0)}, "it is for GRAY pixels, not for RGB"),
+    "of a link": ({"icc_profile": profile({}, kind=b"link")}, "it is damaged, or none of a picture"),
+    "cICP of video": ({"pnginfo": chunks(cICP=coded(1, 13, 1, 1))}, "its cICP makes no sense"),
+    "cICP unknown": ({"pnginfo": chunks(cICP=coded(200, 13, 0, 1))}, "its color codes 200 and 13 are unknown"),
+    "gAMA of 0": ({"pnginfo": chunks(gAMA=bytes(4))}, "its gAMA makes no sense"),
+    "cHRM in the dark": ({"pnginfo": chunks(cHRM=NO_LIGHT)}, "its primaries span no colors"),
+}
+
+
+@pytest.mark.parametrize(("options", "reason"), BROKEN.values(), ids=BROKEN)
+def test_broken_profile_is_read_as_srgb_and_said(
+    options: dict, reason: str, scene: Pixels, tmp_path: Path, in_process: Callable
+) -> None:
+    Image.fromarray(scene).save(tmp_path / "a.png", **options)
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
+    line = f"{str(tmp_path / 'a.png')!r}: its color profile cannot be used ({reason}); its colors are taken for sRGB"
+    for _ in range(2):  # the second comes from the cache
+        photos, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
+        assert (photos.notes, left_out) == ((line,), [])
+    assert check_readable([tmp_path / "a.png"]) == [line]
+    done = in_process("data", "check", tmp_path)
+    assert f"note: {line}" in done.stdout.replace("\n", " ").replace("  ", " ") and "1 photos to use" in done.stdout
+
+
+def test_jpeg_with_a_lost_part_of_its_profile_is_read_and_said(scene: Pixels, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(scene).save(file, "JPEG", icc_profile=rgb_profile(*SPACES["Adobe RGB"]))
+    data = bytearray(file.getvalue())
+    data[data.index(b"ICC_PROFILE\0") + 13] = 2  # parts
+    (tmp_path / "a.jpg").write_bytes(data)
+    (line,) = check_readable([tmp_path / "a.jpg"])
+    assert "(it is incomplete)" in line
+
+
+def test_png_chunk_that_never_ends_is_no_trap(scene: Pixels, tmp_path: Path) -> None:
+    Image.fromarray(scene).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    many = b"".join(struct.pack(">I4sI", 0, b"quIt", zlib.crc32(b"quIt")) for _ in range(5000))
+    (tmp_path / "a.png").write_bytes(data[:33] + many + data[33:])
+    np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
+
+
+def test_threads_share_a_transform(scene: Pixels, tmp_path: Path) -> None:
+    colorants, gamma = SPACES["ProPhoto"]
+    paths = []
+    for number, photo in enumerate(garden(8)):
+        paths.append(tmp_path / f"{number}.png")
+        pixels = Image.fromarray(converted(photo, colorants, gamma))
+        pixels.save(paths[-1], icc_profile=rgb_profile(colorants, gamma))
+    expected = [read_square(path) for path in paths]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            np.testing.assert_array_equal(list(pool.map(read_square, paths)), expected)
+
+
+def test_older_run_reads_its_photos_as_it_did(scene: Pixels, tmp_path: Path) -> None:
+    """Its fingerprint is of pixels without profiles, and to go on with the same photos it must see the same."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    pixels = converted(scene, *SPACES["Display P3"])
+    Image.fromarray(pixels).save(folder / "a.png", icc_profile=rgb_profile(*SPACES["Display P3"]))
+    record = Source(folder).record
+    assert record.pop("reading") == READING
+    older = Source.of(record)
+    photos, _ = older.read()
+    np.testing.assert_array_equal(older.colours(photos), pixels[None])
+    new = Source.of({**record, "reading": READING})
+    assert new.read()[0].digests != photos.digests
+    assert apart(new.colours(photos)[0], scene) < 1
+    with pytest.raises(StorageError, match="newer huetune"):
+        Source.of({**record, "reading": READING + 1})
+
+
+def test_srgb_chunk_is_written(scene: Pixels, tmp_path: Path) -> None:
+    Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=srgb_chunk())
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.info["srgb"] == 0
+
+
+def test_no_damage_to_a_profile_does_harm() -> None:
+    """Whatever lcms says of it, a photo is read or its profile is said to be useless."""
+    random = Random(0)
+    cases = [
+        (Image.new("RGB", (9, 9), "teal"), rgb_profile(*SPACES["Adobe RGB"])),
+        (Image.new("L", (9, 9), 77), gray_profile(1.0)),
+        (Image.new("CMYK", (9, 9), (9, 99, 200, 3)), cmyk_profile()),
+    ]
+    ends = set()
+    for _ in range(400):
+        image, whole = random.choice(cases)
+        data = bytearray(whole)
+        for _ in range(random.choice([1, 2, 9])):
+            data[random.randrange(min(len(data), 400))] = random.choice([0, 255, random.randrange(256)])
+        try:
+            ends.add(to_srgb(image, bytes(data[: random.choice([200, None, None])])).mode)
+        except ProfileError as error:
+            ends.add(str(error))
+    assert ends == {"RGB", "L", "it is damaged", "it is damaged, or none of a picture"}

@@ -1,0 +1,151 @@
+"""Context views against a slow loop made from DESIGN.md's words, and against TensorFlow's bilinear sampling."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from huetune.data_tools.photos.color import GRID, SIDE
+from huetune.data_tools.photos.context_windows import contexts, positions, shrunk
+
+COVERS = (112, 56, 28, 14)
+CORNERS = (0, 13, 182, 195)
+
+
+def lumas(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(count).random((count, SIDE, SIDE), np.float32)
+
+
+def slow_view(photo: NDArray[np.float32], box: int, covers: int) -> list[list[float]]:
+    """One view, pixel by pixel: centred on the box, zero outside, the mean of the central 2 x 2 of each block."""
+
+    def pixel(y: int, x: int) -> float:
+        return float(photo[y, x]) if 0 <= y < 112 and 0 <= x < 112 else 0.0
+
+    row, column = box // 14, box % 14
+    top, left = (0, 0) if covers == 112 else (row * 8 + 4 - covers // 2, column * 8 + 4 - covers // 2)
+    block = covers // 14
+    inner = [block // 2 - 1, block // 2] if block > 1 else [0]
+    return [
+        [
+            sum(pixel(top + y * block + j, left + x * block + i) for j in inner for i in inner) / len(inner) ** 2
+            for x in range(14)
+        ]
+        for y in range(14)
+    ]
+
+
+def test_all_boxes_are_as_the_slow_loop_has_them() -> None:
+    photo = lumas(1)
+    found = contexts(photo, np.arange(196))
+    assert found.shape == (196, 4, 14, 14)
+    assert found.dtype == np.float32
+    for box in range(196):
+        for view, covers in enumerate(COVERS):
+            np.testing.assert_allclose(found[box, view], slow_view(photo[0], box, covers), atol=1e-6)
+
+
+def test_views_are_bilinear_samples_without_antialiasing() -> None:
+    import tensorflow as tf
+
+    photo = lumas(1)
+    padded = np.pad(photo[0], 64)
+    for box in (0, 6, 90, 101, 195):
+        found = contexts(photo, np.array([box]))[0]
+        centre = [64 + 8 * (box // 14) + 4, 64 + 8 * (box % 14) + 4]
+        for view, covers in enumerate(COVERS):
+            y, x = (64, 64) if covers == 112 else (centre[0] - covers // 2, centre[1] - covers // 2)
+            cut = padded[y : y + covers, x : x + covers, None]
+            expected = tf.image.resize(cut, (14, 14), method="bilinear", antialias=False)[..., 0]
+            np.testing.assert_allclose(found[view], expected, atol=1e-6)
+
+
+def test_any_order_of_boxes_from_several_photos() -> None:
+    photos = lumas(4)
+    boxes = np.array([3 * 196 + 17, 5, 196 + 195, 5, 3 * 196])
+    found = contexts(photos, boxes)
+    for context, box in zip(found, boxes, strict=True):
+        photo, inside = box // 196, box % 196
+        np.testing.assert_array_equal(context, contexts(photos[photo : photo + 1], np.array([inside]))[0])
+
+
+def test_the_widest_view_is_the_same_for_every_box() -> None:
+    found = contexts(lumas(1), np.arange(196))[:, 0]
+    assert (found == found[0]).all()
+    assert found[0].min() > 0
+
+
+@pytest.mark.parametrize(("view", "outside"), [(1, 6), (2, 5), (3, 3)])
+def test_outside_the_photo_is_zero_and_inside_is_not(view: int, outside: int) -> None:
+    white = np.ones((1, SIDE, SIDE), np.float32)
+    first, *_, last = contexts(white, np.array(CORNERS))[:, view]
+    inside = np.zeros((14, 14))
+    inside[outside:, outside:] = 1
+    np.testing.assert_array_equal(first, inside)
+    np.testing.assert_array_equal(last, inside[::-1, ::-1])
+
+
+def test_the_narrow_view_holds_its_own_box_at_the_centre() -> None:
+    photo = lumas(1)
+    found = contexts(photo, np.arange(196))[:, 3, 3:11, 3:11]
+    boxes = photo[0].reshape(14, 8, 14, 8).swapaxes(1, 2).reshape(196, 8, 8)
+    np.testing.assert_array_equal(found, boxes)
+
+
+def test_the_shrunk_photos_have_their_documented_sides() -> None:
+    assert [photo.shape for photo in shrunk(lumas(2))] == [(2, side, side) for side in (14, 40, 66, 118)]
+
+
+def test_no_boxes_have_no_contexts() -> None:
+    assert contexts(lumas(1), np.array([], np.intp)).shape == (0, 4, 14, 14)
+
+
+def test_a_box_of_a_photo_that_is_not_there_is_refused() -> None:
+    with pytest.raises(IndexError):
+        contexts(lumas(2), np.array([2 * 196]))
+
+
+@pytest.mark.parametrize("values", [2, 7])
+def test_positions_lie_between_0_and_1_and_reach_both(values: int) -> None:
+    places = positions(values)
+    assert places.shape == (196, values)
+    assert places.dtype == np.float32
+    np.testing.assert_array_equal(places.max(axis=0), np.ones(values))
+    np.testing.assert_array_equal(places[:, :2].min(axis=0), [0, 0])
+    assert places.min() == 0
+
+
+def test_positions_are_row_and_column() -> None:
+    for box, (y, x) in enumerate(positions(2)):
+        assert y == pytest.approx(box // 14 / 13)
+        assert x == pytest.approx(box % 14 / 13)
+
+
+def test_seven_values_are_the_place_and_its_distances() -> None:
+    marks = [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)]
+    largest = [math.sqrt(2)] * 4 + [math.sqrt(0.5)]
+    for box, found in enumerate(positions(7)):
+        place = (box // 14 / 13, box % 14 / 13)
+        distances = [math.dist(place, mark) / far for mark, far in zip(marks, largest, strict=True)]
+        np.testing.assert_allclose(found, [*place, *distances], atol=1e-6)
+
+
+def test_corners_are_no_way_from_themselves_and_farthest_from_the_opposite() -> None:
+    side = math.sqrt(0.5)
+    expected = [(0, side, side, 1, 1), (side, 0, 1, side, 1), (side, 1, 0, side, 1), (1, side, side, 0, 1)]
+    np.testing.assert_allclose(positions(7)[list(CORNERS), 2:], expected, atol=1e-6)
+
+
+def test_turning_the_photo_swaps_the_corners() -> None:
+    grid = positions(7).reshape(GRID, GRID, 7)
+    left_to_right = [3, 2, 5, 4, 6]
+    top_to_bottom = [4, 5, 2, 3, 6]
+    np.testing.assert_allclose(grid[:, ::-1, 2:], grid[..., left_to_right], atol=1e-6)
+    np.testing.assert_allclose(grid[::-1, :, 2:], grid[..., top_to_bottom], atol=1e-6)
+
+
+@pytest.mark.parametrize("values", [0, 1, 3, 6, 8, -2, None])
+def test_other_counts_of_values_are_refused(values: int) -> None:
+    with pytest.raises(ValueError, match=f"2 or 7 values, received {values!r}"):
+        positions(values)

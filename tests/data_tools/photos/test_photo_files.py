@@ -1,0 +1,423 @@
+"""Files as people have them: what becomes of each, in one table, and what a folder scraped from the net does to us."""
+
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from huetune.data_tools.common.errors import PhotoError
+from huetune.data_tools.photos import dataset
+from huetune.data_tools.photos.dataset import AHEAD, find_photos, load, outcomes, read_photo, read_square, walk_photos
+from huetune.data_tools.photos.decoding import LARGEST
+
+RED = (208, 48, 32)
+WHITE = (255, 255, 255)
+GREY = (127, 127, 127)
+
+Picture = NDArray[np.uint8]
+Row = tuple[str, Callable[[Path], Any], "Picture | str", int]
+"""The file's name, what makes it, the photo that comes back or the reason why none does, how far a pixel may be off."""
+
+
+def filled(mode: str, colour: Any) -> Image.Image:
+    return Image.new(mode, (40, 30), colour)
+
+
+def plain(colour: tuple[int, int, int], height: int = 30, width: int = 40) -> Picture:
+    return np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
+
+
+def palette(transparent: bool) -> Image.Image:
+    image = Image.new("P", (40, 30), 1)
+    image.putpalette([0, 0, 255, *RED])
+    if transparent:
+        image.info["transparency"] = 1
+    return image
+
+
+def wide(value: int) -> Image.Image:
+    return Image.fromarray(np.full((30, 40), value, np.uint16))
+
+
+def noise(size: tuple[int, int] = (48, 40)) -> Image.Image:
+    width, height = size
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def encoded(kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    noise().save(file, kind, **options)
+    return file.getvalue()
+
+
+FRAMES: dict[str, Any] = {"save_all": True, "append_images": [filled("RGB", "blue"), filled("RGB", "lime")]}
+
+
+def saved(name: str, image: Image.Image, colour: tuple[int, int, int], **options: Any) -> Row:
+    """A file that Pillow writes, and the colour that comes back."""
+    lossy = name.endswith((".jpg", ".webp", ".avif"))
+    return name, lambda path: image.save(path, **options), plain(colour), 5 if lossy else 0
+
+
+def refused(reason: str, data: bytes, name: str = "rose.jpg") -> Row:
+    return name, lambda path: path.write_bytes(data), reason, 0
+
+
+def no_file(make: Callable[[Path], Any], reason: str = "is not there, or not a file") -> Row:
+    return "rose.jpg", make, reason, 0
+
+
+def half(kind: str) -> bytes:
+    data = encoded(kind)
+    return data[: len(data) // 2]
+
+
+def flipped(kind: str, place: float) -> bytes:
+    data = bytearray(encoded(kind))
+    data[int(len(data) * place)] ^= 0x10
+    return bytes(data)
+
+
+def without_pixels() -> bytes:
+    data = encoded("AVIF")
+    start = data.index(b"mdat") + 4
+    return data[:start] + bytes(len(data) - start)
+
+
+def in_floats() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.full((30, 40), 0.5, np.float32)).save(file, "TIFF")
+    return file.getvalue()
+
+
+def strange_camera_data() -> bytes:
+    """The tag of its description, a text, is made that of its width: Pillow cannot write it anew."""
+    exif = with_orientation(6)
+    exif[0x010E] = "a rose"
+    data = encoded("JPEG", exif=exif)
+    assert data.count(b"\x01\x0e\0\2") == 1
+    return data.replace(b"\x01\x0e\0\2", b"\x01\0\0\2")
+
+
+def with_orientation(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def png_of_black(side: int) -> bytes:
+    """A whole PNG of one bit a pixel that is small on disk."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+    packer = zlib.compressobj(9)
+    line = bytes(1 + (side + 7) // 8)
+    pixels = b"".join(packer.compress(line) for _ in range(side)) + packer.flush()
+    head = side.to_bytes(4) * 2 + bytes([1, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+CORNERS = np.zeros((32, 48, 3), np.uint8)
+CORNERS[:16, :16], CORNERS[:16, 16:], CORNERS[16:, :16] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+
+# What lies at the first row and the first column of the stored picture, from the EXIF standard.
+ORIENTATIONS: dict[int, tuple[str, Callable[[Picture], Picture]]] = {
+    1: ("top left", lambda up: up),
+    2: ("top right", lambda up: up[:, ::-1]),
+    3: ("bottom right", lambda up: up[::-1, ::-1]),
+    4: ("bottom left", lambda up: up[::-1]),
+    5: ("left top", lambda up: up.swapaxes(0, 1)),
+    6: ("right top", lambda up: up[:, ::-1].swapaxes(0, 1)),
+    7: ("right bottom", lambda up: up[::-1, ::-1].swapaxes(0, 1)),
+    8: ("left bottom", lambda up: up[::-1].swapaxes(0, 1)),
+}
+
+
+def turned(suffix: str, orientation: int) -> Row:
+    stored = Image.fromarray(np.ascontiguousarray(ORIENTATIONS[orientation][1](CORNERS)))
+    exif = with_orientation(orientation)
+    return f"a.{suffix}", lambda path: stored.save(path, exif=exif, quality=95), CORNERS, 30
+
+
+NO_PICTURE = "not a picture of a kind that is read here"
+
+ROWS: dict[str, Row] = {
+    # Kinds
+    "JPEG": saved("a.jpg", filled("RGB", RED), RED),
+    "JPEG of two pictures": saved("a.jpg", filled("RGB", RED), RED, format="MPO", **FRAMES),
+    "JPEG of one channel": saved("a.jpg", filled("L", 90), (90, 90, 90)),
+    "JPEG in CMYK": saved("a.jpg", filled("CMYK", (47, 207, 223, 0)), RED),
+    "PNG": saved("a.png", filled("RGB", RED), RED),
+    "PNG under another name": saved("a.jpg", filled("RGB", RED), RED, format="PNG"),
+    "PNG, palette": saved("a.png", palette(transparent=False), RED),
+    "PNG, palette, transparent": saved("a.png", palette(transparent=True), WHITE),
+    "PNG, opaque": saved("a.png", filled("RGBA", (*RED, 255)), RED),
+    "PNG, hidden colour": saved("a.png", filled("RGBA", (*RED, 0)), WHITE),
+    "PNG, half transparent": saved("a.png", filled("RGBA", (0, 0, 0, 128)), GREY),
+    "PNG, one colour is transparent": saved("a.png", filled("RGB", RED), WHITE, transparency=RED),
+    "PNG, grey": saved("a.png", filled("L", 90), (90, 90, 90)),
+    "PNG, grey, opaque": saved("a.png", filled("LA", (90, 255)), (90, 90, 90)),
+    "PNG, grey, hidden": saved("a.png", filled("LA", (90, 0)), WHITE),
+    "PNG, one bit": saved("a.png", filled("1", 1), WHITE),
+    "PNG, 16 bits": saved("a.png", wide(127 * 257), GREY),
+    "PNG, 16 bits, white": saved("a.png", wide(65535), WHITE),
+    "PNG, 16 bits, dark": saved("a.png", wide(257), (1, 1, 1)),
+    "PNG, animated": saved("a.png", filled("RGB", RED), RED, **FRAMES),
+    "TIFF": saved("a.tif", filled("RGB", RED), RED),
+    "TIFF, packed": saved("a.tiff", filled("RGB", RED), RED, compression="tiff_lzw"),
+    "TIFF, CMYK": saved("a.tif", filled("CMYK", (47, 207, 223, 0)), RED),
+    "TIFF, 16 bits": saved("a.tif", wide(127 * 257), GREY),
+    "WebP": saved("a.webp", filled("RGB", RED), RED),
+    "WebP, hidden colour": saved("a.webp", filled("RGBA", (*RED, 0)), WHITE, lossless=True, exact=True),
+    "WebP, animated": saved("a.webp", filled("RGB", RED), RED, **FRAMES),
+    "GIF": saved("a.gif", filled("RGB", RED), RED),
+    "GIF, animated: its first frame": saved("a.gif", filled("RGB", RED), RED, **FRAMES),
+    "BMP": saved("a.bmp", filled("RGB", RED), RED),
+    "PPM": saved("a.ppm", filled("RGB", RED), RED),
+    "PGM, 16 bits": saved("a.pgm", wide(127 * 257), GREY),
+    "AVIF": saved("a.avif", filled("RGB", RED), RED),
+    **{
+        f"{suffix}, begins {corner}": turned(suffix, orientation)
+        for suffix in ("png", "tif", "webp", "jpg")
+        for orientation, (corner, _) in ORIENTATIONS.items()
+    },
+    # Damage
+    "JPEG, cut": refused("cannot be read (image file is truncated (115 bytes not processed))", half("JPEG")),
+    "PNG, cut": refused("cannot be read (image file is truncated)", half("PNG")),
+    "WebP, cut": refused("cannot be read (could not create decoder object)", half("WEBP")),
+    "TIFF, cut": refused("cannot be read (image file is truncated (74 bytes not processed))", half("TIFF")),
+    "JPEG, a flipped bit in its pixels": (
+        "a.jpg",
+        lambda path: path.write_bytes(flipped("JPEG", 0.8)),
+        plain(GREY, 40, 48),
+        255,
+    ),
+    "PNG, a flipped bit in its pixels": refused(
+        "cannot be read (broken data stream when reading image file)", flipped("PNG", 0.5)
+    ),
+    "PNG, a flipped bit in its head": refused(NO_PICTURE, flipped("PNG", 0.004)),
+    "AVIF without its pixels": refused(
+        "cannot be read (Failed to decode frame 0: Decoding of color planes failed)", without_pixels()
+    ),
+    "JPEG, strange camera data": (
+        "a.jpg",
+        lambda path: path.write_bytes(strange_camera_data()),
+        np.rot90(np.asarray(Image.open(io.BytesIO(encoded("JPEG")))), -1),
+        0,
+    ),
+    "PPM with an escape sequence in its head": refused(
+        r"cannot be read (invalid literal for int() with base 10: b'\x1b[31m7')", b"P6 \x1b[31m7 7 255\n"
+    ),
+    # No photos
+    "0 bytes": refused(NO_PICTURE, b""),
+    "text": refused(NO_PICTURE, b"a rose is a rose is a rose\n" * 9),
+    "PostScript": refused(NO_PICTURE, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+    "floating point": refused(
+        "cannot be read (floating point pixels have no known white; save it as 8 or 16 bits)", in_floats()
+    ),
+    # Sizes
+    "1 x 1": ("a.png", lambda path: Image.new("RGB", (1, 1), RED).save(path), plain(RED, 1, 1), 0),
+    "1 x 5000": ("a.png", lambda path: Image.new("RGB", (1, 5000), RED).save(path), plain(RED, 5000, 1), 0),
+    "8,000 x 7,000": refused("8000 x 7000 pixels are more than 50,000,000; shrink it first", b"P6 8000 7000 255\n"),
+    "12,000 x 12,000": refused("12000 x 12000 pixels are more than 50,000,000; shrink it first", png_of_black(12_000)),
+    "20,000 x 20,000": refused("more than 50,000,000 pixels; shrink it first", png_of_black(20_000)),
+    # No files
+    "a link to itself": no_file(lambda path: path.symlink_to(path.name)),
+    "a link to nowhere": no_file(lambda path: path.symlink_to("nowhere.jpg")),
+    "a link to a folder": no_file(lambda path: path.symlink_to("..")),
+    "a pipe": no_file(os.mkfifo),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "becomes", "off"), ROWS.values(), ids=ROWS)
+def test_each_file_becomes_a_photo_or_a_line(
+    tmp_path: Path, name: str, make: Callable[[Path], Any], becomes: Picture | str, off: int
+) -> None:
+    path = tmp_path / name
+    make(path)
+    assert find_photos(tmp_path) == [path]
+    if isinstance(becomes, str):
+        line = f"{str(path)!r}: {becomes}"
+        with pytest.raises(PhotoError) as caught:
+            read_photo(path)
+        assert str(caught.value) == line
+        assert load([path]) == (PhotoSetOf(0), [line])
+        return
+    photo = read_photo(path)
+    assert (photo.shape, photo.dtype) == (becomes.shape, np.uint8)
+    # Between the eight by eight boxes of a JPEG, where its edges blur.
+    apart = np.abs(photo.astype(int) - becomes)
+    assert (apart[4::8, 4::8] if off == 30 else apart).max() <= off
+    assert read_square(path).shape == (112, 112, 3)
+    assert len(load([path], colour_only=False)[0]) == 1
+
+
+class PhotoSetOf:
+    """Equal to a set of so many photos."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, dataset.PhotoSet) and len(other) == self.count
+
+
+def test_the_largest_photo_has_fifty_million_pixels(tmp_path: Path) -> None:
+    assert LARGEST == 50_000_000
+    path = tmp_path / "a.png"
+    Image.new("1", (1000, 10_000)).save(path)
+    assert read_photo(path).shape == (10_000, 1000, 3)
+
+
+def in_a_child(code: str, *words: object) -> str:
+    """What a Python of its own prints, which must be no warning."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
+    assert done.stderr == ""
+    return done.stdout
+
+
+BOMBS = """
+import resource, sys
+from pathlib import Path
+from huetune.data_tools.photos.dataset import load
+rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+photos, left_out = load([Path(word) for word in sys.argv[1:]])
+print(len(photos), len(left_out), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rest) // 1024)
+"""
+
+
+def test_bombs_are_refused_before_they_go_off(tmp_path: Path) -> None:
+    """Decoded, the larger one takes 400 MB, and 1.2 GB as RGB."""
+    for side in (12_000, 20_000):
+        (tmp_path / f"{side}.png").write_bytes(png_of_black(side))
+    read, refused, megabytes = map(int, in_a_child(BOMBS, *sorted(tmp_path.iterdir())).split())
+    assert (read, refused) == (0, 2)
+    assert megabytes < 200
+
+
+NOBODY = """
+import os, sys
+from pathlib import Path
+from PIL import Image
+from huetune.data_tools.photos.dataset import find_photos, load
+Image.init()  # its decoders may not be everybody's to read
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+photos, left_out = load(find_photos(Path(sys.argv[1])))
+print(*left_out, len(photos), sep="\\n")
+"""
+
+
+def test_what_may_not_be_read_is_said_and_the_rest_is_taken() -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody else in
+        folder = Path(name)
+        folder.chmod(0o755)
+        for place in ("1.png", "closed/2.png", "listed/3.png", "4.png"):
+            (folder / place).parent.mkdir(exist_ok=True)
+            noise().save(folder / place)
+        for place, mode in (("1.png", 0), ("closed", 0), ("listed", 0o744)):
+            (folder / place).chmod(mode)
+        try:
+            told = in_a_child(NOBODY, folder).splitlines()
+        finally:
+            (folder / "closed").chmod(0o755)
+    said = [
+        f"{str(folder / place)!r}: cannot be read (Permission denied)" for place in ("1.png", "closed", "listed/3.png")
+    ]
+    assert told == [*said, "1"]
+
+
+NAMES = {
+    "a line end": b"a\nskipped: nothing.jpg",
+    "escape sequences": b"\x1b[2J\x1b]0;owned\x07\x1b[31mred.jpg",
+    "a carriage return": b"a\rb.jpg",
+    "another alphabet": "été 花 🌹.jpg".encode(),
+    "letters that run backwards": "a\u202egnp.jpg".encode(),
+    "no UTF-8": b"\xff\xfe\x80.jpg",
+    "markup": b"[red]a[ or] <script>.jpg",
+    "quotes": b'it\'s "it".jpg',
+    "an option": b"--help.jpg",
+    "255 bytes": b"a" * 251 + b".jpg",
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_photo_may_be_called_anything(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    noise().save(path, "JPEG")
+    assert find_photos(tmp_path) == [path]
+    assert load([path])[0].names == (str(path),)
+    path.write_bytes(b"no photo")
+    _, (line,) = load([path])
+    assert line.isprintable() and line == f"{str(path)!r}: {NO_PICTURE}"
+
+
+def test_links_that_go_round_and_folders_that_are_called_photos(tmp_path: Path) -> None:
+    deep = tmp_path / "x.jpg" / "y.png"
+    deep.mkdir(parents=True)
+    (deep / "a.jpg").write_bytes(b"anything")
+    (deep / "round").symlink_to(tmp_path)
+    (tmp_path / "link.jpg").symlink_to(deep / "a.jpg")
+    assert find_photos(tmp_path) == [tmp_path / "link.jpg", deep / "a.jpg"]
+
+
+def test_photos_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    for name in ("b/c.jpg", "b.jpg", "b-/a.jpg", "a.jpg", "b/a/z.jpg", "B.jpg", "b/b.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_photos(tmp_path)
+    assert len(found) == 7 and found == sorted(found)
+    assert find_photos(tmp_path, limit=3) == found[:3]
+
+
+def test_of_many_files_only_a_few_are_in_memory(tmp_path: Path) -> None:
+    noise().save(tmp_path / "0.png")
+    for number in range(1, 1000):
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
+    taken = 0
+
+    def paths() -> Any:
+        nonlocal taken
+        for path in walk_photos(tmp_path):
+            taken += 1
+            yield path
+
+    given = 0
+    for _, photo in outcomes(paths(), cache=tmp_path / "cache"):
+        given += isinstance(photo, dataset.Prepared)
+        assert taken - given <= AHEAD
+    assert taken == given == 1000
+    assert not (tmp_path / "cache").exists()
+
+
+def test_grey_photos_are_no_use_as_colour_targets_and_fine_elsewhere(tmp_path: Path) -> None:
+    for name, mode, colour in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
+        filled(mode, colour).save(tmp_path / name)
+    read, left_out = load(find_photos(tmp_path))
+    assert len(read) == 0 and read.grey.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
+    assert left_out == [
+        f"{str(path)!r}: grey, there is no colour in it to learn from" for path in sorted(tmp_path.iterdir())
+    ]
+    read, left_out = load(find_photos(tmp_path), colour_only=False)
+    assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02
+
+
+def test_one_small_flower_makes_a_colour_photo(tmp_path: Path) -> None:
+    pixels = np.full((112, 112, 3), 120, np.uint8)
+    pixels[50:54, 50:54] = 200, 40, 40
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read, left_out = load(find_photos(tmp_path))
+    assert (len(read), left_out) == (1, [])

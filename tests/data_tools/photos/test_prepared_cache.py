@@ -1,0 +1,374 @@
+"""A set is prepared once, whatever its files are called; and no cache, however broken, changes what comes back."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from huetune.data_tools.photos import dataset, decoding
+from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load
+from huetune.data_tools.photos.decoding import MAX_BUFFERED_BYTES, opened
+from huetune.data_tools.photos.prepared_cache import MOST, Prepared, default_folder, write_set
+
+
+def noise(seed: int, path: Path) -> None:
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (48, 40, 3), np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two photos, a grey one between them, and a file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise(1, folder / "1.png")
+    Image.new("L", (40, 30), 90).save(folder / "2 grey.png")
+    noise(3, folder / "3.png")
+    (folder / "4.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "prepared"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were decoded, which they still are."""
+    names: list[str] = []
+
+    def read(path: Path, **options: Any) -> Any:
+        names.append(path.name)
+        return opened(path, **options)
+
+    monkeypatch.setattr(dataset, "opened", read)
+    return names
+
+
+def the_entry(cache: Path) -> Path:
+    (entry,) = cache.iterdir()
+    return entry
+
+
+def assert_same(loaded: tuple[PhotoSet, list[str]], expected: tuple[PhotoSet, list[str]]) -> None:
+    read, wanted = loaded[0], expected[0]
+    assert (read.names, read.digests, loaded[1]) == (wanted.names, wanted.digests, expected[1])
+    assert (read.grey.dtype, read.chroma.dtype) == (np.uint8, np.float32)
+    assert (read.grey.shape, read.chroma.shape) == (wanted.grey.shape, wanted.chroma.shape)
+    assert read.grey.tobytes() == wanted.grey.tobytes()
+    assert read.chroma.tobytes() == wanted.chroma.tobytes()
+
+
+@pytest.mark.parametrize("colour_only", [True, False])
+def test_a_kept_set_is_the_set(folder: Path, cache: Path, decoded: list[str], colour_only: bool) -> None:
+    paths = find_photos(folder)
+    expected = load(paths, colour_only=colour_only)
+    assert (len(expected[0]), len(expected[1])) == ((2, 2) if colour_only else (3, 1))
+    assert_same(load(paths, colour_only=colour_only, cache=cache), expected)
+    decoded.clear()
+    assert_same(load(paths, colour_only=colour_only, cache=cache), expected)
+    assert decoded == []
+
+
+def test_grey_photos_need_no_set_of_their_own(folder: Path, cache: Path, decoded: list[str]) -> None:
+    paths = find_photos(folder)
+    load(paths, cache=cache)
+    expected = load(paths, colour_only=False)
+    decoded.clear()
+    assert_same(load(paths, colour_only=False, cache=cache), expected)
+    assert decoded == []
+
+
+def test_files_are_known_by_their_bytes_and_told_by_their_new_names(
+    folder: Path, cache: Path, decoded: list[str], tmp_path: Path
+) -> None:
+    load(find_photos(folder), cache=cache)
+    moved = tmp_path / "elsewhere" / "deep"
+    moved.mkdir(parents=True)
+    for path in folder.iterdir():
+        shutil.copyfile(path, moved / f"new {path.name}")
+        os.utime(moved / f"new {path.name}", (0, 0))
+    decoded.clear()
+    read, left_out = load(find_photos(moved), cache=cache)
+    assert decoded == []
+    assert read.names == (str(moved / "new 1.png"), str(moved / "new 3.png"))
+    assert left_out == [
+        f"{str(moved / 'new 2 grey.png')!r}: grey, there is no colour in it to learn from",
+        f"{str(moved / 'new 4.jpg')!r}: not a picture of a kind that is read here",
+    ]
+
+
+def test_what_comes_back_is_what_was_kept(folder: Path, cache: Path) -> None:
+    load(find_photos(folder), cache=cache)
+    with np.load(the_entry(cache)) as file:
+        arrays = dict(file)
+    arrays["chroma"][0, 3, 4] = 0.25, -0.5
+    np.savez(the_entry(cache), **arrays)
+    read, _ = load(find_photos(folder), cache=cache)
+    assert read.chroma[0, 3, 4].tolist() == [0.25, -0.5]
+
+
+def test_files_that_swap_their_names_swap_what_they_became(folder: Path, cache: Path) -> None:
+    load(find_photos(folder), cache=cache)
+    (folder / "1.png").rename(folder / "x")
+    (folder / "3.png").rename(folder / "1.png")
+    (folder / "x").rename(folder / "3.png")
+    assert_same(load(find_photos(folder), cache=cache), load(find_photos(folder)))
+
+
+def test_a_changed_byte_is_another_set(folder: Path, cache: Path, decoded: list[str]) -> None:
+    """Of the same length, and dated back: only the bytes can tell. What did not change is not decoded again."""
+    noise(5, folder / "5.bmp")
+    load(find_photos(folder), cache=cache)
+    before = (folder / "5.bmp").stat()
+    flip_a_byte(folder / "5.bmp")
+    os.utime(folder / "5.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+    decoded.clear()
+    loaded = load(find_photos(folder), cache=cache)
+    assert decoded == ["5.bmp"]
+    assert_same(loaded, load(find_photos(folder)))
+    assert len(list(cache.iterdir())) == 2
+
+
+def rewritten(entry: Path, **changes: np.ndarray | None) -> None:
+    with np.load(entry) as file:
+        arrays = {name: array for name, array in (dict(file) | changes).items() if array is not None}
+    np.savez(entry, **arrays)
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "of format 1": lambda entry: rewritten(entry, contents=None),
+    "sums of other files": lambda entry: rewritten(entry, contents=np.zeros((4, 32), np.uint8)),
+    "short sums": lambda entry: rewritten(entry, contents=np.zeros((4, 31), np.uint8)),
+    "cut in half": lambda entry: os.truncate(entry, entry.stat().st_size // 2),
+    "cut by a byte": lambda entry: os.truncate(entry, entry.stat().st_size - 1),
+    "empty": lambda entry: os.truncate(entry, 0),
+    "text": lambda entry: entry.write_text("a rose is a rose is a rose", encoding="utf-8"),
+    "a flipped byte": flip_a_byte,
+    "one bare array": lambda entry: np.save(entry.open("wb"), np.zeros(3)),
+    "a missing array": lambda entry: rewritten(entry, grey=None),
+    "numbers for reasons": lambda entry: rewritten(
+        entry,
+        reasons=np.ones(4),
+        grey=np.zeros((0, 112, 112), np.uint8),
+        chroma=np.zeros((0, 14, 14, 2), np.float32),
+        digests=np.zeros((0, 32), np.uint8),
+        sides=np.zeros(0, np.int64),
+        notes=np.zeros(0, np.str_),
+    ),
+    "a missing size": lambda entry: rewritten(entry, sides=np.array([40, 48])),
+    "a missing note": lambda entry: rewritten(entry, notes=np.array(["", ""])),
+    "numbers for notes": lambda entry: rewritten(entry, notes=np.zeros(3)),
+    "too few files": lambda entry: rewritten(entry, reasons=np.array(["", "", ""])),
+    "too few photos": lambda entry: rewritten(entry, reasons=np.array(["", "no", "", "no"])),
+    "a wrong size": lambda entry: rewritten(entry, grey=np.zeros((3, 112, 111), np.uint8)),
+    "another number": lambda entry: rewritten(entry, chroma=np.zeros((2, 14, 14, 2), np.float32)),
+    "a wrong type": lambda entry: rewritten(entry, chroma=np.zeros((3, 14, 14, 2), np.float64)),
+    "short digests": lambda entry: rewritten(entry, digests=np.zeros((3, 31), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_set_is_prepared_anew_and_replaced(folder: Path, cache: Path, damage: str) -> None:
+    expected = load(find_photos(folder), cache=cache)
+    whole = the_entry(cache).read_bytes()
+    DAMAGES[damage](the_entry(cache))
+    assert the_entry(cache).read_bytes() != whole
+    assert_same(load(find_photos(folder), cache=cache), expected)
+    assert the_entry(cache).read_bytes() == whole
+
+
+class Trap:
+    """Touches a file wherever it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_no_code_in_a_set_is_run(folder: Path, cache: Path, tmp_path: Path) -> None:
+    expected = load(find_photos(folder), cache=cache)
+    rewritten(the_entry(cache), reasons=np.array([Trap(tmp_path / "sprung")] * 4, object))
+    assert_same(load(find_photos(folder), cache=cache), expected)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("place", ["a file", "a file/below"])
+def test_a_cache_that_cannot_be_written_is_no_error(folder: Path, tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").write_text("mine", encoding="utf-8")
+    assert_same(load(find_photos(folder), cache=tmp_path / place), load(find_photos(folder)))
+    assert (tmp_path / "a file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.timeout(60, method="thread")  # a pipe that is opened waits for ever, deaf to signals
+@pytest.mark.parametrize("name", ["missing.jpg", "folder.jpg", "pipe.jpg"])
+def test_what_is_not_a_file_gets_the_same_line_and_nothing_is_kept(folder: Path, cache: Path, name: str) -> None:
+    (folder / "folder.jpg").mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    paths = [folder / name, folder / "1.png"]
+    expected = load(paths)
+    assert expected[1] == [f"{str(folder / name)!r}: is not there, or not a file"]
+    assert_same(load(paths, cache=cache), expected)
+    assert not cache.exists()
+
+
+def test_a_failure_that_will_pass_is_not_kept(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept, a photo that there was no memory or no open file for would be missing ever after."""
+    paths = find_photos(folder)
+    decode, first = Image.open, (folder / "1.png").read_bytes()
+    for error in (OSError(errno.EMFILE, "Too many open files"), MemoryError()):
+        with monkeypatch.context() as patch:
+
+            def fail(file: BytesIO, error: Exception = error, **options: object) -> Image.Image:
+                if file.getvalue() == first:
+                    raise error
+                return decode(file)
+
+            patch.setattr(Image, "open", fail)
+            assert len(load(paths, cache=cache)[0]) == 1
+        assert not cache.exists()
+    assert len(load(paths, cache=cache)[0]) == 2
+
+
+@pytest.mark.parametrize("most", [MAX_BUFFERED_BYTES, 0])
+def test_a_file_changed_while_read_is_kept_by_what_was_read(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """A file that is too large for memory is kept only if it stayed as it was."""
+    monkeypatch.setattr(decoding, "MAX_BUFFERED_BYTES", most)
+    before = {path: path.read_bytes() for path in find_photos(folder)}
+    decode = decoding.decoded
+
+    def change(image: Image.Image, **options: Any) -> Any:
+        found = decode(image, **options)
+        noise(5, folder / "1.png")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "decoded", change)
+        load(list(before), cache=cache)
+    assert cache.exists() == (most > 0)
+    assert_same(load(list(before), cache=cache), load(list(before)))
+    for path, content in before.items():
+        path.write_bytes(content)
+    assert_same(load(list(before), cache=cache), load(list(before)))
+
+
+def test_progress_reaches_the_total_with_and_without_a_kept_set(folder: Path, cache: Path) -> None:
+    paths = find_photos(folder)
+    for _ in range(2):
+        counted: list[object] = []
+
+        def count(results: Iterable, counted: list[object] = counted) -> Iterator:
+            for result in results:
+                counted.append(result)
+                yield result
+
+        load(paths, progress=count, cache=cache)
+        assert len(counted) == len(paths)
+
+
+def test_sets_are_private(folder: Path, cache: Path) -> None:
+    mask = os.umask(0)
+    try:
+        load(find_photos(folder), cache=cache)
+    finally:
+        os.umask(mask)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    assert the_entry(cache).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path, decoded: list[str]) -> None:
+    assert MOST == 16
+    photo = find_photos(folder)[:1]
+    entries: list[Path] = []
+    for copies in range(1, MOST + 1):
+        load(photo * copies, cache=cache)
+        (new,) = set(cache.iterdir()) - set(entries)
+        os.utime(new, (copies, copies))
+        entries.append(new)
+    for mine in ("notes.txt", "mine.npz"):
+        (cache / mine).write_text("mine", encoding="utf-8")
+        os.utime(cache / mine, (0, 0))
+    load(photo, cache=cache)  # the oldest, used again
+    load(photo * (MOST + 1), cache=cache)
+    kept = set(cache.iterdir())
+    assert len(kept) == MOST + 2
+    assert entries[0] in kept and entries[1] not in kept and kept > set(entries[2:])
+    assert {cache / "notes.txt", cache / "mine.npz"} < kept
+    decoded.clear()
+    load(photo, cache=cache)
+    assert decoded == []
+
+
+def test_a_draft_that_was_left_behind_goes_in_its_turn(folder: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    drafts = [cache / f"{index:064}.x_{index}.npz" for index in range(MOST)]
+    for index, draft in enumerate(drafts):
+        draft.write_bytes(b"half a set")
+        os.utime(draft, (index, index))
+    load(find_photos(folder), cache=cache)
+    assert not drafts[0].exists() and drafts[1].exists()
+    assert len(list(cache.iterdir())) == MOST
+
+
+def test_nobody_sees_half_a_set(cache: Path) -> None:
+    rng = np.random.default_rng(0)
+    photo = Prepared(rng.integers(0, 256, (112, 112), np.uint8), np.zeros((14, 14, 2), np.float32), "ab" * 32)
+    key, sums = "0" * 64, [bytes(32)] * 200
+    write_set(cache, key, sums, [photo] * 200)
+    whole = the_entry(cache).read_bytes()
+    with ThreadPoolExecutor(3) as pool:
+        writing = [pool.submit(write_set, cache, key, sums, [photo] * 200) for _ in range(30)]
+        while not all(done.done() for done in writing):
+            assert (cache / f"{key}.npz").read_bytes() == whole
+    assert the_entry(cache).read_bytes() == whole
+
+
+def test_two_that_write_at_once_do_no_harm(folder: Path, cache: Path) -> None:
+    paths = find_photos(folder)
+    expected = load(paths)
+    for _ in range(5):
+        with ThreadPoolExecutor(6) as pool:
+            for loaded in pool.map(lambda _: load(paths, cache=cache), range(12)):
+                assert_same(loaded, expected)
+        the_entry(cache).unlink()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "shared", "expected"),
+    [
+        (None, None, "/home/rose/.cache/huetune/prepared"),
+        (None, "", "/home/rose/.cache/huetune/prepared"),
+        (None, "not/absolute", "/home/rose/.cache/huetune/prepared"),
+        (None, "/var/caches", "/var/caches/huetune/prepared"),
+        ("/mine", "/var/caches", "/mine/prepared"),
+        ("", "/var/caches", None),
+    ],
+)
+def test_the_environment_says_where_sets_are_kept(
+    chosen: str | None, shared: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/rose")
+    for name, value in (("HUETUNE_CACHE", chosen), ("XDG_CACHE_HOME", shared)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert default_folder() == (Path(expected) if expected else None)

@@ -1,0 +1,149 @@
+"""Each photo's file is opened, read and decoded once, counted in a process of its own where nothing else reads."""
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from huetune.data_tools.photos import discovery, file_types
+from huetune.data_tools.photos.dataset import PhotoSet
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.photos.split import may_be_tested, split
+from tests.interpreter import output_of
+
+COUNT = """
+import collections, json, sys
+from functools import partial
+from pathlib import Path
+from huetune.data_tools.photos import decoding
+from huetune.data_tools.photos import split
+from huetune.data_tools.photos.source import Source
+
+folder = Path(sys.argv[1])
+opens, decoded, as_before = collections.Counter(), [], decoding.decoded
+
+def count(event, details):
+    if event == "open" and str(details[0]).startswith(f"{folder}/"):
+        opens[str(details[0])] += 1
+
+def counted(image, **options):
+    decoded.append(image)
+    return as_before(image, **options)
+
+def read_bytes():
+    with open("/proc/self/io") as file:
+        return int(file.readline().split()[1])
+
+# What is imported late is imported now.
+Source(Path(sys.argv[2])).read()
+source = Source(folder)
+sys.addaudithook(count)
+decoding.decoded = counted
+before = read_bytes()
+photos, skipped = source.read(**eval(sys.argv[3]))
+between = len(decoded)
+parts = split.split(photos, 7)
+truth = source.colours(parts.test)
+print(json.dumps({
+    "photos": len(photos), "skipped": len(skipped), "test": len(parts.test), "bytes": read_bytes() - before,
+    "opens": [opens[str(path)] for path in sorted(folder.iterdir())], "decoded": len(decoded),
+    "again": len(decoded) - between, "truth": [int(picture.sum()) for picture in truth],
+}))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """30 photos of different pixels, about 3 MB, and one for the process to warm up with."""
+    rng = np.random.default_rng(0)
+    for number in range(30):
+        place = tmp_path / "photos" / f"{number:02}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (180, 180, 3), np.uint8)).save(place)
+    (tmp_path / "first").mkdir()
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "first" / "1.png")
+    return tmp_path / "photos"
+
+
+def counted(folder: Path, options: str = "wanted=partial(split.may_be_tested, 7)", cache: str = "cache") -> Any:
+    command = ["-P", "-c", COUNT, str(folder), str(folder.with_name("first")), f"dict({options})"]
+    environment = os.environ | {"HUETUNE_CACHE": cache and str(folder.with_name(cache))}
+    return json.loads(output_of(*command, environment=environment))
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_cold_photos_are_read_and_decoded_once(folder: Path) -> None:
+    """Also those of the test split, whose colors the final check compares with."""
+    cold = counted(folder, cache="")
+    assert cold["photos"] == 30 and cold["test"] == 3
+    assert cold["opens"] == [1] * 30
+    assert (cold["decoded"], cold["again"]) == (30, 0)
+    # And a little for the process itself; twice would be 6 MB.
+    assert cold["bytes"] < 1.1 * size(folder)
+
+
+def test_kept_photos_are_read_once_and_not_decoded(folder: Path) -> None:
+    """But for the colors of the test split, which the cache does not keep; and those that were added since."""
+    cold = counted(folder)
+    assert cold["opens"] == [1] * 30 and (cold["decoded"], cold["again"]) == (30, 0)
+    assert cold["bytes"] < 1.1 * size(folder)
+    warm = counted(folder)
+    assert warm["decoded"] == warm["again"] == warm["test"] == 3
+    assert sorted(warm["opens"]) == [1] * 27 + [2] * 3
+    assert warm["truth"] == cold["truth"]
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (180, 180, 3), np.uint8)).save(folder / "00 new.png")
+    more = counted(folder)
+    assert more["photos"] == 31 and more["decoded"] - more["again"] == 1
+
+
+def test_kept_colors_are_bounded_and_stay_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room they are read again; workers, which need none, get none."""
+    from huetune.data_tools.cli.data_commands import every_photo
+    from huetune.data_tools.photos import dataset
+
+    paths = dataset.find_photos(folder)
+    read, _ = dataset.load(paths, wanted=every_photo)
+    assert len(read.colors) == 30 and set(read.colors) == set(read.digests)
+    assert not pickle.loads(pickle.dumps(read)).colors
+    np.testing.assert_array_equal(Source(folder).colours(read), dataset.read_squares(paths))
+    monkeypatch.setattr(dataset, "MAX_COLOR_BYTES", 5 * 112 * 112 * 3)
+    few, _ = dataset.load(paths, wanted=every_photo)
+    assert 5 <= len(few.colors) < 5 + len(os.sched_getaffinity(0))
+    np.testing.assert_array_equal(Source(folder).colours(few), dataset.read_squares(paths))
+
+
+@pytest.mark.parametrize("count", [3, 100, 20_000])
+def test_the_test_split_is_known_before_all_are_read(count: int) -> None:
+    """Of 100,000 photos 12 % are kept, so their colors fit in memory."""
+    digests = tuple(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
+    empty = np.zeros((count, 0))
+    parts = split(PhotoSet(digests, empty.astype(np.uint8), empty.astype(np.float32), digests), 3, near_copies=None)
+    chosen = {digest for digest in digests if may_be_tested(3, digest, count)}
+    assert set(parts.test.digests) <= chosen
+    assert count < 20_000 or len(chosen) < 0.14 * count
+
+
+def test_data_check_looks_once_into_files_without_an_ending(
+    folder: Path, in_process: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "00.png").rename(folder / "a photo")
+    (folder / "notes.txt").write_text("no photo", encoding="utf-8")
+    looked = []
+
+    def head_of(path: str) -> bytes:
+        looked.append(Path(path).name)
+        return file_types.head_of(path)
+
+    monkeypatch.setattr(discovery, "head_of", head_of)
+    done = in_process("data", "check", folder)
+    assert done.stdout.startswith("30 files: 30 photos to use") and sorted(looked) == ["a photo", "notes.txt"]

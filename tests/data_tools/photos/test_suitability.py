@@ -1,0 +1,165 @@
+"""What cannot teach colors is skipped with the reason; what can, is not, however few colors it has."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageOps
+
+from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.photos.color import chroma_map, grey
+from huetune.data_tools.photos.dataset import find_photos, load, prepare, read_photo
+from huetune.data_tools.photos.prepared_cache import Prepared
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.photos.suitability import MIN_SIDE, why_unsuitable
+from tests.allowed_skips import SHARED, needs
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Image.Image:
+    return Image.fromarray(garden(1)[0]).resize((240, 180), Image.Resampling.BICUBIC)
+
+
+def tinted(image: Image.Image, dark: Any, light: Any, middle: Any = None) -> Image.Image:
+    return ImageOps.colorize(image.convert("L"), dark, light, middle)
+
+
+def usual_sepia(image: Image.Image) -> Image.Image:
+    """By the matrix that most programs have, from a picture whose highlights it does not clip."""
+    matrix = (0.393, 0.769, 0.189, 0, 0.349, 0.686, 0.168, 0, 0.272, 0.534, 0.131, 0)
+    return image.point(lambda value: value * 0.7).convert("RGB", matrix)
+
+
+def scanned(image: Image.Image) -> Image.Image:
+    """Gray ink on yellow paper, with the noise of a scanner."""
+    rng = np.random.default_rng(0)
+    level = np.asarray(image.convert("L"), np.float64)[..., None] / 255
+    pixels = (
+        (60, 50, 40)
+        + level * (178, 170, 135)
+        + rng.normal(0, 4, level.shape)
+        + rng.normal(0, 1.5, (*level.shape[:2], 3))
+    )
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def placeholder(image: Image.Image) -> Image.Image:
+    return Image.new("RGB", image.size, (208, 48, 32))
+
+
+TONED = "toned (sepia or yellowed), its colors say no more than its grays"
+FLAT = "one color all over, there is nothing in it to learn from"
+
+SKIPPED: dict[str, tuple[Callable[[Image.Image], Image.Image], str]] = {
+    "tracking pixel": (lambda image: image.resize((1, 1)), "too small: its shorter side has 1 pixels, fewer than 32"),
+    "icon": (lambda image: image.resize((16, 16)), "too small: its shorter side has 16 pixels, fewer than 32"),
+    "banner": (lambda image: image.resize((400, 31)), "too small: its shorter side has 31 pixels, fewer than 32"),
+    "placeholder": (placeholder, FLAT),
+    "pale placeholder": (lambda image: Image.new("RGB", image.size, (230, 220, 200)), FLAT),
+    "gray": (lambda image: image.convert("L"), "grey, there is no colour in it to learn from"),
+    "sepia": (lambda image: tinted(image, (20, 10, 0), (255, 240, 200)), TONED),
+    "usual sepia": (usual_sepia, TONED),
+    "yellowed": (lambda image: tinted(image, "black", (255, 235, 180)), TONED),
+    "yellowed scan": (scanned, TONED),
+    "blueprint": (lambda image: tinted(image, (10, 30, 80), (235, 245, 255)), TONED),
+    "split toning": (lambda image: tinted(image, (20, 30, 60), (255, 245, 210), (140, 128, 110)), TONED),
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize(("change", "reason"), SKIPPED.values(), ids=SKIPPED)
+def test_what_teaches_no_colors_is_skipped_with_the_reason(
+    change: Callable, reason: str, suffix: str, scene: Image.Image, tmp_path: Path
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    change(scene).save(path)
+    for _ in range(2):  # the second comes from the cache
+        photos, skipped = load([path], cache=tmp_path / "cache")
+        assert len(photos) == 0 and skipped == [f"{str(path)!r}: {reason}"]
+    assert read_photo(path).ndim == 3, "to colorize it, it is as good as any"
+
+
+def one_hue_on_white(image: Image.Image) -> Image.Image:
+    """As a shop shows a shirt."""
+    white = Image.new("RGB", image.size, "white")
+    white.paste(tinted(image, (20, 30, 60), (90, 120, 200)), mask=disc(image.size))
+    return white
+
+
+def red_all_over(image: Image.Image) -> Image.Image:
+    return tinted(image, (120, 0, 5), (255, 20, 40))
+
+
+def in_fog(image: Image.Image) -> Image.Image:
+    return Image.blend(image, Image.new("RGB", image.size, (200, 205, 212)), 0.75)
+
+
+def one_colored_thing(image: Image.Image) -> Image.Image:
+    gray = image.convert("L").convert("RGB")
+    gray.paste(image, mask=disc(image.size))
+    return gray
+
+
+def disc(size: tuple[int, int]) -> Image.Image:
+    mask = Image.new("L", size)
+    ImageDraw.Draw(mask).ellipse((60, 30, 180, 150), fill=255)
+    return mask
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image: image,
+        one_hue_on_white,
+        red_all_over,
+        in_fog,
+        one_colored_thing,
+        lambda image: image.resize((32, 40)),
+    ],
+)
+def test_photos_of_few_colors_are_used(change: Callable, suffix: str, scene: Image.Image, tmp_path: Path) -> None:
+    change(scene).save(tmp_path / f"a.{suffix}")
+    photos, skipped = load(find_photos(tmp_path))
+    assert len(photos) == 1 and not skipped
+
+
+def test_every_scene_of_the_garden_is_used() -> None:
+    for scene in garden(60, seed=3):
+        assert why_unsuitable(Prepared(grey(scene), chroma_map(scene), "")) is None
+
+
+@needs("photos")
+def test_of_1140_real_photos_none_is_skipped_wrongly() -> None:
+    """One is gray and five are sepia: looked at by hand."""
+    _, skipped = load(find_photos(SHARED))
+    names = sorted(Path(line.partition("'")[2].partition("'")[0]).name.partition("_")[0] for line in skipped)
+    assert names == ["4746633946", "5156037859", "5892908233", "6783408274", "7165651120", "850416050"]
+
+
+@needs("photos")
+def test_real_photos_that_are_toned_are_found() -> None:
+    paths = find_photos(SHARED, ["roses-test"])
+    for change in (scanned, SKIPPED["sepia"][0], SKIPPED["blueprint"][0], SKIPPED["split toning"][0]):
+        for path in paths:
+            file = io.BytesIO()
+            change(Image.fromarray(read_photo(path))).save(file, "JPEG", quality=85)
+            square = np.asarray(Image.open(file).resize((112, 112), Image.Resampling.LANCZOS))
+            photo = prepare(square[None], ["a"])
+            assert why_unsuitable(Prepared(photo.grey[0], photo.chroma[0], "")) == TONED, (path, change)
+
+
+def test_older_run_keeps_what_it_used(scene: Image.Image, tmp_path: Path) -> None:
+    for name, (change, _) in SKIPPED.items():
+        change(scene).save(tmp_path / f"{name}.png")
+    record = Source(tmp_path).record
+    assert len(Source.of(record).read()[0]) == 0
+    del record["reading"]
+    assert len(Source.of(record).read()[0]) == len(SKIPPED) - 1
+    assert MIN_SIDE == 32

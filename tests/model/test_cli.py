@@ -1,0 +1,256 @@
+"""`huetune train`: any configuration, continued from where it was killed or stopped, to the last bit."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from huetune.data_tools.datasets.synthetic_garden import write_garden
+from huetune.data_tools.storage.atomic import STATE, SUMS, alone, sealed
+from huetune.model import npz
+from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
+from huetune.model.cli import train
+from huetune.model.config import PRESETS, batched
+from huetune.results.experiment_log.entry import of_checkpoint
+
+EPOCHS = 8
+SMALL = ("--set", "activation=relu", "--set", "skip=false", "--set", "merge_units=8")
+FILES = {SETTINGS, WEIGHTS, LOG, STATE, SUMS}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train") / "photos"
+    write_garden(4, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(photos) -> Path:
+    """A training of EPOCHS epochs that nothing has stopped."""
+    out = photos.parent / "uninterrupted"
+    words = [*SMALL, "--photos", photos, "--epochs", EPOCHS, "--out", out, "--seed", 3]
+    done = CliRunner().invoke(train, list(map(str, words)))
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture
+def copied(uninterrupted, tmp_path) -> Path:
+    return Path(shutil.copytree(uninterrupted, tmp_path / "model"))
+
+
+def _epochs(folder: Path) -> list[dict]:
+    """The log, without what another run of the same training does not repeat."""
+    return [{name: value for name, value in line.items() if "seconds" not in name} for line in log_of(folder)]
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Two folders have the same weights, log, best epoch and training state, to the last bit."""
+    assert _epochs(one) == _epochs(other)
+    assert read(one).figures["epoch"] == read(other).figures["epoch"]
+    for name, dtypes in ((WEIGHTS, (np.float32,)), (STATE, None)):
+        here, there = npz.read(one / name, dtypes), npz.read(other / name, dtypes)
+        assert here.keys() == there.keys()
+        for key in here:
+            np.testing.assert_array_equal(here[key], there[key], err_msg=key)
+
+
+def test_train_with_settings_trains_that_configuration(uninterrupted):
+    found = read(uninterrupted)
+    assert (found.config.activation, found.config.skip, found.config.merge_units) == ("relu", False, 8)
+    usual = batched(PRESETS["model-2"], "photos")
+    assert (found.config.learning_rate, found.config.batching) == (usual.learning_rate, "photos")
+    assert {path.name for path in uninterrupted.iterdir()} == FILES
+    # It is another model than the preset, and no table calls it so.
+    assert "preset" not in found.origin and of_checkpoint(uninterrupted).name == uninterrupted.name
+
+
+def test_folder_of_a_training_colorizes_photos(uninterrupted, photos, in_process, tmp_path):
+    done = in_process("colorize", uninterrupted, photos / "garden-0000.png", "--out", tmp_path / "new")
+    assert done.returncode == 0 and [path.name for path in (tmp_path / "new").glob("*.png")] == ["garden-0000.png"]
+
+
+def test_train_keeps_the_best_of_all_epochs(uninterrupted):
+    log = log_of(uninterrupted)
+    assert [line["epoch"] for line in log] == list(range(1, EPOCHS + 1))
+    assert read(uninterrupted).figures == min(log, key=lambda line: line["chroma_mse"])
+
+
+@pytest.mark.parametrize(
+    ("words", "folder"),
+    [
+        ("", "model-2"),
+        ("--set skip=true --preset model-3", "model-3"),
+        ("--set mse_weight=8 --set skip=False --seed 0", "model-2-mse_weight-8.0-skip-false"),
+        # It brings the other settings of that batching: none of them is a change then.
+        ("--set batching=boxes --set optimizer=adam", "model-2"),
+        ("--batching boxes --set batching=boxes --set learning_rate=1e-05", "model-2-learning_rate-1e-05"),
+        ("--set 'clip = 0.5' --set clip=0.50", "model-2-clip-0.5"),
+    ],
+)
+def test_train_names_its_folder_by_preset_and_settings(words, folder, in_process, tmp_path):
+    """The folder is refused, before any photo is read, where something is in it."""
+    (tmp_path / "trained" / folder).mkdir(parents=True)
+    (tmp_path / "trained" / folder / "mine").touch()
+    done = in_process("train", *shlex.split(words), cwd=tmp_path)
+    assert done.returncode == 4 and f"'trained/{folder}': is not empty" in done.stderr
+
+
+def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_process, tmp_path):
+    """After `kill -9`, with photos that were moved, and with more epochs; then after Ctrl-C, without any option."""
+    shutil.copytree(uninterrupted.parent / "photos", tmp_path / "photos")
+    out = tmp_path / "a model"
+    words = ["--photos", tmp_path / "photos", "--epochs", 2, "--out", out, "--seed", 3]
+    child = subprocess.Popen([executable, "train", *SMALL, *map(str, words)], stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 200
+        while not (out / STATE).is_file() and child.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
+    finally:
+        child.kill()
+        child.wait()
+    done = len(log_of(out))
+    assert 1 <= done <= 2
+    # What a process that is killed while it writes an epoch leaves beside it.
+    shutil.copytree(uninterrupted, tmp_path / ".a model-0123abcd")
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    missing = in_process("train", "--resume", "--out", out, "--epochs", EPOCHS)
+    assert missing.returncode == 3 and "if they were moved, name their folder with --photos" in missing.stderr
+
+    def interrupt() -> None:
+        end = time.monotonic() + 200
+        while len(log_of(out)) == done and time.monotonic() < end:
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    stopped = in_process("train", "--resume", "--out", out, "--epochs", EPOCHS, "--photos", tmp_path / "moved")
+    watcher.join()
+    command = f"huetune train --resume --out '{out}'"
+    assert stopped.returncode == 130 and f"resumed after epoch {done} of {EPOCHS}" in stopped.stdout, stopped.stderr
+    assert stopped.stderr.strip() == f"huetune: interrupted; continue it with: {command}"
+    assert done < len(log_of(out)) < EPOCHS and of_checkpoint(out).state == "interrupted"
+
+    ended = in_process(*shlex.split(command)[1:])
+    assert ended.returncode == 0 and f"train on with: {command} --epochs N" in ended.stdout, ended.stderr
+    assert_equal(out, uninterrupted)
+    assert of_checkpoint(out).state == "complete" and read(out).origin["source"]["folder"] == str(tmp_path / "moved")
+    assert {path.name for path in tmp_path.iterdir()} == {"a model", "moved"}
+
+
+@pytest.mark.parametrize(
+    "words", ["", f"--epochs {EPOCHS}", "--preset model-2 --seed 3 --set skip=false --train-first 9"]
+)
+def test_resume_of_a_complete_training_changes_nothing(words, copied, photos, in_process):
+    before = {path.name: path.read_bytes() for path in copied.iterdir()}
+    done = in_process("train", "--resume", "--out", copied, *shlex.split(words))
+    assert done.returncode == 0 and f"all {EPOCHS} epochs are trained, nothing is left to do" in done.stdout
+    assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--epochs 3", f"has {EPOCHS} epochs already; give {EPOCHS + 1} or more"),
+        ("--seed 7", "--seed 7: the training in 'model' was started with --seed 3; leave it out, or train anew in"),
+        ("--preset model-1", "--preset model-1: the training in 'model' was started with --preset model-2"),
+        ("--set skip=true", "skip=true: the training in 'model' was started with skip=false"),
+        ("--batching boxes", "batching=boxes: the training in 'model' was started with batching=photos"),
+        ("--garden 5", "--garden 5: the training in 'model' was started with --photos /"),
+        ("--photos . --classes rose", "--classes rose: the training in 'model' was started without --classes"),
+        ("--train-first 2", "--train-first 2: the training in 'model' was started without --train-first"),
+    ],
+)
+def test_resume_with_other_words_is_refused(words, message, copied, in_process):
+    done = in_process("train", "--resume", "--out", "model", *shlex.split(words), cwd=copied.parent)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_resume_on_other_photos_is_refused(copied, photos, in_process, tmp_path):
+    """Neither other photos nor other names, which give another order: the training would be another one."""
+    (tmp_path / "other").mkdir()
+    for place, path in enumerate(sorted(photos.iterdir(), reverse=True)):
+        shutil.copy(path, tmp_path / "other" / f"{place}.png")
+    words = ("train", "--resume", "--out", copied, "--epochs", 99, "--photos", tmp_path / "other")
+    done = in_process(*words)
+    assert done.returncode == 3 and "in another order" in done.stderr and done.stderr.count("\n") == 1
+    (tmp_path / "other" / "0.png").unlink()
+    done = in_process(*words)
+    assert done.returncode == 3 and "not the photos any more" in done.stderr and done.stderr.count("\n") == 1
+    assert read(copied).origin["epochs"] == EPOCHS
+
+
+def test_resume_where_another_process_trains_is_refused(copied, in_process):
+    with alone(copied):
+        done = in_process("train", "--resume", "--out", copied, "--epochs", 99)
+    assert done.returncode == 4 and "wait for it, or stop that process" in done.stderr
+
+
+def test_train_in_the_folder_of_a_training_says_how_to_resume(copied, in_process):
+    done = in_process("train", "--out", copied)
+    assert done.returncode == 4 and f"continue it with: huetune train --resume --out {copied}; or" in done.stderr
+
+
+def _reseal(folder: Path, without: str = "") -> None:
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in (SUMS, without)}
+    with sealed(folder) as draft:
+        for name, content in kept.items():
+            (draft / name).write_bytes(content)
+
+
+def test_folder_of_an_older_huetune_is_usable_not_resumable(copied, in_process):
+    _reseal(copied, without=STATE)
+    assert load(copied)[0] == read(copied)
+    done = in_process("train", "--resume", "--out", copied)
+    assert done.returncode == 4 and "has no training state" in done.stderr and done.stderr.count("\n") == 1
+
+
+def _damage_state(folder: Path) -> None:
+    content = bytearray((folder / STATE).read_bytes())
+    content[len(content) // 2] ^= 4
+    (folder / STATE).write_bytes(content)
+
+
+def _drop_an_array(folder: Path) -> None:
+    state = npz.read(folder / STATE, dtypes=None)
+    state.pop(next(iter(state)))
+    npz.write(folder / STATE, state)
+    _reseal(folder)
+
+
+def _pickle_an_array(folder: Path) -> None:
+    np.savez(folder / STATE, counters=np.array([{}], object))
+    _reseal(folder)
+
+
+def _say_nothing_of_photos(folder: Path) -> None:
+    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings["photos"].pop("fingerprint")
+    (folder / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+    _reseal(folder)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_damage_state, "damaged, its sha256"),
+        (_drop_an_array, "this huetune cannot continue its training state"),
+        (_pickle_an_array, "damaged ("),
+        (_say_nothing_of_photos, "damaged (it does not say how it was trained)"),
+    ],
+)
+def test_resume_of_a_damaged_training_is_refused(harm, message, copied, in_process):
+    harm(copied)
+    done = in_process("train", "--resume", "--out", copied, "--epochs", 99)
+    assert done.returncode == 6 and message in done.stderr and done.stderr.count("\n") == 1

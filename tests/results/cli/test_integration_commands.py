@@ -1,0 +1,334 @@
+"""A run in other people's tools, read back by these tools themselves."""
+
+import io
+import json
+import resource
+import shutil
+import sys
+import threading
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from pyarrow import parquet
+
+from huetune.data_tools.common.errors import StorageError, UserError
+from huetune.data_tools.storage.bucket_cache import path_of, push
+from huetune.data_tools.storage.output_files import RECORD
+from huetune.results.analysis.winner import find_winner
+from huetune.results.integrations import tensorboard
+from huetune.results.integrations.mlflow import Log, check_uri
+from huetune.results.integrations.optuna_dashboard import serving
+from huetune.results.records.run import MANIFEST, STUDY, copy_of, find_run
+from huetune.results.records.trial_records import TrialRecord
+from huetune.results.tables import trial_table
+
+
+@pytest.fixture(scope="module")
+def run(searched):
+    return find_run("tiny", searched[0])
+
+
+@pytest.fixture(scope="module")
+def study(run):
+    return run.study()
+
+
+def read_back(folder):
+    """The scalars, as {tag: {step: value}}, and the HPARAMS of a folder of event files, as TensorBoard reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    scalars = {
+        tag: {event.step: event.value for event in accumulator.Scalars(tag)} for tag in accumulator.Tags()["scalars"]
+    }
+    content = accumulator.summary_metadata
+    read = {
+        "experiment": metadata.parse_experiment_plugin_data,
+        "session_start_info": metadata.parse_session_start_info_plugin_data,
+        "session_end_info": metadata.parse_session_end_info_plugin_data,
+    }
+    hparams = {
+        name: parse(content[f"_hparams_/{name}"].plugin_data.content)
+        for name, parse in read.items()
+        if f"_hparams_/{name}" in content
+    }
+    return scalars, hparams
+
+
+def test_tensorboard_reads_every_epoch_and_how_each_trial_ended(study, tmp_path):
+    assert tensorboard.write(study, tmp_path) == 6
+    table = {row["trial"]: row for row in trial_table.rows(study)}
+    statuses = {"complete": 1, "failed": 2, "pruned": 0}
+    for trial in study.trials:
+        scalars, hparams = read_back(tmp_path / f"{trial.number:04}")
+        row = table[trial.number]
+        for figures in trial_table.epochs(trial):
+            for name in ("train_loss", "chroma_mse", "skill"):
+                assert scalars[name][figures.epoch] == pytest.approx(figures[name], rel=1e-6)
+        if row["score"] is not None:
+            assert scalars["score"][row["epochs"]] == pytest.approx(row["score"], rel=1e-6)
+        begun = hparams["session_start_info"]
+        assert {name: begun.hparams[name].number_value for name in trial.params} == trial.params
+        assert begun.start_time_secs == pytest.approx(trial.datetime_start.timestamp())
+        assert hparams["session_end_info"].status == statuses[row["state"]]
+    about = read_back(tmp_path)[1]["experiment"]
+    assert [setting.name for setting in about.hparam_infos] == ["learning_rate", "mse_weight", "preset"]
+    assert [metric.name.tag for metric in about.metric_infos][:1] == ["score"]
+
+
+def test_a_trial_that_goes_on_is_added_to_and_nothing_is_written_twice(study, tmp_path):
+    whole = next(trial for trial in study.trials if trial.state == TrialState.COMPLETE)
+    attributes = {name: value for name, value in whole.user_attrs.items() if name != "epoch-3"}
+    begun = optuna.trial.create_trial(
+        state=TrialState.RUNNING, params=whole.params, distributions=whole.distributions, user_attrs=attributes
+    )
+    begun.datetime_start = whole.datetime_start
+
+    def written(trial, folder):
+        made = optuna.create_study(study_name="tiny")
+        for name, value in study.user_attrs.items():
+            made.set_user_attr(name, value)
+        made.add_trial(trial)
+        tensorboard.write(made, tmp_path / folder)
+        (path,) = (tmp_path / folder / "0000").iterdir()
+        return path
+
+    with written(begun, "followed").open("rb") as followed:
+        seen = followed.read()
+        assert seen == written(begun, "begun").read_bytes()
+        for _ in range(2):
+            written(whole, "followed")
+            seen += followed.read()
+            assert seen == written(whole, "whole").read_bytes()
+    assert set(read_back(tmp_path / "followed" / "0000")[0]["chroma_mse"]) == {1, 2, 3}
+
+
+def test_the_verb_writes_the_same_bytes_in_any_process(huetune, searched, study, tmp_path):
+    done = huetune("tensorboard", "tiny", "--storage", searched[0], "--out", tmp_path / "there")
+    assert done.returncode == 0 and "6 trials in" in done.stdout
+    tensorboard.write(study, tmp_path / "here")
+    files = [path.relative_to(tmp_path / "here") for path in (tmp_path / "here").rglob("*tfevents*")]
+    assert len(files) == 7
+    assert all((tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes() for file in files)
+
+
+def test_tensorboard_write_on_a_full_disk_raises(study, tmp_path):
+    """A writer with a thread of its own, as tensorboardX's SummaryWriter, would wait forever."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            tensorboard.write(study, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
+    here = path_of(place := store.uri("hue/handed/tiny"))
+    shutil.copytree(searched[0] / "tiny", here)
+    for file in (here / MANIFEST, copy_of(here / STUDY)):
+        push(file)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    done = huetune("tensorboard", place, "--out", tmp_path / "events")
+    assert done.returncode == 0, done.stderr
+    tensorboard.write(study, tmp_path / "expected")
+    assert contents(tmp_path / "events") == contents(tmp_path / "expected") != {}
+    done = huetune("mlflow", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert done.returncode == 0 and f"{len(study.trials)} trials of 'tiny' are new" in done.stdout, done.stderr
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*tfevents*")}
+
+
+@pytest.fixture
+def address(study):
+    with serving(study, 0) as (server, page):
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        assert server.server_address[0] == "127.0.0.1"
+        try:
+            yield page
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(url, method="GET", body=None, **headers):
+    request = urllib.request.Request(url, body, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def test_optunas_dashboard_shows_the_study_and_changes_nothing(address, study):
+    site, _, number = address.rpartition("/dashboard/studies/")
+    status, page = ask(address)
+    assert status == 200 and b"<html" in page.lower()
+    status, content = ask(f"{site}/api/studies/{number}")
+    assert status == 200 and len(json.loads(content)["trials"]) == 6
+    for method, path in (("DELETE", ""), ("PUT", "/note"), ("POST", "/rename")):
+        status, reason = ask(f"{site}/api/studies/{number}{path}", method, b"{}")
+        assert status == 405 and b"lets nothing be changed" in reason
+    assert len(study.trials) == 6 and study.study_name == "tiny"
+
+
+def test_the_dashboard_answers_to_no_other_name(address):
+    assert ask(address, Host="evil.example:80")[0] == 403
+    assert ask(address, Host="localhost:9999")[0] == 200
+
+
+def test_a_dashboard_that_cannot_be_served_says_why(address, study, monkeypatch):
+    port = int(address.split(":")[2].split("/")[0])
+    with pytest.raises(UserError, match=f"--port {port}: cannot be used .* choose another, or 0"), serving(study, port):
+        pass
+    monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
+    with pytest.raises(UserError, match=r"get it with: pip install 'huetune\[dashboard\]'"), serving(study, 0):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> str:
+    """A database of MLflow's, which it takes for a server."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone):
+    from mlflow import MlflowClient
+
+    in_zone("WEST+11")
+    assert Log(server, run).write(run.study()) == 6
+    # Another process, later: all is there.
+    assert Log(server, run).write(study) == 0
+    client = MlflowClient(tracking_uri=server)
+    experiment = client.get_experiment_by_name("huetune")
+    assert experiment
+    logged = client.search_runs([experiment.experiment_id])
+    children = {int(one.data.tags["huetune.trial"]): one for one in logged if "mlflow.parentRunId" in one.data.tags}
+    (parent,) = (one for one in logged if "mlflow.parentRunId" not in one.data.tags)
+    assert parent.info.run_name == "tiny" and parent.data.params["epochs"] == "3"
+    won = find_winner(run)
+    assert won and parent.data.metrics["score"] == won.score and parent.data.tags["huetune.winner"] == str(won)
+    assert len(client.get_metric_history(parent.info.run_id, "score")) == 1
+    assert sorted(children) == list(range(6))
+    ends = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+    for row in trial_table.rows(study):
+        child = children[row["trial"]]
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.info.status == ends[row["state"]] and child.data.tags["state"] == row["state"]
+        assert float(child.data.params["learning_rate"]) == row["learning_rate"]
+        history = client.get_metric_history(child.info.run_id, "chroma_mse")
+        expected = {figures.epoch: figures["chroma_mse"] for figures in trial_table.epochs(study.trials[row["trial"]])}
+        assert {metric.step: metric.value for metric in history} == expected
+        assert (child.data.tags.get("error"), child.data.tags.get("note")) == (row["error"], row["note"])
+        assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"
+
+
+def test_times_of_trials_are_the_same_in_every_zone(run, in_zone):
+    """A run is searched in one zone and looked at in another."""
+    seen = []
+    for rule in ("WEST+11", "UTC0", "EAST-13"):
+        in_zone(rule)
+        seen.append([(TrialRecord.of(trial).start, TrialRecord.of(trial).end) for trial in run.study().trials])
+        assert all(start and end and start < end for start, end in seen[-1])
+    assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Have a trial go through a study's file, as a search leaves it there; times as given."""
+
+    def store(start, end, begun):
+        url = f"sqlite:///{tmp_path}/study.db"
+        study = optuna.create_study(storage=url)
+        trial = optuna.trial.create_trial(value=0.5, user_attrs={"begun": begun})
+        trial.datetime_start, trial.datetime_complete = start, end
+        study.add_trial(trial)
+        return lambda: optuna.load_study(study_name=study.study_name, storage=url).trials[0]
+
+    return store
+
+
+def test_start_of_an_old_trial_is_never_after_its_end(stored, in_zone):
+    """An older huetune recorded local times without a zone: where another reads them, Optuna's own time counts."""
+    start = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    in_zone("EAST-13")
+    trial = stored(start + timedelta(hours=2), start + timedelta(hours=3), "2026-07-02T01:00:00.000000")
+    assert TrialRecord.of(trial()).start == start
+    for rule in ("WEST+11", "UTC0"):
+        in_zone(rule)
+        begun, ended = TrialRecord.of(trial()).start, TrialRecord.of(trial()).end
+        assert begun and ended and begun < ended == start + timedelta(hours=3)
+
+
+def test_end_of_in_a_repeated_hour_is_after_the_start(stored, in_zone):
+    """When summer time ends, the clock shows the same hour twice, and Optuna does not say which one it means."""
+    in_zone("CET-1CEST,M3.5.0,M10.5.0/3")
+    begun = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)
+    for minutes in (5, 20, 80):
+        trial = stored(begun, begun + timedelta(minutes=minutes), begun.isoformat())()
+        assert TrialRecord.of(trial).end == begun + timedelta(minutes=minutes)
+
+
+def test_list_shows_when_a_run_began_in_local_time(in_process, run, in_zone):
+    in_zone("EAST-13")
+    begun = datetime.fromisoformat(run.manifest["started"]) + timedelta(hours=13)
+    said = in_process("list", "--storage", run.folder.parent).stdout
+    assert f"tiny  {begun:%Y-%m-%d %H:%M:%S}  " in said
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("http://me:secret@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("http://token@host", "MLFLOW_TRACKING_PASSWORD"),
+        ("nowhere", "'nowhere' is no URI such as"),
+        ("sqlite:///\udcfc.db", "must be UTF-8; choose another name"),
+    ],
+)
+def test_a_uri_of_mlflow_that_cannot_be_written_down_is_refused(uri, message):
+    with pytest.raises(UserError, match=message) as refused:
+        check_uri(uri)
+    assert "secret" not in str(refused.value) and "token" not in str(refused.value)
+
+
+def test_a_server_of_mlflow_that_is_not_there_is_one_line(run, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(StorageError) as refused:
+        Log("http://127.0.0.1:9", run)
+    assert str(refused.value).startswith("mlflow 'http://127.0.0.1:9'") and "refused" in str(refused.value)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
+
+
+def test_parquet_holds_the_rows_with_their_types(study):
+    table = trial_table.rows(study)
+    assert parquet.read_table(io.BytesIO(trial_table.to_parquet(table))).to_pylist() == table
+    mixed: list[trial_table.Row] = [
+        {"decay": 0.5, "units": 96},
+        {"decay": "none", "units": 1},
+        {"decay": None, "units": None},
+    ]
+    read = parquet.read_table(io.BytesIO(trial_table.to_parquet(mixed))).to_pydict()
+    assert read == {"decay": ["0.5", "none", None], "units": [96, 1, None]}
+
+
+def test_a_table_goes_to_a_file_or_a_pipe(in_process, executable, searched, run, tmp_path):
+    import subprocess
+
+    words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "parquet"]
+    file = tmp_path / "trials.parquet"
+    assert in_process(*words, "--out", file).returncode == 0
+    assert parquet.read_table(file).to_pylist() == trial_table.run_rows(run)
+    piped = subprocess.run([executable, *words], capture_output=True, check=True).stdout
+    assert piped == file.read_bytes()
+    refused = in_process("trials", "tiny", "--out", tmp_path / "table.txt")
+    assert refused.returncode == 2 and "say which --format" in refused.stderr
+    assert sorted(tmp_path.iterdir()) == [tmp_path / RECORD, file]

@@ -1,0 +1,330 @@
+"""A real search whose space comes to an end, its winner confirmed; and one with two objectives."""
+
+import contextlib
+import json
+import re
+import shlex
+import shutil
+import sqlite3
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from huetune.data_tools.datasets.synthetic_garden import write_garden
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.photos.split import split
+from huetune.model.checkpoint import CARD, read
+from huetune.results.analysis.effects import comparison, effects, importances, measured
+from huetune.results.analysis.replicates import replicated, verdict
+from huetune.results.analysis.winner import find_winner, headline
+from huetune.results.evaluation import evaluate, final_check
+from huetune.results.evaluation.evaluate import judge
+from huetune.results.experiment_log.entry import newest_first, of_run
+from huetune.results.experiment_log.messages import Language
+from huetune.results.experiment_log.verdict import verdict as log_verdict
+from huetune.results.export.best_model import best
+from huetune.results.integrity import damage
+from huetune.results.records.run import STUDY, copy_of, find_run
+from huetune.results.tables.trial_table import run_rows, winner
+from huetune.search.session.replicate_runner import missing_finalists
+from tests.faults.chaos import QUICK
+from tests.faults.program import ALONE
+from tests.results.made import make_run
+
+TOGGLES = """
+[flips]
+choices = [true, false]
+
+[clip]
+choices = [0.5, 1.0]
+where = { flips = true }
+"""
+"""Three configurations of one structure, which a worker traces once."""
+
+
+@pytest.fixture(scope="session")
+def confirmed(huetune, once):
+    """The storage of a search of three configurations, asked for twenty, whose two best were trained again.
+
+    Whoever changes it changes a copy.
+    """
+
+    def search(storage):
+        (storage / "toggles.toml").write_text(TOGGLES, encoding="utf-8")
+        done = huetune(
+            *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
+            *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
+            *ALONE,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return once("confirmed", search)
+
+
+@pytest.fixture
+def run(confirmed):
+    return find_run("toggles", confirmed[0])
+
+
+@pytest.fixture
+def copied(confirmed, tmp_path):
+    """A storage with a copy of it."""
+    shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
+    return tmp_path
+
+
+def test_a_space_that_comes_to_an_end_ends_the_search_which_says_so(confirmed, run):
+    assert "search space exhausted, all 3 configurations were tried" in confirmed[1].stdout
+    trials = run.study().get_trials()
+    assert len(trials) == 3 == len({json.dumps(trial.user_attrs["config"]) for trial in trials})
+    assert {tuple(sorted(trial.params)) for trial in trials} == {("flips",), ("clip", "flips")}
+
+
+def test_finalists_are_trained_again_from_fresh_seeds_at_full_epochs(confirmed, run):
+    study = optuna.load_study(study_name="toggles/replicates", storage=f"sqlite:///{confirmed[0]}/toggles/study.db")
+    best_two = sorted(run.study().get_trials(), key=lambda trial: trial.value)[:2]
+    assert study.user_attrs["finalists"] == [trial.number for trial in best_two]
+    trials = study.get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 4
+    assert all(len(trial.intermediate_values) == 2 for trial in trials)
+    again = {(json.dumps(trial.user_attrs["config"]), trial.user_attrs["seed"]) for trial in trials}
+    searched = {trial.user_attrs["seed"] for trial in run.study().get_trials()}
+    assert len(again) == 4 and not searched & {seed for _, seed in again}
+    assert len({seed for _, seed in again}) == 2, "the same seeds for both, so that luck is shared"
+
+
+def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, run):
+    table = run_rows(run)
+    groups = replicated(run.replicates())
+    means = {row["trial"]: row["confirmed"] for row in table if row["place"]}
+    assert [row["place"] for row in table] == [1, 2, None]
+    assert means[table[0]["trial"]] == min(means.values()) and all(row["score"] for row in table)
+    assert table[0]["confirmed"] == pytest.approx(min(sum(group.scores) / 2 for group in groups.values()))
+    assert table[0]["plus_minus"] > 0 and table[0]["seeds"] == 2 and table[2]["confirmed"] is None
+    assert winner(table) == table[0]
+    line = verdict(run.study(), run.replicates())
+    assert line and line.startswith(f"trial {table[0]['trial']} wins: chroma_mse")
+    assert (
+        f" trial {table[1]['trial']}: " in line and "the mean-color baseline (" in line and line in confirmed[1].stdout
+    )
+
+
+def test_the_best_model_is_the_winners_best_training(run):
+    row, paths = best(run)
+    assert row["place"] == 1 and len(paths) == 3
+    scores = [
+        json.loads((path / "settings.json").read_text(encoding="utf-8"))["figures"]["chroma_mse"] for path in paths
+    ]
+    assert scores == sorted(scores) and row["score"] in scores
+
+
+def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in_process, tmp_path):
+    """That of the checkpoint which is used, be it a replicate's; `best` names the others apart from it."""
+    won = find_winner(run)
+    assert won
+    line = headline(run.study(), run.replicates(), run_rows(run))
+    assert line and f"winner: {won}" in in_process("list", "--storage", confirmed[0]).stdout
+    said = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
+    told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text and text[0] != " ")
+    checkpoint = read(tmp_path / "model")
+    assert told["checkpoint"] == str(won.training) and checkpoint.seed == won.training.seed
+    assert float(told["chroma_mse"]) == pytest.approx(checkpoint.figures["chroma_mse"], rel=1e-3)
+    assert "search score   chroma_mse " in said and "confirmed      chroma_mse " in said and line in said
+    card = (tmp_path / "model" / CARD).read_text(encoding="utf-8")
+    assert f"This checkpoint ({won.training}) has {won.score:.4g}." in card
+    shown = " ".join(in_process("watch", "toggles", "--storage", confirmed[0], "--once").stdout.split())
+    assert re.search(rf"confirmed winner, as the search trained it \(.*?\) trial {won.number} ", shown)
+
+
+def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run):
+    """The mean over all trainings of the winner, with its interval, is kept with the run."""
+    won = winner(run_rows(run))
+    assert won
+    said = f"final check of trial {won['trial']}, the mean of all 3 trainings of its configuration: 1 photos that"
+    assert f"{said} no trial has seen" in confirmed[1].stdout
+    kept = final_check.read(run)
+    assert kept and final_check.is_current(run) and kept.trial == won["trial"] and kept.count == 1
+    photos = split(Source(scenes=12).read()[0], seed=0).test
+    assert kept.fingerprint == photos.fingerprint
+    judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colours(photos))
+    assert kept.metrics.keys() == evaluate.metrics().keys()
+    for name, estimate in kept.metrics.items():
+        values = [metrics[name] for metrics in judged]
+        assert estimate.value == pytest.approx(np.mean(values)) and len(values) == 3
+        half = 4.302653 * np.std(values, ddof=1) / 3**0.5
+        low, high = evaluate.metrics()[name].limits
+        assert estimate.low == pytest.approx(max(low, estimate.value - half))
+        assert estimate.high == pytest.approx(min(high, estimate.value + half))
+        assert f"  {name} " in confirmed[1].stdout
+    assert kept.references["baseline"]["skill"] == 0 and kept.references["gray"]["chroma_ratio"] == 0
+
+
+def _seeds(run):
+    return [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
+
+
+def test_a_final_check_of_another_winner_is_made_again(copied, in_process):
+    """As after a `compare` that changed the winner: `best` says that it is old, `confirm` and `resume` renew it."""
+    run = find_run("toggles", copied)
+    whole = (run.folder / final_check.FILE).read_bytes()
+    old = json.dumps({**json.loads(whole), "checkpoints": ["trials/0000/epoch-001-x"]})
+    for verb in (("confirm", "--top", 2, "--seeds", 2), ("resume",)):
+        (run.folder / final_check.FILE).write_text(old, encoding="utf-8")
+        said = in_process("best", "toggles", "--storage", copied).stdout
+        assert re.search(r"measure again with: huetune resume \S*toggles$", said, re.MULTILINE)
+        done = in_process(verb[0], "toggles", "--storage", copied, *verb[1:])
+        assert done.returncode == 0 and "final check of trial" in done.stdout, done.stderr
+        now, then = (json.loads(text) for text in ((run.folder / final_check.FILE).read_text(encoding="utf-8"), whole))
+        assert now["checkpoints"] == then["checkpoints"] and now["metrics"] == then["metrics"]
+        done = in_process("best", "toggles", "--storage", copied)
+        assert done.returncode == 0 and "measure again" not in done.stdout
+
+
+def test_confirming_again_trains_only_what_is_missing(copied, in_process):
+    run = find_run("toggles", copied)
+    before = _seeds(run)
+    write_garden(12, copied / "scenes")
+    for words in (("confirm", "toggles", "--top", 2), ("compare", "toggles", "0", "0")):
+        done = in_process(*words, "--seeds", 2, "--storage", copied, "--photos", copied / "scenes")
+        assert done.returncode == 0 and "started" not in done.stdout, done.stderr
+        assert _seeds(run) == before
+
+
+def test_a_damaged_study_gives_way_to_its_copy_before_anything_is_confirmed(copied, in_process):
+    """Whose next copy would have the damage, too."""
+    path = copied / "toggles" / STUDY
+    for words in (("confirm", "toggles", "--top", 2, "--seeds", 2), ("compare", "toggles", "0", "0", "--seeds", 2)):
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE trial_values SET value = value / 2")
+        assert damage(path) and not damage(copy_of(path))
+        done = in_process(*words, "--storage", copied)
+        assert "taken from its copy" in done.stdout, done.stderr
+        assert not damage(path) and not damage(copy_of(path))
+
+
+def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, huetune, in_process):
+    run = find_run("toggles", copied)
+    done = huetune("compare", "toggles", "model-2", "0", "--storage", copied, "--seeds", 2)
+    assert done.returncode == 0, done.stderr
+    assert "model-2 against trial 0: chroma_mse " in done.stdout and " % (95 % CI " in done.stdout
+    assert comparison(run, "model-2", "0")[0] in done.stdout
+    same = comparison(run, "0", "0")[0]
+    assert "chroma_mse +0 %" in same and same.endswith("; no significant difference")
+    wrong = in_process("compare", "toggles", "model-9", "0", "--storage", copied)
+    assert wrong.returncode == 2 and "'model-9': neither a preset" in wrong.stderr
+
+
+def test_the_log_judges_by_fresh_seeds(run):
+    """Its verdict on two confirmed trials is that of `compare`."""
+    new, old = newest_first(entry for entry in of_run(run) if entry.again)[:2]
+    assert new.known_as and old.known_as
+    sentence = comparison(run, new.known_as[1], old.known_as[1])[0]
+    gap = sentence.partition(" chroma_mse ")[2].partition(";")[0].replace(" to ", ",")
+    text = log_verdict(new, old, Language("en"))
+    assert f"by {gap}".replace(" ", "") in text.replace(" to ", ",").replace(" ", "")
+    assert ("no significant difference to [" in text) == sentence.endswith("no significant difference")
+
+
+def test_a_trial_is_trained_again_to_the_last_bit(copied, confirmed, huetune, in_process):
+    """Also where the garden's scenes are in a folder now."""
+    write_garden(12, copied / "scenes")
+    done = huetune("rerun", "toggles", "1", "--storage", copied, "--photos", copied / "scenes")
+    assert done.returncode == 0, done.stderr
+    assert "trial 1: the same to the last bit in all its 2 epochs" in done.stdout
+    assert in_process("rerun", "toggles", "99", "--storage", confirmed[0]).returncode == 5
+
+
+def test_a_trial_whose_record_was_changed_is_not_the_same(copied, huetune):
+    study = optuna.load_study(study_name="toggles", storage=f"sqlite:///{copied}/toggles/study.db")
+    trial = study.get_trials()[1]
+    figures = {**trial.user_attrs["epoch-2"], "chroma_mse": trial.user_attrs["epoch-2"]["chroma_mse"] * (1 + 1e-15)}
+    with sqlite3.connect(copied / "toggles" / "study.db") as base:
+        base.execute(
+            "update trial_user_attributes set value_json = ? where trial_id = ? and key = 'epoch-2'",
+            (json.dumps(figures), trial._trial_id),
+        )
+    done = huetune("rerun", "toggles", "1", "--storage", copied)
+    assert done.returncode == 1 and "chroma_mse was" in done.stdout and "1 of 2 epochs differ" in done.stdout
+
+
+def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
+    manifest = json.loads((copied / "toggles" / "manifest.json").read_text(encoding="utf-8"))
+    manifest["photos"]["source"]["scenes"] = 11
+    (copied / "toggles" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = in_process("confirm", "toggles", "--storage", copied)
+    assert done.returncode == 3 and "not the photos any more" in done.stderr
+
+
+def test_effects_of_a_run(confirmed, run, in_process):
+    trainings = measured(*run.snapshot())
+    assert len(trainings) == 3, "a configuration each, however often it was trained"
+    assert importances(run.study()) == ({}, 3), "too few to say"
+    done = in_process("effects", "toggles", "--storage", confirmed[0])
+    assert done.returncode == 0 and "importance: needs at least 50 complete trials" in done.stdout
+    assert effects(trainings, ["flips", "clip"], "chroma_mse")
+
+
+def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeypatch):
+    manifest = run.manifest
+    assert manifest["command"][1:3] == ["search", "--garden"] and manifest["versions"]["ray"]
+    assert set(manifest["code"]) == {"commit", "dirty"} and manifest["hardware"]["cores"] > 0
+    assert manifest["conditions"] == {"clip": {"flips": [True]}}
+    assert len(manifest["photos"]["fingerprint"]) == 64
+    assert "PATH" not in json.dumps(manifest)
+
+
+@pytest.mark.long
+def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
+    """A pause would need a worker's whole state on disk; Tune's rule asks for one where it lacks trials to compare."""
+    done = huetune(
+        *("search", *QUICK, *ALONE, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
+        *("--scheduler", "median", "--searcher", "random"),
+    )
+    assert done.returncode == 0, done.stderr
+    states = [row["state"] for row in run_rows(find_run("median", tmp_path))]
+    assert "pruned" in states and set(states) == {"pruned", "complete"}
+
+
+@pytest.mark.long
+def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process, tmp_path):
+    done = huetune(
+        *("search", *QUICK, *ALONE, "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4),
+        *("--epochs", 1, "--objective", "chroma_mse,chroma_ratio_error", "--searcher", "nsga2"),
+    )
+    assert done.returncode == 0, done.stderr
+    run = find_run("two", tmp_path)
+    study = run.study()
+    assert len(study.directions) == 2 and all(len(trial.values) == 2 for trial in study.get_trials())
+    front = {row["trial"] for row in run_rows(run) if row["front"]}
+    assert front == {trial.number for trial in study.best_trials} and front
+    (best_line,) = re.findall(r"^  .*huetune (best .*)$", done.stdout, re.MULTILINE)
+    assert in_process(*shlex.split(best_line.replace("best-model", str(tmp_path / "exported")))).returncode == 0
+    asked = in_process("best", "two", "--storage", tmp_path)
+    assert asked.returncode == 2 and "which end? --by chroma_mse (trial" in asked.stderr
+    for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):
+        row, _ = best(run, objective)
+        assert row[objective] == min(trial.values[end] for trial in study.get_trials())
+
+
+def test_after_an_extension_finalists_are_different_configurations_of_all_epochs(tmp_path):
+    run = make_run(tmp_path / "made", 20, finalists=3)
+    assert not missing_finalists(run, 3, 3)
+    complete = [trial for trial in run.made.trials if trial.state == TrialState.COMPLETE]
+    complete.sort(key=lambda trial: trial.values)
+    for trial in complete:
+        notes = {**trial.user_attrs, "target": 12, "continues": trial.number}
+        further = create_trial(
+            value=trial.value, params=trial.params, distributions=trial.distributions, user_attrs=notes
+        )
+        run.made.add_trial(further)
+    run.made.set_user_attr("asked", {"trials": 20 + len(complete), "epochs": 12, "further": []})
+    assert run.again
+    for trial in complete[:3]:
+        assert missing_finalists(run, 3, 3), f"trial {trial.number} was not trained again"
+        for seed in range(1_000_000, 1_000_003):
+            notes = {"config": trial.user_attrs["config"], "seed": seed, "name": "again", "target": 12}
+            run.again.add_trial(create_trial(value=0.05, user_attrs=notes))
+    assert not missing_finalists(run, 3, 3)

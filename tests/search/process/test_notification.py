@@ -1,0 +1,163 @@
+"""A search tells someone, and nobody else learns the token; it is logged to MLflow, and neither can hurt it."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import psutil
+import pytest
+
+from huetune.data_tools.common.errors import Interrupted, StorageError, UserError
+from huetune.results.records.run import find_run
+from huetune.search.process import mlflow_follower
+from huetune.search.process.mlflow_follower import tracked
+from huetune.search.process.notification import VARIABLE, told
+from tests.faults.chaos import QUICK
+
+TOKEN = "s3cr3tt0k3n"
+
+
+class Service(HTTPServer):
+    """A server that keeps what it is told, as (path, message)."""
+
+    def __init__(self):
+        self.heard: list[tuple[str, dict]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"json://127.0.0.1:{self.server_port}/{TOKEN}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Service
+
+    def do_POST(self):
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.heard.append((self.path, message))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words):
+        pass
+
+
+@pytest.fixture
+def service():
+    server = Service()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, service, lay_traps, tmp_path):
+    """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile.
+
+    Others' code in the current folder is left alone by all of its processes.
+    """
+    others = {"data_tools": "files", "search": "files", "random": "files", "keras": "files"}
+    executed = lay_traps(tmp_path, model="packages", results="namespaces", **others)
+    words = f"search {' '.join(QUICK)} --trials 1 --epochs 1 --scheduler none --name roses --storage runs"
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    command = [executable, *words.split(), "--mlflow", uri, "--notify", service.url]
+    begun, seen, written = time.time(), set(), dict[Path, bytes]()
+    with (tmp_path / "said").open("w", encoding="utf-8") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
+        while process.poll() is None:
+            if time.time() > begun + 5:  # it needs a moment to start itself again
+                for one in psutil.process_iter(["cmdline"]):
+                    seen |= {word for word in one.info["cmdline"] or () if TOKEN in word}
+                # These go with the search.
+                with contextlib.suppress(FileNotFoundError):
+                    for file in Path(tempfile.gettempdir()).glob(f"hue-*/ray/session_2*_{process.pid}/**/*"):
+                        if file.is_file() and not file.is_symlink():
+                            written[file] = file.read_bytes()
+            time.sleep(0.5)
+    assert process.returncode == 0, (tmp_path / "said").read_text(encoding="utf-8")
+    ((path, message),) = service.heard
+    assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
+    assert message["message"].startswith("trial 0 has the best chroma_mse of 1 complete trial, 0.")
+    assert "the mean-color baseline (" in message["message"]
+    assert not seen and not executed()
+    assert {"raylet.out", "gcs_server.out"} <= {file.name for file in written}
+    written |= {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file() and not file.is_symlink()}
+    assert not [file for file, content in written.items() if TOKEN.encode() in content]
+    manifest = json.loads((tmp_path / "runs" / "roses" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["search"]["mlflow"] == uri and "--mlflow" in manifest["command"]
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("huetune")
+    assert experiment
+    logged = client.search_runs([experiment.experiment_id], "tags.`huetune.trial` = '0'")
+    (score,) = {trial.value for trial in find_run("roses", tmp_path / "runs").study().trials}
+    assert [one.data.metrics["score"] for one in logged] == [score]
+
+
+def test_a_service_that_does_not_take_it_costs_one_line(searched, capsys, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "x")
+    with told(f"json://127.0.0.1:9/{TOKEN}", "tiny", searched[0]):
+        assert VARIABLE not in os.environ
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "nobody was told: JSON did not take the message"
+
+
+BROKEN = [
+    (StorageError("the disk is full"), "the disk is full"),
+    (Interrupted(15, "go on with: huetune resume tiny"), "interrupted; go on with: huetune resume tiny"),
+    (ZeroDivisionError(), "ZeroDivisionError"),
+]
+
+
+@pytest.mark.parametrize(("error", "why"), BROKEN)
+def test_a_search_that_breaks_off_is_told_of_and_breaks_off(error, why, service, searched):
+    with pytest.raises(type(error)), told(service.url, "tiny", searched[0]):
+        raise error
+    ((_, message),) = service.heard
+    assert (message["title"], message["message"]) == ("huetune: tiny broke off", why)
+
+
+def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, in_process, tmp_path):
+    shutil.copytree(searched[0], tmp_path / "runs")
+    done = in_process("resume", "tiny", "--storage", tmp_path / "runs", "--notify", service.url)
+    assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout, done.stderr
+    assert not service.heard
+
+
+def test_that_a_search_is_done_is_told_also_where_nobody_can_read_what_came_of_it(service, tmp_path):
+    with told(service.url, "gone", tmp_path):
+        pass
+    [(_, message)] = service.heard
+    assert message["title"] == "huetune: gone is done" and "what came of it cannot be read now" in message["message"]
+
+
+def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):
+    with pytest.raises(UserError) as refused, told(f"nonsense://{TOKEN}", "roses", tmp_path):
+        pytest.fail("it was begun")
+    assert "not a URL that Apprise knows" in str(refused.value)
+    assert TOKEN not in str(refused.value) + "".join(capsys.readouterr())
+
+
+def test_an_mlflow_that_refuses_or_hangs_costs_one_line(searched, capsys, monkeypatch):
+    run = find_run("tiny", searched[0])
+    # Whatever else its process says, at its very end too, is not taken for the reason.
+    monkeypatch.setenv("PYTHONVERBOSE", "1")
+    with tracked(run, "http://127.0.0.1:9", quiet=False):
+        pass
+    monkeypatch.delenv("PYTHONVERBOSE")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("not all trials are in MLflow (mlflow 'http://127.0.0.1:9'") and "Traceback" not in line
+    assert "log the rest with: huetune mlflow" in line
+    monkeypatch.setattr(mlflow_follower, "PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with tracked(run, f"http://127.0.0.1:{silent.getsockname()[1]}", quiet=False):
+            pass
+        (line,) = capsys.readouterr().err.splitlines()
+    assert "it takes longer than 1 s" in line

@@ -1,0 +1,57 @@
+"""Which cluster `--address` means."""
+
+import subprocess
+import sys
+
+import pytest
+from ray._private.services import find_gcs_addresses
+
+from huetune.data_tools.common.errors import UserError
+from huetune.search.ray_runtime.address import check, given
+
+forget = find_gcs_addresses.cache_clear  # type: ignore[attr-defined]  # Ray sets it on the function
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    (tmp_path / "ray").mkdir()
+    return tmp_path / "ray" / "ray_current_cluster"
+
+
+def test_auto_is_what_ray_start_has_noted(place):
+    place.write_text("10.1.2.3:6379\n", encoding="utf-8")
+    assert given("auto") == "10.1.2.3:6379" and given(None) is None
+
+
+def test_auto_is_not_somebodys_own_search(place):
+    """Ray itself would take it: it looks for a raylet in the list of processes."""
+    words = ["raylet", "-c", "import time; time.sleep(60)", "--gcs-address=127.0.0.1:9"]
+    other = subprocess.Popen(words, executable=sys.executable)
+    try:
+        forget()
+        assert "127.0.0.1:9" in find_gcs_addresses()
+        with pytest.raises(UserError, match="has started no cluster on this machine"):
+            given("auto")
+    finally:
+        other.kill()
+        other.wait()
+        forget()
+
+
+@pytest.mark.parametrize(("address", "reason"), [("auto", "no cluster on"), ("ray://a", "HOST:PORT"), ("x", "is no H")])
+def test_wrong_address_of_the_environment_is_blamed_on_it(place, monkeypatch, address, reason):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UserError) as refused:
+        check(None)
+    assert str(refused.value).startswith(f"RAY_ADDRESS='{address}': ") and reason in str(refused.value)
+    assert str(refused.value).endswith("; `--address local` searches on this machine")
+
+
+def test_local_is_this_machine_whatever_the_environment_says(place, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    check("local")
+    assert given("local") is None and given(None) == "127.0.0.1:1"
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert given(None) is None

@@ -1,0 +1,132 @@
+"""A search that ended, or nearly, goes on: and what was there stays as it was."""
+
+import contextlib
+import json
+import re
+import shutil
+import sqlite3
+from dataclasses import asdict
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from huetune.data_tools.datasets.synthetic_garden import write_garden
+from huetune.results.records.outcomes import Stop, StopReason
+from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of, open_storage
+from huetune.results.records.trial_records import StudyRecord, digest
+from huetune.results.tables.trial_table import run_rows, winner
+from huetune.search.session.repair import repair
+from tests.faults.program import ALONE
+
+
+@pytest.fixture
+def run(searched, tmp_path):
+    shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
+    found = Run(tmp_path / "tiny")
+    _change(found, "cluster", {**found.manifest["cluster"], "cpus_per_trial": ALONE[1]})
+    return found
+
+
+def _change(run, part, value):
+    (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, part: value}), encoding="utf-8")
+
+
+def _trials(run):
+    return run.study().get_trials(deepcopy=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "extend: by what? say --trials, --epochs or both"),
+        (("--epochs", 3), "extend: by what?"),
+        (("--trials", 1, "--time-budget", "0s"), "time-budget must be above 0, received 0.0"),
+        (("--epochs", 2), "epochs must be 3 or more, which this search had, received 2"),
+    ],
+)
+def test_bad_words_change_nothing(words, message, run, in_process):
+    before = run.study().user_attrs
+    done = in_process("extend", "tiny", "--storage", run.folder.parent, *words)
+    assert done.returncode == 2 and message in done.stderr
+    assert run.study().user_attrs == before
+
+
+def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_process, tmp_path):
+    before = {trial.number: digest(trial) for trial in _trials(run)}
+    complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
+    # As an extension leaves it that had no time for one of them.
+    study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
+    study.set_user_attr("asked", {**asdict(StudyRecord.of(study).asked), "further": [min(complete)]})
+    # The scenes of the garden are in a folder now.
+    write_garden(12, tmp_path / "scenes")
+    done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5, "--photos", tmp_path / "scenes")
+    assert done.returncode == 0, done.stderr
+    after = {trial.number: trial for trial in _trials(run)}
+    assert {number: digest(after[number]) for number in before} == before
+    further = [after[number] for number in after if number not in before]
+    assert {trial.user_attrs["continues"] for trial in further} == complete and len(further) == len(complete) > 0
+    for trial in further:
+        old = after[trial.user_attrs["continues"]]
+        assert trial.params == old.params and trial.user_attrs["seed"] == old.user_attrs["seed"]
+        assert {epoch: trial.intermediate_values[epoch] for epoch in (1, 2, 3)} == old.intermediate_values
+        assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and max(trial.intermediate_values) > 3
+    assert in_process("verify", "tiny", "--storage", run.folder.parent).returncode == 0
+    table = in_process("trials", "tiny", "--storage", run.folder.parent, "--columns", "trial,continues").stdout
+    assert all(re.search(rf" {trial.number} .* {trial.user_attrs['continues']} ", table) for trial in further), table
+    won = winner(run_rows(run))
+    shown = in_process("best", "tiny", "--storage", run.folder.parent).stdout
+    assert won and (f"continues      {won['continues']}\n" in shown) is (won["continues"] is not None)
+
+    done = in_process("resume", "tiny", "--storage", run.folder.parent)
+    assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout
+    assert {number: digest(trial) for number, trial in after.items()} == {t.number: digest(t) for t in _trials(run)}
+
+
+@pytest.mark.long
+def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
+    """To the very number of trials that it was to have."""
+    before = _trials(run)
+    complete = [trial.number for trial in before if trial.state == TrialState.COMPLETE]
+    total = len(before) + len(complete)
+    study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
+    study.set_user_attr(
+        "asked", {**asdict(StudyRecord.of(study).asked), "trials": total, "epochs": 4, "further": complete}
+    )
+    study.set_user_attr("ended", {**Stop(StopReason.TIME_BUDGET, len(before)).record, "trials": total, "epochs": 4})
+    done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 4)
+    assert done.returncode == 0, done.stderr
+    assert sorted(trial.user_attrs["continues"] for trial in _trials(run)[len(before) :]) == complete
+    assert len(_trials(run)) == total
+
+
+def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, in_process):
+    _change(run, "schema", 1)
+    done = in_process("resume", "tiny", "--storage", run.folder.parent)
+    assert done.returncode == 4 and "is of an older huetune" in done.stderr
+    assert in_process("trials", "tiny", "--storage", run.folder.parent).returncode == 0
+
+
+def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
+    before = (run.folder / STUDY).read_bytes()
+    copy_of(run.folder / STUDY).write_bytes(b"no copy")
+    repair(run, Console())
+    assert (run.folder / STUDY).read_bytes() == before and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "known",
+    [pytest.param(True, marks=pytest.mark.long), False],
+    ids=["unconfirmed", "and nothing says that it had ended"],
+)
+def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, huetune, in_process):
+    before = {trial.number: digest(trial) for trial in _trials(run)}
+    _change(run, "search", {**run.manifest["search"], "confirm": [1, 2]})
+    if not known:
+        with contextlib.closing(sqlite3.connect(run.folder / STUDY)) as connection, connection:
+            connection.execute("DELETE FROM study_user_attributes WHERE key = 'ended'")
+    done = huetune("resume", "tiny", "--storage", run.folder.parent)
+    assert done.returncode == 0, done.stderr
+    assert " wins: chroma_mse " in done.stdout and {t.number: digest(t) for t in _trials(run)} == before
+    assert in_process("verify", "tiny", "--quick", "--storage", run.folder.parent).returncode == 0

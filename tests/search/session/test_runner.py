@@ -1,0 +1,147 @@
+"""What is asked of a search is checked before Ray starts."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from huetune.data_tools.common.errors import StorageError, UserError
+from huetune.data_tools.photos.source import Source
+from huetune.model.config import PRESETS, batched
+from huetune.search.ray_runtime.cluster import raised_by_ray, slots
+from huetune.search.session.runner import launch
+from huetune.search.spec.resources import Resources
+from huetune.search.spec.search_spec import Search
+from huetune.search.spec.space import DEFAULT, parse
+from huetune.search.spec.validation import check_apart, left_over
+
+SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"name": "../x"}, "a run's name has 1 to 100 letters"),
+        ({"objectives": ("loss",)}, "objective must be one of chroma_mse, skill, chroma_ratio_error, received 'loss'"),
+        ({"searcher": "bayes"}, "searcher must be one of tpe, random, grid, cmaes, nsga2"),
+        ({"scheduler": "pbt"}, "scheduler must be one of asha, hyperband, median, none"),
+        ({"trials": 0}, "trials must be 1 or more, received 0"),
+        ({"epochs": -1}, "epochs must be 1 or more, received -1"),
+        ({"objectives": ("skill", "skill")}, "objective must name different figures, received 'skill, skill'"),
+        ({"objectives": ("chroma_mse", "chroma_ratio_error")}, "scheduler 'asha' ranks by one objective"),
+        ({"confirm": (3, 1)}, "confirm must be 1 or more finalists with 2 or more seeds each, received (3, 1)"),
+        ({"stop_when_flat": 0}, "stop-when-flat must be 1 or more, received 0"),
+        ({"warm_start": ("model-9",)}, "warm-start must name presets (model-1, model-2"),
+    ],
+)
+def test_a_bad_request_is_refused_in_one_line(asked, message):
+    with pytest.raises(UserError) as refused:
+        Search(**{"name": "fine", "storage": Path("runs"), "space": SPACE, **asked})
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("lock", True),
+        ("study.db-journal", True),
+        ("study-copy.db", True),
+        (".study.db.draft", True),
+        (".study-copy.db-0a1b2c3d", True),
+        (".manifest.json-0a1b2c3d", True),
+        ("photos.json", True),
+        (".photos.json-0a1b2c3d", True),
+        ("manifest.json", False),
+        ("locksmith", False),
+        ("photo.jpg", False),
+    ],
+)
+def test_what_a_search_left_that_died_before_it_was_described_is_told_from_what_is_somebodys(name, ours, tmp_path):
+    (tmp_path / "study.db").touch()
+    (tmp_path / name).touch()
+    assert left_over(tmp_path) is ours
+
+
+@pytest.mark.parametrize(
+    ("photos", "storage", "fine"),
+    [
+        (".", "runs", False),
+        (".", "../runs", True),
+        ("../photos", "runs", False),
+        ("..", "../other/runs", False),
+        (".", "../link/runs", False),
+        ("rose", "rose-runs", True),
+    ],
+)
+def test_runs_are_not_kept_among_photos(photos, storage, fine, tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    with contextlib.nullcontext() if fine else pytest.raises(UserError, match="would be taken for photos"):
+        check_apart(Source(Path(photos)), Path(storage))
+
+
+def test_a_trial_takes_some_cpu():
+    with pytest.raises(UserError, match="cpus-per-trial must be above 0, received 0"):
+        Resources(cpus_per_trial=0)
+    with pytest.raises(UserError, match="gpus-per-trial must be 0 or more, received nan"):
+        Resources(gpus_per_trial=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "resources", "expected"),
+    [
+        (1, 0, {"CPU": 2.0}, 2),
+        (0.5, 0, {"CPU": 2.0}, 4),
+        (2, 0, {"CPU": 7.0, "GPU": 1.0}, 3),
+        (1, 0.125, {"CPU": 16.0, "GPU": 1.0}, 8),
+        (1, 0.1, {"CPU": 16.0, "GPU": 0.3}, 3),
+    ],
+)
+def test_slots_are_what_the_resources_hold(cpus, gpus, resources, expected):
+    assert slots(cpus, gpus, resources) == expected
+
+
+def test_no_room_for_a_single_trial_is_said():
+    with pytest.raises(UserError, match="no room for a trial of 1 CPUs and 1 GPUs: Ray has 4 and 0"):
+        slots(1, 1, {"CPU": 4.0})
+
+
+def test_whose_error_it_is_shows_where_it_was_raised():
+    from ray import tune
+
+    def error_of(action):
+        try:
+            action()
+        except Exception as error:
+            return error
+
+    assert raised_by_ray(error_of(lambda: tune.Tuner("no such trainable").fit()))
+    assert not raised_by_ray(error_of(lambda: slots(1, 1, {})))
+
+
+def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
+    from rich.console import Console
+
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine", encoding="utf-8")
+    with pytest.raises(StorageError, match="exists already; choose another --name"):
+        launch(Search("mine", tmp_path, SPACE), parts, Console(), source=Source())
+    assert (tmp_path / "mine" / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("study", "error", "message"),
+    [
+        ("postgresql://me:secret@127.0.0.1/x", UserError, "the URL holds a password"),
+        ("no url", UserError, "not a database URL"),
+        ("sqlite:////no/such/folder/study.db", StorageError, "'/no/such/folder' is not a folder"),
+    ],
+)
+def test_a_bad_study_leaves_no_run_behind(study, error, message, tmp_path, parts):
+    from rich.console import Console
+
+    with pytest.raises(error, match=message) as refused:
+        launch(Search("new", tmp_path, SPACE, study=study), parts, Console(), source=Source())
+    assert "secret" not in str(refused.value)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,123 @@
+"""Real searches on real Ray, read back through plain Optuna."""
+
+import json
+import re
+
+import optuna
+from optuna.trial import TrialState
+
+from huetune.data_tools.photos.source import Source
+from huetune.model import npz
+from huetune.model.checkpoint import read
+from huetune.model.network import build
+from huetune.results.export.best_model import checkpoint
+from huetune.results.records.outcomes import FailureKind
+from huetune.results.records.run import find_run
+from huetune.results.records.trial_records import TrialRecord
+from huetune.results.tables.trial_table import rows
+from tests.faults.program import ALONE
+
+
+def _study(storage, name):
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{storage}/{name}/study.db")
+
+
+def test_each_trial_ends_as_what_it_was(searched):
+    """Complete after all its epochs, pruned with every epoch's value, failed with the reason."""
+    trials = _study(searched[0], "tiny").get_trials()
+    by_state = {state: [trial for trial in trials if trial.state == state] for state in TrialState}
+    assert len(trials) == 6 and not by_state[TrialState.RUNNING] and not by_state[TrialState.WAITING]
+    for trial in by_state[TrialState.COMPLETE]:
+        assert list(trial.intermediate_values) == [1, 2, 3]
+        assert trial.value == min(trial.intermediate_values.values())
+    for trial in by_state[TrialState.PRUNED]:
+        assert 1 <= len(trial.intermediate_values) < 3
+        assert trial.value == list(trial.intermediate_values.values())[-1]
+    diverged = {trial.number for trial in trials if trial.params["learning_rate"] == 1e30}
+    assert {trial.number for trial in by_state[TrialState.FAIL]} == diverged and len(diverged) == 2
+    for trial in by_state[TrialState.FAIL]:
+        failure = TrialRecord.of(trial).failure
+        assert failure and failure.kind is FailureKind.DIVERGED and "error" not in trial.user_attrs
+        assert str(failure).startswith("diverged in epoch 1: train_")
+    assert by_state[TrialState.COMPLETE] and by_state[TrialState.PRUNED]
+
+
+def test_the_study_alone_holds_every_epoch(searched):
+    trials = _study(searched[0], "tiny").get_trials()
+    figures = [trial.user_attrs[f"epoch-{epoch}"] for trial in trials for epoch in trial.intermediate_values]
+    assert {epoch["epoch"] for epoch in figures} == {1, 2, 3}
+    expected = {"epoch", "boxes", "seconds", "train_seconds", "train_loss", "train_mse", "train_norm", "train_kl"}
+    assert all(expected | {"chroma_mse", "skill", "chroma_ratio"} <= set(epoch) for epoch in figures)
+    for trial in trials:
+        assert trial.user_attrs["seed"] == 5 + trial.number
+        assert trial.user_attrs["config"]["mse_weight"] == trial.params["mse_weight"]
+
+
+def test_a_failed_trial_does_not_cost_its_worker(searched):
+    """Six trials, two slots: two workers, though two of the trials diverged."""
+    pids = {trial.user_attrs.get("pid") for trial in _study(searched[0], "tiny").get_trials()}
+    assert len(pids - {None}) == 2
+    assert "died" not in searched[1].stdout
+
+
+def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched):
+    run = find_run("tiny", searched[0])
+    study = run.study()
+    named = {checkpoint(run, study, row["trial"]) for row in rows(study) if row["score"] is not None}
+    ends = {path for path in (run.folder / "trials").glob("*/after-003-*")}
+    assert len(named) == 4 and set((run.folder / "trials").glob("*/*")) == named | ends
+    complete = {f"{row['trial']:04}" for row in rows(study) if row["state"] == "complete"}
+    assert {path.parent.name for path in ends} == complete and len(ends) == len(complete)
+
+
+def test_searched_models_do_not_follow_keras_settings(searched):
+    """The search ran where keras.json says float16 and channels_first: its checkpoints were refused as damaged."""
+    run = find_run("tiny", searched[0])
+    folder = checkpoint(run, run.study(), 0)
+    built = build(read(folder).config).vae.trainable_weights
+    assert {weight.path: weight.shape for weight in built} == {
+        name: array.shape for name, array in npz.read(folder / "weights.npz").items()
+    }
+
+
+def test_the_search_ends_with_test_photos_that_it_colorized(searched):
+    storage, done = searched
+    assert re.search(r"final check of trial \d, trained once: 1 photos that no trial has seen", done.stdout)
+    assert (storage / "tiny" / "evaluation" / "contact-sheet.png").is_file()
+
+
+def test_the_manifest_says_what_was_asked(searched):
+    manifest = json.loads((searched[0] / "tiny" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["search"]["epochs"] == 3 and manifest["search"]["searcher"] == "grid"
+    assert manifest["space"]["mse_weight"]["name"] == "FloatDistribution"
+    assert manifest["base"]["clip"] == 0.0
+    assert manifest["photos"]["source"] == Source(scenes=12).record
+    assert [manifest["photos"][part] for part in ("training", "validation", "test")] == [9, 2, 1]
+    assert manifest["versions"]["python"] and manifest["study"] is None
+
+
+def test_a_pipe_gets_a_line_an_event_and_what_to_do_next(searched):
+    lines = searched[1].stdout.splitlines()
+    assert (
+        sum(" started " in line for line in lines)
+        == sum(
+            " complete " in line or " pruned " in line or " failed " in line for line in lines if " s  trial " in line
+        )
+        == 6
+    )
+    assert any(line.strip().endswith("/tiny") and "huetune trials" in line for line in lines)
+    assert "\x1b" not in searched[1].stdout and searched[1].stderr == ""
+
+
+def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tmp_path):
+    """More presets than trials, another database, and quiet."""
+    url = f"sqlite:///{tmp_path / 'team.db'}"
+    words = ["--garden", 6, "--trials", 2, "--epochs", 1, "--name", "first", "--storage", tmp_path, "--quiet"]
+    done = huetune("search", *words, *ALONE, "--study", url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    trials = optuna.load_study(study_name="first", storage=url).get_trials()
+    assert [trial.user_attrs["preset"] for trial in trials] == ["model-1", "model-2"]
+    assert [trial.params["mse_weight"] for trial in trials] == [4.0, 2.5]
+    (tmp_path / "first").rename(tmp_path / "renamed")
+    table = json.loads(huetune("trials", tmp_path / "renamed", "--format", "json").stdout)
+    assert {row["preset"] for row in table} == {"model-1", "model-2"}

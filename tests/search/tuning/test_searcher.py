@@ -1,0 +1,242 @@
+"""A searcher that takes over a study knows all that the one before it knew, and owes exactly the rest."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from huetune.data_tools.common.errors import StorageError
+from huetune.model.config import PRESETS, Config, batched
+from huetune.results.records.outcomes import Stop, StopReason
+from huetune.results.records.trial_records import TrialRecord
+from huetune.results.tables.trial_table import curve
+from huetune.search.ray_runtime.worker import BEST
+from huetune.search.spec.space import parse
+from huetune.search.tuning.jobs import Budget, Job, grid_jobs
+from huetune.search.tuning.sampler import Sampler
+from huetune.search.tuning.searcher import LIVES, StudySearcher
+from huetune.search.tuning.study_writer import Record
+
+EPOCHS = 3
+SPACE = parse(
+    {"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}}, batched(PRESETS["model-2"], "photos")
+)
+TOGGLES = parse({"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, SPACE.base)
+
+
+def _study():
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler())
+
+
+def _searcher(study, trials=6, space=SPACE, kind="tpe", clock=lambda: 0.0, **budget):
+    searcher = StudySearcher(
+        Record(study),
+        Path("/nonexistent"),
+        space=space,
+        sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], len(study.trials), trials),
+        budget=Budget(trials, **budget),
+        epochs=EPOCHS,
+        seed=100,
+        objectives=["chroma_mse"],
+        clock=clock,
+    )
+    if kind == "grid":
+        searcher.enqueue(grid_jobs(space, 0))
+    return searcher
+
+
+def _figures(epoch, score):
+    figures = {"epoch": epoch, "seconds": 1.0, "chroma_mse": score, "checkpoint": f"trials/0000/epoch-{epoch:03}"}
+    return {**figures, BEST: score, "host": "here", "pid": 1}
+
+
+def _train(searcher, name, epochs=EPOCHS, score=0.5):
+    """Ask for a trial, train it so far, and end it if that was all."""
+    asked = searcher.suggest(name)
+    for epoch in range(searcher.progress[asked["number"]] + 1, epochs + 1):
+        result = _figures(epoch, score - 0.1 * epoch)
+        if epoch == EPOCHS:
+            searcher.on_trial_complete(name, {**result, "done": True})
+        else:
+            searcher.on_trial_result(name, result)
+    return asked
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["after leaving", "after a kill"])
+def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
+    study = _study()
+    before = _searcher(study)
+    ended = _train(before, "a", score=0.9)
+    left = [_train(before, "b", epochs=2), _train(before, "c", epochs=0)]
+    if clean:
+        before.leave()
+        assert [trial.state for trial in study.trials[1:]] == [TrialState.WAITING] * 2
+    after = _searcher(study)
+    assert after.best and after.best[0] == pytest.approx(0.3) and after.ended == 1
+    assert after.ended_curves == [{1: pytest.approx(0.8), 2: pytest.approx(0.7), 3: pytest.approx(0.6)}]
+    again = [_train(after, name) for name in ("d", "e")]
+    assert [{**asked} for asked in again] == left and after.resumed == {"d", "e"}
+    assert list(study.trials[1].intermediate_values) == [1, 2, 3]
+    others = [_train(after, name) for name in ("f", "g", "h")]
+    assert after.suggest("i") == "FINISHED" and after.finished and after.trials == 6
+    assert [asked["number"] for asked in (ended, *again, *others)] == list(range(6))
+    assert [asked["seed"] for asked in (ended, *again, *others)] == list(range(100, 106))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert len({tuple(trial.params.items()) for trial in study.trials}) == 6
+    assert _searcher(study).suggest("j") == "FINISHED"
+
+
+def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
+    """Which a scheduler is to know as its own, and not to count twice."""
+    study = _study()
+    before = _searcher(study)
+    for name in "abc":
+        _train(before, name)
+    after = _searcher(study)
+    assert len(after.ended_curves) == 3
+    config = Config.of(study.trials[1].user_attrs["config"])
+    after.enqueue([Job(config, study.trials[1].params, 101, {"continues": 1})])
+    assert len(after.ended_curves) == 2
+    after.suggest("d")
+    assert "d" in after.resumed and after.past("d") == curve(study.trials[1], "chroma_mse") != {}
+    assert len(after.ended_curves) == 2
+    after.suggest("e")
+    assert "e" not in after.resumed and after.past("e") == {}
+
+
+def test_a_trial_that_goes_on_began_when_it_began():
+    study = _study()
+    before = _searcher(study)
+    _train(before, "a", epochs=1)
+    first = TrialRecord.of(study.trials[0]).start
+    before.leave()
+    after = _searcher(study)
+    _train(after, "b")
+    assert first and TrialRecord.of(study.trials[0]).start == first != study.trials[0].datetime_start.astimezone()
+    assert study.trials[0].user_attrs["begun"].endswith("+00:00"), "UTC, wherever it is read"
+
+
+def test_a_grid_of_thousands_is_enqueued_at_once():
+    domains = {"mse_weight": {"low": 1.0, "high": 8.0, "step": 0.001}, "skip": {"choices": [True, False]}}
+    searcher = _searcher(_study(), space=parse(domains, SPACE.base), kind="grid")
+    assert len(searcher.waiting) == 14_002
+    searcher.enqueue(searcher.waiting[:100])
+    assert len(searcher.waiting) == 14_002
+
+
+@pytest.mark.parametrize("kind", ["tpe", "grid"])
+def test_a_space_that_came_to_its_end_before_still_has(kind):
+    study = _study()
+    before = _searcher(study, 99, TOGGLES, kind)
+    for name in "ab":
+        _train(before, name)
+    after = _searcher(study, 99, TOGGLES, kind)
+    for name in "cd":
+        _train(after, name)
+    assert after.suggest("e") == "FINISHED" and after.ended_by == Stop(StopReason.SPACE_EXHAUSTED, 4)
+    assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 4
+
+
+def test_time_and_flatness_count_from_the_first_start():
+    study, now = _study(), [0.0]
+    before = _searcher(study, 99, clock=lambda: now[0], seconds=100.0, flat=3)
+    _train(before, "a", score=0.5)
+    now[0] = 60.0
+    for name in "bc":
+        _train(before, name, score=0.9)
+    before.leave()
+    late = _searcher(study, 99, clock=lambda: now[0], seconds=100.0)
+    assert isinstance(late.suggest("d"), dict)
+    now[0] = 101.0
+    assert late.suggest("e") is None and late.ended_by == Stop(StopReason.TIME_BUDGET, 4)
+    flat = _searcher(_copied(study, 3), 99, flat=3)
+    _train(flat, "f", score=0.9)
+    assert flat.suggest("g") == "FINISHED" and flat.ended_by == Stop(StopReason.NO_IMPROVEMENT, 3)
+
+
+def _copied(study, count):
+    other = _study()
+    other.add_trials(study.trials[:count])
+    return other
+
+
+def test_epochs_that_a_dying_worker_could_not_tell_of_are_told_by_the_next():
+    study = _study()
+    searcher = _searcher(study)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", _figures(1, 0.5))
+    missed = [_figures(epoch, 0.4) for epoch in (1, 2)]
+    searcher.on_trial_complete("a", {**_figures(3, 0.3), "missed": missed})
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.4, 3: 0.3}
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
+def test_a_late_word_of_an_old_worker_is_not_taken():
+    study = _study()
+    searcher = _searcher(study)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", _figures(1, 0.5))
+    searcher.on_trial_result("a", _figures(2, 0.4))
+    searcher.on_trial_result("a", _figures(2, 0.1))
+    assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.4}
+    assert study.trials[0].user_attrs["epoch-2"]["chroma_mse"] == 0.4 and searcher.best[0] == 0.4
+
+
+def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
+    study = _study()
+    searcher = _searcher(study, 1)
+    for life in range(2 * LIVES - 1):
+        asked = searcher.suggest(f"life-{life}")
+        assert isinstance(asked, dict) and asked["number"] == 0
+        if life == LIVES - 2:
+            searcher.on_trial_result(f"life-{life}", _figures(1, 0.5))
+        assert searcher.suggest("another") is None, "the search must not end while a trial may have to go on"
+        searcher.lost(f"life-{life}", "no power")
+        if study.trials[0].state == TrialState.FAIL:
+            break
+    assert life == 2 * LIVES - 3 and str(TrialRecord.of(study.trials[0]).failure) == "died: no power"
+    assert searcher.suggest("z") == "FINISHED"
+
+
+def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monkeypatch):
+    study = _study()
+    searcher = _searcher(study)
+    searcher.suggest("a")
+    broken = optuna.exceptions.StorageInternalError("disk is full")
+    monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
+    searcher.on_trial_result("a", _figures(1, 0.5))
+    assert isinstance(searcher.stopping, StorageError) and "disk is full" in str(searcher.stopping)
+    assert searcher.suggest("b") is None
+    searcher.leave()
+    monkeypatch.undo()
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING]
+
+
+def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypatch):
+    study = _study()
+    searcher = _searcher(study)
+    _train(searcher, "a", epochs=2)
+    broken = optuna.exceptions.StorageInternalError("disk is full")
+    monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
+    searcher.on_trial_complete("a", _figures(3, 0.1))
+    monkeypatch.undo()
+    searcher.leave()
+    assert study.trials[0].state == TrialState.WAITING and "epoch-3" not in study.trials[0].user_attrs
+
+
+def test_whoever_leaves_leaves_no_trial_running_that_was_not_reached():
+    """Three were running when the first session was killed; the second had taken up one when it was asked to leave."""
+    study = _study()
+    before = _searcher(study)
+    for name in "abc":
+        before.suggest(name)
+    after = _searcher(study)
+    after.suggest("d")
+    after.stopping = StorageError("leave")
+    assert after.suggest("e") is None
+    after.leave()
+    assert [trial.state for trial in study.trials] == [TrialState.WAITING] * 3
+    idle = _searcher(study)
+    idle.stopping = StorageError("leave")
+    assert idle.suggest("f") == "FINISHED", "with nothing running, Tune would ask for ten minutes"
