@@ -63,7 +63,7 @@ class Checkpoint:
         origin: what it was trained for: `run`, `trial` and `objective` of a search, `preset` where it has a name,
             `based_on` where it has settings of its own beside a preset's. Without a search also the `epochs` asked for,
             `begun`, ISO 8601 in UTC (of an older huetune in local time without an offset), and how its photos are read
-            again: `source`, and `first`, how many of them it learnt from, None where the seed decides.
+            again: `source`, and `first`, how many of them it learned from, None where the seed decides.
         versions: of Python and the packages that made it.
     """
 
@@ -246,7 +246,7 @@ def _checkpoint(record: dict[str, Any]) -> Checkpoint:
     if type(seed) is not int or not 0 <= seed < 2**63:
         raise ValueError("seed is no seed")
     if len(mean_chroma) != 2 or not all(type(value) is float and abs(value) <= 1 for value in mean_chroma):
-        raise ValueError("mean_chroma is no colour")
+        raise ValueError("mean_chroma is no color")
     seen, source = record["photos"].pop("seen", None), record["origin"].pop("source", None)
     about = {name: _plain(name, record.pop(name)) for name in ("figures", "photos", "origin", "versions")}
     if record:
@@ -256,8 +256,8 @@ def _checkpoint(record: dict[str, Any]) -> Checkpoint:
             raise ValueError("seen is no list of marks")
         about["photos"]["seen"] = seen
     if source is not None:
-        learnt = about["origin"]["first"]
-        if learnt is not None and (type(learnt) is not int or learnt < 1):
+        learned = about["origin"]["first"]
+        if learned is not None and (type(learned) is not int or learned < 1):
             raise ValueError("first is no number of photos")
         about["origin"]["source"] = _source(source)
     return Checkpoint(config=config, seed=seed, mean_chroma=tuple(mean_chroma), **about)

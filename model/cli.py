@@ -210,8 +210,8 @@ def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
             "yellow",
             stderr,
         )
-    learnt = first if first and first < len(read) else None
-    parts = _parts(read, learnt, wanted.seed)
+    learned = first if first and first < len(read) else None
+    parts = _parts(read, learned, wanted.seed)
     config, preset = wanted.config, wanted.preset
     changed = ", ".join(_differences(batched(PRESETS[preset], config.batching), config, " "))
     say(
@@ -228,7 +228,7 @@ def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
         "epochs": wanted.epochs,
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "source": wanted.source.record,
-        "first": learnt,
+        "first": learned,
     }
     return _Plan(out, parts, config, wanted.seed, origin)
 
@@ -356,7 +356,7 @@ def _train(plan: _Plan, source: Source) -> None:
             vae = trainer.vae
         save(plan.folder, Training(best, lines, trainer.state), vae)
     zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
-    say(f"one colour for everything: chroma_mse {zero:.4f}. The best epoch is in {plan.folder}")
+    say(f"one color for everything: chroma_mse {zero:.4f}. The best epoch is in {plan.folder}")
     say(f"train on with: {resumed_by(plan.folder, source)} --epochs N")
 
 
@@ -386,10 +386,10 @@ def _interruption_told(out: Path, source: Source) -> Iterator[None]:
         raise Interrupted(error.number, remedy) from None
 
 
-def _parts(photos: "PhotoSet", learnt: int | None, seed: int) -> "Split":
+def _parts(photos: "PhotoSet", learned: int | None, seed: int) -> "Split":
     from huetune.data_tools.photos.split import first, split
 
-    return first(photos, learnt) if learnt else split(photos, seed, test=0)
+    return first(photos, learned) if learned else split(photos, seed, test=0)
 
 
 def parts_of(

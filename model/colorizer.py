@@ -1,4 +1,4 @@
-"""Grey photos become chroma maps: the model as it is used, without its encoder."""
+"""Gray photos become chroma maps: the model as it is used, without its encoder."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ CHUNK = 8
 
 
 class Colorizer:
-    """Draws chroma maps for grey photos from a network's decoder.
+    """Draws chroma maps for gray photos from a network's decoder.
 
     The towers, nearly all of the work, run once a photo; each sample runs only the small head on top. The network's
     weights are read at each call: train it on, and the same colorizer follows.
@@ -42,37 +42,37 @@ class Colorizer:
         boxes = tf.repeat(latent, len(self._place), axis=0)
         return self._head([features, boxes, tf.tile(self._place, [photos, 1])], training=False)
 
-    def draw(self, grey: NDArray[np.uint8], samples: int, seed: int) -> NDArray[np.float32]:
+    def draw(self, gray: NDArray[np.uint8], samples: int, seed: int) -> NDArray[np.float32]:
         """Draw chroma maps.
 
         A sample is one latent vector from N(0, 1) for the whole photo, so that its boxes agree with each other. The
         vectors depend on the seed and the photo's place alone, not on the model: models are compared on equal draws.
 
         Args:
-            grey: uint8 [n, 112, 112], 0..255, the luma.
+            gray: uint8 [n, 112, 112], 0..255, the luma.
             samples: chroma maps a photo, 1 or more.
             seed: of the latent vectors.
 
         Returns:
             float32 [n, samples, 14, 14, 2], -1..1.
         """
-        return self.paint(grey, np.random.default_rng(seed).standard_normal((len(grey), samples, LATENT), np.float32))
+        return self.paint(gray, np.random.default_rng(seed).standard_normal((len(gray), samples, LATENT), np.float32))
 
-    def paint(self, grey: NDArray[np.uint8], latent: NDArray[np.float32]) -> NDArray[np.float32]:
+    def paint(self, gray: NDArray[np.uint8], latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the chroma maps that latent vectors stand for.
 
         Args:
-            grey: uint8 [n, 112, 112], 0..255, the luma.
+            gray: uint8 [n, 112, 112], 0..255, the luma.
             latent: float32 [n, samples, 120].
 
         Returns:
             float32 [n, samples, 14, 14, 2], -1..1.
         """
         samples = latent.shape[1]
-        drawn = np.empty((len(grey), samples, GRID, GRID, 2), np.float32)
-        for start in range(0, len(grey), CHUNK):
+        drawn = np.empty((len(gray), samples, GRID, GRID, 2), np.float32)
+        for start in range(0, len(gray), CHUNK):
             chunk = slice(start, start + CHUNK)
-            features = self._features([view[..., None] for view in shrunk(luma_of(grey[chunk]))])
+            features = self._features([view[..., None] for view in shrunk(luma_of(gray[chunk]))])
             for sample in range(samples):
                 chroma = self._paint(features, latent[chunk, sample])
                 drawn[chunk, sample] = keras.ops.convert_to_numpy(chroma).reshape(-1, GRID, GRID, 2)

@@ -195,9 +195,9 @@ hidden matrix, the convolutions' kernels among them, by an equal share: no layer
 small, and a weak L2 cannot shrink it to nothing. Centered views and scaled first weights keep what photos have in
 common from drowning what tells them apart; answers that start at 0 stay out of the flat ends of tanh. Only Dense layers
 drop units: whole channels of a photo, dropped in five layers one after the other, are more noise than most activations
-learn through. Flips keep the few photos from being learnt by heart; clipping, decay and the average of the weights keep
-one odd photo from spoiling the rest. The encoder sees the same photo as the decoder, so its answer comes to N(0, 1)
-within an epoch, as the loss asks; a quarter of the patches is enough to hold it there.
+learn through. Flips keep the few photos from being learned by heart; clipping, decay and the average of the weights
+keep one odd photo from spoiling the rest. The encoder sees the same photo as the decoder, so its answer comes to
+N(0, 1) within an epoch, as the loss asks; a quarter of the patches is enough to hold it there.
 """
 
 

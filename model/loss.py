@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""What training minimizes."""
 
 from huetune.data_tools.common.keras_backend import tf
 

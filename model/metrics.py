@@ -202,7 +202,7 @@ def scores(
 
 
 def zero_line(truth: "NDArray[np.float32]", mean_chroma: "NDArray[np.float32]") -> dict[str, float]:
-    """Return the figures of one colour for everything: what a model must beat to have learnt anything.
+    """Return the figures of one color for everything: what a model must beat to have learned anything.
 
     Args:
         truth: float32 [n, 14, 14, 2].
@@ -222,7 +222,7 @@ def _squares(drawn: "NDArray[np.float32]", truth: "NDArray[np.float32]") -> floa
 
 
 def _everywhere(mean_chroma: "NDArray[np.float32]", truth: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """One colour as the one sample of each photo."""
+    """One color as the one sample of each photo."""
     import numpy as np
 
     return np.broadcast_to(mean_chroma, truth[:, None].shape)

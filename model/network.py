@@ -1,8 +1,8 @@
 """The VAE: an encoder and a decoder of four towers each, for loose boxes and for whole photos alike.
 
-A tower reads one of the four context views (data_tools.photos.context_windows). The views of neighbouring boxes are
+A tower reads one of the four context views (data_tools.photos.context_windows). The views of neighboring boxes are
 overlapping windows of one shrunk photo, and a convolution slides: run over the whole shrunk photo, it computes every
-box's features at once, and what neighbours have in common only once. `Windows` then cuts each box's share out of
+box's features at once, and what neighbors have in common only once. `Windows` then cuts each box's share out of
 the result.
 
     shrunk photos [n, side, side, 1] -> convolutions -> Windows -> [n x 196, 4, 4, 48] -> Dense ... a row a box

@@ -1,7 +1,7 @@
 """A photo and what a model makes of it: whoever loads the model elsewhere makes sure that it still does.
 
 Sums say that a file is as it was sealed; whoever changes a file can seal it anew. A probe says that these weights, with
-this program, on this machine, give these colours. It knows weights that were swapped, and a TensorFlow that computes
+this program, on this machine, give these colors. It knows weights that were swapped, and a TensorFlow that computes
 something else. It does not know who made the model: whoever can change the weights on purpose can make a probe, too.
 """
 
@@ -39,10 +39,10 @@ def write(path: Path, colorizer: Colorizer) -> None:
     Raises:
         OSError: the disk would not take it.
     """
-    grey = prepare(garden(1), ["probe"]).grey
+    gray = prepare(garden(1), ["probe"]).gray
     latent = np.random.default_rng(0).standard_normal(SHAPES["latent"][0], np.float32)
     with _whole_floats():
-        npz.write(path, {"grey": grey, "latent": latent, "chroma": colorizer.paint(grey, latent)})
+        npz.write(path, {"grey": gray, "latent": latent, "chroma": colorizer.paint(gray, latent)})
 
 
 @contextlib.contextmanager
@@ -71,6 +71,6 @@ def check(path: Path, colorizer: Colorizer) -> None:
     apart = float(np.abs(painted - probe["chroma"]).max())
     if not apart <= TOLERANCE:
         raise CheckpointError(
-            f"{str(path.parent)!r}: its weights do not give the colours that its probe says, {apart:.2g} apart; they "
+            f"{str(path.parent)!r}: its weights do not give the colors that its probe says, {apart:.2g} apart; they "
             f"are another model's, or this machine computes otherwise: export the model again"
         )

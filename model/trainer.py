@@ -54,10 +54,10 @@ class Trainer:
     seed: a second trial begins at once, and with the very numbers that a fresh process would have.
 
     Args:
-        training: the photos that weights are learnt from.
+        training: the photos that weights are learned from.
         validation: the photos that score each epoch.
         compiled: whether XLA compiles the training step; by default, where a GPU has COMPILED_FROM photos to train on.
-        dtype_policy: name of the Keras policy by which the layers compute; what is learnt and scored stays float32.
+        dtype_policy: name of the Keras policy by which the layers compute; what is learned and scored stays float32.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Trainer:
 
     def draw(self) -> np.ndarray:
         """Return the model's chroma maps of the validation photos: float32 [n, samples, 14, 14, 2]."""
-        return self._step.colorizer.draw(self.validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
+        return self._step.colorizer.draw(self.validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
 
     @property
     def vae(self) -> keras.Model:

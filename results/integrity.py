@@ -283,7 +283,7 @@ def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[s
     except (CheckpointError, StorageError) as error:
         yield f"the best model: {error}"
         return
-    drawn = colorizer.draw(validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
+    drawn = colorizer.draw(validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
     again = scores(drawn, validation.chroma, np.array(checkpoint.mean_chroma))
     for name in objectives:
         if abs(again[name] - checkpoint.figures[name]) > TOLERANCE:

@@ -121,10 +121,10 @@ class OpenRun:
     def colorize(
         self, photo: str | Path | Image.Image, *, samples: int = 1, seed: int = 0, by: str | None = None
     ) -> Image.Image:
-        """Return a photo in the best model's colours, at its own size.
+        """Return a photo in the best model's colors, at its own size.
 
         Args:
-            photo: a file or a picture, grey or not; its own colours are not looked at.
+            photo: a file or a picture, gray or not; its own colors are not looked at.
             samples: colorizations, 1 or more, side by side.
             seed: of the latent vectors.
             by: of several objectives, the one that decides.
@@ -143,7 +143,7 @@ class OpenRun:
         return Image.fromarray(np.concatenate(colorized(colorizer, pixels, samples, seed), axis=1))
 
     def contact_sheet(self) -> Image.Image:
-        """Return the picture of the run's final check: truth, grey and samples of test photos.
+        """Return the picture of the run's final check: truth, gray and samples of test photos.
 
         Raises:
             StorageError: there was none.

@@ -143,7 +143,7 @@ def check(folder: Path, classes: str | None) -> None:
                 say(f"note: {str(path)!r}: {outcome.note}", "yellow")
             pixels.append(int(outcome.digest[:16], 16))
             if count <= photos.MOST_KEPT:
-                marks.extend(near_duplicates.marks(outcome.grey[None], [outcome.digest])[0].tolist())
+                marks.extend(near_duplicates.marks(outcome.gray[None], [outcome.digest])[0].tolist())
                 names.append(path)
     copies = len(pixels) - len(np.unique(pixels))
     near = _near_duplicates(names, np.array(marks, np.uint64).reshape(len(names), -1))

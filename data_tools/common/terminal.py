@@ -76,7 +76,7 @@ stdout, stderr = _console(), _console(stderr=True)
 def plain(text: str, keep: str = "") -> str:
     """Return a text of one line in which everything that a terminal would act on, or cannot show, is spelled out.
 
-    A file may be called anything: a name with an escape sequence in it could colour, hide or forge what is printed.
+    A file may be called anything: a name with an escape sequence in it could color, hide or forge what is printed.
 
     Args:
         text: anything.

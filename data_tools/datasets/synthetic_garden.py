@@ -22,7 +22,7 @@ _Range = tuple[float, float]
 
 
 def garden(count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Paint flower scenes whose colours can be guessed from shape, texture and place, but not from brightness.
+    """Paint flower scenes whose colors can be guessed from shape, texture and place, but not from brightness.
 
     They ask of a model what photos ask: to tell petals from leaves, soil and sky. Light differs from scene to scene,
     so that the same brightness occurs in every material; and each kind of flower has a range of hues that its shape
@@ -102,7 +102,7 @@ def _scene(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 class _Canvas:
-    """A scene in the making, with luma and colour apart: light and shade then leave the hue alone.
+    """A scene in the making, with luma and color apart: light and shade then leave the hue alone.
 
     `planes` is float32 [3, _FINE, _FINE]: luma 0..1, then saturation (max(R, G, B) - min(R, G, B), 0..1) times the
     cosine and the sine of the hue. Places and lengths are fractions of the photo's side, y runs down.
@@ -136,7 +136,7 @@ class _Canvas:
 
 @dataclass(frozen=True)
 class _Window:
-    """A view into a part of a canvas; `u` (right) and `v` (down) are its pixels' distances from the centre."""
+    """A view into a part of a canvas; `u` (right) and `v` (down) are its pixels' distances from the center."""
 
     planes: _Plane
     light: tuple[float, float]
@@ -146,8 +146,8 @@ class _Window:
     def lay(self, cover: float | _Plane, luma: float | _Plane, hue: float, saturation: float) -> None:
         """Paint as far as `cover`, 0..1, allows; `hue` is in degrees."""
         turn = math.radians(hue)
-        colour = luma, saturation * math.cos(turn), saturation * math.sin(turn)
-        for plane, value in zip(self.planes, colour, strict=True):
+        color = luma, saturation * math.cos(turn), saturation * math.sin(turn)
+        for plane, value in zip(self.planes, color, strict=True):
             plane += cover * (value - plane)
 
     def darken(self, cover: _Plane, by: float) -> None:
@@ -159,7 +159,7 @@ class _Window:
         return np.clip((self.u * self.light[0] + self.v * self.light[1]) / size, -1, 1)
 
     def turned(self, angle: float) -> tuple[_Plane, _Plane]:
-        """Return the distances from the centre along `angle` and across it."""
+        """Return the distances from the center along `angle` and across it."""
         cos, sin = math.cos(angle), math.sin(angle)
         return self.u * cos + self.v * sin, self.v * cos - self.u * sin
 
@@ -236,7 +236,7 @@ def _stem(canvas: _Canvas, rng: np.random.Generator, head: tuple[float, float], 
 
 @dataclass(frozen=True)
 class _Bloom:
-    """One flower's head, seen in its own tilted plane: `r` is the distance from its centre in radii."""
+    """One flower's head, seen in its own tilted plane: `r` is the distance from its center in radii."""
 
     window: _Window
     radius: float
@@ -252,12 +252,12 @@ class _Bloom:
         return _cover((reach * (1 - np.abs(across) ** bluntness) - self.r) * self.radius), across
 
     def lay(self, cover: _Plane, light: _Plane) -> None:
-        """Paint petals in the flower's colour; where `light` is 1 they have its luma."""
+        """Paint petals in the flower's color; where `light` is 1 they have its luma."""
         luma = self.luma * (light + 0.2 * self.window.lit(self.radius))
         self.window.lay(cover, luma, self.hue, self.saturation)
 
     def disc(self, size: float, luma: float, hue: float, saturation: float, spirals: int) -> None:
-        """Paint the centre: grains where two families of spirals cross, as a sunflower's seeds do."""
+        """Paint the center: grains where two families of spirals cross, as a sunflower's seeds do."""
         inside, r = (size - self.r) * self.radius, self.r / size
         grains = np.cos(spirals * self.angle + 25 * r) * np.cos(spirals * self.angle - 25 * r)
         self.window.darken(_cover(inside, softness=0.03), by=0.5)
@@ -288,7 +288,7 @@ def _daisy(bloom: _Bloom, rng: np.random.Generator) -> None:
 
 
 def _bellflower(bloom: _Bloom, rng: np.random.Generator) -> None:
-    """A star of five pointed petals, each folded along a crease, paling towards the throat."""
+    """A star of five pointed petals, each folded along a crease, paling toward the throat."""
     cover, across = bloom.petals(5, reach=1.1, bluntness=1.6, turn=rng.uniform())
     crease = 0.4 * np.clip(1 - 7 * np.abs(across) * bloom.r, 0, 1)
     bloom.lay(cover, 1.25 - 0.5 * bloom.r - crease + 0.15 * np.sign(across))
@@ -297,7 +297,7 @@ def _bellflower(bloom: _Bloom, rng: np.random.Generator) -> None:
 
 @dataclass(frozen=True)
 class _Species:
-    """A kind of flower: its form, and the ranges its petals' colour is drawn from."""
+    """A kind of flower: its form, and the ranges its petals' color is drawn from."""
 
     form: Callable[[_Bloom, np.random.Generator], None]
     luma: _Range
@@ -321,5 +321,5 @@ def _flower(
     right, down = (distance / radius for distance in window.turned(rng.uniform(-0.5, 0.5)))
     down /= rng.uniform(0.75, 1.0)
     window.darken(_cover((0.95 - np.hypot(right, down - 0.15)) * radius, softness=0.04), by=0.25)
-    colour = (rng.uniform(*bounds) for bounds in (species.luma, species.hue, species.saturation))
-    species.form(_Bloom(window, radius, np.hypot(right, down), np.arctan2(down, right), *colour), rng)
+    color = (rng.uniform(*bounds) for bounds in (species.luma, species.hue, species.saturation))
+    species.form(_Bloom(window, radius, np.hypot(right, down), np.arctan2(down, right), *color), rng)

@@ -1,7 +1,7 @@
 """Photos to luma and chroma maps, and back again.
 
 Hue is never averaged, smoothed or compared as an angle: it jumps from 360 to 0 degrees in the middle of red. It always
-travels as the vector (s cos h, s sin h), in which red is as smooth as any other colour.
+travels as the vector (s cos h, s sin h), in which red is as smooth as any other color.
 """
 
 import numpy as np
@@ -15,13 +15,13 @@ GRID = SIDE // BOX
 """Boxes along each side of a photo."""
 
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
-"""ITU-R BT.601, the weights that turn R, G, B into grey."""
+"""ITU-R BT.601, the weights that turn R, G, B into gray."""
 SMOOTHING = 2.0
 """Standard deviation, in pixels, of the Gaussian that hides the borders between boxes."""
 
 
 def luma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the greyscale of photos.
+    """Return the grayscale of photos.
 
     Args:
         photo: uint8 [..., 3], RGB in 0..255.
@@ -32,10 +32,10 @@ def luma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
     return (photo.astype(np.float32) @ LUMA_WEIGHTS) / np.float32(255)
 
 
-def grey(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the luma of photos in the 256 steps of a grey photo.
+def gray(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the luma of photos in the 256 steps of a gray photo.
 
-    The model sees a colour photo only through these: it then predicts the same for a photo and for its grey copy.
+    The model sees a color photo only through these: it then predicts the same for a photo and for its gray copy.
 
     Args:
         photo: uint8 [..., 3], RGB in 0..255.
@@ -46,13 +46,13 @@ def grey(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(luma(photo) * 255).astype(np.uint8)
 
 
-def luma_of(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the luma that 256 steps of grey stand for: uint8 [...] -> float32 [...], 0..1."""
-    return grey.astype(np.float32) / np.float32(255)
+def luma_of(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the luma that 256 steps of gray stand for: uint8 [...] -> float32 [...], 0..1."""
+    return gray.astype(np.float32) / np.float32(255)
 
 
 def chroma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the colour of each pixel as a vector of hue and saturation.
+    """Return the color of each pixel as a vector of hue and saturation.
 
     Args:
         photo: uint8 [..., 3], RGB in 0..255.
@@ -74,7 +74,7 @@ def chroma(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def chroma_map(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the mean colour vector of each box.
+    """Return the mean color vector of each box.
 
     Args:
         photo: uint8 [..., 112, 112, 3], RGB in 0..255.
@@ -92,7 +92,7 @@ def chroma_map(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def spread(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Spread the colour of each box over its pixels and smooth the borders between boxes, as vectors.
+    """Spread the color of each box over its pixels and smooth the borders between boxes, as vectors.
 
     Args:
         boxes: float32 [..., 14, 14, 2], a chroma map.
@@ -108,10 +108,10 @@ def spread(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def paint(luma: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Lay colours on a greyscale without changing it.
+    """Lay colors on a grayscale without changing it.
 
-    A colour that its luma leaves no room for (a saturated blue that bright does not exist) is made paler at the same
-    hue, so that the luma, which is known, is never bent to fit the colour, which is guessed.
+    A color that its luma leaves no room for (a saturated blue that bright does not exist) is made paler at the same
+    hue, so that the luma, which is known, is never bent to fit the color, which is guessed.
 
     Args:
         luma: float32 [...], 0..1.
@@ -123,8 +123,8 @@ def paint(luma: NDArray[np.float32], pixels: NDArray[np.float32]) -> NDArray[np.
     saturation = np.linalg.norm(pixels, axis=-1)
     sixths = np.arctan2(pixels[..., 1], pixels[..., 0]) * np.float32(3 / np.pi) % 6
     channels = [np.abs(sixths - 3) - 1, 2 - np.abs(sixths - 2), 2 - np.abs(sixths - 4)]
-    colour = np.clip(np.stack(channels, axis=-1), 0, 1) * saturation[..., None]
-    difference = colour - (colour @ LUMA_WEIGHTS)[..., None]
+    color = np.clip(np.stack(channels, axis=-1), 0, 1) * saturation[..., None]
+    difference = color - (color @ LUMA_WEIGHTS)[..., None]
 
     level = np.clip(luma, 0, 1)[..., None]
     room = np.where(difference > 0, 1 - level, level)

@@ -1,7 +1,7 @@
 """The four views of the luma that the model sees around each box.
 
 Each view is a window of 14 x 14 pixels on a zero-padded, evenly shrunk copy of the photo, and the windows of
-neighbouring boxes lie a whole number of pixels apart. So a photo's 196 contexts are never stored: four small shrunk
+neighboring boxes lie a whole number of pixels apart. So a photo's 196 contexts are never stored: four small shrunk
 photos hold them all, and a window is a slice.
 """
 
@@ -63,10 +63,10 @@ def shrunk(luma: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     for view in VIEWS:
         small = luma
         if view.factor > 1:
-            centre = slice(view.factor // 2 - 1, view.factor // 2 + 1)
+            center = slice(view.factor // 2 - 1, view.factor // 2 + 1)
             side = SIDE // view.factor
             blocks = luma.reshape(-1, side, view.factor, side, view.factor)
-            small = blocks[:, :, centre, :, centre].mean(axis=(2, 4))
+            small = blocks[:, :, center, :, center].mean(axis=(2, 4))
         photos.append(np.pad(small, [(0, 0), (view.padding,) * 2, (view.padding,) * 2]))
     return photos
 
@@ -96,7 +96,7 @@ def positions(values: int) -> NDArray[np.float32]:
 
     Args:
         values: 2 for (y, x); 7 for these and the distances to the corners (top left, top right, bottom left, bottom
-            right) and to the centre, each divided by the largest such distance.
+            right) and to the center, each divided by the largest such distance.
 
     Returns:
         float32 [196, values], 0..1, boxes row by row; the first box is at (0, 0), the last at (1, 1).

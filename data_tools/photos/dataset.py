@@ -17,7 +17,7 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import near_duplicates
-from huetune.data_tools.photos.color import SIDE, chroma_map, grey, luma_of
+from huetune.data_tools.photos.color import SIDE, chroma_map, gray, luma_of
 from huetune.data_tools.photos.decoding import file_of, opened
 from huetune.data_tools.photos.discovery import find_photos as find_photos
 from huetune.data_tools.photos.discovery import walk_photos as walk_photos
@@ -45,7 +45,7 @@ class PhotoSet:
 
     Attributes:
         names: where each photo came from.
-        grey: uint8 [n, 112, 112], 0..255, the luma.
+        gray: uint8 [n, 112, 112], 0..255, the luma.
         chroma: float32 [n, 14, 14, 2], the chroma maps.
         digests: sha256 of each photo's decoded pixels, hexadecimal: equal photos have equal digests.
         notes: a line for each photo with which something was wrong that did not keep it from being used.
@@ -53,7 +53,7 @@ class PhotoSet:
     """
 
     names: tuple[str, ...]
-    grey: NDArray[np.uint8]
+    gray: NDArray[np.uint8]
     chroma: NDArray[np.float32]
     digests: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -68,12 +68,12 @@ class PhotoSet:
     @property
     def luma(self) -> NDArray[np.float32]:
         """float32 [n, 112, 112], 0..1."""
-        return luma_of(self.grey)
+        return luma_of(self.gray)
 
     @property
     def marks(self) -> near_duplicates.Marks:
         """What near copies of the photos are found by."""
-        return near_duplicates.marks(self.grey, self.digests)
+        return near_duplicates.marks(self.gray, self.digests)
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +86,7 @@ class PhotoSet:
         digests = tuple(self.digests[index] for index in indices)
         chosen = np.asarray(indices, np.intp)
         colors = {digest: self.colors[digest] for digest in digests if digest in self.colors}
-        return PhotoSet(names, self.grey[chosen], self.chroma[chosen], digests, colors=colors)
+        return PhotoSet(names, self.gray[chosen], self.chroma[chosen], digests, colors=colors)
 
 
 class _Colors:
@@ -123,7 +123,7 @@ def prepare(photos: NDArray[np.uint8], names: Sequence[str], wanted: Wanted | No
 def _prepare_square(square: NDArray[np.uint8], colors: _Colors) -> Prepared:
     digest = hashlib.sha256(square.tobytes()).hexdigest()
     colors.add(digest, square)
-    return Prepared(grey(square), chroma_map(square), digest)
+    return Prepared(gray(square), chroma_map(square), digest)
 
 
 def _gather(names: Sequence[str], photos: Sequence[Prepared], colors: _Colors) -> PhotoSet:
@@ -137,7 +137,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 
     Args:
         path: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, PPM or AVIF; any mode. Transparent pixels are laid on
-            white, whatever colour they hide.
+            white, whatever color they hide.
 
     Returns:
         uint8 [height, width, 3], RGB in 0..255.
@@ -189,7 +189,7 @@ def resize(photo: Image.Image) -> NDArray[np.uint8]:
 def load(
     paths: Sequence[Path],
     *,
-    colour_only: bool = True,
+    color_only: bool = True,
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
     reading: int = READING,
@@ -199,7 +199,7 @@ def load(
 
     Args:
         paths: files, as `find_photos` returns them.
-        colour_only: skip what no colors can be learnt from: see `data_tools.photos.suitability`.
+        color_only: skip what no colors can be learned from: see `data_tools.photos.suitability`.
         progress: wraps the results as they come, to show how far it is.
         cache: folder where prepared sets are kept, and found again by the bytes of their files; None for nowhere.
         reading: an older one, to read the photos of an older run as it did.
@@ -210,7 +210,7 @@ def load(
     """
     names, photos, left_out = [], [], []
     colors = _Colors(wanted, len(paths))
-    for path, outcome in _suitable(_prepared(paths, progress, cache, reading, colors), colour_only, reading):
+    for path, outcome in _suitable(_prepared(paths, progress, cache, reading, colors), color_only, reading):
         if isinstance(outcome, Refused):
             left_out.append(f"{str(path)!r}: {outcome.reason}")
         else:
@@ -222,20 +222,20 @@ def load(
 def outcomes(
     paths: Iterable[Path],
     *,
-    colour_only: bool = True,
+    color_only: bool = True,
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
     reading: int = READING,
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
     """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
-    return _suitable(_prepared(paths, progress, cache, reading, _Colors(None, 0)), colour_only, reading)
+    return _suitable(_prepared(paths, progress, cache, reading, _Colors(None, 0)), color_only, reading)
 
 
 def _suitable(
-    prepared: Iterable[tuple[Path, Prepared | Refused]], colour_only: bool, reading: int
+    prepared: Iterable[tuple[Path, Prepared | Refused]], color_only: bool, reading: int
 ) -> Iterator[tuple[Path, Prepared | Refused]]:
     for path, outcome in prepared:
-        if colour_only and isinstance(outcome, Prepared) and (reason := why_unsuitable(outcome, reading)):
+        if color_only and isinstance(outcome, Prepared) and (reason := why_unsuitable(outcome, reading)):
             outcome = Refused(reason)
         yield path, outcome
 

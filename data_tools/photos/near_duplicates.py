@@ -47,7 +47,7 @@ Marks = NDArray[np.uint64]
 each. A middle without anything to see has no bits, and decides nothing."""
 
 
-def marks(grey: NDArray[np.uint8], digests: Sequence[str]) -> Marks:
+def marks(gray: NDArray[np.uint8], digests: Sequence[str]) -> Marks:
     """Return what photos are found again by.
 
     A look is a perceptual hash as Zauner describes it (Implementation and Benchmarking of Perceptual Image Hash
@@ -56,11 +56,11 @@ def marks(grey: NDArray[np.uint8], digests: Sequence[str]) -> Marks:
     Mirrored photos do not look alike.
 
     Args:
-        grey: uint8 [n, 112, 112], 0..255.
+        gray: uint8 [n, 112, 112], 0..255.
         digests: n sha256, hexadecimal.
     """
-    found = np.zeros((len(grey), KINDS[KIND]), np.uint64)
-    for index, (luma, digest) in enumerate(zip(grey, digests, strict=True)):
+    found = np.zeros((len(gray), KINDS[KIND]), np.uint64)
+    for index, (luma, digest) in enumerate(zip(gray, digests, strict=True)):
         content = bytes.fromhex(digest)
         found[index, :3] = np.frombuffer(content[:24], ">u8")
         if luma.std() >= FLATTEST:

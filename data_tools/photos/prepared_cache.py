@@ -44,14 +44,14 @@ class Prepared(NamedTuple):
     """What one photo became.
 
     Attributes:
-        grey: uint8 [112, 112], 0..255, the luma.
+        gray: uint8 [112, 112], 0..255, the luma.
         chroma: float32 [14, 14, 2], the chroma map.
         digest: sha256 of the decoded pixels, hexadecimal.
         side: pixels of the shorter side of the file's picture.
         note: what was wrong with the file and did not keep it from being used; mostly empty.
     """
 
-    grey: NDArray[np.uint8]
+    gray: NDArray[np.uint8]
     chroma: NDArray[np.float32]
     digest: str
     side: int = SIDE
@@ -60,8 +60,8 @@ class Prepared(NamedTuple):
 
 def stacked(photos: Sequence[Prepared]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the luma and the chroma maps of photos, also of none: uint8 [n, 112, 112], float32 [n, 14, 14, 2]."""
-    grey = np.array([photo.grey for photo in photos], np.uint8).reshape(-1, SIDE, SIDE)
-    return grey, np.array([photo.chroma for photo in photos], np.float32).reshape(-1, GRID, GRID, 2)
+    gray = np.array([photo.gray for photo in photos], np.uint8).reshape(-1, SIDE, SIDE)
+    return gray, np.array([photo.chroma for photo in photos], np.float32).reshape(-1, GRID, GRID, 2)
 
 
 class Refused(NamedTuple):
@@ -172,14 +172,14 @@ def _read_set(path: Path) -> list[Prepared | Refused] | None:
     """What the files of a set became, in their order; None where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            contents, reasons, grey, chroma, digests, sides, notes = (file[part] for part in _PARTS)
+            contents, reasons, gray, chroma, digests, sides, notes = (file[part] for part in _PARTS)
     except Exception:  # as above
         return None
     if reasons.dtype.kind != "U" or reasons.shape != (len(contents),):
         return None
     photos = int((reasons == "").sum())
     expected: tuple[tuple[NDArray, type, tuple[int, ...]], ...] = (
-        (grey, np.uint8, (SIDE, SIDE)),
+        (gray, np.uint8, (SIDE, SIDE)),
         (chroma, np.float32, (GRID, GRID, 2)),
         (digests, np.uint8, (_SUM_BYTES,)),
         (sides, np.int64, ()),
@@ -188,14 +188,14 @@ def _read_set(path: Path) -> list[Prepared | Refused] | None:
         return None
     if any(array.dtype != dtype or array.shape != (photos, *shape) for array, dtype, shape in expected):
         return None
-    prepared = zip(grey, chroma, digests, sides, notes, strict=True)
+    prepared = zip(gray, chroma, digests, sides, notes, strict=True)
     return [Refused(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
 
 
 def _photo(
-    grey: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8], side: np.int64, note: np.str_
+    gray: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8], side: np.int64, note: np.str_
 ) -> Prepared:
-    return Prepared(grey, chroma, digest.tobytes().hex(), int(side), str(note))
+    return Prepared(gray, chroma, digest.tobytes().hex(), int(side), str(note))
 
 
 def write_set(folder: Path, key: str, contents: Sequence[bytes], outcomes: Sequence[Prepared | Refused]) -> None:
@@ -214,12 +214,12 @@ def write_set(folder: Path, key: str, contents: Sequence[bytes], outcomes: Seque
     if not all(outcome.lasting for outcome in refused):
         return
     reasons = np.array([outcome.reason if isinstance(outcome, Refused) else "" for outcome in outcomes], np.str_)
-    grey, chroma = stacked(photos)
+    gray, chroma = stacked(photos)
     digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8)
     arrays = {
         "contents": np.frombuffer(b"".join(contents), np.uint8).reshape(-1, _SUM_BYTES),
         "reasons": reasons,
-        "grey": grey,
+        "grey": gray,
         "chroma": chroma,
         "digests": digests.reshape(-1, _SUM_BYTES),
         "sides": np.array([photo.side for photo in photos], np.int64),

@@ -109,7 +109,7 @@ class Source:
 
         Args:
             bar: shows how far it is.
-            wanted: which colors `colours` will be asked for, so that these photos are decoded once; None for none.
+            wanted: which colors `colors` will be asked for, so that these photos are decoded once; None for none.
 
         Raises:
             PhotoError: there are none.
@@ -173,7 +173,7 @@ class Source:
             raise PhotoError(f"{str(self)!r}: there is nothing")
         return Counter(kind_of(key) for key in keys if chosen(key) and not photo(key))
 
-    def colours(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
+    def colors(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
         """Return the colors of any of its photos, uint8 [n, 112, 112, 3]; those not kept are read from their files."""
         import numpy as np
 
@@ -185,7 +185,7 @@ class Source:
             pictures, names = self._scenes()
             again = pictures[[names.index(name) for name in missing]]
         else:
-            again = read_squares(list(map(Path, missing)), bar("reading colours", len(missing)), self.reading)
+            again = read_squares(list(map(Path, missing)), bar("reading colors", len(missing)), self.reading)
         if len(missing) == len(photos):
             return again
         others = iter(again)

@@ -53,34 +53,34 @@ def why_unsuitable(photo: Prepared, reading: int = READING) -> str | None:
     lengths = np.linalg.norm(photo.chroma, axis=-1)
     strongest = lengths.max()
     if strongest < MIN_CHROMA:
-        return "grey, there is no colour in it to learn from"
+        return "gray, there is no color in it to learn from"
     if reading == 1:
         return None
     if photo.side < MIN_SIDE:
         return f"too small: its shorter side has {photo.side} pixels, fewer than {MIN_SIDE}"
     chroma = photo.chroma.reshape(-1, 2)
-    if photo.grey.std() < MIN_SPREAD and np.linalg.norm(chroma - chroma.mean(axis=0), axis=-1).max() < MIN_CHROMA:
+    if photo.gray.std() < MIN_SPREAD and np.linalg.norm(chroma - chroma.mean(axis=0), axis=-1).max() < MIN_CHROMA:
         return "one color all over, there is nothing in it to learn from"
     may_be_toned = strongest <= MAX_TONED_CHROMA and (lengths >= MIN_CHROMA / 2).mean() >= MIN_TONED_SHARE
-    if may_be_toned and tone_residual(photo.grey, photo.chroma) < MIN_RESIDUAL:
+    if may_be_toned and tone_residual(photo.gray, photo.chroma) < MIN_RESIDUAL:
         return "toned (sepia or yellowed), its colors say no more than its grays"
     return None
 
 
-def tone_residual(grey: NDArray[np.uint8], chroma: NDArray[np.float32]) -> float:
+def tone_residual(gray: NDArray[np.uint8], chroma: NDArray[np.float32]) -> float:
     """Return how far the colors of a photo are from following from its grays, as they do in a toned one.
 
     In such a photo each gray has one color, so the chroma of a patch is the mean of the colors of its grays: linear in
     how much it has of each. The best such colors are fitted.
 
     Args:
-        grey: uint8 [112, 112], the luma.
+        gray: uint8 [112, 112], the luma.
         chroma: float32 [14, 14, 2], the chroma map.
 
     Returns:
         Root mean square of the distance over all patches, as chroma: 0 to 1.
     """
-    places = _PATCHES * 256 + grey.reshape(GRID, BOX, GRID, BOX)
+    places = _PATCHES * 256 + gray.reshape(GRID, BOX, GRID, BOX)
     counts = np.bincount(places.ravel(), minlength=GRID * GRID * 256).reshape(-1, 256)
     tones = counts @ _WEIGHTS / BOX**2
     seen = chroma.reshape(-1, 2)

@@ -99,7 +99,7 @@ def alone(folder: Path, remedy: str = "choose another folder") -> Iterator[None]
 
 
 def by_name(path: Path) -> Path:
-    """Return a path that ends in a name, which a draft or a neighbour of it can be called after: `.` has none."""
+    """Return a path that ends in a name, which a draft or a neighbor of it can be called after: `.` has none."""
     return path if path.name not in ("", "..") else Path(os.path.abspath(path))
 
 

@@ -146,7 +146,7 @@ def evaluate(
     if leaked := evaluation.leaked(settings, read):
         found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
         say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
-    truth = source.colours(read, bar)
+    truth = source.colors(read, bar)
     import_tensorflow()
     report = evaluation.evaluate(
         path,
@@ -216,7 +216,7 @@ def colorize(
 ) -> None:
     """Colorize grayscale photos at their own size. No file in --out is replaced; a name that is taken gets a number.
 
-    Example: huetune colorize best-model old-1.jpg old-2.jpg --out coloured
+    Example: huetune colorize best-model old-1.jpg old-2.jpg --out colored
     """
     from huetune.results.records.run import find_source
 
@@ -374,10 +374,10 @@ def _entries(model: Any, top: int | None, numbers: tuple[int, ...]) -> tuple[Any
 
 
 def _tested(named: Any, photos_then: Any) -> Any:
-    """Test photos with their colours; None where they cannot be read any more, which is said."""
+    """Test photos with their colors; None where they cannot be read any more, which is said."""
     try:
         photos, source = named or photos_then()
-        return photos, source.colours(photos, bar)
+        return photos, source.colors(photos, bar)
     except UserError as error:
         if named:
             raise
@@ -420,7 +420,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         else:
             chosen, skipped = photos_of(place, quiet=False).test, 0
             source = source_of(place)
-        shown = pages.Photos(chosen, source.colours(evenly(chosen), bar), str(source), skipped)
+        shown = pages.Photos(chosen, source.colors(evenly(chosen), bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
             raise

@@ -1,4 +1,4 @@
-"""A model's colours for photos: measured against the truth, and as pictures."""
+"""A model's colors for photos: measured against the truth, and as pictures."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from huetune.data_tools.common.errors import CheckpointError, PhotoError
 from huetune.data_tools.photos import near_duplicates
-from huetune.data_tools.photos.color import SIDE, grey, luma, luma_of, paint, spread
+from huetune.data_tools.photos.color import SIDE, gray, luma, luma_of, paint, spread
 from huetune.data_tools.photos.color_profile import srgb_chunk
 from huetune.data_tools.photos.dataset import PhotoSet, read_photo, resize
 from huetune.data_tools.photos.source import Source
@@ -57,7 +57,7 @@ def evaluate(
     skipped: Sequence[str] = (),
     progress: Progress = iter,
 ) -> dict[str, Any]:
-    """Colorize photos whose colours are known, and write figures and pictures.
+    """Colorize photos whose colors are known, and write figures and pictures.
 
     Args:
         checkpoint: folder of a model.
@@ -82,7 +82,7 @@ def evaluate(
         CheckpointError: the model cannot be loaded.
     """
     settings, colorizer = load(checkpoint)
-    drawn = colorizer.draw(photos.grey, samples, seed)
+    drawn = colorizer.draw(photos.gray, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
     rows, pictures = [], []
     names = _file_names(photos.names)
@@ -94,7 +94,7 @@ def evaluate(
             for number, sample in enumerate(painted, 1):
                 output.add(f"{COLORIZED}/{names[index]}-{number}.png", _png(Image.fromarray(sample)))
             if index in shown:
-                pictures.append([truth[index], np.repeat(photos.grey[index][..., None], 3, axis=-1), *painted])
+                pictures.append([truth[index], np.repeat(photos.gray[index][..., None], 3, axis=-1), *painted])
 
         report: dict[str, Any] = {
             "model": settings.origin,
@@ -109,7 +109,7 @@ def evaluate(
             "references": references(photos, truth, mean_chroma),
             "photos": rows,
         }
-        headings = ["truth", "grey", *(f"sample {number}" for number in range(1, samples + 1))]
+        headings = ["truth", "gray", *(f"sample {number}" for number in range(1, samples + 1))]
         labels = [
             f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
             for name, row in zip(names, rows, strict=True)
@@ -189,7 +189,7 @@ def judge(
     for checkpoint in progress(checkpoints):
         settings, colorizer = load(checkpoint)
         mean_chroma = np.array(settings.mean_chroma, np.float32)
-        judged.append(_measured(colorizer.draw(photos.grey, samples, seed), photos, truth, mean_chroma))
+        judged.append(_measured(colorizer.draw(photos.gray, samples, seed), photos, truth, mean_chroma))
     return judged
 
 
@@ -230,7 +230,7 @@ def _painted(
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
     """Yield for each photo its samples, uint8 [samples, 112, 112, 3], and its name with its `metrics`."""
     for index in progress(range(len(photos))):
-        painted = paint(luma_of(photos.grey[index]), spread(drawn[index]))
+        painted = paint(luma_of(photos.gray[index]), spread(drawn[index]))
         figures = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
         figures |= {
             name: float(np.mean([metric.formula(truth[index], sample) for sample in painted]))
@@ -306,11 +306,11 @@ def metrics() -> dict[str, Metric]:
 def colorize(
     checkpoint: Path, paths: Sequence[Path], out: Path, *, samples: int = 1, seed: int = 0, progress: Progress = iter
 ) -> list[Path]:
-    """Colorize photos at their own size: the colours are the model's, the luma is the photo's.
+    """Colorize photos at their own size: the colors are the model's, the luma is the photo's.
 
     Args:
         checkpoint: folder of a model.
-        paths: photos, grey or not; their own colours are not looked at.
+        paths: photos, gray or not; their own colors are not looked at.
         out: folder for the PNG files. No file there is replaced: where a name is taken, the new one gets a number.
         samples: colorizations a photo, 1 or more.
         seed: of the latent vectors.
@@ -339,13 +339,13 @@ def colorize(
 
 def colorized(colorizer: "Colorizer", photo: NDArray[np.uint8], samples: int, seed: int) -> list[NDArray[np.uint8]]:
     """Return colorizations of a photo, uint8 [h, w, 3] as it is itself."""
-    small = grey(resize(Image.fromarray(photo)))
+    small = gray(resize(Image.fromarray(photo)))
     drawn = colorizer.draw(small[None], samples, seed)[0]
     return [_paint_large(photo, spread(boxes)) for boxes in drawn]
 
 
 def _paint_large(photo: NDArray[np.uint8], pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Lay colours, float32 [112, 112, 2], on a photo of any size, uint8 [h, w, 3]."""
+    """Lay colors, float32 [112, 112, 2], on a photo of any size, uint8 [h, w, 3]."""
     height, width = photo.shape[:2]
     painted = np.empty_like(photo)
     channels = [Image.fromarray(np.ascontiguousarray(pixels[..., axis])) for axis in range(2)]

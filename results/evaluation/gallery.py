@@ -1,4 +1,4 @@
-"""The same photos as several models colour them, small enough for a page."""
+"""The same photos as several models color them, small enough for a page."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ class Picture:
     """What one model, or nobody, made of a photo.
 
     Attributes:
-        name: of the model, or "truth" or "grey".
+        name: of the model, or "truth" or "gray".
         urls: `data:` URLs of its samples.
         delta_e: mean CIEDE2000 to the truth; None for what is no answer.
     """
@@ -47,7 +47,7 @@ def evenly(photos: PhotoSet) -> PhotoSet:
 def gallery(
     checkpoints: Mapping[str, Path], photos: PhotoSet, truth: NDArray[np.uint8], seed: int = 0
 ) -> dict[str, list[Picture]]:
-    """Return each photo's truth, its grey and what models make of it, by the photo's name.
+    """Return each photo's truth, its gray and what models make of it, by the photo's name.
 
     Args:
         checkpoints: folders of models by what they are called.
@@ -59,16 +59,16 @@ def gallery(
         CheckpointError: a model cannot be loaded.
     """
     rows = [
-        [Picture("truth", (_url(colours),)), Picture("grey", (_url(grey),))]
-        for colours, grey in zip(truth, photos.grey, strict=True)
+        [Picture("truth", (_url(colors),)), Picture("gray", (_url(gray),))]
+        for colors, gray in zip(truth, photos.gray, strict=True)
     ]
-    labs = [rgb2lab(colours) for colours in truth]
+    labs = [rgb2lab(colors) for colors in truth]
     built: dict[Any, Any] = {}
     for name, checkpoint in checkpoints.items():
         _, colorizer = load(checkpoint, built)
-        drawn = colorizer.draw(photos.grey, SAMPLES, seed)
-        for row, grey, boxes, lab in zip(rows, photos.grey, drawn, labs, strict=True):
-            painted = paint(luma_of(grey), spread(boxes))
+        drawn = colorizer.draw(photos.gray, SAMPLES, seed)
+        for row, gray, boxes, lab in zip(rows, photos.gray, drawn, labs, strict=True):
+            painted = paint(luma_of(gray), spread(boxes))
             delta_e = float(np.mean([deltaE_ciede2000(lab, rgb2lab(sample)) for sample in painted]))
             row.append(Picture(name, tuple(map(_url, painted)), delta_e))
     return dict(zip(photos.names, rows, strict=True))

@@ -45,13 +45,13 @@ model = run.model()
 print(f"{model.count_params():,} parameters, {model.get_layer('decoder').count_params():,} in the decoder")
 
 # %% [markdown]
-# Test photos of the search in its colours, and any other photo.
+# Test photos of the search in its colors, and any other photo.
 
 # %%
 run.contact_sheet()
 
 # %%
 scene = Image.fromarray(garden(1, seed=1)[0])
-coloured = run.colorize(scene.convert("L"), samples=3)
-coloured.save("coloured.png")
-coloured
+colored = run.colorize(scene.convert("L"), samples=3)
+colored.save("colored.png")
+colored

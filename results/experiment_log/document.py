@@ -39,11 +39,11 @@ TALE = ("activation", "skip", "mse_weight")
 
 @dataclass(frozen=True)
 class Tested:
-    """Photos that no model of the log has learnt from.
+    """Photos that no model of the log has learned from.
 
     Attributes:
         photos: n of them.
-        truth: uint8 [n, 112, 112, 3], their colours.
+        truth: uint8 [n, 112, 112, 3], their colors.
     """
 
     photos: PhotoSet
@@ -176,7 +176,7 @@ class _Log:
         text = f"{self._say('results')}\n"
         if tested and len(tested.photos):
             settings, colorizer = load(entry.checkpoint)
-            drawn = colorizer.draw(tested.photos.grey, SAMPLES, seed=0)
+            drawn = colorizer.draw(tested.photos.gray, SAMPLES, seed=0)
             mean_chroma = np.array(settings.mean_chroma, np.float32)
             self._figures[entry.key] = scores(drawn, tested.photos.chroma, mean_chroma)
             text += f"{self._photos(entry, tested, drawn)}\n"
@@ -208,13 +208,13 @@ class _Log:
         """A table of pictures, a row a photo."""
         photos = tested.photos
         heads = [self._say("colorized", number=number + 1) for number in range(SAMPLES_SHOWN)]
-        rows = [[self._say("truth"), self._say("grey"), *heads], ["---"] * (2 + SAMPLES_SHOWN)]
+        rows = [[self._say("truth"), self._say("gray"), *heads], ["---"] * (2 + SAMPLES_SHOWN)]
         for index in np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHOWN)).round().astype(int)):
             # By its pixels, since photos of different folders may share a name, and some names are no part of a link.
             mark = photos.digests[index][:12]
-            painted = paint(luma_of(photos.grey[index]), spread(drawn[index, :SAMPLES_SHOWN]))
+            painted = paint(luma_of(photos.gray[index]), spread(drawn[index, :SAMPLES_SHOWN]))
             shared = f"{PHOTOS}/{mark}"
-            pictures = {f"{shared}-truth.png": tested.truth[index], f"{shared}-grey.png": photos.grey[index]}
+            pictures = {f"{shared}-truth.png": tested.truth[index], f"{shared}-gray.png": photos.gray[index]}
             pictures |= {f"{entry.key}/{mark}-{number}.png": sample for number, sample in enumerate(painted, 1)}
             files = [self._output.add(file, _png(pixels)) for file, pixels in pictures.items()]
             name = escaped(Path(photos.names[index]).stem)

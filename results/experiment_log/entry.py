@@ -48,7 +48,7 @@ class Entry:
         checkpoint: the folder of these weights.
         photos: how many, and their fingerprint, as `Split.summary`.
         source: of the photos, in words.
-        first: whether it learnt from the first ones of the source, not from those that a seed chose.
+        first: whether it learned from the first ones of the source, not from those that a seed chose.
         again: the scores of its settings from fresh seeds; empty where it was not trained again.
         baseline: the score of the mean-color baseline; None where only the skill tells.
         winner: whether it is the winner of its search.

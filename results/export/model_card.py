@@ -16,16 +16,16 @@ def card(known: Checkpoint, metric: Mapping[str, Any]) -> str:
     """
     settings = "\n".join(f"| {name} | {shown(value)} |" for name, value in vars(known.config).items())
     photos, figures, versions = known.photos, known.figures, known.versions
-    learnt, held = photos.get("training", "an unknown number of"), photos.get("validation", "others")
+    learned, held = photos.get("training", "an unknown number of"), photos.get("validation", "others")
     return f"""\
 # A model that colorizes photos
 
-A small VAE gives a grey photo its colours back: the photo is shrunk to 112 x 112, the decoder draws a colour for each
+A small VAE gives a gray photo its colors back: the photo is shrunk to 112 x 112, the decoder draws a color for each
 of its 14 x 14 boxes, and these are laid on the photo's luma. It was made by huetune {versions.get("huetune", "")}.
 
 ## How it was trained
 
-On {learnt} photos, held against {held} that it did not learn from, for {figures.get("epoch", "some")} epochs from
+On {learned} photos, held against {held} that it did not learn from, for {figures.get("epoch", "some")} epochs from
 seed {known.seed}{_origin(known.origin)}. The photos' fingerprint, over their pixels, is
 `{photos.get("fingerprint", "not recorded")}`.
 
@@ -41,18 +41,18 @@ Made with {", ".join(f"{part} {version}" for part, version in versions.items())}
 
 ## How to use it
 
-    huetune colorize FOLDER old-photo.jpg --out coloured
+    huetune colorize FOLDER old-photo.jpg --out colored
     huetune evaluate FOLDER --photos TEST_DIR
 
 FOLDER is the one that this file is in. There is no code in it: `settings.json` says what to build, `weights.npz` holds
-numbers, `probe.npz` a grey picture and the colours that it must get, and `sha256sum --check SHA256SUMS` says whether
+numbers, `probe.npz` a gray picture and the colors that it must get, and `sha256sum --check SHA256SUMS` says whether
 all is as it was. huetune refuses the folder where anything of it is not so.
 
 ## What it cannot do
 
-- It knows colours like those of its photos. Of anything else it makes what is most like them.
-- Colours are a guess: several samples of a photo differ, and none need be the true one.
-- There are 14 x 14 boxes of colour in a photo: what is smaller gets the colour of what is around it.
+- It knows colors like those of its photos. Of anything else it makes what is most like them.
+- Colors are a guess: several samples of a photo differ, and none need be the true one.
+- There are 14 x 14 boxes of color in a photo: what is smaller gets the color of what is around it.
 - Sums and probe tell damage and mistakes. Whoever changes a model on purpose can renew both: take models from those
   whom you trust.
 """

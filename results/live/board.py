@@ -96,7 +96,7 @@ class Board:
         ended: those that have ended, the newest first, as many as may be of interest.
         best: the best so far, or the confirmed winner.
         confirmed: whether it is that.
-        zero: the score of one colour for everything.
+        zero: the score of one color for everything.
         slots: how many may run at once; None where nobody knows.
         seconds: that were searched.
         left: seconds until the end; None where there is nothing to go by.
@@ -157,7 +157,7 @@ class _Pen:
         self._cells = min(self._target, CELLS if width >= 100 else CELLS // 2)
         self._names = max((len(training.name) for training in drawn), default=0)
         self._scores = max((len(self._score(training)) for training in drawn), default=0)
-        # Of all curves the same, so that they can be compared. Twice as far from the best as one colour for everything
+        # Of all curves the same, so that they can be compared. Twice as far from the best as one color for everything
         # is as bad as it gets: one that begins far off would flatten all others.
         scores = [score for training in drawn for score in training.scores.values() if math.isfinite(score)]
         self._low, self._high = min(scores, default=0.0), max(scores, default=0.0)
@@ -214,8 +214,8 @@ class _Pen:
         return f"best {'' if self._board.what == 'trials' else f'one of the {self._board.what} '}so far"
 
     def zero(self) -> str:
-        """The score that means nothing was learnt."""
-        return "" if self._board.zero is None else f" (one colour for everything: {shown(self._board.zero)})"
+        """The score that means nothing was learned."""
+        return "" if self._board.zero is None else f" (one color for everything: {shown(self._board.zero)})"
 
     def section(
         self, heading: str, trainings: Sequence[Training], free: int, gap: list[Text], *, counted: bool = True

@@ -33,7 +33,7 @@ INKS = {
     "running": "#7a4fc4",
     "zero": "#8c2f6b",
 }
-"""The colours of charts by what they are for, on white. The report makes variables of them, for light and dark."""
+"""The colors of charts by what they are for, on white. The report makes variables of them, for light and dark."""
 FADED = {"complete": 0.85, "running": 0.9, "waiting": 0.9, "pruned": 0.35, "failed": 0.4}
 """Opacity of the curves of each state: what was stopped steps back."""
 WIDTH, HEIGHT = 420, 250
@@ -50,7 +50,7 @@ def history(table: Sequence[Row], zero: float, objective: str, parameters: Seque
 
     Args:
         table: rows, as `results.tables.trial_table.rows` returns them.
-        zero: the score of one colour for everything.
+        zero: the score of one color for everything.
         objective: what the score is.
         parameters: that were searched.
     """
@@ -84,7 +84,7 @@ def curves(
     Args:
         study: of a search.
         table: its rows.
-        zero: the score of one colour for everything.
+        zero: the score of one color for everything.
         objective: what the score is.
         parameters: that were searched.
     """
@@ -231,7 +231,7 @@ def finalists(groups: Mapping[str, Replicated], zero: float, objective: str) -> 
 
     Args:
         groups: of finalists by what they are called, in their order.
-        zero: the score of one colour for everything.
+        zero: the score of one color for everything.
         objective: what the score is.
     """
     seeds = [{"name": name, "score": score} for name, group in groups.items() for score in group.scores]
@@ -274,7 +274,7 @@ def _intervals(
 
 
 def svg(chart: alt.TopLevelMixin) -> str:
-    """Return a chart as SVG, in the colours of `INKS`, which no part of another chart in the same page disturbs.
+    """Return a chart as SVG, in the colors of `INKS`, which no part of another chart in the same page disturbs.
 
     A mark whose row has a `label` gets the row's `trial` as `data-trial`.
     """
@@ -406,7 +406,7 @@ def _crowd(trials: int) -> float:
 
 
 def _states(rows: Sequence[Row]) -> alt.Color:
-    """The colour of each state, with a legend of those that are there."""
+    """The color of each state, with a legend of those that are there."""
     states = _there(rows)
     return alt.Color("state:N", scale=_named(states, [INKS["running" if one == "waiting" else one] for one in states]))
 

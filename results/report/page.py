@@ -53,7 +53,7 @@ class Photos:
 
     Attributes:
         photos: all of them.
-        truth: uint8 [n, 112, 112, 3], the colours of those that `results.evaluation.gallery.evenly` takes.
+        truth: uint8 [n, 112, 112, 3], the colors of those that `results.evaluation.gallery.evenly` takes.
         source: where they are from, in words.
         skipped: how many more there are that a model has seen.
     """
@@ -162,7 +162,7 @@ def _charts(found: Findings) -> dict[str, _Chart]:
 
 
 def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
-    """A chart whose colours are the page's variables: light, dark and print need no second drawing."""
+    """A chart whose colors are the page's variables: light, dark and print need no second drawing."""
     names = {value: f"var(--{name})" for name, value in charts.INKS.items()}
     svg = re.sub("|".join(names), lambda match: names[match[0]], charts.svg(chart))
     return _Chart(Markup(svg), title, wide)

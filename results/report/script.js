@@ -83,7 +83,7 @@
     if (mark) toggle(mark.dataset.trial);
   });
 
-  // Pictures, large, beside the photo's truth and grey.
+  // Pictures, large, beside the photo's truth and gray.
   const dialog = document.getElementById("enlarged"), buttons = [...document.querySelectorAll(".enlarge")];
   let open = 0;
   const enlarge = (place) => {

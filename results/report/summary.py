@@ -59,7 +59,7 @@ class Findings:
 
     @property
     def zero(self) -> float:
-        """The score of no colour at all."""
+        """The score of no color at all."""
         return self.searched.baseline[self.objectives[0]]
 
     def row(self, number: int) -> Row:

@@ -190,10 +190,10 @@ def _ahead(row: Row, zero: Row, objective: str) -> bool:
 
 
 def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
-    """Return the row of one colour for everything: what a model must beat to have learnt anything."""
+    """Return the row of one color for everything: what a model must beat to have learned anything."""
     searched = StudyRecord.of(study)
     score = searched.baseline[searched.objective]
-    row = {"trial": "zero", "state": "one colour", "score": score, **searched.baseline}
+    row = {"trial": "zero", "state": "one color", "score": score, **searched.baseline}
     return {column: row.get(column) for column in columns}
 
 
@@ -255,7 +255,7 @@ def to_table(table: list[Row], title: str) -> Table:
         numbers = all(row[column] is None or isinstance(row[column], (int, float)) for row in table)
         drawn.add_column(Text(plain(column)), justify="right" if numbers else "left", no_wrap=column != "error")
     for row in table:
-        style = {"pruned": "dim", "failed": "red", "one colour": "italic"}.get(str(row.get("state")))
+        style = {"pruned": "dim", "failed": "red", "one color": "italic"}.get(str(row.get("state")))
         # Text, since a bracket in an error would be read as markup.
         drawn.add_row(*(Text(plain(shown(row[column]))) for column in columns), style=style)
     return drawn

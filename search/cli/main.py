@@ -318,7 +318,7 @@ def search(
     read = read_photos(source, strict, quiet, partial(may_be_tested, wanted.seed))
     parts = split(read, wanted.seed)
     # Now, not when the search is done: the files may be others by then.
-    truth = source.colours(parts.test, partial(bar, quiet=quiet))
+    truth = source.colors(parts.test, partial(bar, quiet=quiet))
     if not quiet:
         for note in chosen.notes:
             say(note, "yellow", stderr)
@@ -417,9 +417,9 @@ def extend(
 
 
 def _photos_again(run: Any, quiet: bool, moved: Path | None) -> tuple[Any, Any]:
-    """A run's photos, split as then, and the colours of those that are kept for the end."""
+    """A run's photos, split as then, and the colors of those that are kept for the end."""
     parts = photos_of(run, quiet, moved)
-    return parts, source_of(run, moved).colours(parts.test, partial(bar, quiet=quiet))
+    return parts, source_of(run, moved).colors(parts.test, partial(bar, quiet=quiet))
 
 
 def _finish(run: Any, photos: Any, truth: Any, quiet: bool) -> int:
@@ -447,7 +447,7 @@ def _show_next(run: Any, won: bool) -> None:
     sheet = run.folder / EVALUATION / CONTACT_SHEET
     if sheet.is_file():
         say("")
-        say(f"Look at {os.path.relpath(sheet)}: truth, grey, and what the best model makes of it.")
+        say(f"Look at {os.path.relpath(sheet)}: truth, gray, and what the best model makes of it.")
     say("")
     say(f"Everything is in {place}. Next:")
     for verb, rest in (

@@ -113,7 +113,7 @@ class Sampler:
             point: as drawn or added.
             values: of the objectives, of a complete trial; None for one that was pruned or failed.
             epochs: the best value so far of the first objective, by epoch: by these pruned trials are compared. Empty
-                for a trial that failed, from which nothing is learnt.
+                for a trial that failed, from which nothing is learned.
         """
         # A point comes again where a trial that has ended is trained further.
         trial = self._drawn.pop(_key(point), None) or self._again(point)

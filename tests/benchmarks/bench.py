@@ -156,11 +156,11 @@ def colorizing(parts: Split, seeds: int) -> dict[str, Any]:
     network = build(PEER)
     colorizer = Colorizer(network, PEER)
     photos = prepare(garden(20), [""] * 20)
-    colorizer.draw(photos.grey, 5, 0)
+    colorizer.draw(photos.gray, 5, 0)
     ours = []
     for _ in range(3):
         begun = time.perf_counter()
-        colorizer.draw(photos.grey, 5, 0)
+        colorizer.draw(photos.gray, 5, 0)
         ours.append(time.perf_counter() - begun)
     begun = time.perf_counter()
     peers.colorize_slowly(network, PEER, photos.luma[:1], 1)

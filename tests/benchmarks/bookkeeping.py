@@ -129,9 +129,9 @@ def _plain() -> float:
 
 def _object_store(photos: int = 20_000) -> dict[str, float]:
     """How photos travel: once into the store, then every worker of a node reads them there."""
-    grey = np.zeros((photos, 112, 112), np.uint8)
+    gray = np.zeros((photos, 112, 112), np.uint8)
     begun = time.perf_counter()
-    reference = ray.put(grey)
+    reference = ray.put(gray)
     put = time.perf_counter() - begun
 
     @ray.remote

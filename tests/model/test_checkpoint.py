@@ -35,8 +35,8 @@ def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
     folder, checkpoint = saved
     loaded, colorizer = load(folder)
     assert loaded == checkpoint
-    before = Colorizer(network, CONFIG).draw(scenes.grey[:3], samples=2, seed=5)
-    np.testing.assert_array_equal(colorizer.draw(scenes.grey[:3], samples=2, seed=5), before)
+    before = Colorizer(network, CONFIG).draw(scenes.gray[:3], samples=2, seed=5)
+    np.testing.assert_array_equal(colorizer.draw(scenes.gray[:3], samples=2, seed=5), before)
     assert before.std() > 0
 
 
@@ -46,8 +46,8 @@ def test_models_of_one_structure_built_once_draw_the_same(saved, scenes, tmp_pat
     save(tmp_path / "other", replace(saved[1], config=other), build(other).vae)
     built: dict = {}
     for folder in (saved[0], tmp_path / "other", saved[0]):
-        shared = load(folder, built)[1].draw(scenes.grey[:2], samples=1, seed=5)
-        np.testing.assert_array_equal(shared, load(folder)[1].draw(scenes.grey[:2], samples=1, seed=5))
+        shared = load(folder, built)[1].draw(scenes.gray[:2], samples=1, seed=5)
+        np.testing.assert_array_equal(shared, load(folder)[1].draw(scenes.gray[:2], samples=1, seed=5))
     assert len(built) == 1
 
 
@@ -145,22 +145,22 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage, message, saved):
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_grey_copy_gets_the_same_colours(saved, scenes):
-    """The model must not peek at the colours that it is to guess."""
+def test_a_gray_copy_gets_the_same_colors(saved, scenes):
+    """The model must not peek at the colors that it is to guess."""
     from huetune.data_tools.datasets.synthetic_garden import garden
     from huetune.data_tools.photos.dataset import prepare
 
     _, colorizer = load(saved[0])
     photo = garden(1)
-    copy = np.repeat(prepare(photo, ["colour"]).grey[..., None], 3, axis=-1)
-    sets = prepare(photo, ["colour"]), prepare(copy, ["grey"])
-    colour, grey = (colorizer.draw(photos.grey, samples=2, seed=0) for photos in sets)
-    np.testing.assert_array_equal(colour, grey)
+    copy = np.repeat(prepare(photo, ["color"]).gray[..., None], 3, axis=-1)
+    sets = prepare(photo, ["color"]), prepare(copy, ["gray"])
+    color, gray = (colorizer.draw(photos.gray, samples=2, seed=0) for photos in sets)
+    np.testing.assert_array_equal(color, gray)
 
 
 def test_a_draw_is_what_the_decoder_makes_of_each_box(network, scenes):
     count = CHUNK + 2
-    drawn = Colorizer(network, CONFIG).draw(scenes.grey[:count], samples=1, seed=3)
+    drawn = Colorizer(network, CONFIG).draw(scenes.gray[:count], samples=1, seed=3)
     windows = contexts(scenes.luma[:count], np.arange(count * 196))
     views = [windows[:, view, :, :, None] for view in range(4)]
     place = np.tile(positions(CONFIG.positions), (count, 1))
@@ -171,14 +171,14 @@ def test_a_draw_is_what_the_decoder_makes_of_each_box(network, scenes):
 
 def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
     _, colorizer = load(saved[0])
-    drawn = colorizer.draw(scenes.grey[:2], samples=3, seed=0)
-    np.testing.assert_array_equal(drawn, colorizer.draw(scenes.grey[:2], samples=3, seed=0))
-    assert (drawn != colorizer.draw(scenes.grey[:2], samples=3, seed=1)).any()
+    drawn = colorizer.draw(scenes.gray[:2], samples=3, seed=0)
+    np.testing.assert_array_equal(drawn, colorizer.draw(scenes.gray[:2], samples=3, seed=0))
+    assert (drawn != colorizer.draw(scenes.gray[:2], samples=3, seed=1)).any()
     assert (drawn[:, 0] != drawn[:, 1]).any()
 
 
 def test_chunks_do_not_show(saved, scenes):
     """More photos than are colorized at once: each gets what it would get in a smaller set."""
     _, colorizer = load(saved[0])
-    drawn = colorizer.draw(scenes.grey[:11], samples=1, seed=0)
-    np.testing.assert_allclose(colorizer.draw(scenes.grey[:3], samples=1, seed=0), drawn[:3], atol=1e-6)
+    drawn = colorizer.draw(scenes.gray[:11], samples=1, seed=0)
+    np.testing.assert_allclose(colorizer.draw(scenes.gray[:3], samples=1, seed=0), drawn[:3], atol=1e-6)

@@ -16,14 +16,14 @@ def test_the_truth_scores_perfectly(truth):
     assert figures == pytest.approx({"chroma_mse": 0, "skill": 1, "chroma_ratio": 1, "chroma_ratio_error": 0}, abs=1e-6)
 
 
-def test_one_colour_for_everything_has_no_skill(truth):
+def test_one_color_for_everything_has_no_skill(truth):
     mean = truth.mean(axis=(0, 1, 2))
     figures = zero_line(truth, mean)
     assert figures["skill"] == pytest.approx(0, abs=1e-6)
     assert figures["chroma_mse"] == pytest.approx(((truth - mean) ** 2).mean(), rel=1e-5)
 
 
-def test_grey_wins_no_ratio(truth):
+def test_gray_wins_no_ratio(truth):
     figures = scores(np.zeros((3, 1, 14, 14, 2), np.float32), truth, np.zeros(2, np.float32))
     assert figures["chroma_ratio"] == 0 and figures["chroma_ratio_error"] == 1
 

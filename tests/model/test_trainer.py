@@ -113,7 +113,7 @@ def test_a_range_of_dropout_needs_one_trace(of, trainer):
     assert trainer._step.run.experimental_get_tracing_count() == 1
 
 
-def test_averaging_changes_what_is_scored_and_not_what_is_learnt(trainer):
+def test_averaging_changes_what_is_scored_and_not_what_is_learned(trainer):
     (averaged,), (last,) = (_epochs(trainer, replace(PHOTOS, averaging=share), 4) for share in (0.9, 0.0))
     assert averaged["train_loss"] == last["train_loss"] and averaged["chroma_mse"] != last["chroma_mse"]
 
@@ -186,12 +186,12 @@ def test_the_loss_holds_the_squared_kernels(config, single):
 
 
 @pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
-def test_a_mirrored_photo_comes_with_its_colours(config, single):
-    """Each box of a mirrored photo has the view and the colour that the box across has in the photo itself."""
+def test_a_mirrored_photo_comes_with_its_colors(config, single):
+    """Each box of a mirrored photo has the view and the color that the box across has in the photo itself."""
     single.start(replace(config, flips=True, batch_size=1 if config is PHOTOS else 196), 0)
     straight = [False, True]
     plain = single.training
-    mirror = replace(plain, grey=plain.grey[:, :, ::-1], chroma=plain.chroma[:, :, ::-1])
+    mirror = replace(plain, gray=plain.gray[:, :, ::-1], chroma=plain.chroma[:, :, ::-1])
     while straight:
         (batch,) = single._batches()
         views, place, chroma = single._tensors(batch)
@@ -254,8 +254,8 @@ def test_validation_photos_never_teach(trainer, photos, parts):
     assert mine["train_loss"] == yours["train_loss"] and mine["chroma_mse"] != yours["chroma_mse"]
 
 
-def test_the_garden_can_be_learnt():
-    """40 scenes, at most 5 epochs: model-2 does far better on 10 others than one colour for everything."""
+def test_the_garden_can_be_learned():
+    """40 scenes, at most 5 epochs: model-2 does far better on 10 others than one color for everything."""
     scenes = prepare(garden(50), [scene_name(k) for k in range(50)])
     trainer = Trainer(scenes.take(range(40)), scenes.take(range(40, 50)))
     trainer.start(PHOTOS, 0)
@@ -337,7 +337,7 @@ def test_a_step_has_no_variable_that_a_card_leaves_with_the_host(trainer):
 
 @pytest.mark.long
 def test_layers_may_compute_in_bfloat16(photos):
-    """As the benchmark of a card asks for; what is learnt and scored stays float32."""
+    """As the benchmark of a card asks for; what is learned and scored stays float32."""
     (halved,) = _epochs(Trainer(photos[0], photos[1], dtype_policy="mixed_bfloat16"), PHOTOS, 3)
     (whole,) = _epochs(Trainer(*photos), PHOTOS, 3)
     assert 0 < abs(halved["train_loss"] - whole["train_loss"]) < 0.01 * whole["train_loss"]

@@ -274,7 +274,7 @@ BOTH = {
     "code for an activation": settings(lambda record: record["config"].update(activation="lambda x: x")),
     "a seed with a comma": settings(lambda record: record.update(seed=1.5)),
     "figures that are a list": settings(lambda record: record.update(figures=[1])),
-    "a colour of words": settings(lambda record: record.update(mean_chroma=["0", "0"])),
+    "a color of words": settings(lambda record: record.update(mean_chroma=["0", "0"])),
     "a name that moves the cursor": settings(lambda record: record["origin"].update(run="\x1b[2Jrun")),
     "something of which nothing is known": settings(lambda record: record.update(code="import os")),
 }
@@ -283,7 +283,7 @@ BOTH = {
 EXPORTS = {
     "another model's weights": other_model,
     "no probe": lambda folder: ((folder / PROBE).unlink(), resum(folder)),
-    "a probe that is another's": lambda folder: probe(folder, lambda arrays: {"grey": np.zeros(3, np.uint8)}),
+    "a probe that is another's": lambda folder: probe(folder, lambda arrays: {"gray": np.zeros(3, np.uint8)}),
     "a probe that says nothing": lambda folder: probe(
         folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] * np.nan}
     ),
@@ -415,7 +415,7 @@ def test_no_verb_unpickles_anything_of_a_run(exported, searched, tmp_path):
         "effects": ["tiny"],
         "best": ["tiny", "--export", "best"],
         "evaluate": ["tiny", "--photos", str(tmp_path / "photos"), "--samples", "1", "--allow-leakage"],
-        "colorize": [str(exported), "scene.png", "--out", "coloured"],
+        "colorize": [str(exported), "scene.png", "--out", "colored"],
         "verify": ["tiny"],
         "resume": ["tiny"],
     }

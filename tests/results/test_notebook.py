@@ -26,7 +26,7 @@ def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
     cells = runpy.run_path(str(EXAMPLE))
     assert "parameters" in capsys.readouterr().out
     assert list(cells["frame"]["trial"]) == [row["trial"] for row in run_rows(find_run("tiny", searched[0]))]
-    assert Image.open(tmp_path / "coloured.png").size == (3 * 112, 112)
+    assert Image.open(tmp_path / "colored.png").size == (3 * 112, 112)
     drawn = ElementTree.parse(tmp_path / "curves.svg").getroot()
     assert drawn.tag.endswith("svg") and "zero line" in "".join(drawn.itertext())
 
@@ -50,7 +50,7 @@ def test_the_model_in_a_notebook_is_the_best_one(searched):
 def test_a_run_shows_itself_with_the_zero_line(searched):
     run = open_run("tiny", searched[0])
     shown = run._repr_html_()
-    assert "one colour" in shown and shown.count("<tr") == 1 + 7 and "diverged in epoch 1" in shown
+    assert "one color" in shown and shown.count("<tr") == 1 + 7 and "diverged in epoch 1" in shown
     epochs = run.epochs()
     assert len(epochs) == sum(run.frame()["epochs"])
     assert run.history()._repr_svg_().startswith("<svg")

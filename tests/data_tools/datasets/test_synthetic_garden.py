@@ -15,7 +15,7 @@ def photos() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def colours(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
+def colors(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
     return chroma_map(photos)
 
 
@@ -28,8 +28,8 @@ def box_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     return pixels.reshape(len(pixels), GRID, BOX, GRID, BOX).mean((2, 4))
 
 
-def skill(truth: NDArray[np.float32], guess: NDArray[np.float32], one_colour: NDArray[np.float32]) -> float:
-    return float(1 - np.mean((truth - guess) ** 2) / np.mean((truth - one_colour) ** 2))
+def skill(truth: NDArray[np.float32], guess: NDArray[np.float32], one_color: NDArray[np.float32]) -> float:
+    return float(1 - np.mean((truth - guess) ** 2) / np.mean((truth - one_color) ** 2))
 
 
 def test_scenes_are_small_rgb_photos_each_unlike_the_others(photos):
@@ -54,8 +54,8 @@ def test_a_garden_without_scenes_is_refused(count):
 
 
 @pytest.mark.parametrize(("row", "hue"), [(SKY, 212), (MEADOW, 100), (SOIL, 25)])
-def test_sky_meadow_and_soil_lie_in_their_place_in_their_colour(colours, row, hue):
-    x, y = np.median(colours[:, row], axis=(0, 1))
+def test_sky_meadow_and_soil_lie_in_their_place_in_their_color(colors, row, hue):
+    x, y = np.median(colors[:, row], axis=(0, 1))
     assert np.rad2deg(np.arctan2(y, x)) % 360 == pytest.approx(hue, abs=15)
     assert np.hypot(x, y) > 0.25
 
@@ -74,21 +74,21 @@ def test_the_same_brightness_occurs_in_sky_meadow_and_soil(brightness):
     assert darkest.max() < brightest.min() - 0.1
 
 
-def test_brightness_alone_explains_little_of_the_colour(brightness, colours):
+def test_brightness_alone_explains_little_of_the_color(brightness, colors):
     shade = np.digitize(brightness, np.linspace(0, 1, 17)[1:-1])
-    one_colour = colours[:TRAINING].mean((0, 1, 2))
+    one_color = colors[:TRAINING].mean((0, 1, 2))
     known = shade[:TRAINING]
-    table = np.stack([colours[:TRAINING][known == k].mean(0) if (known == k).any() else one_colour for k in range(16)])
-    assert skill(colours[TRAINING:], table[shade[TRAINING:]], one_colour) < 0.2
+    table = np.stack([colors[:TRAINING][known == k].mean(0) if (known == k).any() else one_color for k in range(16)])
+    assert skill(colors[TRAINING:], table[shade[TRAINING:]], one_color) < 0.2
 
 
-def test_place_brightness_and_texture_together_explain_most_of_the_colour(photos, brightness, colours):
-    grey = luma(photos)
-    upright = box_means(np.abs(np.diff(grey, axis=2, append=grey[:, :, -1:])))
-    level = box_means(np.abs(np.diff(grey, axis=1, append=grey[:, -1:])))
+def test_place_brightness_and_texture_together_explain_most_of_the_color(photos, brightness, colors):
+    gray = luma(photos)
+    upright = box_means(np.abs(np.diff(gray, axis=2, append=gray[:, :, -1:])))
+    level = box_means(np.abs(np.diff(gray, axis=1, append=gray[:, -1:])))
     down = np.broadcast_to(np.linspace(-1, 1, GRID)[:, None], brightness.shape)
     clues = [down, brightness, np.log(upright + 0.01), np.log(level + 0.01)]
     products = [first * second for first in [*clues, down**2] for second in clues]
     features = np.stack([np.ones_like(down), *clues, *products], axis=-1)
-    fit, *_ = np.linalg.lstsq(features[:TRAINING].reshape(-1, features.shape[-1]), colours[:TRAINING].reshape(-1, 2))
-    assert skill(colours[TRAINING:], features[TRAINING:] @ fit, colours[:TRAINING].mean((0, 1, 2))) > 0.6
+    fit, *_ = np.linalg.lstsq(features[:TRAINING].reshape(-1, features.shape[-1]), colors[:TRAINING].reshape(-1, 2))
+    assert skill(colors[TRAINING:], features[TRAINING:] @ fit, colors[:TRAINING].mean((0, 1, 2))) > 0.6

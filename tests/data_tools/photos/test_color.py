@@ -1,4 +1,4 @@
-"""Colours against a slow loop over pixels, and round trips through every hue."""
+"""Colors against a slow loop over pixels, and round trips through every hue."""
 
 import colorsys
 import math
@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.color import BOX, GRID, SIDE, chroma, chroma_map, grey, luma, paint, spread
+from huetune.data_tools.photos.color import BOX, GRID, SIDE, chroma, chroma_map, gray, luma, paint, spread
 
 CHANNEL = st.integers(0, 255)
-COLOUR = st.tuples(CHANNEL, CHANNEL, CHANNEL)
+COLOR = st.tuples(CHANNEL, CHANNEL, CHANNEL)
 
 
-def plain(colour: tuple[int, int, int]) -> NDArray[np.uint8]:
-    return np.full((SIDE, SIDE, 3), colour, np.uint8)
+def plain(color: tuple[int, int, int]) -> NDArray[np.uint8]:
+    return np.full((SIDE, SIDE, 3), color, np.uint8)
 
 
 def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
@@ -28,15 +28,15 @@ def hue(degrees: float, value: float = 1.0) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def vector(colour: NDArray[np.uint8] | tuple[int, int, int]) -> tuple[float, float]:
+def vector(color: NDArray[np.uint8] | tuple[int, int, int]) -> tuple[float, float]:
     """One pixel's chroma, from DESIGN.md's words."""
-    red, green, blue = (int(value) / 255 for value in colour)
+    red, green, blue = (int(value) / 255 for value in color)
     angle = 2 * math.pi * colorsys.rgb_to_hsv(red, green, blue)[0]
     saturation = max(red, green, blue) - min(red, green, blue)
     return saturation * math.cos(angle), saturation * math.sin(angle)
 
 
-def recoloured(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def recolored(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return paint(luma(photo), spread(chroma_map(photo)))
 
 
@@ -51,16 +51,16 @@ def test_luma_is_the_weighted_sum_of_each_pixel() -> None:
     np.testing.assert_allclose(luma(photo), expected, atol=1e-6)
 
 
-def test_grey_is_the_rounded_luma() -> None:
+def test_gray_is_the_rounded_luma() -> None:
     photo = noise(1, 9, 7)
     expected = [[round(0.299 * int(r) + 0.587 * int(g) + 0.114 * int(b)) for r, g, b in row] for row in photo]
-    assert grey(photo).dtype == np.uint8
-    np.testing.assert_array_equal(grey(photo), expected)
+    assert gray(photo).dtype == np.uint8
+    np.testing.assert_array_equal(gray(photo), expected)
 
 
-def test_the_grey_of_a_grey_photo_is_its_own_value() -> None:
+def test_the_gray_of_a_gray_photo_is_its_own_value() -> None:
     steps = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(grey(np.stack([steps] * 3, axis=-1)), steps)
+    np.testing.assert_array_equal(gray(np.stack([steps] * 3, axis=-1)), steps)
 
 
 def test_chroma_is_the_hue_and_saturation_of_each_pixel() -> None:
@@ -78,12 +78,12 @@ def test_a_hue_wheel_lies_on_the_unit_circle(degrees: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("colour", "expected"),
+    ("color", "expected"),
     [((255, 0, 0), (1, 0)), ((0, 0, 0), (0, 0)), ((128, 128, 128), (0, 0)), ((255, 255, 255), (0, 0))],
-    ids=["red", "black", "grey", "white"],
+    ids=["red", "black", "gray", "white"],
 )
-def test_known_colours(colour: tuple[int, int, int], expected: tuple[int, int]) -> None:
-    boxes = chroma_map(plain(colour))
+def test_known_colors(color: tuple[int, int, int], expected: tuple[int, int]) -> None:
+    boxes = chroma_map(plain(color))
     assert boxes.shape == (14, 14, 2)
     assert boxes.dtype == np.float32
     np.testing.assert_allclose(boxes, np.broadcast_to(expected, (14, 14, 2)), atol=1e-6)
@@ -107,7 +107,7 @@ def test_many_photos_at_once_are_like_each_alone() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(COLOUR, min_size=1, max_size=64), st.integers(0, 2**32 - 1))
+@given(st.lists(COLOR, min_size=1, max_size=64), st.integers(0, 2**32 - 1))
 def test_a_mean_vector_never_leaves_the_unit_disc(palette: list[tuple[int, int, int]], seed: int) -> None:
     picks = np.random.default_rng(seed).integers(0, len(palette), (SIDE, SIDE))
     boxes = chroma_map(np.array(palette, np.uint8)[picks])
@@ -121,7 +121,7 @@ def test_the_strongest_boxes_stay_inside_the_disc_when_spread() -> None:
     assert np.linalg.norm(spread(boxes), axis=-1).max() <= 1 + 1e-5
 
 
-def test_spread_leaves_a_box_where_it_is_and_reaches_only_its_neighbours() -> None:
+def test_spread_leaves_a_box_where_it_is_and_reaches_only_its_neighbors() -> None:
     boxes = np.zeros((GRID, GRID, 2), np.float32)
     boxes[3, 9] = 0.6, -0.3
     pixels = spread(boxes)
@@ -143,10 +143,10 @@ def test_spread_is_a_gaussian_of_two_pixels() -> None:
 
 
 @settings(deadline=None)
-@given(COLOUR)
-def test_a_photo_of_one_colour_comes_back(colour: tuple[int, int, int]) -> None:
-    photo = plain(colour)
-    difference = recoloured(photo).astype(int) - photo
+@given(COLOR)
+def test_a_photo_of_one_color_comes_back(color: tuple[int, int, int]) -> None:
+    photo = plain(color)
+    difference = recolored(photo).astype(int) - photo
     assert np.abs(difference).max() <= 1
 
 
@@ -154,15 +154,15 @@ def test_a_photo_of_one_colour_comes_back(colour: tuple[int, int, int]) -> None:
 def test_a_hue_wheel_comes_back(value: float) -> None:
     wheel = np.array([[hue(360 * (14 * row + column) / 196, value) for column in range(14)] for row in range(14)])
     photo = wheel.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
-    centres = recoloured(photo)[4::8, 4::8].astype(int)
+    centers = recolored(photo)[4::8, 4::8].astype(int)
     # 1.8 degrees from box to box, a row is 26: only rows, not hues, are mixed at the borders.
-    found, expected = chroma(centres.astype(np.uint8)), chroma(wheel.astype(np.uint8))
+    found, expected = chroma(centers.astype(np.uint8)), chroma(wheel.astype(np.uint8))
     angles = np.arctan2(found[..., 1], found[..., 0]) - np.arctan2(expected[..., 1], expected[..., 0])
     assert np.abs((np.degrees(angles) + 180) % 360 - 180).max() < 10
 
 
 def _check_red(photo: NDArray[np.uint8]) -> None:
-    red, green, blue = np.moveaxis(recoloured(photo).astype(int), -1, 0)
+    red, green, blue = np.moveaxis(recolored(photo).astype(int), -1, 0)
     assert (red - np.maximum(green, blue)).min() > 100
 
 
@@ -183,10 +183,10 @@ def test_a_red_that_straddles_the_wrap_between_boxes_stays_red() -> None:
 
 
 @settings(deadline=None)
-@given(COLOUR, CHANNEL)
-def test_paint_keeps_the_luma(colour: tuple[int, int, int], level: int) -> None:
-    """For any colour on any luma, though most of these have no room for it."""
-    painted = paint_pixel(level / 255, vector(colour))
+@given(COLOR, CHANNEL)
+def test_paint_keeps_the_luma(color: tuple[int, int, int], level: int) -> None:
+    """For any color on any luma, though most of these have no room for it."""
+    painted = paint_pixel(level / 255, vector(color))
     assert painted.shape == (3,)
     assert abs(luma(painted) - level / 255) <= 0.51 / 255  # each channel is rounded by half a step at most
 
@@ -199,10 +199,10 @@ def test_a_colorized_photo_keeps_its_luma() -> None:
 
 
 @settings(deadline=None)
-@given(COLOUR, CHANNEL)
-def test_a_colour_without_room_gets_paler_at_the_same_hue(colour: tuple[int, int, int], level: int) -> None:
-    wanted = np.array(vector(colour))
-    found = chroma(paint_pixel(level / 255, vector(colour)))
+@given(COLOR, CHANNEL)
+def test_a_color_without_room_gets_paler_at_the_same_hue(color: tuple[int, int, int], level: int) -> None:
+    wanted = np.array(vector(color))
+    found = chroma(paint_pixel(level / 255, vector(color)))
     length = np.hypot(*wanted)
     if length == 0:
         assert np.hypot(*found) == 0
@@ -214,14 +214,14 @@ def test_a_colour_without_room_gets_paler_at_the_same_hue(colour: tuple[int, int
 
 
 @settings(deadline=None)
-@given(COLOUR)
-def test_paint_is_not_paler_than_it_must_be(colour: tuple[int, int, int]) -> None:
-    """On a luma that is too bright for it, a colour goes as far as the gamut: one channel is at its limit."""
-    painted = paint_pixel(0.8, vector(colour))
-    full = np.hypot(*vector(colour)) - np.hypot(*chroma(painted))
+@given(COLOR)
+def test_paint_is_not_paler_than_it_must_be(color: tuple[int, int, int]) -> None:
+    """On a luma that is too bright for it, a color goes as far as the gamut: one channel is at its limit."""
+    painted = paint_pixel(0.8, vector(color))
+    full = np.hypot(*vector(color)) - np.hypot(*chroma(painted))
     assert full <= 3 / 255 or painted.max() == 255 or painted.min() == 0
 
 
-def test_black_and_white_have_no_room_for_colour() -> None:
+def test_black_and_white_have_no_room_for_color() -> None:
     np.testing.assert_array_equal(paint_pixel(0, (1, 0)), [0, 0, 0])
     np.testing.assert_array_equal(paint_pixel(1, (1, 0)), [255, 255, 255])

@@ -401,10 +401,10 @@ def test_older_run_reads_its_photos_as_it_did(scene: Pixels, tmp_path: Path) -> 
     assert record.pop("reading") == READING
     older = Source.of(record)
     photos, _ = older.read()
-    np.testing.assert_array_equal(older.colours(photos), pixels[None])
+    np.testing.assert_array_equal(older.colors(photos), pixels[None])
     new = Source.of({**record, "reading": READING})
     assert new.read()[0].digests != photos.digests
-    assert apart(new.colours(photos)[0], scene) < 1
+    assert apart(new.colors(photos)[0], scene) < 1
     with pytest.raises(StorageError, match="newer huetune"):
         Source.of({**record, "reading": READING + 1})
 

@@ -18,7 +18,7 @@ def lumas(count: int) -> NDArray[np.float32]:
 
 
 def slow_view(photo: NDArray[np.float32], box: int, covers: int) -> list[list[float]]:
-    """One view, pixel by pixel: centred on the box, zero outside, the mean of the central 2 x 2 of each block."""
+    """One view, pixel by pixel: centered on the box, zero outside, the mean of the central 2 x 2 of each block."""
 
     def pixel(y: int, x: int) -> float:
         return float(photo[y, x]) if 0 <= y < 112 and 0 <= x < 112 else 0.0
@@ -53,9 +53,9 @@ def test_views_are_bilinear_samples_without_antialiasing() -> None:
     padded = np.pad(photo[0], 64)
     for box in (0, 6, 90, 101, 195):
         found = contexts(photo, np.array([box]))[0]
-        centre = [64 + 8 * (box // 14) + 4, 64 + 8 * (box % 14) + 4]
+        center = [64 + 8 * (box // 14) + 4, 64 + 8 * (box % 14) + 4]
         for view, covers in enumerate(COVERS):
-            y, x = (64, 64) if covers == 112 else (centre[0] - covers // 2, centre[1] - covers // 2)
+            y, x = (64, 64) if covers == 112 else (center[0] - covers // 2, center[1] - covers // 2)
             cut = padded[y : y + covers, x : x + covers, None]
             expected = tf.image.resize(cut, (14, 14), method="bilinear", antialias=False)[..., 0]
             np.testing.assert_allclose(found[view], expected, atol=1e-6)
@@ -86,7 +86,7 @@ def test_outside_the_photo_is_zero_and_inside_is_not(view: int, outside: int) ->
     np.testing.assert_array_equal(last, inside[::-1, ::-1])
 
 
-def test_the_narrow_view_holds_its_own_box_at_the_centre() -> None:
+def test_the_narrow_view_holds_its_own_box_at_the_center() -> None:
     photo = lumas(1)
     found = contexts(photo, np.arange(196))[:, 3, 3:11, 3:11]
     boxes = photo[0].reshape(14, 8, 14, 8).swapaxes(1, 2).reshape(196, 8, 8)

@@ -15,7 +15,7 @@ from PIL import Image
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import dataset as photos
 from huetune.data_tools.photos import decoding
-from huetune.data_tools.photos.color import chroma_map, grey
+from huetune.data_tools.photos.color import chroma_map, gray
 from huetune.data_tools.photos.dataset import (
     PhotoSet,
     check_readable,
@@ -31,8 +31,8 @@ from tests.allowed_skips import SHARED, needs
 RED = (208, 48, 32)
 
 
-def filled(mode: str, colour: Any) -> Image.Image:
-    return Image.new(mode, (40, 30), colour)
+def filled(mode: str, color: Any) -> Image.Image:
+    return Image.new(mode, (40, 30), color)
 
 
 def noise(seed: int, size: tuple[int, int] = (48, 40)) -> Image.Image:
@@ -135,17 +135,17 @@ def test_what_is_no_folder_is_named(tmp_path: Path, name: str) -> None:
 def test_loading_keeps_the_order_and_says_what_it_left_out(tmp_path: Path) -> None:
     for index in (3, 1, 2):
         noise(index).save(tmp_path / f"{index}.png")
-    noise(0).convert("L").save(tmp_path / "0 grey.png")
+    noise(0).convert("L").save(tmp_path / "0 gray.png")
     (tmp_path / "4 empty.jpg").write_bytes(b"")
     paths = find_photos(tmp_path)
     photos, left_out = load(paths)
     assert photos.names == tuple(str(tmp_path / f"{index}.png") for index in (1, 2, 3))
     assert left_out == [
-        f"{str(tmp_path / '0 grey.png')!r}: grey, there is no colour in it to learn from",
+        f"{str(tmp_path / '0 gray.png')!r}: gray, there is no color in it to learn from",
         f"{str(tmp_path / '4 empty.jpg')!r}: not a picture of a kind that is read here",
     ]
     squares = np.stack([resize(noise(index)) for index in (1, 2, 3)])
-    np.testing.assert_array_equal(photos.grey, grey(squares))
+    np.testing.assert_array_equal(photos.gray, gray(squares))
     np.testing.assert_array_equal(photos.chroma, chroma_map(squares))
     assert photos.digests == tuple(hashlib.sha256(square.tobytes()).hexdigest() for square in squares)
 
@@ -181,7 +181,7 @@ def test_nothing_to_load_is_an_empty_set(tmp_path: Path) -> None:
     photos, left_out = load(find_photos(tmp_path))
     assert len(photos) == 0
     assert len(left_out) == 1
-    assert photos.grey.shape == (0, 112, 112)
+    assert photos.gray.shape == (0, 112, 112)
     assert photos.chroma.shape == (0, 14, 14, 2)
 
 
@@ -194,20 +194,20 @@ def test_checking_names_the_first_bad_file(tmp_path: Path) -> None:
         check_readable(find_photos(tmp_path))
 
 
-def test_a_photo_and_its_grey_copy_look_the_same_to_the_model(tmp_path: Path) -> None:
+def test_a_photo_and_its_gray_copy_look_the_same_to_the_model(tmp_path: Path) -> None:
     """The channels are multiples of 8, for Pillow rounds some of the values between two steps the other way."""
     pixels = np.random.default_rng(0).integers(0, 32, (112, 112, 3), np.uint8) * 8
-    Image.fromarray(pixels).save(tmp_path / "1 colour.png")
-    Image.fromarray(pixels).convert("L").save(tmp_path / "2 grey.png")
-    photos, _ = load(find_photos(tmp_path), colour_only=False)
-    np.testing.assert_array_equal(photos.grey[0], photos.grey[1])
-    assert photos.grey[0].std() > 10
+    Image.fromarray(pixels).save(tmp_path / "1 color.png")
+    Image.fromarray(pixels).convert("L").save(tmp_path / "2 gray.png")
+    photos, _ = load(find_photos(tmp_path), color_only=False)
+    np.testing.assert_array_equal(photos.gray[0], photos.gray[1])
+    assert photos.gray[0].std() > 10
 
 
-def test_luma_is_the_grey_between_0_and_1() -> None:
+def test_luma_is_the_gray_between_0_and_1() -> None:
     photos = photo_set(2)
     assert photos.luma.dtype == np.float32
-    np.testing.assert_allclose(photos.luma, photos.grey / 255, atol=1e-7)
+    np.testing.assert_allclose(photos.luma, photos.gray / 255, atol=1e-7)
 
 
 def test_taking_photos_takes_all_that_belongs_to_them() -> None:
@@ -215,14 +215,14 @@ def test_taking_photos_takes_all_that_belongs_to_them() -> None:
     taken = photos.take([4, 0])
     assert taken.names == ("photo 4", "photo 0")
     assert taken.digests == (photos.digests[4], photos.digests[0])
-    np.testing.assert_array_equal(taken.grey, photos.grey[[4, 0]])
+    np.testing.assert_array_equal(taken.gray, photos.gray[[4, 0]])
     np.testing.assert_array_equal(taken.chroma, photos.chroma[[4, 0]])
 
 
 def test_taking_no_photos_leaves_an_empty_set() -> None:
     taken = photo_set(2).take([])
     assert len(taken) == 0
-    assert taken.grey.shape == (0, 112, 112)
+    assert taken.gray.shape == (0, 112, 112)
     assert taken.chroma.shape == (0, 14, 14, 2)
 
 
@@ -249,7 +249,7 @@ def test_the_same_picture_in_two_files_has_one_digest(tmp_path: Path) -> None:
 
 def test_the_fingerprint_depends_on_the_photos_not_on_order_or_names() -> None:
     photos = photo_set(4)
-    renamed = PhotoSet(("a", "b", "c", "d"), photos.grey, photos.chroma, photos.digests)
+    renamed = PhotoSet(("a", "b", "c", "d"), photos.gray, photos.chroma, photos.digests)
     assert photos.fingerprint == photos.take([2, 0, 3, 1]).fingerprint == renamed.fingerprint
     assert photos.fingerprint != photos.take([0, 1, 2]).fingerprint
     assert photos.take([0, 1, 2]).fingerprint != photos.take([0, 1, 2, 2]).fingerprint
@@ -259,18 +259,18 @@ def test_the_fingerprint_depends_on_the_photos_not_on_order_or_names() -> None:
 @pytest.mark.parametrize(("folder", "count"), [("roses-train", 120), ("roses-test", 20)])
 def test_the_roses_are_read(folder: str, count: int) -> None:
     paths = find_photos(SHARED / folder)
-    photos, left_out = load(paths, colour_only=False)
+    photos, left_out = load(paths, color_only=False)
     assert left_out == []
     assert len(paths) == len(photos) == len(set(photos.digests)) == count
     assert 0.01 < np.linalg.norm(photos.chroma, axis=-1).mean() < 0.6
 
 
 @needs("photos")
-def test_one_of_the_roses_is_grey_and_two_are_sepia() -> None:
+def test_one_of_the_roses_is_gray_and_two_are_sepia() -> None:
     photos, skipped = load(find_photos(SHARED, ["roses-train", "roses-test"]))
     reasons = {Path(line.partition("'")[2].partition("'")[0]).name: line.rpartition("': ")[2] for line in skipped}
     assert len(photos) == 137 and reasons == {
-        "5892908233_6756199a43.jpg": "grey, there is no colour in it to learn from",
+        "5892908233_6756199a43.jpg": "gray, there is no color in it to learn from",
         "5156037859_1673720a11_m.jpg": "toned (sepia or yellowed), its colors say no more than its grays",
         "850416050_31b3ff7086.jpg": "toned (sepia or yellowed), its colors say no more than its grays",
     }

@@ -157,5 +157,5 @@ def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
         by_pixels = split(photos, seed, near_copies=None)
         pixels_alone += bool(known(by_pixels.validation.marks, by_pixels.training.marks).any())
     assert pixels_alone > 10, "an older huetune's split would have had them apart"
-    learnt = first(photos, 4)
-    assert not known(learnt.validation.marks, learnt.training.marks).any()
+    learned = first(photos, 4)
+    assert not known(learned.validation.marks, learned.training.marks).any()

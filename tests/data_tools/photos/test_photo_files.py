@@ -22,19 +22,19 @@ from huetune.data_tools.photos.decoding import LARGEST
 
 RED = (208, 48, 32)
 WHITE = (255, 255, 255)
-GREY = (127, 127, 127)
+GRAY = (127, 127, 127)
 
 Picture = NDArray[np.uint8]
 Row = tuple[str, Callable[[Path], Any], "Picture | str", int]
 """The file's name, what makes it, the photo that comes back or the reason why none does, how far a pixel may be off."""
 
 
-def filled(mode: str, colour: Any) -> Image.Image:
-    return Image.new(mode, (40, 30), colour)
+def filled(mode: str, color: Any) -> Image.Image:
+    return Image.new(mode, (40, 30), color)
 
 
-def plain(colour: tuple[int, int, int], height: int = 30, width: int = 40) -> Picture:
-    return np.broadcast_to(np.array(colour, np.uint8), (height, width, 3))
+def plain(color: tuple[int, int, int], height: int = 30, width: int = 40) -> Picture:
+    return np.broadcast_to(np.array(color, np.uint8), (height, width, 3))
 
 
 def palette(transparent: bool) -> Image.Image:
@@ -63,10 +63,10 @@ def encoded(kind: str, **options: Any) -> bytes:
 FRAMES: dict[str, Any] = {"save_all": True, "append_images": [filled("RGB", "blue"), filled("RGB", "lime")]}
 
 
-def saved(name: str, image: Image.Image, colour: tuple[int, int, int], **options: Any) -> Row:
-    """A file that Pillow writes, and the colour that comes back."""
+def saved(name: str, image: Image.Image, color: tuple[int, int, int], **options: Any) -> Row:
+    """A file that Pillow writes, and the color that comes back."""
     lossy = name.endswith((".jpg", ".webp", ".avif"))
-    return name, lambda path: image.save(path, **options), plain(colour), 5 if lossy else 0
+    return name, lambda path: image.save(path, **options), plain(color), 5 if lossy else 0
 
 
 def refused(reason: str, data: bytes, name: str = "rose.jpg") -> Row:
@@ -163,29 +163,29 @@ ROWS: dict[str, Row] = {
     "PNG, palette": saved("a.png", palette(transparent=False), RED),
     "PNG, palette, transparent": saved("a.png", palette(transparent=True), WHITE),
     "PNG, opaque": saved("a.png", filled("RGBA", (*RED, 255)), RED),
-    "PNG, hidden colour": saved("a.png", filled("RGBA", (*RED, 0)), WHITE),
-    "PNG, half transparent": saved("a.png", filled("RGBA", (0, 0, 0, 128)), GREY),
-    "PNG, one colour is transparent": saved("a.png", filled("RGB", RED), WHITE, transparency=RED),
-    "PNG, grey": saved("a.png", filled("L", 90), (90, 90, 90)),
-    "PNG, grey, opaque": saved("a.png", filled("LA", (90, 255)), (90, 90, 90)),
-    "PNG, grey, hidden": saved("a.png", filled("LA", (90, 0)), WHITE),
+    "PNG, hidden color": saved("a.png", filled("RGBA", (*RED, 0)), WHITE),
+    "PNG, half transparent": saved("a.png", filled("RGBA", (0, 0, 0, 128)), GRAY),
+    "PNG, one color is transparent": saved("a.png", filled("RGB", RED), WHITE, transparency=RED),
+    "PNG, gray": saved("a.png", filled("L", 90), (90, 90, 90)),
+    "PNG, gray, opaque": saved("a.png", filled("LA", (90, 255)), (90, 90, 90)),
+    "PNG, gray, hidden": saved("a.png", filled("LA", (90, 0)), WHITE),
     "PNG, one bit": saved("a.png", filled("1", 1), WHITE),
-    "PNG, 16 bits": saved("a.png", wide(127 * 257), GREY),
+    "PNG, 16 bits": saved("a.png", wide(127 * 257), GRAY),
     "PNG, 16 bits, white": saved("a.png", wide(65535), WHITE),
     "PNG, 16 bits, dark": saved("a.png", wide(257), (1, 1, 1)),
     "PNG, animated": saved("a.png", filled("RGB", RED), RED, **FRAMES),
     "TIFF": saved("a.tif", filled("RGB", RED), RED),
     "TIFF, packed": saved("a.tiff", filled("RGB", RED), RED, compression="tiff_lzw"),
     "TIFF, CMYK": saved("a.tif", filled("CMYK", (47, 207, 223, 0)), RED),
-    "TIFF, 16 bits": saved("a.tif", wide(127 * 257), GREY),
+    "TIFF, 16 bits": saved("a.tif", wide(127 * 257), GRAY),
     "WebP": saved("a.webp", filled("RGB", RED), RED),
-    "WebP, hidden colour": saved("a.webp", filled("RGBA", (*RED, 0)), WHITE, lossless=True, exact=True),
+    "WebP, hidden color": saved("a.webp", filled("RGBA", (*RED, 0)), WHITE, lossless=True, exact=True),
     "WebP, animated": saved("a.webp", filled("RGB", RED), RED, **FRAMES),
     "GIF": saved("a.gif", filled("RGB", RED), RED),
     "GIF, animated: its first frame": saved("a.gif", filled("RGB", RED), RED, **FRAMES),
     "BMP": saved("a.bmp", filled("RGB", RED), RED),
     "PPM": saved("a.ppm", filled("RGB", RED), RED),
-    "PGM, 16 bits": saved("a.pgm", wide(127 * 257), GREY),
+    "PGM, 16 bits": saved("a.pgm", wide(127 * 257), GRAY),
     "AVIF": saved("a.avif", filled("RGB", RED), RED),
     **{
         f"{suffix}, begins {corner}": turned(suffix, orientation)
@@ -200,7 +200,7 @@ ROWS: dict[str, Row] = {
     "JPEG, a flipped bit in its pixels": (
         "a.jpg",
         lambda path: path.write_bytes(flipped("JPEG", 0.8)),
-        plain(GREY, 40, 48),
+        plain(GRAY, 40, 48),
         255,
     ),
     "PNG, a flipped bit in its pixels": refused(
@@ -260,7 +260,7 @@ def test_each_file_becomes_a_photo_or_a_line(
     apart = np.abs(photo.astype(int) - becomes)
     assert (apart[4::8, 4::8] if off == 30 else apart).max() <= off
     assert read_square(path).shape == (112, 112, 3)
-    assert len(load([path], colour_only=False)[0]) == 1
+    assert len(load([path], color_only=False)[0]) == 1
 
 
 class PhotoSetOf:
@@ -403,19 +403,19 @@ def test_of_many_files_only_a_few_are_in_memory(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_grey_photos_are_no_use_as_colour_targets_and_fine_elsewhere(tmp_path: Path) -> None:
-    for name, mode, colour in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
-        filled(mode, colour).save(tmp_path / name)
+def test_gray_photos_are_no_use_as_color_targets_and_fine_elsewhere(tmp_path: Path) -> None:
+    for name, mode, color in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
+        filled(mode, color).save(tmp_path / name)
     read, left_out = load(find_photos(tmp_path))
-    assert len(read) == 0 and read.grey.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
+    assert len(read) == 0 and read.gray.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
     assert left_out == [
-        f"{str(path)!r}: grey, there is no colour in it to learn from" for path in sorted(tmp_path.iterdir())
+        f"{str(path)!r}: gray, there is no color in it to learn from" for path in sorted(tmp_path.iterdir())
     ]
-    read, left_out = load(find_photos(tmp_path), colour_only=False)
+    read, left_out = load(find_photos(tmp_path), color_only=False)
     assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02
 
 
-def test_one_small_flower_makes_a_colour_photo(tmp_path: Path) -> None:
+def test_one_small_flower_makes_a_color_photo(tmp_path: Path) -> None:
     pixels = np.full((112, 112, 3), 120, np.uint8)
     pixels[50:54, 50:54] = 200, 40, 40
     Image.fromarray(pixels).save(tmp_path / "a.png")

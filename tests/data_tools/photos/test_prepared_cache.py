@@ -25,11 +25,11 @@ def noise(seed: int, path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two photos, a grey one between them, and a file that is none."""
+    """Two photos, a gray one between them, and a file that is none."""
     folder = tmp_path / "photos"
     folder.mkdir()
     noise(1, folder / "1.png")
-    Image.new("L", (40, 30), 90).save(folder / "2 grey.png")
+    Image.new("L", (40, 30), 90).save(folder / "2 gray.png")
     noise(3, folder / "3.png")
     (folder / "4.jpg").write_bytes(b"no picture")
     return folder
@@ -61,29 +61,29 @@ def the_entry(cache: Path) -> Path:
 def assert_same(loaded: tuple[PhotoSet, list[str]], expected: tuple[PhotoSet, list[str]]) -> None:
     read, wanted = loaded[0], expected[0]
     assert (read.names, read.digests, loaded[1]) == (wanted.names, wanted.digests, expected[1])
-    assert (read.grey.dtype, read.chroma.dtype) == (np.uint8, np.float32)
-    assert (read.grey.shape, read.chroma.shape) == (wanted.grey.shape, wanted.chroma.shape)
-    assert read.grey.tobytes() == wanted.grey.tobytes()
+    assert (read.gray.dtype, read.chroma.dtype) == (np.uint8, np.float32)
+    assert (read.gray.shape, read.chroma.shape) == (wanted.gray.shape, wanted.chroma.shape)
+    assert read.gray.tobytes() == wanted.gray.tobytes()
     assert read.chroma.tobytes() == wanted.chroma.tobytes()
 
 
-@pytest.mark.parametrize("colour_only", [True, False])
-def test_a_kept_set_is_the_set(folder: Path, cache: Path, decoded: list[str], colour_only: bool) -> None:
+@pytest.mark.parametrize("color_only", [True, False])
+def test_a_kept_set_is_the_set(folder: Path, cache: Path, decoded: list[str], color_only: bool) -> None:
     paths = find_photos(folder)
-    expected = load(paths, colour_only=colour_only)
-    assert (len(expected[0]), len(expected[1])) == ((2, 2) if colour_only else (3, 1))
-    assert_same(load(paths, colour_only=colour_only, cache=cache), expected)
+    expected = load(paths, color_only=color_only)
+    assert (len(expected[0]), len(expected[1])) == ((2, 2) if color_only else (3, 1))
+    assert_same(load(paths, color_only=color_only, cache=cache), expected)
     decoded.clear()
-    assert_same(load(paths, colour_only=colour_only, cache=cache), expected)
+    assert_same(load(paths, color_only=color_only, cache=cache), expected)
     assert decoded == []
 
 
-def test_grey_photos_need_no_set_of_their_own(folder: Path, cache: Path, decoded: list[str]) -> None:
+def test_gray_photos_need_no_set_of_their_own(folder: Path, cache: Path, decoded: list[str]) -> None:
     paths = find_photos(folder)
     load(paths, cache=cache)
-    expected = load(paths, colour_only=False)
+    expected = load(paths, color_only=False)
     decoded.clear()
-    assert_same(load(paths, colour_only=False, cache=cache), expected)
+    assert_same(load(paths, color_only=False, cache=cache), expected)
     assert decoded == []
 
 
@@ -101,7 +101,7 @@ def test_files_are_known_by_their_bytes_and_told_by_their_new_names(
     assert decoded == []
     assert read.names == (str(moved / "new 1.png"), str(moved / "new 3.png"))
     assert left_out == [
-        f"{str(moved / 'new 2 grey.png')!r}: grey, there is no colour in it to learn from",
+        f"{str(moved / 'new 2 gray.png')!r}: gray, there is no color in it to learn from",
         f"{str(moved / 'new 4.jpg')!r}: not a picture of a kind that is read here",
     ]
 
@@ -160,11 +160,11 @@ DAMAGES = {
     "text": lambda entry: entry.write_text("a rose is a rose is a rose", encoding="utf-8"),
     "a flipped byte": flip_a_byte,
     "one bare array": lambda entry: np.save(entry.open("wb"), np.zeros(3)),
-    "a missing array": lambda entry: rewritten(entry, grey=None),
+    "a missing array": lambda entry: rewritten(entry, gray=None),
     "numbers for reasons": lambda entry: rewritten(
         entry,
         reasons=np.ones(4),
-        grey=np.zeros((0, 112, 112), np.uint8),
+        gray=np.zeros((0, 112, 112), np.uint8),
         chroma=np.zeros((0, 14, 14, 2), np.float32),
         digests=np.zeros((0, 32), np.uint8),
         sides=np.zeros(0, np.int64),
@@ -175,7 +175,7 @@ DAMAGES = {
     "numbers for notes": lambda entry: rewritten(entry, notes=np.zeros(3)),
     "too few files": lambda entry: rewritten(entry, reasons=np.array(["", "", ""])),
     "too few photos": lambda entry: rewritten(entry, reasons=np.array(["", "no", "", "no"])),
-    "a wrong size": lambda entry: rewritten(entry, grey=np.zeros((3, 112, 111), np.uint8)),
+    "a wrong size": lambda entry: rewritten(entry, gray=np.zeros((3, 112, 111), np.uint8)),
     "another number": lambda entry: rewritten(entry, chroma=np.zeros((2, 14, 14, 2), np.float32)),
     "a wrong type": lambda entry: rewritten(entry, chroma=np.zeros((3, 14, 14, 2), np.float64)),
     "short digests": lambda entry: rewritten(entry, digests=np.zeros((3, 31), np.uint8)),

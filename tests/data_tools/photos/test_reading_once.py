@@ -50,7 +50,7 @@ before = read_bytes()
 photos, skipped = source.read(**eval(sys.argv[3]))
 between = len(decoded)
 parts = split.split(photos, 7)
-truth = source.colours(parts.test)
+truth = source.colors(parts.test)
 print(json.dumps({
     "photos": len(photos), "skipped": len(skipped), "test": len(parts.test), "bytes": read_bytes() - before,
     "opens": [opens[str(path)] for path in sorted(folder.iterdir())], "decoded": len(decoded),
@@ -115,11 +115,11 @@ def test_kept_colors_are_bounded_and_stay_here(folder: Path, monkeypatch: pytest
     read, _ = dataset.load(paths, wanted=every_photo)
     assert len(read.colors) == 30 and set(read.colors) == set(read.digests)
     assert not pickle.loads(pickle.dumps(read)).colors
-    np.testing.assert_array_equal(Source(folder).colours(read), dataset.read_squares(paths))
+    np.testing.assert_array_equal(Source(folder).colors(read), dataset.read_squares(paths))
     monkeypatch.setattr(dataset, "MAX_COLOR_BYTES", 5 * 112 * 112 * 3)
     few, _ = dataset.load(paths, wanted=every_photo)
     assert 5 <= len(few.colors) < 5 + len(os.sched_getaffinity(0))
-    np.testing.assert_array_equal(Source(folder).colours(few), dataset.read_squares(paths))
+    np.testing.assert_array_equal(Source(folder).colors(few), dataset.read_squares(paths))
 
 
 @pytest.mark.parametrize("count", [3, 100, 20_000])

@@ -16,11 +16,11 @@ DIGESTS = [hashlib.sha256(bytes([kind])).hexdigest() for kind in range(256)]
 
 
 def photos(*kinds: int) -> PhotoSet:
-    """Photos, each of one grey, of which equal numbers are copies of each other."""
+    """Photos, each of one gray, of which equal numbers are copies of each other."""
     count = len(kinds)
     return PhotoSet(
         names=tuple(f"file {index}" for index in range(count)),
-        grey=np.repeat(np.array(kinds, np.uint8), 112 * 112).reshape(count, 112, 112),
+        gray=np.repeat(np.array(kinds, np.uint8), 112 * 112).reshape(count, 112, 112),
         chroma=np.zeros((count, 14, 14, 2), np.float32),
         digests=tuple(DIGESTS[kind] for kind in kinds),
     )
@@ -51,7 +51,7 @@ def test_every_photo_is_in_one_part_with_all_its_copies(
     assert sorted(names) == sorted(given_photos.names)
     assert training and ranking
     for part in parts(result):
-        np.testing.assert_array_equal(part.grey[:, 0, 0], [DIGESTS.index(digest) for digest in part.digests])
+        np.testing.assert_array_equal(part.gray[:, 0, 0], [DIGESTS.index(digest) for digest in part.digests])
 
 
 @settings(deadline=None)

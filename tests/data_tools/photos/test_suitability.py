@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps
 
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.color import chroma_map, grey
+from huetune.data_tools.photos.color import chroma_map, gray
 from huetune.data_tools.photos.dataset import find_photos, load, prepare, read_photo
 from huetune.data_tools.photos.prepared_cache import Prepared
 from huetune.data_tools.photos.source import Source
@@ -62,7 +62,7 @@ SKIPPED: dict[str, tuple[Callable[[Image.Image], Image.Image], str]] = {
     "banner": (lambda image: image.resize((400, 31)), "too small: its shorter side has 31 pixels, fewer than 32"),
     "placeholder": (placeholder, FLAT),
     "pale placeholder": (lambda image: Image.new("RGB", image.size, (230, 220, 200)), FLAT),
-    "gray": (lambda image: image.convert("L"), "grey, there is no colour in it to learn from"),
+    "gray": (lambda image: image.convert("L"), "gray, there is no color in it to learn from"),
     "sepia": (lambda image: tinted(image, (20, 10, 0), (255, 240, 200)), TONED),
     "usual sepia": (usual_sepia, TONED),
     "yellowed": (lambda image: tinted(image, "black", (255, 235, 180)), TONED),
@@ -132,7 +132,7 @@ def test_photos_of_few_colors_are_used(change: Callable, suffix: str, scene: Ima
 
 def test_every_scene_of_the_garden_is_used() -> None:
     for scene in garden(60, seed=3):
-        assert why_unsuitable(Prepared(grey(scene), chroma_map(scene), "")) is None
+        assert why_unsuitable(Prepared(gray(scene), chroma_map(scene), "")) is None
 
 
 @needs("photos")
@@ -152,7 +152,7 @@ def test_real_photos_that_are_toned_are_found() -> None:
             change(Image.fromarray(read_photo(path))).save(file, "JPEG", quality=85)
             square = np.asarray(Image.open(file).resize((112, 112), Image.Resampling.LANCZOS))
             photo = prepare(square[None], ["a"])
-            assert why_unsuitable(Prepared(photo.grey[0], photo.chroma[0], "")) == TONED, (path, change)
+            assert why_unsuitable(Prepared(photo.gray[0], photo.chroma[0], "")) == TONED, (path, change)
 
 
 def test_older_run_keeps_what_it_used(scene: Image.Image, tmp_path: Path) -> None:

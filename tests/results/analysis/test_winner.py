@@ -81,7 +81,7 @@ def test_winner_is_the_same_in_each_document(run):
     console = Console(file=io.StringIO(), width=100, record=True)
     assert picture(lambda: made, console)
     said = " ".join(console.export_text().split())
-    assert f"confirmed winner, as the search trained it (one colour for everything: 0.083) trial {second} " in said
+    assert f"confirmed winner, as the search trained it (one color for everything: 0.083) trial {second} " in said
 
 
 def test_charts_mark_the_winner_and_not_the_best_score(run):

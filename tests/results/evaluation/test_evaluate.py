@@ -45,7 +45,7 @@ def test_pictures_keep_the_luma_of_their_photos(evaluated):
     for name, photo in zip(["one", "one-of-2", "two", "three"], photos, strict=True):
         for sample in (1, 2, 3):
             written = np.asarray(Image.open(out / "colorized" / f"{name}-{sample}.png"))
-            assert np.abs(luma(written) - luma(photo)).max() < 1.5 / 255  # half a step of grey, and three channels'
+            assert np.abs(luma(written) - luma(photo)).max() < 1.5 / 255  # half a step of gray, and three channels'
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(evaluated):
@@ -53,7 +53,7 @@ def test_photos_of_one_name_do_not_overwrite_each_other(evaluated):
     assert len(list((out / "colorized").iterdir())) == 4 * 3
 
 
-def test_the_contact_sheet_shows_truth_grey_and_samples(evaluated):
+def test_the_contact_sheet_shows_truth_gray_and_samples(evaluated):
     photos, out, _ = evaluated
     sheet = np.asarray(Image.open(out / "contact-sheet.png").convert("RGB"))
     tile, gap, text = 160, 6, 22
@@ -61,8 +61,8 @@ def test_the_contact_sheet_shows_truth_grey_and_samples(evaluated):
     top, left = text + text, gap
     truth = np.asarray(Image.fromarray(photos[0]).resize((tile, tile), Image.Resampling.LANCZOS))
     np.testing.assert_array_equal(sheet[top : top + tile, left : left + tile], truth)
-    grey = sheet[top : top + tile, left + tile + gap : left + 2 * tile + gap]
-    assert (grey[..., 0] == grey[..., 1]).all() and (grey[..., 1] == grey[..., 2]).all() and grey.std() > 5
+    gray = sheet[top : top + tile, left + tile + gap : left + 2 * tile + gap]
+    assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 1] == gray[..., 2]).all() and gray.std() > 5
 
 
 def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, monkeypatch):
@@ -109,16 +109,16 @@ def test_colorizing_keeps_size_and_luma(size, linear, searched, tmp_path):
         looks = np.where(looks <= 0.0031308, looks * 12.92, 1.055 * np.maximum(looks, 0.003) ** (1 / 2.4) - 0.055)
     checkpoint, _ = find_model("tiny", searched[0])
     (written,) = evaluate.colorize(checkpoint, [tmp_path / "old.png"], tmp_path / "out")
-    coloured = read_photo(written)
-    assert coloured.shape[:2] == size[::-1]
-    assert np.abs(luma(coloured) - looks).max() < (1.5 if linear else 1) / 255
-    assert coloured.std(axis=-1).max() > 0
+    colored = read_photo(written)
+    assert colored.shape[:2] == size[::-1]
+    assert np.abs(luma(colored) - looks).max() < (1.5 if linear else 1) / 255
+    assert colored.std(axis=-1).max() > 0
     with Image.open(written) as image:
         assert image.info["srgb"] == 0
 
 
 def test_a_large_photo_has_no_seams_between_strips(searched, tmp_path):
-    """Rows are painted in strips; an even grey must not show where they meet."""
+    """Rows are painted in strips; an even gray must not show where they meet."""
     Image.new("L", (40, 1300), 128).save(tmp_path / "even.png")
     checkpoint, _ = find_model("tiny", searched[0])
     (written,) = evaluate.colorize(checkpoint, [tmp_path / "even.png"], tmp_path / "out")

@@ -131,11 +131,11 @@ def test_its_pictures_are_beside_it(written):
         pixels = np.asarray(Image.open(truth))
         assert any((scene == pixels).all() for scene in scenes)
         mark = truth.name.removesuffix("-truth.png")
-        grey = np.asarray(Image.open(truth.with_name(f"{mark}-grey.png"))) / 255
+        gray = np.asarray(Image.open(truth.with_name(f"{mark}-gray.png"))) / 255
         samples = list(written.glob(f"tiny-trial-*/{mark}-*.png"))
         assert len(samples) == 2 * 3
         for sample in samples:
-            np.testing.assert_allclose(luma(np.asarray(Image.open(sample))), grey, atol=1.5 / 255)
+            np.testing.assert_allclose(luma(np.asarray(Image.open(sample))), gray, atol=1.5 / 255)
     assert len(re.findall(r"<img [^>]*photos/[^>]*-truth", html)) == 2
 
 
@@ -375,9 +375,9 @@ def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
     assert "2 test photos: chroma_mse" in newer and "in this one training" in newer
     assert len(list((tmp_path / "photos").glob("*-truth.png"))) == 2
     scenes = prepare(garden(6)[4:], ["a", "b"])
-    drawn = load(trained / "model-3")[1].draw(scenes.grey, SAMPLES, seed=0)
-    for mark, grey, boxes in zip(scenes.digests, scenes.grey, drawn, strict=True):
-        for number, sample in enumerate(paint(luma_of(grey), spread(boxes[:3])), 1):
+    drawn = load(trained / "model-3")[1].draw(scenes.gray, SAMPLES, seed=0)
+    for mark, gray, boxes in zip(scenes.digests, scenes.gray, drawn, strict=True):
+        for number, sample in enumerate(paint(luma_of(gray), spread(boxes[:3])), 1):
             shown = np.asarray(Image.open(tmp_path / "model-3" / f"{mark[:12]}-{number}.png"))
             np.testing.assert_array_equal(shown, sample)
     assert {path.name for path in trained.iterdir()} == {"model-1", "model-3"}

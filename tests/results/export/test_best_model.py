@@ -49,7 +49,7 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
     checkpoint, colorizer = load(tmp_path / "exported")
     parts = split(prepare(garden(12), [str(index) for index in range(12)]), seed=5)
     assert checkpoint.photos["fingerprint"] == parts.fingerprint
-    drawn = colorizer.draw(parts.validation.grey, VALIDATION_SAMPLES, VALIDATION_SEED)
+    drawn = colorizer.draw(parts.validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
     figures = scores(drawn, parts.validation.chroma, np.array(checkpoint.mean_chroma, np.float32))
     assert figures["chroma_mse"] == pytest.approx(row["score"], abs=1e-6)
 

@@ -56,7 +56,7 @@ def test_it_fits_and_says_what_must_be_said(width, height):
     said = words(lines)
     for part in ("roses", "0:12:31", "about 31 min left", "7 of 30 trials ended", "4 complete, 2 pruned, 1 failed"):
         assert part in said
-    for part in ("3 running in 4 slots", "one colour for everything: 0.0823", "process 4711 of ada on rosebud"):
+    for part in ("3 running in 4 slots", "one color for everything: 0.0823", "process 4711 of ada on rosebud"):
         assert part in said
     # The best, with its settings; and of those that run at least one, the others counted.
     assert "trial 5 8/8" in said and "0.065" in said and SETTINGS in said
@@ -135,7 +135,7 @@ def test_a_failed_trial_has_no_score_and_nothing_is_told_before_there_is_a_basis
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
-def test_terminals_without_unicode_or_colour(encoding):
+def test_terminals_without_unicode_or_color(encoding):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=stream, force_terminal=True, width=80, no_color=True)
     console.print(board(title="roses", ended=(training(7, "failed", (0.1,), "died: 花"),)))

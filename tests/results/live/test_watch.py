@@ -107,7 +107,7 @@ def test_what_runs_is_shown(search):
         finished, said = _picture(search)
     assert not finished
     assert "2 of 4 trials ended: 1 complete, 1 pruned; 2 running in 2 slots" in said
-    assert "best so far (one colour for everything: 0.08) trial 0 3/3" in said
+    assert "best so far (one color for everything: 0.08) trial 0 3/3" in said
     # One waits for nothing, two run: the one takes 60 s more, as the complete trial did from there, the other 60 s, as
     # the ended ones did in the mean.
     assert "0:01:0" in said and "about 60 s left" in said
@@ -253,7 +253,7 @@ def test_a_terminal_of_any_size_whose_owner_leaves(search, executable):
         terminal.wait_for("2 running in 2 slots", "trial 2 1/3", "ended last trial 1 1/3", "in the hands of")
         running = optuna.Trial(search.study, search.study.trials[2]._trial_id)
         search.epoch(running, 2, 0.03)
-        terminal.wait_for("trial 2 2/3", "best so far (one colour for everything: 0.08) trial 2")
+        terminal.wait_for("trial 2 2/3", "best so far (one color for everything: 0.08) trial 2")
         for columns, lines in (60, 15), (200, 50), (72, 18):
             terminal.resize(columns, lines)
             terminal.wait_for("2 of 4 trials ended", "trial 2 2/3", "mse_weight 4", "running trial", "in the hands of")
@@ -277,7 +277,7 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
         terminal.wait_for("4 of 4 trials ended")
     assert terminal.end() == 0 and b"\x1b[?1049l" in terminal.raw
     assert b"the search ended: trial budget reached (4)" in terminal.raw.rpartition(b"\x1b[?1049l")[2]
-    assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no colour; italics are none
+    assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no color; italics are none
 
 
 def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):

@@ -32,7 +32,7 @@ def released(tmp_path):
 
 
 def _drawn(colorizer):
-    return colorizer.draw(prepare(garden(1), ["scene"]).grey, samples=1, seed=0)
+    return colorizer.draw(prepare(garden(1), ["scene"]).gray, samples=1, seed=0)
 
 
 def test_every_schema_has_its_fixture(released):

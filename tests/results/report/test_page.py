@@ -99,7 +99,7 @@ def test_pictures_of_twenty_photos_are_enlarged_by_mouse_and_keyboard(searched, 
     assert len(names) == 20 and all(re.fullmatch(re.escape(SCRIPT) + r"\d\d\.png", name) for name in names)
     for row in page.locator(".photo").all()[:2]:
         captions = row.locator("figcaption").all_inner_texts()
-        assert captions[:2] == ["truth", "grey"] and len(captions) == 2 + models
+        assert captions[:2] == ["truth", "gray"] and len(captions) == 2 + models
         assert all(re.fullmatch(r"trial \d, ΔE \d+\.\d", caption) for caption in captions[2:])
     sizes = page.eval_on_selector_all(".photo img", "images => images.map(image => image.naturalWidth)")
     assert sizes == [112] * 20 * (2 + 2 * models)
@@ -255,15 +255,15 @@ def test_nothing_is_fetched_even_if_it_wanted_to(made, browser):
 
 
 def test_dark_light_paper_and_phone(made, show):
-    def colours(page):
+    def colors(page):
         script = "getComputedStyle(document.body).backgroundColor + getComputedStyle(document.querySelector('{}')).fill"
         return page.evaluate(script.replace("{}", "#charts .role-axis-title text"))
 
     light, dark = show(made[1], color_scheme="light"), show(made[1], color_scheme="dark")
-    assert colours(light) == "rgb(255, 255, 255)rgb(28, 32, 36)"
-    assert colours(dark) == "rgb(21, 24, 28)rgb(232, 234, 237)"
+    assert colors(light) == "rgb(255, 255, 255)rgb(28, 32, 36)"
+    assert colors(dark) == "rgb(21, 24, 28)rgb(232, 234, 237)"
     dark.emulate_media(media="print")
-    assert colours(dark) == colours(light)
+    assert colors(dark) == colors(light)
     assert dark.pdf().count(b"/Type /Page\n") > 1
     light.set_viewport_size({"width": 390, "height": 800})
     assert light.evaluate("document.documentElement.scrollWidth") == 390

@@ -68,7 +68,7 @@ def test_the_study_of_a_real_search_becomes_rows(searched):
             assert row["score"] is None and row["error"].startswith("diverged in epoch")
 
 
-def test_the_zero_line_is_one_colour_for_everything(searched):
+def test_the_zero_line_is_one_color_for_everything(searched):
     zero = trial_table.zero_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
     assert zero["skill"] == pytest.approx(0, abs=1e-6) and zero["score"] > 0 and zero["host"] is None
 

@@ -177,7 +177,7 @@ def on_terminal(executable: str, *words: str, **environment: str) -> tuple[int, 
     return process.wait(), seen.decode()
 
 
-def test_colours_are_for_terminals_that_want_them(executable, tmp_path):
+def test_colors_are_for_terminals_that_want_them(executable, tmp_path):
     words = ["data", "check", str(tmp_path / "nowhere")]
     _, seen = on_terminal(executable, *words)
     assert re.search(r"\x1b\[[0-9;]*31m", seen), "an error is red"

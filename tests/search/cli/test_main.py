@@ -72,7 +72,7 @@ def test_trials_in_every_format(searched, in_process):
     assert [int(row["trial"]) for row in read] == list(range(6))
     chosen = trials("--where", "state == 'failed'", "--columns", "trial,error", "--format", "json")
     assert [set(row) for row in json.loads(chosen)] == [{"trial", "error"}] * 2
-    assert "one colour" in trials() and "| zero | one colour |" in trials("--format", "markdown")
+    assert "one color" in trials() and "| zero | one color |" in trials("--format", "markdown")
     assert in_process("trials", "tiny", "--storage", searched[0], "--sort", "scor").returncode == 2
     assert "tiny" in in_process("list", "--storage", searched[0]).stdout
 
@@ -93,11 +93,11 @@ def test_a_search_measures_its_best_on_its_own_test_photos(searched):
     assert_measured_against(garden(12), searched[0] / "tiny" / "evaluation")
 
 
-def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
+def test_from_a_run_to_colored_photos(searched, huetune, in_process, tmp_path):
     """best, evaluate and colorize, on an export that left its run."""
     scenes = tmp_path / "scenes"
     assert in_process("data", "garden", "--count", 4, "--out", scenes, "--seed", 9).returncode == 0
-    Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "grey.png")
+    Image.fromarray(garden(1)[0]).convert("L").resize((200, 150)).save(scenes / "gray.png")
     (scenes / "garden-0001 is no picture.png").write_text("it comes before garden-0001.png", encoding="utf-8")
     exported = tmp_path / "model"
     done = in_process("best", "tiny", "--storage", searched[0], "--export", exported)
@@ -106,20 +106,20 @@ def test_from_a_run_to_coloured_photos(searched, huetune, in_process, tmp_path):
 
     done = in_process("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
     assert done.returncode == 0, done.stderr
-    assert "grey.png': grey, there is no colour" in done.stderr
+    assert "gray.png': gray, there is no color" in done.stderr
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["photos"]) == 4 and metrics["all"]["delta_e"] > 0
     assert (tmp_path / "evaluation" / "contact-sheet.png").is_file()
     assert_measured_against(garden(4, seed=9), tmp_path / "evaluation")
 
-    done = huetune("colorize", exported, scenes / "grey.png", "--out", tmp_path / "coloured")
+    done = huetune("colorize", exported, scenes / "gray.png", "--out", tmp_path / "colored")
     assert done.returncode == 0, done.stderr
-    assert Image.open(tmp_path / "coloured" / "grey.png").size == (200, 150)
-    before = (tmp_path / "coloured" / "grey.png").read_bytes()
-    done = in_process("colorize", exported, tmp_path / "coloured" / "grey.png", "--out", tmp_path / "coloured")
-    assert done.returncode == 0 and done.stdout == f"{tmp_path / 'coloured' / 'grey-colorized.png'}\n"
-    assert (tmp_path / "coloured" / "grey.png").read_bytes() == before
-    done = in_process("colorize", exported, scenes / "grey.png", scenes / "no.png", "--out", tmp_path / "other")
+    assert Image.open(tmp_path / "colored" / "gray.png").size == (200, 150)
+    before = (tmp_path / "colored" / "gray.png").read_bytes()
+    done = in_process("colorize", exported, tmp_path / "colored" / "gray.png", "--out", tmp_path / "colored")
+    assert done.returncode == 0 and done.stdout == f"{tmp_path / 'colored' / 'gray-colorized.png'}\n"
+    assert (tmp_path / "colored" / "gray.png").read_bytes() == before
+    done = in_process("colorize", exported, scenes / "gray.png", scenes / "no.png", "--out", tmp_path / "other")
     assert done.returncode == 3 and not (tmp_path / "other").exists()
 
 
@@ -182,7 +182,7 @@ def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(in_pr
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
+def test_the_colors_of_any_photos_are_at_hand(on_disk, tmp_path):
     from huetune.data_tools.photos.source import Source
 
     write_garden(4, tmp_path / "photos")
@@ -192,9 +192,9 @@ def test_the_colours_of_any_photos_are_at_hand(on_disk, tmp_path):
     source = Source(tmp_path / "photos") if on_disk else Source(scenes=4)
     photos, _ = source.read()
     scenes = garden(4)
-    np.testing.assert_array_equal(source.colours(photos), scenes)
-    np.testing.assert_array_equal(source.colours(photos.take([3, 1, 1])), scenes[[3, 1, 1]])
-    assert source.colours(photos.take([])).shape == (0, 112, 112, 3)
+    np.testing.assert_array_equal(source.colors(photos), scenes)
+    np.testing.assert_array_equal(source.colors(photos.take([3, 1, 1])), scenes[[3, 1, 1]])
+    assert source.colors(photos.take([])).shape == (0, 112, 112, 3)
 
 
 def test_the_garden_on_disk_is_the_garden_of_a_search(in_process, tmp_path):

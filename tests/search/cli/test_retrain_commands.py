@@ -149,7 +149,7 @@ def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run
     assert kept and final_check.is_current(run) and kept.trial == won["trial"] and kept.count == 1
     photos = split(Source(scenes=12).read()[0], seed=0).test
     assert kept.fingerprint == photos.fingerprint
-    judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colours(photos))
+    judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colors(photos))
     assert kept.metrics.keys() == evaluate.metrics().keys()
     for name, estimate in kept.metrics.items():
         values = [metrics[name] for metrics in judged]

@@ -79,10 +79,10 @@ def test_evaluating_and_colorizing(folder, said, searched, tmp_path):
     assert np.asarray(Image.open(out_folder / "contact-sheet.png")).std() > 0
 
     photos = [folder / f"{name}.png" for name in NAMES]
-    code, out, err = said("colorize", model, *photos, "--out", folder / "coloured")
+    code, out, err = said("colorize", model, *photos, "--out", folder / "colored")
     assert code == 0, err
     assert_plain(out)
-    assert len(out.splitlines()) == len(list((folder / "coloured").iterdir())) == len(NAMES)
+    assert len(out.splitlines()) == len(list((folder / "colored").iterdir())) == len(NAMES)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_point_that_somebody_chose_is_not_drawn_again():
 
 
 def test_an_endless_space_with_a_finite_corner_is_never_exhausted():
-    """Without skip there is a single point; a sampler that has learnt to like it must still find others."""
+    """Without skip there is a single point; a sampler that has learned to like it must still find others."""
     space = parse(
         {"skip": {"choices": [True, False]}, "dropout": {"low": 0.0, "high": 0.5, "where": {"skip": True}}}, BASE
     )
@@ -86,7 +86,7 @@ def test_what_a_sampler_learns_beats_chance(kind):
 
 
 @pytest.mark.parametrize("kind", ["tpe", "cmaes", "nsga2"])
-def test_what_a_sampler_learnt_it_still_knows_after_an_interruption(kind):
+def test_what_a_sampler_learned_it_still_knows_after_an_interruption(kind):
     before = Sampler(NUMBERS, kind, ["minimize"], 1, 200)
     after, fresh = (Sampler(NUMBERS, kind, ["minimize"], seed, 200) for seed in (2, 2))
     for _ in range(120):
