@@ -31,7 +31,7 @@ def test_settings_and_clusters_of_the_machine_change_no_test(tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("_TESTED_ON", "PYTEST_"))}
     command = [sys.executable, "-m", "pytest", "-n0", "-q", "-k", "auto or token", "search/cli/test_bad_input.py"]
     done = subprocess.run(
-        [*command, "search/test_address.py", "search/test_enclosure.py"],
+        [*command, "search/ray_runtime/test_address.py", "search/ray_runtime/test_local_ray.py"],
         cwd=HERE,
         env={**environment, **machine},
         capture_output=True,
