@@ -147,4 +147,4 @@ def test_child_pythons_are_all_started_the_same_way():
     root = Path(local_ray.__file__).parents[2]
     sources = [path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")]
     users = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
-    assert users == {"enclosure.py", "environment.py"}
+    assert users == {"local_ray.py", "environment.py"}
