@@ -12,7 +12,7 @@ import click
 
 from huetune.data_tools.common.terminal import FOLDER, bar, say
 from huetune.data_tools.storage.bucket_cache import bucket_of, place_of
-from huetune.results.cli.table_commands import storage_option
+from huetune.results.cli.options import storage_option
 from huetune.results.records.run_names import run_argument
 
 INTERVAL = 5.0
@@ -111,6 +111,3 @@ def until_ended(run: Any, study: Any, look: Callable[[Any], int]) -> int:
             study = find_run(place_of(run.folder)).study()
         seen += look(study)
     return seen + look(study)
-
-
-VERBS = (dashboard, tensorboard, mlflow)

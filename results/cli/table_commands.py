@@ -1,33 +1,17 @@
-"""Verbs that show a run as it is: tables, what its settings do, whether it is whole. None of them needs Ray."""
+"""The commands that print tables: `list`, `trials`, `effects` and `presets`."""
 
-import math
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from huetune.data_tools.common.errors import Interrupted, PhotoError, StorageError, UserError
-from huetune.data_tools.common.terminal import (
-    FOLDER,
-    PLACE,
-    TEXT,
-    import_tensorflow,
-    local_time,
-    plain,
-    say,
-    stdout,
-    words,
-)
+from huetune.data_tools.common.errors import UserError
+from huetune.data_tools.common.terminal import FOLDER, TEXT, local_time, plain, say, stdout, words
 from huetune.data_tools.storage.atomic import require_place
-from huetune.data_tools.storage.bucket_cache import place_of, pull
-from huetune.results.records.run_names import STORAGE, run_argument
-from huetune.results.records.run_photos import moved_option, photos_of
-
-storage_option = click.option(
-    "--storage", type=PLACE, default=STORAGE, show_default=True, help="Folder of runs, or s3://bucket/folder."
-)
+from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.results.cli.options import storage_option
+from huetune.results.records.run_names import run_argument
 
 
 @click.command("list")
@@ -131,56 +115,6 @@ def trials(
 @click.command()
 @run_argument
 @storage_option
-@click.option(
-    "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two looks.  [default: 2; in a bucket 10]"
-)
-@click.option("--once", is_flag=True, help="Show how it is now, and end.")
-def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
-    """Watch a search that runs elsewhere until it ends; Ctrl-C leaves it alone.
-
-    Example: huetune watch roses
-    """
-    from huetune.results.records.run import find_run
-
-    if interval is not None and math.isnan(interval):
-        raise UserError("watch --interval: nan is no number of seconds")
-    find = partial(find_run, run, storage)
-    find()
-
-    from huetune.results.live.watch import picture
-    from huetune.results.live.watch import watch as follow
-
-    try:
-        ended = picture(find, stdout) if once else follow(find, stdout, interval)
-    except Interrupted as signal:
-        return signal.exit_code
-    return 0 if ended or once else 1
-
-
-@click.command()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-def presets(form: str) -> None:
-    """Show the log's models: their settings and parameter counts.
-
-    Example: huetune presets --format json
-    """
-    from huetune.model.config import recipes_line
-    from huetune.model.weights import preset_rows
-    from huetune.results.tables.trial_table import fitted, to_json
-
-    rows = preset_rows()
-    if form == "json":
-        click.echo(to_json(rows))
-    else:
-        least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
-        how = "--format json or a wider terminal"
-        stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
-        say(recipes_line())
-
-
-@click.command()
-@run_argument
-@storage_option
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
 def effects(run: str, storage: Path, form: str) -> None:
     """Say what each setting does to the score, with 95 % intervals.
@@ -217,57 +151,24 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@run_argument
-@storage_option
-@click.option("--quick", is_flag=True, help="Do not score the best model again.")
-@moved_option
-def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> int:
-    """Hold a run to all that a search promises: nothing lost, nothing twice, nothing damaged.
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def presets(form: str) -> None:
+    """Show the log's models: their settings and parameter counts.
 
-    A search that was interrupted, or died, and that `resume` continues, is whole: verify says how far it came. Exit
-    code 1: something is not whole. 3: only the photos are not there, or others, to score the best model again.
-
-    Example: huetune verify roses
+    Example: huetune presets --format json
     """
-    from huetune.data_tools.storage.run_lock import holder
-    from huetune.results.records.run import REPLICATES, TRIALS, find_run
+    from huetune.model.config import recipes_line
+    from huetune.model.weights import preset_rows
+    from huetune.results.tables.trial_table import fitted, to_json
 
-    found = find_run(run, storage)
-
-    from huetune.results.integrity import study_damage, unfinished, violations
-
-    if by := holder(found.folder):
-        say(f"run {found.name!r} is in the hands of {by}: what runs is not judged")
-    for name in (TRIALS, REPLICATES):
-        # What lies here of a run in a bucket says nothing of what lies there.
-        pull(found.folder / name, anew=not quick, exact=not by)
-    validation, unread = None, None
-    try:
-        if photos or not quick:
-            validation = photos_of(found, quiet=False, moved=photos).validation
-    except (PhotoError, StorageError) as error:
-        unread = error
-    if quick or unread:
-        validation = None
+    rows = preset_rows()
+    if form == "json":
+        click.echo(to_json(rows))
     else:
-        import_tensorflow()
-    lines = list(violations(found, validation))
-    for line in lines:
-        say(line, "red")
-    if unread:
-        say(f"photos: {unread}", "red")
-    states = [] if lines and study_damage(found) else unfinished(found)
-    for line in states:
-        say(line)
-    if lines:
-        say(f"run {found.name!r}: {len(lines) + bool(unread)} violations")
-        return 1
-    if unread:
-        say(f"run {found.name!r}: all else is whole; the best model was not scored again")
-        return unread.exit_code
-    ended = [trial for trial in found.study().get_trials(deepcopy=False) if trial.state.is_finished()]
-    say(f"run {found.name!r} is whole{' so far' * bool(states)}: {len(ended)} trials, each as it ended")
-    return 0
+        least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
+        how = "--format json or a wider terminal"
+        stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
+        say(recipes_line())
 
 
 def show_trials(run: Any, top: int = 10) -> None:
@@ -284,6 +185,3 @@ def show_trials(run: Any, top: int = 10) -> None:
         stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout, how))
     for line in filter(None, (headline(study, replicates, table), baseline_line(table))):
         say(line)
-
-
-VERBS = (list_, trials, watch, presets, effects, verify)

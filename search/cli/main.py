@@ -42,9 +42,9 @@ from huetune.data_tools.common.terminal import (
 )
 from huetune.data_tools.photos.source import Source
 from huetune.model.cli import train
-from huetune.results.cli import artifact_commands, integration_commands
-from huetune.results.cli import table_commands as results
-from huetune.results.cli.table_commands import show_trials, storage_option
+from huetune.results.cli.commands import COMMANDS as RESULT_COMMANDS
+from huetune.results.cli.options import storage_option
+from huetune.results.cli.table_commands import show_trials
 from huetune.results.records.run_names import run_argument
 from huetune.results.records.run_photos import moved_option, photos_of, source_of
 from huetune.search.cli import retrain_commands
@@ -132,9 +132,7 @@ def cli() -> None:
 
 
 for verb in (
-    *results.VERBS,
-    *artifact_commands.VERBS,
-    *integration_commands.VERBS,
+    *RESULT_COMMANDS,
     train,
     data,
     *retrain_commands.VERBS,

@@ -7,7 +7,8 @@ import click
 
 from huetune.data_tools.common.errors import NoTrialError, UserError
 from huetune.data_tools.common.terminal import TEXT, count_from, import_tensorflow, say, stdout
-from huetune.results.cli.table_commands import show_trials, storage_option
+from huetune.results.cli.options import storage_option
+from huetune.results.cli.table_commands import show_trials
 from huetune.results.records.run_names import run_argument
 from huetune.results.records.run_photos import moved_option, photos_of
 

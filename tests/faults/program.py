@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from huetune.results.cli.table_commands import verify
+from huetune.results.cli.verify_command import verify
 from huetune.results.records.run import STUDY, Run
 from tests.faults.chaos import HUETUNE, QUICK
 

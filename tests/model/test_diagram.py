@@ -15,7 +15,7 @@ from huetune.model.config import PRESETS, batched
 from huetune.model.diagram import FORMATS, PICTURES, draw, missing_graphviz
 from huetune.model.network import build
 from huetune.model.weights import parameter_counts
-from huetune.results.cli.artifact_commands import structure
+from huetune.results.cli.structure_command import structure
 from huetune.results.export.best_model import find_model
 from tests.allowed_skips import needs
 

@@ -9,7 +9,8 @@ from PIL import Image
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.source import Source
-from huetune.results.cli.artifact_commands import log, report
+from huetune.results.cli.log_command import log
+from huetune.results.cli.report_command import report
 from huetune.results.evaluation import final_check
 from huetune.results.evaluation.evaluate import folder_for
 from huetune.results.integrity import violations

@@ -98,7 +98,7 @@ def test_evaluate_refuses_when_all_photos_were_seen(model, folder, in_process, t
     done = in_process("evaluate", model, "--photos", folder, "--out", tmp_path / "out", "--samples", 1)
     assert done.returncode == 3 and done.stdout == ""
     assert "all 11 photos have trained or ranked the model, or are near-duplicates" in done.stderr
-    assert "say --allow-leakage" in done.stderr and done.stderr.count("\n") == 1
+    assert "pass --allow-leakage" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

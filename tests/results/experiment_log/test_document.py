@@ -25,7 +25,9 @@ from huetune.model.checkpoint import LOG, load, log_of, read
 from huetune.model.checkpoint import SETTINGS as SETTINGS_FILE
 from huetune.model.cli import train
 from huetune.model.config import PRESETS
-from huetune.results.cli.artifact_commands import best, log, report
+from huetune.results.cli.best_command import best
+from huetune.results.cli.log_command import log
+from huetune.results.cli.report_command import report
 from huetune.results.experiment_log.document import SAMPLES, write
 from huetune.results.experiment_log.entry import Entry, newest_first, of_checkpoint, of_run, told_apart
 from huetune.results.experiment_log.messages import SETTINGS, WORDS, Language

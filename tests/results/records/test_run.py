@@ -9,8 +9,8 @@ from huetune.data_tools.common.errors import PhotoError, StorageError, UserError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
-from huetune.results.cli.table_commands import photos_of
 from huetune.results.records.run import MANIFEST, Run, check_name, find_run, list_runs, open_storage, sqlite_url
+from huetune.results.records.run_photos import photos_of
 
 
 def test_a_run_is_found_by_name_and_by_path(searched, monkeypatch):

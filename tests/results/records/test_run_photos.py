@@ -10,7 +10,7 @@ from huetune.data_tools.common.errors import PhotoError, StorageError
 from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
-from huetune.results.cli.artifact_commands import _entries
+from huetune.results.cli.log_command import _entries
 from huetune.results.records.run import MANIFEST, Run
 from huetune.results.records.run_photos import FILES, MOVED, files_of, photos_of
 

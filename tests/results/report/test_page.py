@@ -13,7 +13,7 @@ from playwright.sync_api import sync_playwright
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.storage.output_files import RECORD
-from huetune.results.cli import artifact_commands
+from huetune.results.cli.report_command import report as report_command
 from huetune.results.records.run import MANIFEST, find_run
 from huetune.results.report import charts
 from huetune.results.report import page as report
@@ -336,14 +336,14 @@ def test_whatever_state_a_run_is_in(tmp_path, show, options, says):
 def test_without_photos_to_show_the_page_says_why(searched, tmp_path, connections):
     run = tmp_path / "tiny"
     shutil.copytree(searched[0] / "tiny", run)
-    done = CliRunner().invoke(artifact_commands.report, [str(run)])
+    done = CliRunner().invoke(report_command, [str(run)])
     assert done.exit_code == 0, done.output
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "1 of 1 photos from the built-in garden" in html and html.count("<article") == 1
     assert len(connections) == 1, "the study is read once, however many models paint"
     manifest = run / MANIFEST
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"scenes": 12', '"scenes": 13'))
-    done = CliRunner().invoke(artifact_commands.report, [str(run)])
+    done = CliRunner().invoke(report_command, [str(run)])
     assert done.exit_code == 0 and "without pictures: " in done.output
     assert "No pictures: &#39;the built-in garden&#39;: not the photos any more" in (run / "report.html").read_text(
         encoding="utf-8"

@@ -1,0 +1,69 @@
+"""The command `huetune best`: shows the winner of a run and exports its model."""
+
+import os
+from pathlib import Path
+
+import click
+
+from huetune.data_tools.common.terminal import PLACE, import_tensorflow, say
+from huetune.data_tools.storage.atomic import require_new
+from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.results.cli.options import by_option, storage_option
+from huetune.results.records.run_names import run_argument
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option("--export", "folder", type=PLACE, help="Copy the model to this new folder.")
+@by_option
+def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
+    """Show the winner of a run, confirmed if it was, and export its model.
+
+    Example: huetune best roses --export best-model
+    """
+    from huetune.results.records.run import find_run
+
+    found = find_run(run, storage)
+    if folder:
+        require_new(folder)
+
+    from huetune.model.checkpoint import read
+    from huetune.results.analysis.winner import headline, winner_of
+    from huetune.results.evaluation import final_check
+    from huetune.results.export import best_model
+    from huetune.results.records.trial_records import StudyRecord
+    from huetune.results.tables.trial_table import rows, shown
+
+    study, replicates = studies = found.snapshot()
+    row, paths = best_model.best(found, by, studies)
+    path = paths[0]
+    checkpoint = read(path)
+    table = rows(study, replicates)
+    won = winner_of(study, replicates, table, by)
+    assert won
+    for name in (
+        "trial",
+        "continues",
+        "place",
+        "front",
+        "preset",
+        *StudyRecord.of(study).parameters,
+        "epochs",
+        "seconds",
+        "host",
+    ):
+        if row.get(name) is not None:
+            say(f"{name:14} {shown(row[name])}")
+    for name, text in won.lines():
+        say(f"{name:14} {text}")
+    say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
+    say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
+    say(f"{'folder':14} {os.path.relpath(path)}")
+    say(headline(study, replicates, table) or f"trial {won.number} is the best by {won.objective}; {won.standing}")
+    for line in final_check.described(found, studies):
+        say(line)
+    if folder:
+        import_tensorflow()
+        best_model.export(path, folder, best_model.claim(won))
+        say(f"{'exported to':14} {place_of(folder)}")

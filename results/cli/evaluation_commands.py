@@ -1,0 +1,139 @@
+"""The commands `huetune evaluate` and `huetune colorize`, which apply the model of a run or an export to photos."""
+
+import os
+from pathlib import Path
+
+import click
+
+from huetune.data_tools.cli.data_commands import every_photo, read_photos
+from huetune.data_tools.common.terminal import (
+    FOLDER,
+    PLACE,
+    TEXT,
+    bar,
+    import_tensorflow,
+    say,
+    seed_option,
+    stderr,
+    words,
+)
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.storage.atomic import require_place
+from huetune.results.cli.options import by_option, storage_option
+from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
+from huetune.results.records.run_names import run_names
+
+
+@click.command()
+@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
+@storage_option
+@click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
+@click.option("--classes", type=TEXT, help="Only these subfolders, as in roses,tulips.")
+@click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
+@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
+@click.option("--allow-leakage", is_flag=True, help="Measure also on photos that the model has seen.")
+@seed_option
+@by_option
+@click.option(
+    "--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluations/NAME of the photos, in the run]"
+)
+def evaluate(
+    run_or_export: str,
+    storage: Path,
+    photos: Path,
+    classes: str | None,
+    strict: bool,
+    samples: int,
+    allow_leakage: bool,
+    seed: int,
+    by: str | None,
+    out: Path | None,
+) -> None:
+    """Colorize test photos and measure how near the truth they come.
+
+    Example: huetune evaluate roses --photos test-photos
+    """
+    from huetune.results.records.run import find_source
+
+    model = find_source(run_or_export, storage)
+    source = Source(photos, None, words(classes))
+    check_local_photos(source)
+
+    import numpy as np
+
+    from huetune.data_tools.storage.output_files import require_apart
+    from huetune.model.checkpoint import read as read_checkpoint
+    from huetune.results.evaluation import evaluate as evaluation
+    from huetune.results.export.best_model import model_of
+    from huetune.results.tables.trial_table import shown
+
+    path, usual = model_of(model, by)
+    out = out or evaluation.folder_for(usual, source)
+    require_apart(photos, out, evaluation.COLORIZED)
+    require_place(out)
+    settings = read_checkpoint(path)
+    read = read_photos(source, strict, wanted=every_photo)
+    known = (
+        np.zeros(len(read), bool) if allow_leakage else find_seen_photos([settings], read, "; or say --allow-leakage")
+    )
+    skipped = read.take(np.flatnonzero(known)).names
+    read = read.take(np.flatnonzero(~known))
+    if leaked := evaluation.leaked(settings, read):
+        found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
+        say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
+    truth = source.colors(read, bar)
+    import_tensorflow()
+    report = evaluation.evaluate(
+        path,
+        read,
+        truth,
+        out,
+        samples=samples,
+        seed=seed,
+        source=source.record,
+        skipped=skipped,
+        progress=bar("colorizing", len(read)),
+    )
+    if evaluation.leaked(settings, read) is None:
+        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
+    for name, value in report["all"].items():
+        say(f"{name:14} {shown(value)}")
+    sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
+    some = f" ({report['shown']} of the {len(read)} photos, spread evenly)" if report["shown"] < len(read) else ""
+    say(f"{len(read)} photos, {samples} samples each: {sheet}{some}, {metrics}")
+
+
+@click.command()
+@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
+@click.argument("photos", nargs=-1, required=True, type=FOLDER)
+@storage_option
+@click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
+@click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations a photo.")
+@seed_option
+@by_option
+def colorize(
+    run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int, by: str | None
+) -> None:
+    """Colorize grayscale photos at their own size. No file in --out is replaced; a name that is taken gets a number.
+
+    Example: huetune colorize best-model old-1.jpg old-2.jpg --out colored
+    """
+    from huetune.results.records.run import find_source
+
+    model = find_source(run_or_export, storage)
+
+    from huetune.data_tools.photos.dataset import check_readable
+    from huetune.results.export.best_model import model_of
+
+    path, _ = model_of(model, by)
+    for note in check_readable(photos):
+        say(f"note: {note}", "yellow", stderr)
+    require_place(out)
+    import_tensorflow()
+    from huetune.results.evaluation import evaluate as evaluation
+
+    written = evaluation.colorize(
+        path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
+    )
+    for file in written:
+        say(str(file))

@@ -1,0 +1,65 @@
+"""The command `huetune report`: writes a run as one HTML page."""
+
+import os
+from pathlib import Path
+
+import click
+
+from huetune.data_tools.cli.data_commands import every_photo, read_photos
+from huetune.data_tools.common.errors import CheckpointError, PhotoError, StorageError
+from huetune.data_tools.common.terminal import PLACE, bar, import_tensorflow, say
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.storage.atomic import require_place
+from huetune.results.cli.options import storage_option
+from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
+from huetune.results.records.run_names import run_argument
+from huetune.results.records.run_photos import photos_of, source_of
+
+
+@click.command()
+@run_argument
+@storage_option
+@click.option("--out", type=PLACE, help="The HTML file.  [default: report.html, in the run]")
+@click.option("--photos", type=PLACE, help="Folder of test photos to show.  [default: those that no trial has seen]")
+def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> None:
+    """Write all that a search found as one HTML page, also while it runs.
+
+    Example: huetune report roses --out roses.html
+    """
+    from huetune.results.records.run import find_run
+
+    place = find_run(run, storage)
+    out = out or place.folder / "report.html"
+    require_place(out.parent)
+    if photos:
+        check_local_photos(Source(photos))
+
+    from huetune.model.checkpoint import read
+    from huetune.results.evaluation.gallery import evenly
+    from huetune.results.report import page as pages
+    from huetune.results.report.summary import Findings
+
+    pages.check(out)
+    found = Findings.of(place)
+    shown, why_not = None, None
+    try:
+        if photos:
+            source = Source(photos)
+            chosen = read_photos(source, wanted=every_photo)
+            known = find_seen_photos(map(read, pages.checkpoints_shown(found).values()), chosen)
+            skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
+        else:
+            chosen, skipped = photos_of(place, quiet=False).test, 0
+            source = source_of(place)
+        shown = pages.Photos(chosen, source.colors(evenly(chosen), bar), str(source), skipped)
+    except (PhotoError, StorageError) as error:
+        if photos:
+            raise
+        why_not = str(error)
+    except CheckpointError as error:
+        why_not = str(error)
+    import_tensorflow()
+    pages.write(out, pages.page(found, shown, why_not))
+    say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
+    if why_not:
+        say(f"without pictures: {why_not}", "yellow")

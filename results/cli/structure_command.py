@@ -1,0 +1,50 @@
+"""The command `huetune structure`: draws the layers of a model."""
+
+from pathlib import Path
+
+import click
+
+from huetune.data_tools.common.terminal import FOLDER, TEXT, import_tensorflow, say
+from huetune.data_tools.storage.atomic import require_place
+from huetune.results.cli.options import by_option, storage_option
+from huetune.results.records.run_names import run_names
+
+
+@click.command()
+@click.argument("run_or_export_or_preset", type=TEXT, shell_complete=run_names)
+@storage_option
+@click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
+@by_option
+def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | None) -> None:
+    """Draw a model's structure: encoder, decoder and whole, as PNG and SVG. Of a run, the best model's.
+
+    Example: huetune structure model-2 --out structure
+    """
+    from huetune.model.config import PRESETS
+    from huetune.results.records.run import find_source
+
+    require_place(out)
+    config = PRESETS.get(run_or_export_or_preset)
+    model = None if config else find_source(run_or_export_or_preset, storage)
+
+    from huetune.model.checkpoint import read
+    from huetune.model.weights import parameter_counts
+    from huetune.results.export.best_model import model_of
+
+    if model:
+        config = read(model_of(model, by)[0]).config
+    assert config
+    import_tensorflow()
+    from huetune.data_tools.storage.output_files import Output
+    from huetune.model.diagram import PICTURES, draw
+    from huetune.model.network import build
+
+    network = build(config)
+    with Output(out, "structure") as output:
+        files = [output.add(name, content) for name, content in draw(network).items()]
+    for name, count in zip(PICTURES, parameter_counts(config).values(), strict=True):
+        say(f"{name:14} {count:,} parameters")
+    if run_or_export_or_preset in PRESETS:
+        say("dropout is that of the log; each way of training has its own, see `huetune presets`")
+    for file in files:
+        say(str(out / file))
