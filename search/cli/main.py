@@ -272,15 +272,16 @@ def search(
     Example: huetune search --photos flowers --name roses --trials 30
     """
     from huetune.model.config import PRESETS, batched
-    from huetune.search.spec.space import DEFAULT, parse, read_space
+    from huetune.search.spec.space_file import read_space
+    from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
     from huetune.search.spec.validation import check_apart, check_place
 
     base = batched(PRESETS["model-2"], batching)
-    chosen = read_space(space, base) if space else parse(DEFAULT, base)
+    chosen = read_space(space, base) if space else parse_space(DEFAULT_SPACE, base)
     presets = words(WARM_START if warm_start is None else warm_start)
     presets = () if presets == ("none",) else presets
     if trials is None:
-        trials = len(chosen.grid()) + len(presets) if asked["searcher"] == "grid" else Search.trials
+        trials = len(chosen.grid_points()) + len(presets) if asked["searcher"] == "grid" else Search.trials
     objectives = words(objective)
     several = len(objectives) > 1
     if confirm is None:

@@ -188,7 +188,7 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
         if number not in continued
     ]
     for preset in search.warm_start:
-        if (point := search.space.point(preset)) is not None:
+        if (point := search.space.preset_point(preset)) is not None:
             jobs.append(Job(search.space.config(point), point, attributes={"preset": preset}))
         elif not quiet:
             say(f"not tried first: {preset}, it is outside of the space", console=console)

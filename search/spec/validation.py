@@ -51,7 +51,7 @@ def check_search(search: Search) -> None:
         raise UserError(f"scheduler {search.scheduler!r} ranks by one objective; with several use --scheduler none")
     if len(search.objectives) > 1 and search.confirm:
         raise UserError("confirm ranks by one objective; with several use --confirm none")
-    if search.searcher == "cmaes" and (len(search.objectives) > 1 or search.space.ranges < 2):
+    if search.searcher == "cmaes" and (len(search.objectives) > 1 or search.space.range_count < 2):
         raise UserError("searcher cmaes needs one objective and at least two settings with low and high; use tpe")
     if search.mlflow is not None:
         check_uri(search.mlflow)

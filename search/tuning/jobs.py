@@ -44,6 +44,6 @@ class Budget:
 
 def grid_jobs(space: Space, seed: int) -> list[Job]:
     """Return all points of a space's grid in a random order, so that a part of it is a fair sample of the whole."""
-    points = space.grid()
+    points = space.grid_points()
     random.Random(seed).shuffle(points)
     return [Job(space.config(point), point) for point in points]

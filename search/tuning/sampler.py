@@ -97,7 +97,7 @@ class Sampler:
                 return point
         # The sampler insists on what is known: it may have only few points to insist on.
         if self._size < math.inf:
-            point = self._random.choice([point for point in self._space.points() if _key(point) not in self._known])
+            point = self._random.choice([point for point in self._space.all_points() if _key(point) not in self._known])
             self.add(point)
             return point
         self._memory.sampler = self._fallback
@@ -154,7 +154,7 @@ class Sampler:
     def _suggested(self) -> optuna.Trial:
         trial = self._asked(self._memory)
         for name, domain in self._space.domains.items():
-            if self._space.searched(name, trial.params):
+            if self._space.is_searched(name, trial.params):
                 _suggest(trial, name, domain)
         return trial
 

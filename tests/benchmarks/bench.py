@@ -105,9 +105,10 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
 
     from huetune.search.session.runner import launch
     from huetune.search.spec.search_spec import Search
-    from huetune.search.spec.space import Space, parse
+    from huetune.search.spec.space import Space
+    from huetune.search.spec.space_parser import parse_space
 
-    space: Space = parse({"mse_weight": {"choices": list(weights)}}, OURS)
+    space: Space = parse_space({"mse_weight": {"choices": list(weights)}}, OURS)
     with tempfile.TemporaryDirectory() as storage:
         asked = Search(
             "bench",

@@ -20,7 +20,7 @@ from huetune.results.records.run import open_storage, sqlite_url
 from huetune.results.records.trial_records import EpochMetrics, TrialRecord
 from huetune.search.ray_runtime.cluster import Cluster
 from huetune.search.ray_runtime.worker import BEST, Trial
-from huetune.search.spec.space import parse
+from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.jobs import Budget
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
@@ -54,7 +54,7 @@ def bookkeeping(parts: Split) -> dict[str, float]:
 
     Ray's own bar for its Tune is 10,000 such trials on 16 CPUs in 800 s, 28 % over the ideal 625.
     """
-    space = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
+    space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
     ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         study = _study(Path(folder))

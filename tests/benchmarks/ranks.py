@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from scipy.stats import spearmanr
 
 from huetune.model.config import Config
-from huetune.search.spec.space import DEFAULT, parse
+from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 from tests.benchmarks.structures import (
     RECIPES,
     Curve,
@@ -142,7 +142,7 @@ def markdown(points: Mapping[str, Point], seeds: int) -> str:
 
 def default_activations() -> list[str]:
     """Return the activations of the default space, whose other structural choice is skip, on and off."""
-    domain = parse(DEFAULT, Config()).domains["activation"]
+    domain = parse_space(DEFAULT_SPACE, Config()).domains["activation"]
     assert isinstance(domain, CategoricalDistribution)
     return [str(choice) for choice in domain.choices]
 

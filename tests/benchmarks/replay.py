@@ -34,7 +34,8 @@ from ray.tune.search.optuna import OptunaSearch
 from huetune.model.config import PRESETS, batched
 from huetune.results.analysis.intervals import mean
 from huetune.search.ray_runtime.worker import BEST
-from huetune.search.spec.space import Space, parse
+from huetune.search.spec.space import Space
+from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.jobs import Budget, Job, grid_jobs
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.schedulers import SCHEDULERS
@@ -215,7 +216,7 @@ def _space(grid: bool = False) -> Space:
     record: dict[str, Any] = {name: {"choices": values} for name, values in GRID.items()}
     if not grid:
         record["mse_weight"] = {"low": LOW, "high": HIGH, "log": True}
-    return parse(record, batched(PRESETS["model-2"], "photos"))
+    return parse_space(record, batched(PRESETS["model-2"], "photos"))
 
 
 def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) -> StudySearcher:
@@ -234,7 +235,7 @@ def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) 
     if kind == "grid":
         searcher.enqueue(grid_jobs(space, seed))
     for preset in presets:
-        point = space.point(preset)
+        point = space.preset_point(preset)
         assert point
         searcher.enqueue([Job(space.config(point), point)])
     return searcher
@@ -388,7 +389,7 @@ def scale(asks: Sequence[int] = (100, 1_000, 10_000), in_flight: int = 256) -> d
     import psutil
 
     rng = random.Random(0)
-    space = parse(
+    space = parse_space(
         {
             "mse_weight": {"low": 0.1, "high": 10.0, "log": True},
             "dropout": {"low": 0.0, "high": 0.6},

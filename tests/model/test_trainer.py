@@ -13,7 +13,7 @@ from huetune.model import trainer as training
 from huetune.model.config import PRESETS, batched
 from huetune.model.step import Step
 from huetune.model.trainer import DivergedError, Trainer
-from huetune.search.spec.space import DEFAULT, parse
+from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 
 PHOTOS = replace(
     batched(PRESETS["model-2"], "photos"),
@@ -287,7 +287,7 @@ def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos, monkey
 
 
 def test_a_worker_keeps_all_structures_of_the_default_space():
-    grid = parse(DEFAULT, PHOTOS).grid()
+    grid = parse_space(DEFAULT_SPACE, PHOTOS).grid_points()
     kinds = {Step.kind(replace(PHOTOS, **point), compiled=False) for point in grid}
     assert len(kinds) == 8 <= training.KEPT
 

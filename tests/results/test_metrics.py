@@ -23,7 +23,7 @@ from huetune.results.report.summary import Findings
 from huetune.results.tables.trial_table import run_rows, with_zero_line
 from huetune.search.cli.main import cli
 from huetune.search.ray_runtime.worker import BEST
-from huetune.search.spec.space import parse
+from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.jobs import Budget, Job
 from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.study_writer import Record
@@ -58,7 +58,7 @@ def run(registered, tmp_path, rng):
     truth = rng.uniform(-0.5, 0.5, (3, 14, 14, 2)).astype(np.float32)
     mean_chroma = truth.mean(axis=(0, 1, 2))
     made = make_run(tmp_path / "made", 0, objectives=(NAME,))
-    space = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, PRESETS["model-2"])
+    space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, PRESETS["model-2"])
     searcher = StudySearcher(
         Record(made.made),
         Path("/nonexistent"),

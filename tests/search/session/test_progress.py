@@ -16,7 +16,7 @@ from huetune.results.live.progress import Display
 from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.trial_records import StudyRecord, TrialRecord
 from huetune.search.ray_runtime.worker import BEST
-from huetune.search.spec.space import parse
+from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.jobs import Budget
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
@@ -24,7 +24,7 @@ from huetune.search.tuning.study_writer import Record
 from tests.terminal import Terminal
 
 EPOCHS = 4
-SPACE = parse({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
+SPACE = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
 SEARCHED = StudyRecord(objectives=("chroma_mse",), baseline={"chroma_mse": 0.5})
 DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=2)
 

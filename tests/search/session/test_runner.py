@@ -12,10 +12,10 @@ from huetune.search.ray_runtime.cluster import raised_by_ray, slots
 from huetune.search.session.runner import launch
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import Search
-from huetune.search.spec.space import DEFAULT, parse
+from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 from huetune.search.spec.validation import check_apart, left_over
 
-SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
+SPACE = parse_space(DEFAULT_SPACE, batched(PRESETS["model-2"], "photos"))
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from huetune.search.cli.main import cli
 from huetune.search.spec.manifest import recalled
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
-from huetune.search.spec.space import DEFAULT, parse
+from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 from huetune.search.tuning.sampler import SAMPLERS
 from huetune.search.tuning.schedulers import SCHEDULERS as RAY_SCHEDULERS
 from tests.interpreter import output_of
 from tests.results.made import make_run
 
-SPACE = parse(DEFAULT, batched(PRESETS["model-2"], "photos"))
+SPACE = parse_space(DEFAULT_SPACE, batched(PRESETS["model-2"], "photos"))
 OF_RESOURCES = {field.name for field in fields(Resources)}
 
 # What is typed, the field and the value that it is in Python and in a manifest, and the whole message.
@@ -115,8 +115,8 @@ from huetune.search.spec import validation
 from huetune.search.spec import manifest
 from huetune.search.spec.search_spec import Search
 from huetune.search.spec.resources import Resources
-from huetune.search.spec.space import DEFAULT, parse
-space = parse(DEFAULT, PRESETS["model-2"])
+from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
+space = parse_space(DEFAULT_SPACE, PRESETS["model-2"])
 Search("fine", Path("runs"), space, Resources(cpus_per_trial=2))
 for bad in (lambda: Search("fine", Path("runs"), space, searcher="cmaes"), lambda: Resources(cpus_per_trial=0)):
     try:

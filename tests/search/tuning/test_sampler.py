@@ -9,19 +9,19 @@ import pytest
 from huetune.data_tools.common.errors import UserError
 from huetune.model.config import PRESETS, batched
 from huetune.search.spec.search_spec import Search
-from huetune.search.spec.space import parse
+from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import SAMPLERS, Sampler
 
 BASE = batched(PRESETS["model-2"], "photos")
-TOGGLES = parse({"skip": {"choices": [True, False]}, "activation": {"choices": ["relu", "silu", "gelu"]}}, BASE)
-CONDITIONAL = parse(
+TOGGLES = parse_space({"skip": {"choices": [True, False]}, "activation": {"choices": ["relu", "silu", "gelu"]}}, BASE)
+CONDITIONAL = parse_space(
     {
         "skip": {"choices": [True, False]},
         "merge_units": {"low": 64, "high": 128, "step": 32, "where": {"skip": True}},
     },
     BASE,
 )
-NUMBERS = parse(
+NUMBERS = parse_space(
     {"mse_weight": {"low": 0.1, "high": 10.0, "log": True}, "dropout": {"low": 0.0, "high": 0.6}},
     BASE,
 )
@@ -41,7 +41,7 @@ def test_every_point_of_a_finite_space_comes_once(space, kind):
         drawn.append(_key(point))
         # One value wins by far: a sampler that was free to would ask for it again and again.
         sampler.tell(point, [0.0 if point["skip"] else 1.0], {1: 0.0 if point["skip"] else 1.0})
-    assert sorted(drawn) == sorted(_key(point) for point in space.points())
+    assert sorted(drawn) == sorted(_key(point) for point in space.all_points())
 
 
 def test_a_point_that_somebody_chose_is_not_drawn_again():
@@ -54,7 +54,7 @@ def test_a_point_that_somebody_chose_is_not_drawn_again():
 
 def test_an_endless_space_with_a_finite_corner_is_never_exhausted():
     """Without skip there is a single point; a sampler that has learned to like it must still find others."""
-    space = parse(
+    space = parse_space(
         {"skip": {"choices": [True, False]}, "dropout": {"low": 0.0, "high": 0.5, "where": {"skip": True}}}, BASE
     )
     sampler = Sampler(space, "tpe", ["minimize"], 0, 60)
@@ -182,9 +182,9 @@ def test_drawing_is_reproducible():
 
 def test_a_presets_number_is_the_files_number():
     """4 in a file and the preset's 4.0 are one point."""
-    space = parse({"mse_weight": {"choices": [1, 4]}, "skip": {"choices": [True, False]}}, BASE)
+    space = parse_space({"mse_weight": {"choices": [1, 4]}, "skip": {"choices": [True, False]}}, BASE)
     sampler = Sampler(space, "random", ["minimize"], 0, 12)
-    preset = space.point("model-3")
+    preset = space.preset_point("model-3")
     assert preset == {"mse_weight": 4.0, "skip": True}
     sampler.add(preset)
     drawn = []

@@ -12,17 +12,17 @@ from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.trial_records import TrialRecord
 from huetune.results.tables.trial_table import curve
 from huetune.search.ray_runtime.worker import BEST
-from huetune.search.spec.space import parse
+from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.jobs import Budget, Job, grid_jobs
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import LIVES, StudySearcher
 from huetune.search.tuning.study_writer import Record
 
 EPOCHS = 3
-SPACE = parse(
+SPACE = parse_space(
     {"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}}, batched(PRESETS["model-2"], "photos")
 )
-TOGGLES = parse({"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, SPACE.base)
+TOGGLES = parse_space({"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, SPACE.base)
 
 
 def _study():
@@ -119,7 +119,7 @@ def test_a_trial_that_goes_on_began_when_it_began():
 
 def test_a_grid_of_thousands_is_enqueued_at_once():
     domains = {"mse_weight": {"low": 1.0, "high": 8.0, "step": 0.001}, "skip": {"choices": [True, False]}}
-    searcher = _searcher(_study(), space=parse(domains, SPACE.base), kind="grid")
+    searcher = _searcher(_study(), space=parse_space(domains, SPACE.base), kind="grid")
     assert len(searcher.waiting) == 14_002
     searcher.enqueue(searcher.waiting[:100])
     assert len(searcher.waiting) == 14_002
