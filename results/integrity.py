@@ -264,14 +264,14 @@ def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, 
 
 def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
     from huetune.model.checkpoint import load, read
-    from huetune.results.export.best_model import best
+    from huetune.results.export.best_model import best_checkpoints
     from huetune.results.tables.trial_table import rows, winner
 
     objectives = run.manifest["search"]["objectives"]
     if winner(rows(*studies)) is None:
         return
     try:
-        _, paths = best(run, objectives[0], studies)
+        _, paths = best_checkpoints(run, objectives[0], studies)
         for path in paths:
             read(path)
         if validation is None:

@@ -112,7 +112,7 @@ class OpenRun:
             NoTrialError: no trial is complete.
             CheckpointError: it is damaged.
         """
-        _, paths = best_model.best(self.run, by)
+        _, paths = best_model.best_checkpoints(self.run, by)
         import_tensorflow()
         from huetune.model.checkpoint import load_network
 
@@ -134,13 +134,13 @@ class OpenRun:
             PhotoError: the file cannot be read.
         """
         pixels = np.asarray(decoded(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
-        _, paths = best_model.best(self.run, by)
+        _, paths = best_model.best_checkpoints(self.run, by)
         import_tensorflow()
         from huetune.model.checkpoint import load
-        from huetune.results.evaluation.evaluate import colorized
+        from huetune.results.evaluation.colorization import colorize_photo
 
         _, colorizer = load(paths[0])
-        return Image.fromarray(np.concatenate(colorized(colorizer, pixels, samples, seed), axis=1))
+        return Image.fromarray(np.concatenate(colorize_photo(colorizer, pixels, samples, seed), axis=1))
 
     def contact_sheet(self) -> Image.Image:
         """Return the picture of the run's final check: truth, gray and samples of test photos.

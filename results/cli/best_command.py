@@ -36,7 +36,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     from huetune.results.tables.trial_table import rows, shown
 
     study, replicates = studies = found.snapshot()
-    row, paths = best_model.best(found, by, studies)
+    row, paths = best_model.best_checkpoints(found, by, studies)
     path = paths[0]
     checkpoint = read(path)
     table = rows(study, replicates)
@@ -65,5 +65,5 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
         say(line)
     if folder:
         import_tensorflow()
-        best_model.export(path, folder, best_model.claim(won))
+        best_model.export(path, folder, best_model.metric_record(won))
         say(f"{'exported to':14} {place_of(folder)}")

@@ -64,11 +64,12 @@ def evaluate(
     from huetune.data_tools.storage.output_files import require_apart
     from huetune.model.checkpoint import read as read_checkpoint
     from huetune.results.evaluation import evaluate as evaluation
-    from huetune.results.export.best_model import model_of
+    from huetune.results.evaluation.leakage import leaked_names
+    from huetune.results.export.best_model import model_from_source
     from huetune.results.tables.trial_table import shown
 
-    path, usual = model_of(model, by)
-    out = out or evaluation.folder_for(usual, source)
+    path, usual = model_from_source(model, by)
+    out = out or evaluation.evaluation_folder(usual, source)
     require_apart(photos, out, evaluation.COLORIZED)
     require_place(out)
     settings = read_checkpoint(path)
@@ -78,7 +79,7 @@ def evaluate(
     )
     skipped = read.take(np.flatnonzero(known)).names
     read = read.take(np.flatnonzero(~known))
-    if leaked := evaluation.leaked(settings, read):
+    if leaked := leaked_names(settings, read):
         found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
         say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
     truth = source.colors(read, bar)
@@ -94,7 +95,7 @@ def evaluate(
         skipped=skipped,
         progress=bar("colorizing", len(read)),
     )
-    if evaluation.leaked(settings, read) is None:
+    if leaked_names(settings, read) is None:
         say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
     for name, value in report["all"].items():
         say(f"{name:14} {shown(value)}")
@@ -123,17 +124,15 @@ def colorize(
     model = find_source(run_or_export, storage)
 
     from huetune.data_tools.photos.dataset import check_readable
-    from huetune.results.export.best_model import model_of
+    from huetune.results.export.best_model import model_from_source
 
-    path, _ = model_of(model, by)
+    path, _ = model_from_source(model, by)
     for note in check_readable(photos):
         say(f"note: {note}", "yellow", stderr)
     require_place(out)
     import_tensorflow()
-    from huetune.results.evaluation import evaluate as evaluation
+    from huetune.results.evaluation.colorization import colorize_files
 
-    written = evaluation.colorize(
-        path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos))
-    )
+    written = colorize_files(path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos)))
     for file in written:
         say(str(file))

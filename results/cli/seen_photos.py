@@ -29,10 +29,10 @@ def find_seen_photos(models: Iterable[Any], photos: Any, remedy: str = "") -> An
     Raises:
         PhotoError: all of them.
     """
-    from huetune.results.evaluation import evaluate as evaluation
+    from huetune.results.evaluation.leakage import seen_mask
 
     try:
-        known = evaluation.seen(models, photos)
+        known = seen_mask(models, photos)
     except PhotoError as error:
         raise PhotoError(f"{error}{remedy}") from None
     names = [name for name, found in zip(photos.names, known, strict=True) if found]

@@ -29,10 +29,10 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
     from huetune.model.checkpoint import read
     from huetune.model.weights import parameter_counts
-    from huetune.results.export.best_model import model_of
+    from huetune.results.export.best_model import model_from_source
 
     if model:
-        config = read(model_of(model, by)[0]).config
+        config = read(model_from_source(model, by)[0]).config
     assert config
     import_tensorflow()
     from huetune.data_tools.storage.output_files import Output

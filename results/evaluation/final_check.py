@@ -91,7 +91,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
 
     studies = run.snapshot()
     objective = StudyRecord.of(studies[0]).objective
-    row, paths = best_model.best(run, objective, studies)
+    row, paths = best_model.best_checkpoints(run, objective, studies)
     _keep_earlier(run)
     folder = run.folder / EVALUATION
     options: dict[str, Any] = {"samples": SAMPLES, "seed": SEED}
@@ -99,7 +99,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
         paths[0], photos, truth, folder, **options, progress=bar("colorizing", len(photos), quiet)
     )
     progress = bar("measuring", len(paths) - 1, quiet)
-    each = [report["all"], *evaluate.judge(paths[1:], photos, truth, **options, progress=progress)]
+    each = [report["all"], *evaluate.measure_checkpoints(paths[1:], photos, truth, **options, progress=progress)]
     found = FinalCheck(
         trial=row["trial"],
         objective=objective,
@@ -175,7 +175,7 @@ def is_current(run: Run, studies: Studies | None = None) -> bool:
     found = read_or_none(run)
     if found is None:
         return False
-    _, paths = best_model.best(run, found.objective, studies)
+    _, paths = best_model.best_checkpoints(run, found.objective, studies)
     return _names(run, paths) == found.checkpoints
 
 

@@ -1,4 +1,4 @@
-"""The best model of a run, and models that left their run."""
+"""Finds the best model of a run, and exports models to portable folders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,28 +12,28 @@ from huetune.data_tools.storage.bucket_cache import pull, push
 from huetune.model import checkpoint as models
 from huetune.model.metrics import METRICS
 from huetune.results.analysis.winner import Winner, trainings
-from huetune.results.export.model_card import card
+from huetune.results.export.model_card import model_card
 from huetune.results.records.run import EVALUATIONS, STORAGE, Run, find_source
 from huetune.results.records.study_file import Studies
 from huetune.results.records.trial_records import StudyRecord
 from huetune.results.tables.trial_table import Row, best_epoch, front_ends, rows, trial_of, winner
 
 
-def best(run: Run, by: str | None = None, studies: Studies | None = None) -> tuple[Row, list[Path]]:
-    """Return the winner of a run: its row, and the checkpoints of its configuration, the best one first.
+def best_checkpoints(run: Run, by: str | None = None, studies: Studies | None = None) -> tuple[Row, list[Path]]:
+    """Return the winner of a run and the checkpoints of its configuration, the best one first.
 
     Args:
-        run: of a search.
-        by: an objective of the search, where it had several: that end of the Pareto front wins.
-        studies: the run's, where they have been read; None to read them.
+        run: run of a search.
+        by: the objective by which the trials of the Pareto front are compared, if the search had several objectives.
+        studies: the studies of the run if they have been read already; None to read them.
 
     Returns:
-        The confirmed winner, or else the best complete trial; the folders of its own checkpoint and of its replicates',
-        each of its best epoch, in the order of their scores.
+        The row of the winner in the trial table, which is the best confirmed finalist or else the best complete trial;
+        and the checkpoint folders of the winner and its replicates, each of its best epoch, the best score first.
 
     Raises:
         NoTrialError: no trial is complete.
-        UserError: several objectives, and `by` is none of them.
+        UserError: the search had several objectives, and `by` is not one of them.
         StorageError: the run has no study.
     """
     study, replicates = studies = studies or run.snapshot()
@@ -43,19 +43,17 @@ def best(run: Run, by: str | None = None, studies: Studies | None = None) -> tup
         raise NoTrialError(
             f"run {run.name!r} has no complete trial among its {len(table)}; see them with `{run.command('trials')}`"
         )
-    return row, checkpoints(run, studies, row["trial"], by)
+    return row, trial_checkpoints(run, studies, row["trial"], by)
 
 
-def checkpoints(run: Run, studies: Studies, number: int, by: str | None = None) -> list[Path]:
-    """Return the checkpoints of a trial and of what was trained again of its configuration, the best one first.
-
-    Each is that of its best epoch.
+def trial_checkpoints(run: Run, studies: Studies, number: int, by: str | None = None) -> list[Path]:
+    """Return the checkpoint folders of a trial and of its complete replicates, the one with the best score first.
 
     Args:
-        run: of a search.
-        studies: the run's.
-        number: of a trial.
-        by: an objective of the search that orders them; None for the first one.
+        run: run of a search.
+        studies: the studies of the run.
+        number: number of the trial.
+        by: the objective of the search whose score orders them; None for the first objective.
     """
     found = trainings(*studies, number, by)
     return [run.path(training.metrics.checkpoint) for training in found if training.metrics.checkpoint]
@@ -64,22 +62,25 @@ def checkpoints(run: Run, studies: Studies, number: int, by: str | None = None) 
 def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | None) -> Row | None:
     objectives = StudyRecord.of(study).objectives
     if by is not None and by not in objectives:
-        raise UserError(f"--by {by!r}: run {run.name!r} searched by {', '.join(objectives)}")
+        raise UserError(f"--by {by!r}: is not an objective of run {run.name!r}; choose one of {', '.join(objectives)}")
     ends = front_ends(study, table)
     if not ends:
         return None
     if by is None:
         front = [row for row in table if row["front"]]
         choices = ", ".join(f"--by {objective} (trial {row['trial']})" for objective, row in ends.items())
-        raise UserError(f"run {run.name!r} has {len(front)} trials on its Pareto front: which end? {choices}")
+        count = f"{len(front)} trial{'s' * (len(front) != 1)}"
+        raise UserError(
+            f"run {run.name!r} has {count} on its Pareto front; choose the best of one objective: {choices}"
+        )
     return ends[by]
 
 
-def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
-    """Return the folder of a trial's checkpoint, of its best epoch so far.
+def trial_checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
+    """Return the checkpoint folder of a trial, of its best epoch so far.
 
     Raises:
-        NoTrialError: there is no such trial, or it has finished no epoch.
+        NoTrialError: the trial does not exist, or has not finished an epoch.
     """
     trial = trial_of(study, number)
     best = best_epoch(trial, StudyRecord.of(study).objective) if trial else None
@@ -88,14 +89,15 @@ def checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
 
 
-def claim(won: Winner) -> dict[str, Any]:
-    """Return how good a run says that its winner is, as an export keeps it.
+def metric_record(won: Winner) -> dict[str, Any]:
+    """Return the record of how good a winner is, which an export stores.
 
     Returns:
-        `objective`, its `direction`, the `score` of the search, the `zero_line`'s, the `checkpoint`, which may be a
-        replicate's, its `checkpoint_score`, and `baseline`: how the configuration compares with the mean-color
-        baseline, in words; where it was trained again from fresh `seeds`, the mean score `confirmed`, half the width of
-        its 95 % interval, `plus_minus`, and the interval's ends, `low` and `high`.
+        `objective` and its `direction`; `score`, the score of the trial in the search; `zero_line`, the score of the
+        mean-color baseline; `checkpoint`, the training whose weights are exported, which may be a replicate, and its
+        `checkpoint_score`; `baseline`, a text that compares the configuration with the mean-color baseline. For a
+        confirmed winner also `confirmed`, the mean score over `seeds` fresh seeds, and if there are several seeds
+        `plus_minus`, half the width of the 95 % interval of that mean, and the ends of the interval, `low` and `high`.
     """
     found = {
         "objective": won.objective,
@@ -112,47 +114,49 @@ def claim(won: Winner) -> dict[str, Any]:
 
 
 def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = None) -> None:
-    """Have a model in a folder that needs nothing of the run: with a card for people and a probe for machines.
+    """Export a model to a folder that does not depend on the run, with a model card and a self-test.
 
     Args:
-        checkpoint: as `best` returns it.
-        folder: must not exist, or be empty.
-        metric: as `claim` returns it; None where nobody says how good it is.
+        checkpoint: checkpoint folder.
+        folder: new or empty folder.
+        metric: the record that `metric_record` returns; None if it is not known how good the model is.
 
     Raises:
-        StorageError: the folder holds something, or another process makes it.
+        StorageError: the folder is not empty, or another process is writing it.
         CheckpointError: the model is damaged.
     """
     pull(folder)
     require_new(folder)
     metric = metric or {}
     with alone(folder), sealed(folder) as draft:
-        models.export(checkpoint, draft, metric, card(models.read(checkpoint), metric))
+        models.export(checkpoint, draft, metric, model_card(models.read(checkpoint), metric))
     push(folder)
 
 
 def find_model(run_or_export: str, storage: Path = STORAGE, by: str | None = None) -> tuple[Path, Path]:
-    """Return the checkpoint that a name or path means, and the folder where its evaluations belong.
+    """Return the checkpoint that a name or path stands for, and the folder for its evaluations.
 
     Args:
-        run_or_export: an export's folder, or a run, which stands for its best complete trial.
-        storage: where runs are looked for by name.
-        by: see `best`.
+        run_or_export: folder of an export, or name or folder of a run, which stands for its best model.
+        storage: folder in which runs are looked up by name.
+        by: the objective that decides, see `best_checkpoints`.
 
     Raises:
-        StorageError: it is neither.
-        NoTrialError: the run has no complete trial.
+        StorageError: it is neither a run nor an export.
+        NoTrialError: no trial of the run is complete.
+        UserError: the search had several objectives, and `by` is not one of them.
     """
-    return model_of(find_source(run_or_export, storage), by)
+    return model_from_source(find_source(run_or_export, storage), by)
 
 
-def model_of(source: Path | Run, by: str | None = None) -> tuple[Path, Path]:
-    """Return the checkpoint of what `find_source` found, and the folder where its evaluations belong.
+def model_from_source(source: Path | Run, by: str | None = None) -> tuple[Path, Path]:
+    """Return the checkpoint of an export or a run that `find_source` returned, and the folder for its evaluations.
 
     Raises:
-        NoTrialError: the run has no complete trial.
+        NoTrialError: no trial of the run is complete.
+        UserError: the search had several objectives, and `by` is not one of them.
     """
     if isinstance(source, Path):
         return source, source.with_name(f"{source.resolve().name}-{EVALUATIONS}")
-    _, paths = best(source, by)
+    _, paths = best_checkpoints(source, by)
     return paths[0], source.folder / EVALUATIONS

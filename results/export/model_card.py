@@ -1,4 +1,4 @@
-"""The card of an exported model: what a stranger should know before using it."""
+"""Writes the model card of an export: how the model was trained, how good it is, and how to use it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,82 +7,89 @@ from huetune.model.checkpoint import Checkpoint
 from huetune.results.tables.trial_table import shown
 
 
-def card(known: Checkpoint, metric: Mapping[str, Any]) -> str:
+def model_card(model: Checkpoint, metric: Mapping[str, Any]) -> str:
     """Return the card of a model, as Markdown.
 
     Args:
-        known: of the model.
-        metric: as `results.export.best_model.claim` returns it, or empty.
+        model: description of the model, as its checkpoint holds it.
+        metric: the record that `results.export.best_model.metric_record` returns, also one of an older huetune; empty
+            if it is not known how good the model is.
     """
-    settings = "\n".join(f"| {name} | {shown(value)} |" for name, value in vars(known.config).items())
-    photos, figures, versions = known.photos, known.figures, known.versions
-    learned, held = photos.get("training", "an unknown number of"), photos.get("validation", "others")
+    settings = "\n".join(f"| {name} | {shown(value)} |" for name, value in vars(model.config).items())
+    photos, versions = model.photos, model.versions
     return f"""\
 # A model that colorizes photos
 
-A small VAE gives a gray photo its colors back: the photo is shrunk to 112 x 112, the decoder draws a color for each
-of its 14 x 14 boxes, and these are laid on the photo's luma. It was made by huetune {versions.get("huetune", "")}.
+A small VAE predicts the colors of a grayscale photo. The photo is resized to 112 x 112; the decoder predicts a color
+for each of its 14 x 14 patches, and these colors are combined with the luma of the photo. The model was made by
+huetune {versions.get("huetune", "")}.
 
 ## How it was trained
 
-On {learned} photos, held against {held} that it did not learn from, for {figures.get("epoch", "some")} epochs from
-seed {known.seed}{_origin(known.origin)}. The photos' fingerprint, over their pixels, is
-`{photos.get("fingerprint", "not recorded")}`.
+- Origin: {_origin(model.origin)}
+- Training photos: {photos.get("training", "not recorded")}
+- Validation photos, from which the model did not learn: {photos.get("validation", "not recorded")}
+- Epochs: {model.figures.get("epoch", "not recorded")}
+- Seed: {model.seed}
+- Fingerprint of the photos, computed from their pixels: `{photos.get("fingerprint", "not recorded")}`
+- Software: {", ".join(f"{part} {version}" for part, version in versions.items())}
 
-| setting | |
+| setting | value |
 | --- | --- |
 {settings}
 
-Made with {", ".join(f"{part} {version}" for part, version in versions.items())}.
-
 ## How good it is
 
-{_score(metric)}
+{_quality(metric)}
 
 ## How to use it
 
     huetune colorize FOLDER old-photo.jpg --out colored
     huetune evaluate FOLDER --photos TEST_DIR
 
-FOLDER is the one that this file is in. There is no code in it: `settings.json` says what to build, `weights.npz` holds
-numbers, `probe.npz` a gray picture and the colors that it must get, and `sha256sum --check SHA256SUMS` says whether
-all is as it was. huetune refuses the folder where anything of it is not so.
+FOLDER is the folder that contains this file. It contains no code: `settings.json` describes the network, `weights.npz`
+has its weights, and `probe.npz` is a self-test, a grayscale picture and the colors that the model must predict for it.
+`sha256sum --check SHA256SUMS` checks that all files are unchanged. huetune refuses a folder that fails any of these
+checks.
 
-## What it cannot do
+## Limits
 
-- It knows colors like those of its photos. Of anything else it makes what is most like them.
-- Colors are a guess: several samples of a photo differ, and none need be the true one.
-- There are 14 x 14 boxes of color in a photo: what is smaller gets the color of what is around it.
-- Sums and probe tell damage and mistakes. Whoever changes a model on purpose can renew both: take models from those
-  whom you trust.
+- The model has learned the colors of its training photos. Other subjects get the colors of what looks most like them.
+- Colors are a guess: samples for the same photo differ, and none of them has to be the true one.
+- A photo has 14 x 14 patches of color. Smaller details get the color of their surroundings.
+- Checksums and self-test detect damage and mistakes, not manipulation: who changes a model on purpose can renew both.
+  Use models only from people whom you trust.
 """
 
 
 def _origin(origin: Mapping[str, Any]) -> str:
     if "run" in origin:
-        what = f"trial {origin['trial']}" if "trial" in origin else f"a replicate of {origin.get('of')}"
-        return f", as {what} of the search `{origin['run']}`"
-    return f", as the preset {origin['preset']}" if "preset" in origin else ""
+        training = f"trial {origin['trial']}" if "trial" in origin else f"a replicate of {origin.get('of')}"
+        return f"{training} of the search `{origin['run']}`"
+    return f"preset {origin['preset']}" if "preset" in origin else "not recorded"
 
 
-def _score(metric: Mapping[str, Any]) -> str:
+def _quality(metric: Mapping[str, Any]) -> str:
     if not metric:
-        return "Nobody has said."
+        return "No score is recorded."
     better = "lower" if metric["direction"] == "minimize" else "higher"
     name = f"`{metric['objective']}` ({better} is better) on held-out photos"
-    # The model itself, then its configuration, of which it may be one lucky training.
-    here = (
+    # The score of this very checkpoint comes first, then that of its configuration: one training may be a lucky one.
+    checkpoint = (
         f"This checkpoint ({metric['checkpoint']}) has {shown(metric['checkpoint_score'])}. "
         if "checkpoint" in metric
         else ""
     )
-    zero = f"The mean color of the training photos for everything has {shown(metric['zero_line'])}."
+    baseline = (
+        "The mean-color baseline, which gives every patch the mean color of the training photos, has "
+        f"{shown(metric['zero_line'])}."
+    )
     if "baseline" in metric:
-        zero += f" The configuration against that: {metric['baseline']}."
+        baseline += f" The configuration compared with the baseline: {metric['baseline']}."
     if metric.get("plus_minus") is None:
-        luck = "**not confirmed**: it is the best of many noisy numbers, and so optimistic"
-        return f"{name}: {shown(metric['score'])} in the search, {luck}. {here}{zero}"
+        caveat = "**not confirmed**: the best of many noisy scores is too optimistic"
+        return f"{name}: {shown(metric['score'])} in the search, {caveat}. {checkpoint}{baseline}"
     value, half = metric["confirmed"], metric["plus_minus"]
     interval = f"95 % interval {metric.get('low', value - half):.4g} to {metric.get('high', value + half):.4g}"
     how = f"confirmed by training this configuration again from {metric['seeds']} fresh seeds"
-    return f"{name}: **{value:.4g}**, {interval}, {how}. {here}{zero}"
+    return f"{name}: **{value:.4g}**, {interval}, {how}. {checkpoint}{baseline}"

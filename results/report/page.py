@@ -33,7 +33,7 @@ from huetune.model.metrics import METRICS
 from huetune.model.weights import parameter_counts
 from huetune.results.analysis.effects import baseline_line, effect_rows, effects, importance_line, measured
 from huetune.results.evaluation.gallery import Picture, evenly, gallery
-from huetune.results.export.best_model import checkpoints
+from huetune.results.export.best_model import trial_checkpoints
 from huetune.results.records.trial_records import TrialRecord
 from huetune.results.report import charts
 from huetune.results.report.summary import Findings, called, without_empty
@@ -114,7 +114,7 @@ def page(found: Findings, photos: Photos | None, no_photos: str | None = None) -
 def checkpoints_shown(found: Findings) -> dict[str, Path]:
     """Return the checkpoints of the models whose pictures are shown, by what the page calls them."""
     studies = found.study, found.replicates
-    return {name: checkpoints(found.run, studies, number)[0] for name, number in _models(found).items()}
+    return {name: trial_checkpoints(found.run, studies, number)[0] for name, number in _models(found).items()}
 
 
 def check(out: Path) -> None:

@@ -34,16 +34,16 @@ def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
 def test_the_model_in_a_notebook_is_the_best_one(searched):
     run = open_run("tiny", searched[0])
     model = run.model()
-    _, paths = best_model.best(run.run)
+    _, paths = best_model.best_checkpoints(run.run)
     stored = np.load(paths[0] / "weights.npz")
     assert {weight.path for weight in model.trainable_weights} == set(stored.files)
     for weight in model.trainable_weights:
         np.testing.assert_array_equal(weight.numpy(), stored[weight.path])
     scene = garden(1, seed=3)[0]
     _, colorizer = load(paths[0])
-    from huetune.results.evaluation.evaluate import colorized
+    from huetune.results.evaluation.colorization import colorize_photo
 
-    expected = colorized(colorizer, scene, 1, 0)[0]
+    expected = colorize_photo(colorizer, scene, 1, 0)[0]
     np.testing.assert_array_equal(np.asarray(run.colorize(Image.fromarray(scene))), expected)
 
 

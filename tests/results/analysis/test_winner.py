@@ -58,9 +58,9 @@ def test_winner_is_the_confirmed_trial_with_its_best_training(run):
     assert lines["confirmed"].startswith("chroma_mse 0.0355 (95 % CI 0 to ") and lines["confirmed"].endswith(
         ", 2 seeds)"
     )
-    row, paths = best_model.best(made)
+    row, paths = best_model.best_checkpoints(made)
     assert row == won.row and len(paths) == 3
-    claim = best_model.claim(won)
+    claim = best_model.metric_record(won)
     assert (claim["checkpoint"], claim["checkpoint_score"]) == (f"replicate, seed {SEED}", 0.021)
 
 

@@ -12,7 +12,7 @@ from huetune.data_tools.datasets.synthetic_garden import garden, write_garden
 from huetune.data_tools.photos.color import luma
 from huetune.data_tools.photos.color_profile import SRGB, profile_bytes
 from huetune.data_tools.photos.dataset import prepare, read_photo
-from huetune.results.evaluation import evaluate
+from huetune.results.evaluation import colorization, evaluate
 from huetune.results.evaluation.contact_sheet import contact_sheet
 from huetune.results.export.best_model import find_model
 
@@ -66,7 +66,7 @@ def test_the_contact_sheet_shows_truth_gray_and_samples(evaluated):
 
 
 def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "SHEET", 2)
+    monkeypatch.setattr(evaluate, "MAX_CONTACT_SHEET_PHOTOS", 2)
     checkpoint, _ = find_model("tiny", searched[0])
     photos = garden(3)
     report = evaluate.evaluate(checkpoint, prepare(photos, ["1.png", "2.png", "3.png"]), photos, tmp_path, samples=1)
@@ -81,12 +81,12 @@ def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, mo
 
 
 def test_evaluate_says_how_many_photos_the_sheet_shows(searched, in_process, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "SHEET", 2)
+    monkeypatch.setattr(evaluate, "MAX_CONTACT_SHEET_PHOTOS", 2)
     write_garden(3, tmp_path / "photos", seed=9)
     words = ("evaluate", "tiny", "--storage", searched[0], "--photos", tmp_path / "photos", "--samples", 1, "--out")
     done = in_process(*words, tmp_path / "out")
     assert done.returncode == 0 and "contact-sheet.png (2 of the 3 photos, spread evenly), " in done.stdout
-    monkeypatch.setattr(evaluate, "SHEET", 3)
+    monkeypatch.setattr(evaluate, "MAX_CONTACT_SHEET_PHOTOS", 3)
     done = in_process(*words, tmp_path / "out")
     assert done.returncode == 0 and "contact-sheet.png" in done.stdout and "spread evenly" not in done.stdout
 
@@ -108,7 +108,7 @@ def test_colorizing_keeps_size_and_luma(size, linear, searched, tmp_path):
     if linear:
         looks = np.where(looks <= 0.0031308, looks * 12.92, 1.055 * np.maximum(looks, 0.003) ** (1 / 2.4) - 0.055)
     checkpoint, _ = find_model("tiny", searched[0])
-    (written,) = evaluate.colorize(checkpoint, [tmp_path / "old.png"], tmp_path / "out")
+    (written,) = colorization.colorize_files(checkpoint, [tmp_path / "old.png"], tmp_path / "out")
     colored = read_photo(written)
     assert colored.shape[:2] == size[::-1]
     assert np.abs(luma(colored) - looks).max() < (1.5 if linear else 1) / 255
@@ -121,7 +121,7 @@ def test_a_large_photo_has_no_seams_between_strips(searched, tmp_path):
     """Rows are painted in strips; an even gray must not show where they meet."""
     Image.new("L", (40, 1300), 128).save(tmp_path / "even.png")
     checkpoint, _ = find_model("tiny", searched[0])
-    (written,) = evaluate.colorize(checkpoint, [tmp_path / "even.png"], tmp_path / "out")
+    (written,) = colorization.colorize_files(checkpoint, [tmp_path / "even.png"], tmp_path / "out")
     steps = np.abs(np.diff(read_photo(written).astype(int), axis=0)).max(axis=(1, 2))
-    seams = [row - 1 for row in range(evaluate.STRIP, 1300, evaluate.STRIP)]
+    seams = [row - 1 for row in range(colorization.STRIP_ROWS, 1300, colorization.STRIP_ROWS)]
     assert steps[seams].max() <= max(2, steps.max() // 4)

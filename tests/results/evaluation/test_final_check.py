@@ -12,7 +12,7 @@ from huetune.data_tools.photos.source import Source
 from huetune.results.cli.log_command import log
 from huetune.results.cli.report_command import report
 from huetune.results.evaluation import final_check
-from huetune.results.evaluation.evaluate import folder_for
+from huetune.results.evaluation.evaluate import evaluation_folder
 from huetune.results.integrity import violations
 from huetune.results.records.run import Run
 from tests.results.experiment_log.test_document import call
@@ -64,7 +64,7 @@ def test_evaluations_of_other_photos_get_a_folder_each(run, in_process, tmp_path
 )
 def test_an_evaluation_folder_is_named_after_its_source(place, classes, name, tmp_path):
     source = Source(tmp_path / place, classes=classes)
-    assert folder_for(tmp_path / "evaluations", source) == tmp_path / "evaluations" / name
+    assert evaluation_folder(tmp_path / "evaluations", source) == tmp_path / "evaluations" / name
 
 
 def test_the_final_check_is_shown_with_its_references(run, in_process, tmp_path):

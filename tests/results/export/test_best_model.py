@@ -17,14 +17,14 @@ from huetune.model.checkpoint import CARD, EXPORTED, FILES, PROBE, SETTINGS, WEI
 from huetune.model.metrics import scores
 from huetune.results.analysis.winner import find_winner
 from huetune.results.export import best_model
-from huetune.results.export.model_card import card
+from huetune.results.export.model_card import model_card
 from huetune.results.records.run import Run, find_run
 from huetune.results.tables.trial_table import rows
 
 
 def test_the_best_is_the_best_complete_trial(searched):
     run = find_run("tiny", searched[0])
-    row, (path, *_) = best_model.best(run)
+    row, (path, *_) = best_model.best_checkpoints(run)
     complete = [other for other in rows(run.study()) if other["state"] == "complete"]
     assert row == min(complete, key=lambda other: other["score"])
     checkpoint = read(path)
@@ -43,7 +43,7 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 
     copy = tmp_path / "elsewhere"
     shutil.copytree(searched[0] / "tiny", copy / "tiny")
-    row, (path, *_) = best_model.best(Run(copy / "tiny"))
+    row, (path, *_) = best_model.best_checkpoints(Run(copy / "tiny"))
     best_model.export(path, tmp_path / "exported")
     shutil.rmtree(copy)
     checkpoint, colorizer = load(tmp_path / "exported")
@@ -56,10 +56,10 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 
 def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searched, tmp_path):
     run = find_run("tiny", searched[0])
-    row, (path, *_) = best_model.best(run)
+    row, (path, *_) = best_model.best_checkpoints(run)
     won = find_winner(run)
     assert won and won.row == row
-    best_model.export(path, tmp_path / "exported", best_model.claim(won))
+    best_model.export(path, tmp_path / "exported", best_model.metric_record(won))
     files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
     assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS}
     assert f"held-out photos: {row['score']:.4g} in the search, **not confirmed**" in files[CARD].decode()
@@ -90,20 +90,20 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
 
 
 def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
-    _, (path, *_) = best_model.best(find_run("tiny", searched[0]))
+    _, (path, *_) = best_model.best_checkpoints(find_run("tiny", searched[0]))
     metric = {"objective": "skill", "direction": "maximize", "score": 0.5, "zero_line": 0.0}
     metric |= {"confirmed": 0.4, "plus_minus": 0.15, "seeds": 3}
-    text = card(read(path), metric)
+    text = model_card(read(path), metric)
     assert "`skill` (higher is better) on held-out photos: **0.4**, 95 % interval 0.25 to 0.55, confirmed" in text
     assert "from 3 fresh seeds" in text and "0.5" not in text.replace("0.55", "")
     metric |= {"checkpoint": "replicate, seed 1000003", "checkpoint_score": 0.45, "high": 0.5, "low": 0.25}
-    text = card(read(path), metric | {"baseline": "better than the mean-color baseline (0)"})
+    text = model_card(read(path), metric | {"baseline": "better than the mean-color baseline (0)"})
     assert "95 % interval 0.25 to 0.5, confirmed" in text and "better than the mean-color baseline (0)." in text
     assert "This checkpoint (replicate, seed 1000003) has 0.45." in text
 
 
 def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp_path):
-    _, (path, *_) = best_model.best(find_run("tiny", searched[0]))
+    _, (path, *_) = best_model.best_checkpoints(find_run("tiny", searched[0]))
     before = os.umask(0o027)
     try:
         best_model.export(path, tmp_path / "exported")
@@ -116,7 +116,7 @@ def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp
 
 
 def test_an_export_overwrites_nothing(searched, tmp_path):
-    _, (path, *_) = best_model.best(find_run("tiny", searched[0]))
+    _, (path, *_) = best_model.best_checkpoints(find_run("tiny", searched[0]))
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="is not empty"):
         best_model.export(path, tmp_path)
@@ -129,10 +129,10 @@ def test_every_scored_trial_has_a_checkpoint_that_loads(searched):
     scored = [row["trial"] for row in rows(study) if row["score"] is not None]
     assert len(scored) == 4
     for number in scored:
-        checkpoint, _ = load(best_model.checkpoint(run, study, number))
+        checkpoint, _ = load(best_model.trial_checkpoint(run, study, number))
         assert checkpoint.origin["trial"] == number
     with pytest.raises(NoTrialError, match="no trial 99"):
-        best_model.checkpoint(run, study, 99)
+        best_model.trial_checkpoint(run, study, 99)
 
 
 def test_a_model_is_a_run_or_an_export_or_refused(searched, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
 from huetune.model.checkpoint import EXPORTED, FILES, load
-from huetune.results.export.best_model import best, find_model
+from huetune.results.export.best_model import best_checkpoints, find_model
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.run import Run
 from huetune.results.records.trial_records import StudyRecord
@@ -50,7 +50,7 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
     assert {row["epochs"] for row in table} == {epochs}
     assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
     assert StudyRecord.of(run.study()).ended == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
-    row, (path, *_) = best(run)
+    row, (path, *_) = best_checkpoints(run)
     checkpoint, colorizer = load(path)
     assert checkpoint.figures["chroma_mse"] == row["score"] == min(row["score"] for row in table)
     # The numbers that its own huetune gave.

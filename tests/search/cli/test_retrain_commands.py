@@ -20,11 +20,11 @@ from huetune.results.analysis.effects import comparison, effects, importances, m
 from huetune.results.analysis.replicates import replicated, verdict
 from huetune.results.analysis.winner import find_winner, headline
 from huetune.results.evaluation import evaluate, final_check
-from huetune.results.evaluation.evaluate import judge
+from huetune.results.evaluation.evaluate import measure_checkpoints
 from huetune.results.experiment_log.entry import newest_first, of_run
 from huetune.results.experiment_log.messages import Language
 from huetune.results.experiment_log.verdict import verdict as log_verdict
-from huetune.results.export.best_model import best
+from huetune.results.export.best_model import best_checkpoints
 from huetune.results.integrity import damage
 from huetune.results.records.run import STUDY, copy_of, find_run
 from huetune.results.tables.trial_table import run_rows, winner
@@ -113,7 +113,7 @@ def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, ru
 
 
 def test_the_best_model_is_the_winners_best_training(run):
-    row, paths = best(run)
+    row, paths = best_checkpoints(run)
     assert row["place"] == 1 and len(paths) == 3
     scores = [
         json.loads((path / "settings.json").read_text(encoding="utf-8"))["figures"]["chroma_mse"] for path in paths
@@ -149,7 +149,9 @@ def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run
     assert kept and final_check.is_current(run) and kept.trial == won["trial"] and kept.count == 1
     photos = split(Source(scenes=12).read()[0], seed=0).test
     assert kept.fingerprint == photos.fingerprint
-    judged = judge([run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colors(photos))
+    judged = measure_checkpoints(
+        [run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colors(photos)
+    )
     assert kept.metrics.keys() == evaluate.metrics().keys()
     for name, estimate in kept.metrics.items():
         values = [metrics[name] for metrics in judged]
@@ -303,9 +305,9 @@ def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process
     (best_line,) = re.findall(r"^  .*huetune (best .*)$", done.stdout, re.MULTILINE)
     assert in_process(*shlex.split(best_line.replace("best-model", str(tmp_path / "exported")))).returncode == 0
     asked = in_process("best", "two", "--storage", tmp_path)
-    assert asked.returncode == 2 and "which end? --by chroma_mse (trial" in asked.stderr
+    assert asked.returncode == 2 and "choose the best of one objective: --by chroma_mse (trial" in asked.stderr
     for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):
-        row, _ = best(run, objective)
+        row, _ = best_checkpoints(run, objective)
         assert row[objective] == min(trial.values[end] for trial in study.get_trials())
 
 

@@ -10,7 +10,7 @@ from huetune.data_tools.photos.source import Source
 from huetune.model import npz
 from huetune.model.checkpoint import read
 from huetune.model.network import build
-from huetune.results.export.best_model import checkpoint
+from huetune.results.export.best_model import trial_checkpoint
 from huetune.results.records.outcomes import FailureKind
 from huetune.results.records.run import find_run
 from huetune.results.records.trial_records import TrialRecord
@@ -63,7 +63,7 @@ def test_a_failed_trial_does_not_cost_its_worker(searched):
 def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched):
     run = find_run("tiny", searched[0])
     study = run.study()
-    named = {checkpoint(run, study, row["trial"]) for row in rows(study) if row["score"] is not None}
+    named = {trial_checkpoint(run, study, row["trial"]) for row in rows(study) if row["score"] is not None}
     ends = {path for path in (run.folder / "trials").glob("*/after-003-*")}
     assert len(named) == 4 and set((run.folder / "trials").glob("*/*")) == named | ends
     complete = {f"{row['trial']:04}" for row in rows(study) if row["state"] == "complete"}
@@ -73,7 +73,7 @@ def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched
 def test_searched_models_do_not_follow_keras_settings(searched):
     """The search ran where keras.json says float16 and channels_first: its checkpoints were refused as damaged."""
     run = find_run("tiny", searched[0])
-    folder = checkpoint(run, run.study(), 0)
+    folder = trial_checkpoint(run, run.study(), 0)
     built = build(read(folder).config).vae.trainable_weights
     assert {weight.path: weight.shape for weight in built} == {
         name: array.shape for name, array in npz.read(folder / "weights.npz").items()
