@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huetune.data_tools.common.errors import CheckpointError, in_a_line
-from huetune.data_tools.photos.color import BOX, SIDE
+from huetune.data_tools.photos.color import PATCH_SIDE, PHOTO_SIDE
 from huetune.data_tools.photos.prepared_cache import VERSION
-from huetune.data_tools.photos.source import MOST_SCENES
+from huetune.data_tools.photos.source import MAX_SCENES
 from huetune.data_tools.storage.atomic import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
 from huetune.model import npz
 from huetune.model.config import Config
@@ -35,12 +35,12 @@ FILES = {1: {SETTINGS, WEIGHTS}, 2: {SETTINGS, WEIGHTS, SUMS}, 3: {SETTINGS, WEI
 LOG = "log.json"
 """The figures of each epoch of its training, which only `huetune train` keeps here: a search's are in its study. So it
 keeps its training state, as STATE."""
-MOST = 2**26
+MAX_CACHED_SETS = 2**26
 """Characters of the settings; they have 2,000 and 32 a photo."""
 PREPARATION = {
     "version": VERSION,
-    "side": SIDE,
-    "box": BOX,
+    "side": PHOTO_SIDE,
+    "box": PATCH_SIDE,
     "luma": "ITU-R BT.601, 0 to 1",
     "chroma": "for each box the mean of saturation x (cos hue, sin hue), saturation = (max - min) / 255",
 }
@@ -218,7 +218,7 @@ def _record(path: Path) -> dict[str, Any]:
     def refused(word: str) -> None:
         raise ValueError(f"{word} is no number")
 
-    if path.stat().st_size > MOST:
+    if path.stat().st_size > MAX_CACHED_SETS:
         raise ValueError(f"{path.stat().st_size} bytes long")
     record = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once, parse_constant=refused)
     if not isinstance(record, dict):
@@ -275,7 +275,7 @@ def _source(record: Any) -> dict[str, Any]:
     scenes, limit = record["scenes"], record["limit"]
     if any(isinstance(number, bool) for number in (scenes, limit)) or (scenes and record["folder"]):
         raise ValueError("source says not where photos are")
-    if (scenes is not None and not 2 <= scenes <= MOST_SCENES) or (limit is not None and limit < 1):
+    if (scenes is not None and not 2 <= scenes <= MAX_SCENES) or (limit is not None and limit < 1):
         raise ValueError("source has a number of photos that cannot be")
     if type(record.get("reading", 1)) is not int or type(record.get("seed")) not in (int, NoneType):
         raise ValueError("source says not how photos were read")

@@ -31,7 +31,7 @@ from huetune.data_tools.common.terminal import (
     stderr,
     words,
 )
-from huetune.data_tools.photos.source import GARDEN, Source
+from huetune.data_tools.photos.source import DEFAULT_SCENES, Source
 from huetune.data_tools.storage.object_store import SCHEME
 
 if TYPE_CHECKING:  # NumPy takes longer than a verb's help
@@ -278,7 +278,7 @@ def _refuse_contradictions(out: Path, best: "Checkpoint", wanted: _Wanted) -> No
     """
     given, config, origin, photos = wanted.given, best.config, best.origin, best.photos
     then, now, first = Source.of(origin["source"]), wanted.source, origin["first"]
-    place = f"--photos {then}" if then.folder else f"--garden {then.scenes or GARDEN}"
+    place = f"--photos {then}" if then.folder else f"--garden {then.scenes or DEFAULT_SCENES}"
     # To train on all of the photos or more holds out a fifth of them, as without --train-first.
     counts = first or (wanted.first or 0) < photos["training"] + photos["validation"]
     pairs = [
@@ -387,9 +387,9 @@ def _interruption_told(out: Path, source: Source) -> Iterator[None]:
 
 
 def _parts(photos: "PhotoSet", learned: int | None, seed: int) -> "Split":
-    from huetune.data_tools.photos.split import first, split
+    from huetune.data_tools.photos.split import split, split_first
 
-    return first(photos, learned) if learned else split(photos, seed, test=0)
+    return split_first(photos, learned) if learned else split(photos, seed, test=0)
 
 
 def parts_of(

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huetune.data_tools.common.keras_backend import keras, tf
-from huetune.data_tools.photos.color import GRID, luma_of
-from huetune.data_tools.photos.context_windows import VIEWS, positions, shrunk
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE, gray_to_luma
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, positions, shrink
 from huetune.model.config import Config
 from huetune.model.network import CONTEXT, LATENT, Network
 
@@ -26,8 +26,8 @@ class Colorizer:
 
     def __init__(self, network: Network, config: Config):
         self._place = tf.constant(positions(config.positions))
-        views = [tf.TensorSpec([None, view.side, view.side, 1]) for view in VIEWS]
-        features, latent = tf.TensorSpec([None, len(VIEWS) * CONTEXT]), tf.TensorSpec([None, LATENT])
+        views = [tf.TensorSpec([None, view.side, view.side, 1]) for view in CONTEXT_WINDOWS]
+        features, latent = tf.TensorSpec([None, len(CONTEXT_WINDOWS) * CONTEXT]), tf.TensorSpec([None, LATENT])
         # Autograph would leave a file for each in the folder of temporary ones until the process ends.
         self._features = tf.function(self._run_towers, input_signature=[views], autograph=False)
         self._paint = tf.function(self._run_head, input_signature=[features, latent], autograph=False)
@@ -69,11 +69,13 @@ class Colorizer:
             float32 [n, samples, 14, 14, 2], -1..1.
         """
         samples = latent.shape[1]
-        drawn = np.empty((len(gray), samples, GRID, GRID, 2), np.float32)
+        drawn = np.empty((len(gray), samples, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
         for start in range(0, len(gray), CHUNK):
             chunk = slice(start, start + CHUNK)
-            features = self._features([view[..., None] for view in shrunk(luma_of(gray[chunk]))])
+            features = self._features([view[..., None] for view in shrink(gray_to_luma(gray[chunk]))])
             for sample in range(samples):
                 chroma = self._paint(features, latent[chunk, sample])
-                drawn[chunk, sample] = keras.ops.convert_to_numpy(chroma).reshape(-1, GRID, GRID, 2)
+                drawn[chunk, sample] = keras.ops.convert_to_numpy(chroma).reshape(
+                    -1, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2
+                )
         return drawn

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from huetune.data_tools.common.errors import UserError, nearest
-from huetune.data_tools.photos.color import GRID
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
 Batching = Literal["boxes", "photos"]
@@ -77,7 +77,7 @@ class Config:
     l2: float = 0.001
     initial: Initial = "glorot"
     centered: bool = False
-    encoder_side: int = GRID
+    encoder_side: int = PATCHES_PER_SIDE
     averaging: float = 0.0
 
     def __post_init__(self) -> None:
@@ -98,7 +98,9 @@ class Config:
         for name in ("mse_weight", "learning_rate"):
             value = getattr(self, name)
             _check(name, value, 0 < value < math.inf, "above 0")
-        _check("encoder_side", self.encoder_side, 1 <= self.encoder_side <= GRID, f"1 to {GRID}")
+        _check(
+            "encoder_side", self.encoder_side, 1 <= self.encoder_side <= PATCHES_PER_SIDE, f"1 to {PATCHES_PER_SIDE}"
+        )
         # A model file may come from anyone: none is to ask for more memory than there is.
         _check("merge_units", self.merge_units, 1 <= self.merge_units <= MOST_UNITS, f"1 to {MOST_UNITS}")
         _check("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
@@ -167,7 +169,7 @@ BATCHINGS: dict[Batching, dict[str, Any]] = {
         "l2": 0.001,
         "initial": "glorot",
         "centered": False,
-        "encoder_side": GRID,
+        "encoder_side": PATCHES_PER_SIDE,
         "averaging": 0.0,
     },
     "photos": {

@@ -15,7 +15,7 @@ from typing import Any
 from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.common.keras_backend import keras, own_settings
 from huetune.data_tools.common.optional_imports import extra
-from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.layers import Convolution, Share
 from huetune.model.network import Network
 
@@ -86,14 +86,14 @@ class _Picture:
         self._makers: dict[int, Any] = {}
         self._made: dict[Any, Any] = {}
         box = [
-            keras.Input((WINDOW, WINDOW, 1) if len(view.shape) == 4 else view.shape[1:], name=view.name)
+            keras.Input((WINDOW_SIDE, WINDOW_SIDE, 1) if len(view.shape) == 4 else view.shape[1:], name=view.name)
             for view in model.inputs
         ]
         if model.name == "decoder":
             # It is made of two models, which say nothing to who looks at it.
             model = _again(model, box, _opened)
         self._graph = _again(model, box, self._call)
-        opened, *others = (f"{model.name}_{view.covers}" for view in VIEWS)
+        opened, *others = (f"{model.name}_{view.covers}" for view in CONTEXT_WINDOWS)
         self._towers = {name: self._tower(name, opened) for name in others if model.name != "vae"}
         if self._towers:
             self._graph = _again(self._graph, box, self._closed)

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huetune.data_tools.common.keras_backend import keras, tf
-from huetune.data_tools.photos.color import GRID
-from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.config import CONTEXT, FILTERS, LATENT, Config
 from huetune.model.dropout import Dice, bias_places, drops_channels, kernel_places, merge_places
 from huetune.model.layers import activate, cut_depth, windows
 from huetune.model.weights import FLAT, MODELS, PIXELS, TOWERS
 
-EDGE = WINDOW - 2 * len(FILTERS)
+EDGE = WINDOW_SIDE - 2 * len(FILTERS)
 """Pixels along each side of a patch's maps after all convolutions."""
 
 
@@ -33,7 +33,7 @@ class Forward:
         self._dtype, self._skip, self._units = dtype, config.skip, config.merge_units
         self._whole, self._drops = config.batching == "photos", config.dropout > 0
         self._drops_channels, self._drops_units = drops_channels(config), self._drops and config.dropout_of == "units"
-        self._side = config.encoder_side if self._whole else GRID
+        self._side = config.encoder_side if self._whole else PATCHES_PER_SIDE
         self._activation = keras.activations.get(config.activation)
 
     def __call__(
@@ -63,7 +63,7 @@ class Forward:
             for name, stack in weights.items()
             if name != "merge/kernel"
         }
-        corner = dice.corner(GRID - self._side + 1) if self._side < GRID else None
+        corner = dice.corner(PATCHES_PER_SIDE - self._side + 1) if self._side < PATCHES_PER_SIDE else None
         seen = (views, place) if corner is None else self._cropped(views, place, corner)
         features = []
         for model, pixels in enumerate((seen[0], views)):
@@ -73,12 +73,14 @@ class Forward:
                 for view, tower in enumerate(towers)
             ]
             maps = [
-                self._merge(maps[view], merges[tower], VIEWS[view].stride, living[-1])
+                self._merge(maps[view], merges[tower], CONTEXT_WINDOWS[view].stride, living[-1])
                 for view, tower in enumerate(towers)
             ]
             own = {name: _of_model(others[name], model) for name in ("merge/bias", "context/kernel", "context/bias")}
             of_view = None if of_views is None else _of_model(of_views, model)
-            features.append(self._features(own, maps, of_view, pixels, self._side if model == 0 else GRID, dice))
+            features.append(
+                self._features(own, maps, of_view, pixels, self._side if model == 0 else PATCHES_PER_SIDE, dice)
+            )
         mean, log_variance = self._latent(others, features[0], seen[1])
         latent = tf.stack([mean, log_variance]) if corner is None else self._spread(mean, log_variance, corner)
         return self._chroma(others, features[1], latent, noise, place, dice), mean, log_variance
@@ -86,16 +88,18 @@ class Forward:
     def _cropped(self, views, place, corner) -> tuple[list, Any]:
         """Return the views and positions of the square of patches that begins at a corner: rows and columns of it."""
         cropped = [
-            _square(pixels, corner * view.stride, WINDOW + (self._side - 1) * view.stride) if view.stride else pixels
-            for view, pixels in zip(VIEWS, views, strict=True)
+            _square(pixels, corner * view.stride, WINDOW_SIDE + (self._side - 1) * view.stride)
+            if view.stride
+            else pixels
+            for view, pixels in zip(CONTEXT_WINDOWS, views, strict=True)
         ]
-        grid = tf.reshape(place, [-1, GRID, GRID, place.shape[1]])
+        grid = tf.reshape(place, [-1, PATCHES_PER_SIDE, PATCHES_PER_SIDE, place.shape[1]])
         return cropped, tf.reshape(_square(grid, corner, self._side), [-1, place.shape[1]])
 
     def _spread(self, mean, log_variance, corner):
         """Return mean and log-variance of all patches: those that the encoder has not seen have N(0, 1)'s, zeros."""
         square = tf.reshape(tf.stack([mean, log_variance]), [2, -1, self._side, self._side, LATENT])
-        rest = [0, GRID - self._side]
+        rest = [0, PATCHES_PER_SIDE - self._side]
         grid = tf.roll(tf.pad(square, [[0, 0], [0, 0], rest, rest, [0, 0]]), corner, [2, 3])
         return tf.reshape(grid, [2, -1, LATENT])
 
@@ -124,11 +128,11 @@ class Forward:
 
     def _tower(self, convolutions, view: int, pixels, living, dice: Dice):
         """Return a tower's maps after all convolutions."""
-        stride, maps = VIEWS[view].stride, pixels
+        stride, maps = CONTEXT_WINDOWS[view].stride, pixels
         cut = cut_depth(stride) if self._whole else None
         for depth, (kernel, bias) in enumerate(convolutions):
             if depth == cut:
-                maps = windows(maps, WINDOW - 2 * depth, stride, living[depth - 1])
+                maps = windows(maps, WINDOW_SIDE - 2 * depth, stride, living[depth - 1])
             maps = tf.nn.conv2d(maps, kernel, 1, "VALID")
             maps = activate(self._activation, tf.nn.bias_add(maps, bias))
             if self._drops_units:
@@ -139,7 +143,7 @@ class Forward:
         """Return each tower's kernel for its maps, [rows, units], and all towers' kernels for the views, if read."""
         maps, of_view = stack, None
         if self._skip:
-            maps, of_view = tf.split(stack, [FLAT, WINDOW * WINDOW], axis=1)
+            maps, of_view = tf.split(stack, [FLAT, WINDOW_SIDE * WINDOW_SIDE], axis=1)
             of_view = self._cast(of_view)
         if channels is not None:
             rows = tf.reshape(maps, [-1, self._units])
@@ -161,15 +165,15 @@ class Forward:
 
         All patches of a photo share the view of the whole: its tower has a row a photo, the others a row a patch.
         """
-        sizes = [1, len(VIEWS) - 1] if self._whole else [len(VIEWS)]
+        sizes = [1, len(CONTEXT_WINDOWS) - 1] if self._whole else [len(CONTEXT_WINDOWS)]
         merge_bias, kernel, bias = (tf.split(weights[name], sizes) for name in weights)
         kernels_of_view = None if of_view is None else tf.split(of_view, sizes)
-        members, features = iter(range(len(VIEWS))), []
+        members, features = iter(range(len(CONTEXT_WINDOWS))), []
         for group, size in enumerate(sizes):
             some = list(itertools.islice(members, size))
             sums = tf.stack([merged[view] for view in some]) + tf.expand_dims(merge_bias[group], 1)
             if kernels_of_view is not None:
-                flat = [self._flat_view(views[view], VIEWS[view].stride) for view in some]
+                flat = [self._flat_view(views[view], CONTEXT_WINDOWS[view].stride) for view in some]
                 sums += tf.matmul(tf.stack(flat), kernels_of_view[group])
             units = self._drop(dice, activate(self._activation, sums))
             sums = tf.matmul(units, kernel[group]) + tf.expand_dims(bias[group], 1)
@@ -186,9 +190,9 @@ class Forward:
         """Return the view of each patch, or of the photo where all share it, flattened: [patches, 196]."""
         if self._whole and stride:
             pixels = tf.image.extract_patches(
-                pixels, [1, WINDOW, WINDOW, 1], [1, stride, stride, 1], [1, 1, 1, 1], "VALID"
+                pixels, [1, WINDOW_SIDE, WINDOW_SIDE, 1], [1, stride, stride, 1], [1, 1, 1, 1], "VALID"
             )
-        return tf.reshape(pixels, [-1, WINDOW * WINDOW])
+        return tf.reshape(pixels, [-1, WINDOW_SIDE * WINDOW_SIDE])
 
     def _latent(self, weights, features, place) -> list:
         """Return mean and log-variance of the latent vectors, float32 [patches, 120] each."""
@@ -221,4 +225,4 @@ def _dense(units, weights, name: str):
 
 def _of_model(stack, model: int):
     """The towers of one model: [views x models, ...] -> [views, ...]."""
-    return tf.unstack(tf.reshape(stack, [len(VIEWS), len(MODELS), *stack.shape[1:]]), axis=1)[model]
+    return tf.unstack(tf.reshape(stack, [len(CONTEXT_WINDOWS), len(MODELS), *stack.shape[1:]]), axis=1)[model]

@@ -17,7 +17,7 @@ Training has a graph of its own (model.forward); the dropout layers here say wha
 from dataclasses import dataclass
 
 from huetune.data_tools.common.keras_backend import FLOATX, keras, own_settings
-from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
 from huetune.model.dropout import living
 from huetune.model.layers import Convolution, Dense, Share, Windows, cut_depth
@@ -56,12 +56,15 @@ def build(config: Config, dtype_policy: str = FLOATX) -> Network:
 
 
 def _build(config: Config) -> Network:
-    sides = [None if view.stride else view.side for view in VIEWS]
-    views = [keras.Input((side, side, 1), name=f"view_{view.covers}") for side, view in zip(sides, VIEWS, strict=True)]
+    sides = [None if view.stride else view.side for view in CONTEXT_WINDOWS]
+    views = [
+        keras.Input((side, side, 1), name=f"view_{view.covers}")
+        for side, view in zip(sides, CONTEXT_WINDOWS, strict=True)
+    ]
     place = keras.Input((config.positions,), name="position")
     latent = keras.Input((LATENT,), name="latent")
     noise = keras.Input((LATENT,), name="noise")
-    features = keras.Input((len(VIEWS) * CONTEXT,), name="features")
+    features = keras.Input((len(CONTEXT_WINDOWS) * CONTEXT,), name="features")
 
     seen = keras.layers.Concatenate(name="encoder_seen")([_towers(views, place, config, "encoder"), place])
     hidden = Dense(HIDDEN[0], config.activation, name="encoder_hidden")(seen)
@@ -87,7 +90,7 @@ def _build(config: Config) -> Network:
 
 def _towers(views, place, config: Config, model: str):
     outputs = []
-    for index, (pixels, view) in enumerate(zip(views, VIEWS, strict=True)):
+    for index, (pixels, view) in enumerate(zip(views, CONTEXT_WINDOWS, strict=True)):
         features = _tower(pixels, view.stride, config, f"{model}_{view.covers}")
         outputs.append(Share(name=f"{model}_{view.covers}_share")(features, place) if index == 0 else features)
     return keras.layers.Concatenate(name=f"{model}_contexts")(outputs)
@@ -100,17 +103,17 @@ def _tower(pixels, stride: int, config: Config, name: str):
     maps, alive = pixels, living(config.dropout)
     for depth, filters in enumerate(FILTERS):
         if stride and depth == cut:
-            maps = Windows(WINDOW - 2 * depth, stride, name=f"{name}_windows")(maps)
+            maps = Windows(WINDOW_SIDE - 2 * depth, stride, name=f"{name}_windows")(maps)
         maps = Convolution(filters, activation=config.activation, name=f"{name}_conv_{depth}")(maps)
         if config.dropout_of == "units" and config.dropout:
             maps = layers.Dropout(config.dropout, name=f"{name}_dropout_{depth}")(maps)
         elif config.dropout_of == "channels" and alive[depth] < filters:
             maps = layers.SpatialDropout2D(1 - alive[depth] / filters, name=f"{name}_dropout_{depth}")(maps)
     if stride and cut == len(FILTERS):
-        maps = Windows(WINDOW - 2 * cut, stride, name=f"{name}_windows")(maps)
+        maps = Windows(WINDOW_SIDE - 2 * cut, stride, name=f"{name}_windows")(maps)
     flat = layers.Flatten(name=f"{name}_flat")(maps)
     if config.skip:
-        seen = Windows(WINDOW, stride, name=f"{name}_skip")(pixels) if stride else pixels
+        seen = Windows(WINDOW_SIDE, stride, name=f"{name}_skip")(pixels) if stride else pixels
         flat = layers.Concatenate(name=f"{name}_with_view")([flat, layers.Flatten(name=f"{name}_view")(seen)])
     merged = Dense(config.merge_units, config.activation, name=f"{name}_merge")(flat)
     if config.dropout:

@@ -14,7 +14,7 @@ import numpy as np
 from huetune.data_tools.common.errors import CheckpointError
 from huetune.data_tools.common.keras_backend import tf
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.color import GRID, SIDE
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE, PHOTO_SIDE
 from huetune.data_tools.photos.dataset import prepare
 from huetune.model import npz
 from huetune.model.colorizer import Colorizer
@@ -25,9 +25,9 @@ TOLERANCE = 1e-4
 """Between the same chroma, of -1 to 1, on two machines. Measured: 6e-7 between processors (oneDNN held to SSE 4.1, to
 AVX2 or switched off) and numbers of threads; 0.06 after one more step of training."""
 SHAPES = {
-    "grey": ((1, SIDE, SIDE), np.dtype(np.uint8)),
+    "grey": ((1, PHOTO_SIDE, PHOTO_SIDE), np.dtype(np.uint8)),
     "latent": ((1, SAMPLES, LATENT), np.dtype(np.float32)),
-    "chroma": ((1, SAMPLES, GRID, GRID, 2), np.dtype(np.float32)),
+    "chroma": ((1, SAMPLES, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.dtype(np.float32)),
 }
 
 

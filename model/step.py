@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from huetune.data_tools.common.keras_backend import keras, tf
-from huetune.data_tools.photos.color import GRID
-from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model import dropout, loss
 from huetune.model.colorizer import Colorizer
 from huetune.model.config import LATENT, Config
@@ -48,8 +48,8 @@ class Step:
         )
         self._mse_weight, self._l2, self._center = (tf.Variable(0.0) for _ in range(3))
         self._seed = tf.Variable(0, dtype=tf.int64)
-        size, boxes = config.batch_size, 1 if config.batching == "boxes" else GRID * GRID
-        sides = [WINDOW if config.batching == "boxes" else view.side for view in VIEWS]
+        size, boxes = config.batch_size, 1 if config.batching == "boxes" else PATCHES_PER_SIDE * PATCHES_PER_SIDE
+        sides = [WINDOW_SIDE if config.batching == "boxes" else view.side for view in CONTEXT_WINDOWS]
         views = [tf.TensorSpec([size, side, side, 1]) for side in sides]
         signature = [views, tf.TensorSpec([size * boxes, config.positions]), tf.TensorSpec([size * boxes, 2])]
         self.run = tf.function(self._run, input_signature=signature, autograph=False, jit_compile=compiled or None)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from huetune.data_tools.common.keras_backend import FLOATX, keras, tf
-from huetune.data_tools.photos.color import GRID
-from huetune.data_tools.photos.context_windows import VIEWS, contexts, positions, shrunk
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, extract_windows, positions, shrink
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.model import loss
 from huetune.model.config import Config
 from huetune.model.metrics import scores
 from huetune.model.step import Step
 
-BOXES = GRID * GRID
+BOXES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
 KEPT = 10
 """Structures that a worker keeps ready, the last ones used: the eight of the default space, and two more. Each holds a
 model, its optimizer and their graphs, about 40 MB."""
@@ -182,13 +182,13 @@ class Trainer:
         place = positions(self.config.positions)
         if self.config.batching == "photos":
             luma, chroma = self._seen(batch)
-            views = [view[..., None] for view in shrunk(luma)]
+            views = [view[..., None] for view in shrink(luma)]
             return views, np.tile(place, (len(batch), 1)), chroma.reshape(-1, 2)
         photos, photo = np.unique(batch // BOXES, return_inverse=True)
         luma, chroma = self._seen(photos)
         boxes = photo * BOXES + batch % BOXES
-        windows = contexts(luma, boxes)
-        views = [windows[:, view, :, :, None] for view in range(len(VIEWS))]
+        windows = extract_windows(luma, boxes)
+        views = [windows[:, view, :, :, None] for view in range(len(CONTEXT_WINDOWS))]
         return views, place[batch % BOXES], chroma.reshape(-1, 2)[boxes]
 
     def _seen(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

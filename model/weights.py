@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.context_windows import VIEWS, WINDOW
+from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, MODEL, PRESETS, Activation, Config
 
 MODELS = "encoder", "decoder"
-TOWERS = [f"{model}_{view.covers}" for view in VIEWS for model in MODELS]
+TOWERS = [f"{model}_{view.covers}" for view in CONTEXT_WINDOWS for model in MODELS]
 """In the order of the stacks: view by view, the encoder's before the decoder's."""
 TAPS = 9
 """Weights of a 3 x 3 kernel."""
-PIXELS = (WINDOW - 2 * len(FILTERS)) ** 2
+PIXELS = (WINDOW_SIDE - 2 * len(FILTERS)) ** 2
 """Of a patch's maps after all convolutions, 4 x 4."""
 FLAT = PIXELS * FILTERS[-1]
 """Rows of a merge kernel that read these maps; with `skip`, those that read the view itself follow."""
@@ -69,8 +69,8 @@ def stacks(config: Config) -> dict[str, Stack]:
         layers = tuple(f"{tower}_conv_{depth}" for tower in TOWERS)
         kernels[f"conv_{depth}/kernel"] = Stack(layers, (TAPS * read, made), hidden=True)
         biases[f"conv_{depth}/bias"] = Stack(layers, (made,))
-    view = WINDOW * WINDOW if config.skip else 0
-    seen = len(VIEWS) * CONTEXT + config.positions
+    view = WINDOW_SIDE * WINDOW_SIDE if config.skip else 0
+    seen = len(CONTEXT_WINDOWS) * CONTEXT + config.positions
     others = {
         **_dense("merge", [f"{tower}_merge" for tower in TOWERS], FLAT + view, config.merge_units),
         **_dense("context", [f"{tower}_context" for tower in TOWERS], config.merge_units, CONTEXT),

@@ -19,7 +19,7 @@ from PIL import Image
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.common.terminal import import_tensorflow
 from huetune.data_tools.photos.dataset import read_photo
-from huetune.data_tools.photos.decoding import decoded
+from huetune.data_tools.photos.decoding import decode
 from huetune.data_tools.storage.bucket_cache import path_of
 from huetune.results.analysis import effects
 from huetune.results.analysis.winner import headline
@@ -133,7 +133,7 @@ class OpenRun:
             NoTrialError: no trial is complete.
             PhotoError: the file cannot be read.
         """
-        pixels = np.asarray(decoded(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
+        pixels = np.asarray(decode(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
         _, paths = best_model.best_checkpoints(self.run, by)
         import_tensorflow()
         from huetune.model.checkpoint import load

@@ -23,20 +23,20 @@ from huetune.data_tools.common.terminal import (
     stderr,
     words,
 )
-from huetune.data_tools.photos.source import GARDEN, MOST_SCENES, Source
+from huetune.data_tools.photos.source import DEFAULT_SCENES, MAX_SCENES, Source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from huetune.data_tools.photos.dataset import PhotoSet, Wanted
+    from huetune.data_tools.photos.dataset import PhotoSet, RgbFilter
 
 photo_options = shared(
     click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
     click.option(
         "--garden",
-        type=click.IntRange(2, MOST_SCENES),
-        help=f"Scenes of the built-in garden instead.  [default: {GARDEN}]",
+        type=click.IntRange(2, MAX_SCENES),
+        help=f"Scenes of the built-in garden instead.  [default: {DEFAULT_SCENES}]",
     ),
     click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in roses,tulips."),
     click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
@@ -44,7 +44,7 @@ photo_options = shared(
 
 
 def read_photos(
-    source: Source, strict: bool = False, quiet: bool = False, wanted: "Wanted | None" = None
+    source: Source, strict: bool = False, quiet: bool = False, wanted: "RgbFilter | None" = None
 ) -> "PhotoSet":
     """Return the photos of a source, and tell which files of it are skipped.
 
@@ -87,7 +87,7 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--count", type=count_from(1), default=GARDEN, show_default=True)
+@click.option("--count", type=count_from(1), default=DEFAULT_SCENES, show_default=True)
 @click.option("--out", type=FOLDER, required=True, help="New folder for the scenes.")
 @seed_option
 def garden(count: int, out: Path, seed: int) -> None:
@@ -119,37 +119,37 @@ def check(folder: Path, classes: str | None) -> None:
 
     from huetune.data_tools.photos import dataset as photos
     from huetune.data_tools.photos import near_duplicates
-    from huetune.data_tools.photos.prepared_cache import Refused, default_folder
+    from huetune.data_tools.photos.prepared_cache import SkippedPhoto, default_cache_folder
 
     others = Counter[str]()
     count, paths = 0, list[Path]()
     for path in discovery.walk_photos(folder, wanted, others=others):
         count += 1
-        if count <= photos.MOST_KEPT:
+        if count <= photos.MAX_CACHED_FILES:
             paths.append(path)
     if not count:
-        raise discovery.nothing_found(folder, others)
+        raise discovery.no_photos_error(folder, others)
     # Of a million files nothing is kept but this; their names are found again.
     pixels, marks, names = array("Q"), array("Q"), list[Path]()
     for path, outcome in photos.outcomes(
-        paths if count <= photos.MOST_KEPT else discovery.walk_photos(folder, wanted),
+        paths if count <= photos.MAX_CACHED_FILES else discovery.walk_photos(folder, wanted),
         progress=bar("reading photos", count),
-        cache=default_folder(),
+        cache=default_cache_folder(),
     ):
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, SkippedPhoto):
             say(f"skipped: {str(path)!r}: {outcome.reason}", "yellow")
         else:
             if outcome.note:
                 say(f"note: {str(path)!r}: {outcome.note}", "yellow")
             pixels.append(int(outcome.digest[:16], 16))
-            if count <= photos.MOST_KEPT:
-                marks.extend(near_duplicates.marks(outcome.gray[None], [outcome.digest])[0].tolist())
+            if count <= photos.MAX_CACHED_FILES:
+                marks.extend(near_duplicates.perceptual_hashes(outcome.gray[None], [outcome.digest])[0].tolist())
                 names.append(path)
     copies = len(pixels) - len(np.unique(pixels))
     near = _near_duplicates(names, np.array(marks, np.uint64).reshape(len(names), -1))
     for line in skipped_kinds(others):
         say(f"skipped: {line}", "yellow")
-    found = f"{near} near-duplicates" if count <= photos.MOST_KEPT else "near-duplicates not looked for"
+    found = f"{near} near-duplicates" if count <= photos.MAX_CACHED_FILES else "near-duplicates not looked for"
     found = f"{copies} of them copies, {found}"
     say(f"{count} files: {len(pixels)} photos to use, {found}; {count - len(pixels)} skipped")
     if others[OTHER]:
@@ -167,7 +167,7 @@ def _near_duplicates(names: Sequence[Path], marks: "NDArray[np.uint64]", most: i
         return 0
     _, first = np.unique(marks[:, 0], return_index=True)
     first = np.sort(first)
-    numbers = near_duplicates.groups(marks[first])
+    numbers = near_duplicates.group_near_duplicates(marks[first])
     groups: dict[int, list[Path]] = {}
     for place, number in zip(first.tolist(), numbers.tolist(), strict=True):
         groups.setdefault(number, []).append(names[place])

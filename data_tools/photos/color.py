@@ -7,11 +7,11 @@ travels as the vector (s cos h, s sin h), in which red is as smooth as any other
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 112
+PHOTO_SIDE = 112
 """Pixels along each side of a photo."""
-BOX = 8
+PATCH_SIDE = 8
 """Pixels along each side of a box."""
-GRID = SIDE // BOX
+PATCHES_PER_SIDE = PHOTO_SIDE // PATCH_SIDE
 """Boxes along each side of a photo."""
 
 LUMA_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
@@ -46,7 +46,7 @@ def gray(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.rint(luma(photo) * 255).astype(np.uint8)
 
 
-def luma_of(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
+def gray_to_luma(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the luma that 256 steps of gray stand for: uint8 [...] -> float32 [...], 0..1."""
     return gray.astype(np.float32) / np.float32(255)
 
@@ -85,13 +85,13 @@ def chroma_map(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
     if photo.ndim > 3:
         # A photo at a time: its planes stay in the processor's cache, and that is most of the speed.
         maps = [chroma_map(one) for one in photo]
-        return np.stack(maps) if maps else np.empty((0, GRID, GRID, 2), np.float32)
-    pixels = chroma(photo).reshape(GRID, BOX, GRID, BOX * 2)
-    columns = pixels.sum(axis=1).reshape(GRID, GRID, BOX, 2)
-    return columns.sum(axis=2) / np.float32(BOX * BOX)
+        return np.stack(maps) if maps else np.empty((0, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
+    pixels = chroma(photo).reshape(PATCHES_PER_SIDE, PATCH_SIDE, PATCHES_PER_SIDE, PATCH_SIDE * 2)
+    columns = pixels.sum(axis=1).reshape(PATCHES_PER_SIDE, PATCHES_PER_SIDE, PATCH_SIDE, 2)
+    return columns.sum(axis=2) / np.float32(PATCH_SIDE * PATCH_SIDE)
 
 
-def spread(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+def upsample_chroma(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Spread the color of each box over its pixels and smooth the borders between boxes, as vectors.
 
     Args:
@@ -103,7 +103,7 @@ def spread(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     # Only painting needs it, and every start of the command would wait for it.
     from scipy.ndimage import gaussian_filter
 
-    pixels = np.repeat(np.repeat(boxes, BOX, axis=-3), BOX, axis=-2)
+    pixels = np.repeat(np.repeat(boxes, PATCH_SIDE, axis=-3), PATCH_SIDE, axis=-2)
     return gaussian_filter(pixels, SMOOTHING, axes=(-3, -2), mode="nearest")
 
 

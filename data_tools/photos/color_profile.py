@@ -26,12 +26,12 @@ MAX_EQUAL_STEPS = 2
 
 The sRGB profiles of HP, Google, Apple and Facebook round their curves to within 2; gamma 2.2 differs by up to 6.
 """
-MAX_PROFILES = 32
+MAX_CACHED_TRANSFORMS = 32
 """Transforms that are kept: cameras and phones have one profile each."""
-EQUAL_GAMMA = 0.05
+GAMMA_TOLERANCE = 0.05
 """Share by which a PNG's gamma may differ from 1 / 2.2 and stands for sRGB, as in libpng: that is what writers of sRGB
 are told to say."""
-EQUAL_CHROMATICITY = 0.002
+CHROMATICITY_TOLERANCE = 0.002
 """Difference in x or y within which a PNG's primaries are those of sRGB."""
 MAX_CHUNKS = 1000
 """PNG chunks, and boxes of an AVIF, that are looked through."""
@@ -176,7 +176,7 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
         raise ProfileError("it is damaged") from None
 
 
-@functools.lru_cache(MAX_PROFILES)
+@functools.lru_cache(MAX_CACHED_TRANSFORMS)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """What turns pixels of a mode into sRGB; None where that would change nothing."""
     transform = _made_transform(profile, mode, "RGB", FLAGS)
@@ -189,7 +189,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return None if np.abs(made.astype(int) - steps).max() <= MAX_EQUAL_STEPS else transform
 
 
-@functools.lru_cache(MAX_PROFILES)
+@functools.lru_cache(MAX_CACHED_TRANSFORMS)
 def _gray_curve(profile: bytes, mode: str) -> NDArray[np.uint8] | None:
     """The step of sRGB for each gray, uint8 [256] or [65536]; None where that is the gray itself."""
     steps = np.arange(256, dtype=np.uint8) if mode == "L" else np.arange(65536, dtype=np.uint16)
@@ -214,9 +214,9 @@ def _by_gamma(gamma: float | None, chromaticities: Sequence[float] | None, gray:
     if gamma is not None:
         if not 0.1 <= gamma <= 10:
             raise ProfileError("its gAMA makes no sense")
-        curve = SRGB_CURVE if abs(gamma * 2.2 - 1) <= EQUAL_GAMMA else (1 / gamma,)
+        curve = SRGB_CURVE if abs(gamma * 2.2 - 1) <= GAMMA_TOLERANCE else (1 / gamma,)
     where = SRGB if chromaticities is None else tuple(chromaticities)
-    if len(where) == 8 and np.abs(np.subtract(where, SRGB)).max() <= EQUAL_CHROMATICITY:
+    if len(where) == 8 and np.abs(np.subtract(where, SRGB)).max() <= CHROMATICITY_TOLERANCE:
         where = SRGB
     return None if (curve, where) == (SRGB_CURVE, SRGB) else profile_bytes(where, curve, gray)
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.color import BOX, GRID, SIDE
+from huetune.data_tools.photos.color import PATCH_SIDE, PATCHES_PER_SIDE, PHOTO_SIDE
 
-WINDOW = 14
+WINDOW_SIDE = 14
 """Pixels along each side of a context view."""
 
 
@@ -34,20 +34,20 @@ class View(NamedTuple):
     @property
     def side(self) -> int:
         """Pixels along each side of the shrunk, padded photo."""
-        return SIDE // self.factor + 2 * self.padding
+        return PHOTO_SIDE // self.factor + 2 * self.padding
 
 
 def _view(covers: int) -> View:
-    factor = covers // WINDOW
-    if covers == SIDE:
+    factor = covers // WINDOW_SIDE
+    if covers == PHOTO_SIDE:
         return View(covers, factor, padding=0, stride=0)
-    return View(covers, factor, padding=(covers - BOX) // 2 // factor, stride=BOX // factor)
+    return View(covers, factor, padding=(covers - PATCH_SIDE) // 2 // factor, stride=PATCH_SIDE // factor)
 
 
-VIEWS = tuple(_view(covers) for covers in (112, 56, 28, 14))
+CONTEXT_WINDOWS = tuple(_view(covers) for covers in (112, 56, 28, 14))
 
 
-def shrunk(luma: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def shrink(luma: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Return the padded, shrunk photos on which the context views are windows.
 
     Shrinking is bilinear sampling without antialiasing: at an even factor that is exactly the mean of the central
@@ -60,18 +60,18 @@ def shrunk(luma: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         One array a view: float32 [n, side, side] with sides 14, 40, 66 and 118, 0..1, 0 outside the photo.
     """
     photos = []
-    for view in VIEWS:
+    for view in CONTEXT_WINDOWS:
         small = luma
         if view.factor > 1:
             center = slice(view.factor // 2 - 1, view.factor // 2 + 1)
-            side = SIDE // view.factor
+            side = PHOTO_SIDE // view.factor
             blocks = luma.reshape(-1, side, view.factor, side, view.factor)
             small = blocks[:, :, center, :, center].mean(axis=(2, 4))
         photos.append(np.pad(small, [(0, 0), (view.padding,) * 2, (view.padding,) * 2]))
     return photos
 
 
-def contexts(luma: NDArray[np.float32], boxes: NDArray[np.integer]) -> NDArray[np.float32]:
+def extract_windows(luma: NDArray[np.float32], boxes: NDArray[np.integer]) -> NDArray[np.float32]:
     """Return the contexts of single boxes.
 
     Args:
@@ -81,12 +81,12 @@ def contexts(luma: NDArray[np.float32], boxes: NDArray[np.integer]) -> NDArray[n
     Returns:
         float32 [b, 4, 14, 14], 0..1; views 0 to 3 cover 112, 56, 28 and 14 pixels.
     """
-    photo, box = np.divmod(boxes, GRID * GRID)
+    photo, box = np.divmod(boxes, PATCHES_PER_SIDE * PATCHES_PER_SIDE)
     needed, photo = np.unique(photo, return_inverse=True)
-    row, column = np.divmod(box, GRID)
+    row, column = np.divmod(box, PATCHES_PER_SIDE)
     windows = []
-    for view, pixels in zip(VIEWS, shrunk(luma[needed]), strict=True):
-        cut = np.lib.stride_tricks.sliding_window_view(pixels, (WINDOW, WINDOW), axis=(1, 2))
+    for view, pixels in zip(CONTEXT_WINDOWS, shrink(luma[needed]), strict=True):
+        cut = np.lib.stride_tricks.sliding_window_view(pixels, (WINDOW_SIDE, WINDOW_SIDE), axis=(1, 2))
         windows.append(cut[photo, row * view.stride, column * view.stride])
     return np.stack(windows, axis=1)
 
@@ -106,7 +106,7 @@ def positions(values: int) -> NDArray[np.float32]:
     """
     if values not in (2, 7):
         raise ValueError(f"positions have 2 or 7 values, received {values!r}")
-    axis = np.linspace(0, 1, GRID)
+    axis = np.linspace(0, 1, PATCHES_PER_SIDE)
     place = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     if values == 7:
         landmarks = np.array([(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)])

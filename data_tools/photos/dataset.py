@@ -17,22 +17,29 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import near_duplicates
-from huetune.data_tools.photos.color import SIDE, chroma_map, gray, luma_of
-from huetune.data_tools.photos.decoding import file_of, opened
+from huetune.data_tools.photos.color import PHOTO_SIDE, chroma_map, gray, gray_to_luma
+from huetune.data_tools.photos.decoding import open_file, open_photo
 from huetune.data_tools.photos.discovery import find_photos as find_photos
 from huetune.data_tools.photos.discovery import walk_photos as walk_photos
-from huetune.data_tools.photos.prepared_cache import KeptSets, Prepared, Refused, set_key, stacked, write_set
+from huetune.data_tools.photos.prepared_cache import (
+    CachedSets,
+    PreparedPhoto,
+    SkippedPhoto,
+    set_key,
+    stacked,
+    write_set,
+)
 from huetune.data_tools.photos.source import READING
 from huetune.data_tools.photos.suitability import why_unsuitable
 
-MOST_KEPT = 20_000
+MAX_CACHED_FILES = 20_000
 """Files of the largest set that is cached: 300 MB."""
-AHEAD = 64
+READ_AHEAD_FILES = 64
 """Files that are worked on before the first of them is asked for."""
 MAX_COLOR_BYTES = 2**29
 """Size of the colors that are kept of a set, so that these photos need not be decoded again: of 14,000 photos."""
 
-Wanted = Callable[[str, int], bool]
+RgbFilter = Callable[[str, int], bool]
 """Whether the colors of a photo will be asked for: from its digest, and how many files there are."""
 
 _In = TypeVar("_In")
@@ -68,12 +75,12 @@ class PhotoSet:
     @property
     def luma(self) -> NDArray[np.float32]:
         """float32 [n, 112, 112], 0..1."""
-        return luma_of(self.gray)
+        return gray_to_luma(self.gray)
 
     @property
-    def marks(self) -> near_duplicates.Marks:
-        """What near copies of the photos are found by."""
-        return near_duplicates.marks(self.gray, self.digests)
+    def perceptual_hashes(self) -> near_duplicates.PerceptualHashes:
+        """uint64 [n, 5], by which near-duplicates are found."""
+        return near_duplicates.perceptual_hashes(self.gray, self.digests)
 
     @property
     def fingerprint(self) -> str:
@@ -97,7 +104,7 @@ class _Colors:
         files: how many there are to read.
     """
 
-    def __init__(self, wanted: Wanted | None, files: int):
+    def __init__(self, wanted: RgbFilter | None, files: int):
         self._wanted, self._files = wanted, files
         self.squares: dict[str, NDArray[np.uint8]] = {}
 
@@ -108,7 +115,7 @@ class _Colors:
             self.squares[digest] = square.copy()  # a view would hold what it is a part of
 
 
-def prepare(photos: NDArray[np.uint8], names: Sequence[str], wanted: Wanted | None = None) -> PhotoSet:
+def prepare(photos: NDArray[np.uint8], names: Sequence[str], wanted: RgbFilter | None = None) -> PhotoSet:
     """Return photos that are in memory as a set.
 
     Args:
@@ -120,13 +127,13 @@ def prepare(photos: NDArray[np.uint8], names: Sequence[str], wanted: Wanted | No
     return _gather(names, [_prepare_square(photo, colors) for photo in photos], colors)
 
 
-def _prepare_square(square: NDArray[np.uint8], colors: _Colors) -> Prepared:
+def _prepare_square(square: NDArray[np.uint8], colors: _Colors) -> PreparedPhoto:
     digest = hashlib.sha256(square.tobytes()).hexdigest()
     colors.add(digest, square)
-    return Prepared(gray(square), chroma_map(square), digest)
+    return PreparedPhoto(gray(square), chroma_map(square), digest)
 
 
-def _gather(names: Sequence[str], photos: Sequence[Prepared], colors: _Colors) -> PhotoSet:
+def _gather(names: Sequence[str], photos: Sequence[PreparedPhoto], colors: _Colors) -> PhotoSet:
     notes = tuple(f"{name!r}: {photo.note}" for name, photo in zip(names, photos, strict=True) if photo.note)
     digests = tuple(photo.digest for photo in photos)
     return PhotoSet(tuple(names), *stacked(photos), digests, notes, colors.squares)
@@ -145,13 +152,13 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
-    with opened(path) as photo:
+    with open_photo(path) as photo:
         return np.asarray(photo.image)
 
 
 def read_square(path: Path, reading: int = READING) -> NDArray[np.uint8]:
     """Return a photo at the model's size: uint8 [112, 112, 3]; the rest as `read_photo`."""
-    with opened(path, profiles=reading > 1, side=SIDE) as photo:
+    with open_photo(path, profiles=reading > 1, side=PHOTO_SIDE) as photo:
         return resize(photo.image)
 
 
@@ -161,7 +168,7 @@ def read_squares(
     """Return photos at the model's size, read on all cores: uint8 [n, 112, 112, 3]; the rest as `read_square`."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         squares = list(progress(pool.map(partial(read_square, reading=reading), paths)))
-    return np.array(squares, np.uint8).reshape(-1, SIDE, SIDE, 3)
+    return np.array(squares, np.uint8).reshape(-1, PHOTO_SIDE, PHOTO_SIDE, 3)
 
 
 def check_readable(paths: Iterable[Path]) -> list[str]:
@@ -175,7 +182,7 @@ def check_readable(paths: Iterable[Path]) -> list[str]:
     """
     notes = []
     for path in paths:
-        with opened(path) as photo:
+        with open_photo(path) as photo:
             if photo.note:
                 notes.append(f"{str(path)!r}: {photo.note}")
     return notes
@@ -183,7 +190,7 @@ def check_readable(paths: Iterable[Path]) -> list[str]:
 
 def resize(photo: Image.Image) -> NDArray[np.uint8]:
     """Return an RGB picture at the model's size, stretched where it is no square: uint8 [112, 112, 3]."""
-    return np.asarray(photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS, reducing_gap=3))
+    return np.asarray(photo.resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS, reducing_gap=3))
 
 
 def load(
@@ -193,7 +200,7 @@ def load(
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
     reading: int = READING,
-    wanted: Wanted | None = None,
+    wanted: RgbFilter | None = None,
 ) -> tuple[PhotoSet, list[str]]:
     """Read and prepare photos on all cores.
 
@@ -211,7 +218,7 @@ def load(
     names, photos, left_out = [], [], []
     colors = _Colors(wanted, len(paths))
     for path, outcome in _suitable(_prepared(paths, progress, cache, reading, colors), color_only, reading):
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, SkippedPhoto):
             left_out.append(f"{str(path)!r}: {outcome.reason}")
         else:
             names.append(str(path))
@@ -226,17 +233,17 @@ def outcomes(
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
     reading: int = READING,
-) -> Iterator[tuple[Path, Prepared | Refused]]:
+) -> Iterator[tuple[Path, PreparedPhoto | SkippedPhoto]]:
     """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
     return _suitable(_prepared(paths, progress, cache, reading, _Colors(None, 0)), color_only, reading)
 
 
 def _suitable(
-    prepared: Iterable[tuple[Path, Prepared | Refused]], color_only: bool, reading: int
-) -> Iterator[tuple[Path, Prepared | Refused]]:
+    prepared: Iterable[tuple[Path, PreparedPhoto | SkippedPhoto]], color_only: bool, reading: int
+) -> Iterator[tuple[Path, PreparedPhoto | SkippedPhoto]]:
     for path, outcome in prepared:
-        if color_only and isinstance(outcome, Prepared) and (reason := why_unsuitable(outcome, reading)):
-            outcome = Refused(reason)
+        if color_only and isinstance(outcome, PreparedPhoto) and (reason := why_unsuitable(outcome, reading)):
+            outcome = SkippedPhoto(reason)
         yield path, outcome
 
 
@@ -246,17 +253,17 @@ def _prepared(
     cache: Path | None,
     reading: int,
     colors: _Colors,
-) -> Iterator[tuple[Path, Prepared | Refused]]:
+) -> Iterator[tuple[Path, PreparedPhoto | SkippedPhoto]]:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        if cache is None or not isinstance(paths, Sequence) or len(paths) > MOST_KEPT:
+        if cache is None or not isinstance(paths, Sequence) or len(paths) > MAX_CACHED_FILES:
             prepare_file = partial(_prepare_file, reading=reading, colors=colors)
             yield from progress(_in_order(pool, lambda path: (path, prepare_file(path)[1]), paths))
             return
-        kept = KeptSets(cache, reading, len(paths))
+        kept = CachedSets(cache, reading, len(paths))
         prepare_file = partial(_prepare_file, reading=reading, colors=colors, kept=kept)
         made = list(progress(_in_order(pool, prepare_file, paths)))
     for place, (content, outcome) in enumerate(made):
-        if isinstance(outcome, Refused) and not (content and kept.outcome(content)):
+        if isinstance(outcome, SkippedPhoto) and not (content and kept.outcome(content)):
             # Once more, alone: beside others a decoder may have had too little memory, which not all of them call so.
             made[place] = prepare_file(paths[place])
     contents = [content for content, _ in made if content]
@@ -273,24 +280,24 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iter
     ahead: deque[Future[_Out]] = deque()
     for item in items:
         ahead.append(pool.submit(work, item))
-        if len(ahead) == AHEAD:
+        if len(ahead) == READ_AHEAD_FILES:
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
 
 
 def _prepare_file(
-    path: Path, *, reading: int, colors: _Colors, kept: KeptSets | None = None
-) -> tuple[bytes | None, Prepared | Refused]:
+    path: Path, *, reading: int, colors: _Colors, kept: CachedSets | None = None
+) -> tuple[bytes | None, PreparedPhoto | SkippedPhoto]:
     """What a file became, and the sha256 of its bytes; None where these cannot be read, or nothing is to be kept."""
     content = None
     try:
-        with file_of(path) as file:
+        with open_file(path) as file:
             if kept:
                 content = _sum_of(file)
                 if outcome := kept.outcome(content):
                     return content, outcome
-            with opened(path, file=file, profiles=reading > 1, side=SIDE) as photo:
+            with open_photo(path, file=file, profiles=reading > 1, side=PHOTO_SIDE) as photo:
                 square = resize(photo.image)
             # A file that is too large for memory may have been written to meanwhile.
             if content and not isinstance(file, io.BytesIO) and _sum_of(file) != content:
@@ -299,7 +306,7 @@ def _prepare_file(
     except PhotoError as error:
         cause = error.__context__
         passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
-        return content, Refused(str(error).removeprefix(f"{str(path)!r}: "), lasting=not passing)
+        return content, SkippedPhoto(str(error).removeprefix(f"{str(path)!r}: "), lasting=not passing)
 
 
 def _sum_of(file: BinaryIO) -> bytes:

@@ -20,7 +20,7 @@ from huetune.data_tools.photos.file_types import FORMATS, HEAD_BYTES, OTHER, PHO
 
 ROOM = 64
 """Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""
-LARGEST = 50_000_000
+MAX_PIXELS = 50_000_000
 """Pixels of the largest photo that is decoded."""
 MAX_BUFFERED_BYTES = 2**25
 """Size of the largest file that is held in memory while it is decoded: phones make photos of 2 to 15 MB."""
@@ -29,7 +29,7 @@ MAX_BUFFERED_BYTES = 2**25
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class Decoded(NamedTuple):
+class DecodedPhoto(NamedTuple):
     """A picture as it looks.
 
     Attributes:
@@ -44,7 +44,7 @@ class Decoded(NamedTuple):
 
 
 @contextlib.contextmanager
-def file_of(path: Path) -> Iterator[BinaryIO]:
+def open_file(path: Path) -> Iterator[BinaryIO]:
     """Open a photo's file to read; one that is not too large is read at once, so that its bytes stay as they are.
 
     Raises:
@@ -66,14 +66,14 @@ def file_of(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def opened(
+def open_photo(
     path: Path, *, file: BinaryIO | None = None, profiles: bool = True, side: int | None = None
-) -> Iterator[Decoded]:
+) -> Iterator[DecodedPhoto]:
     """Decode a file. Its pixels count as memory in use until the context is left.
 
     Args:
         path: of a kind in `data_tools.photos.file_types.FORMATS`.
-        file: that file, where `file_of` has opened it; left open.
+        file: that file, where `open_file` has opened it; left open.
         profiles: convert to sRGB; without, pixels are taken as they are, see `data_tools.photos.source.READING`.
         side: the pixels along each side that it will be shrunk to, see `to_srgb`.
 
@@ -81,18 +81,18 @@ def opened(
         PhotoError: the file cannot be read as a photo.
     """
     if file is None:
-        with file_of(path) as own, opened(path, file=own, profiles=profiles, side=side) as photo:
+        with open_file(path) as own, open_photo(path, file=own, profiles=profiles, side=side) as photo:
             yield photo
         return
     where = repr(str(path))
     try:
         file.seek(0)
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > LARGEST:
+            if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height} pixels"
-                raise PhotoError(f"{where}: {size} are more than {LARGEST:,}; shrink it first")
+                raise PhotoError(f"{where}: {size} are more than {MAX_PIXELS:,}; shrink it first")
             with _room().taken(image.width * image.height):
-                yield decoded(image, file=file, profiles=profiles, side=side)
+                yield decode(image, file=file, profiles=profiles, side=side)
     except PhotoError:
         raise
     except Image.UnidentifiedImageError:
@@ -102,7 +102,7 @@ def opened(
             raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
         raise PhotoError(f"{where}: {kind} is not read; {remedy(kind)} it to JPEG or PNG") from None
     except Image.DecompressionBombError:
-        raise PhotoError(f"{where}: more than {LARGEST:,} pixels; shrink it first") from None
+        raise PhotoError(f"{where}: more than {MAX_PIXELS:,} pixels; shrink it first") from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
         reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
         raise PhotoError(f"{where}: cannot be read ({reason})") from None
@@ -123,9 +123,9 @@ def not_a_file(path: Path) -> str | None:
     return "is not there, or not a file"
 
 
-def decoded(
+def decode(
     image: Image.Image, *, file: BinaryIO | None = None, profiles: bool = True, side: int | None = None
-) -> Decoded:
+) -> DecodedPhoto:
     """Return a picture of Pillow as it looks; for `profiles` and `side` see `opened`, for `file` see `profile_of`.
 
     Transparent pixels are laid on white, whatever color they hide.
@@ -152,7 +152,7 @@ def decoded(
     if alpha:
         image.putalpha(alpha)
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return Decoded(image, size, note)
+    return DecodedPhoto(image, size, note)
 
 
 def _note(error: ProfileError) -> str:

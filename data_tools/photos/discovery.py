@@ -9,7 +9,15 @@ from itertools import cycle
 from pathlib import Path
 
 from huetune.data_tools.common.errors import PhotoError, nearest
-from huetune.data_tools.photos.file_types import PHOTO, READABLE, SUFFIXES, SUFFIXES_1, head_of, kind_of, skipped_kinds
+from huetune.data_tools.photos.file_types import (
+    PHOTO,
+    READABLE,
+    SUFFIXES,
+    SUFFIXES_OF_READER_1,
+    kind_of,
+    read_head,
+    skipped_kinds,
+)
 from huetune.data_tools.photos.source import READING
 
 MAX_CLASSES_SHOWN = 20
@@ -45,13 +53,13 @@ def find_photos(
     found = walk_photos(folder, classes, reading=reading, by_content=by_content, others=others)
     paths = list(found)
     if not paths:
-        raise nothing_found(folder, others)
+        raise no_photos_error(folder, others)
     if limit is None or seed is None:
         return paths[:limit]
-    return draw(paths, folder, limit, seed)
+    return sample_photos(paths, folder, limit, seed)
 
 
-def draw(paths: Sequence[Path], folder: Path, count: int, seed: int) -> list[Path]:
+def sample_photos(paths: Sequence[Path], folder: Path, count: int, seed: int) -> list[Path]:
     """Return some of the photos, in their order, spread evenly over the classes: a class that has few gives all.
 
     Only the seed and the names below the folder decide, on all machines alike.
@@ -95,7 +103,7 @@ def normalized(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def nothing_found(folder: Path, others: Counter[str]) -> PhotoError:
+def no_photos_error(folder: Path, others: Counter[str]) -> PhotoError:
     """Return the error for a folder in which there is no photo, with what there is."""
     skipped = "; ".join(["", *skipped_kinds(others)])
     return PhotoError(f"no photos in {str(folder)!r}: looked for {READABLE} in {others.total()} files{skipped}")
@@ -142,7 +150,7 @@ def walk_photos(
         by_content: look into files whose ending says nothing.
         others: counts what is passed by, as it goes.
     """
-    suffixes, by_content = (SUFFIXES, by_content) if reading > 1 else (SUFFIXES_1, False)
+    suffixes, by_content = (SUFFIXES, by_content) if reading > 1 else (SUFFIXES_OF_READER_1, False)
     others = Counter() if others is None else others
     chosen = set(map(normalized, classes))
     order = (lambda name: (normalized(name), name)) if reading > 1 else None
@@ -178,7 +186,7 @@ def _listed(folder: Path, suffixes: frozenset[str], others: Counter[str] | None)
             elif os.path.splitext(entry.name)[1].lower() in suffixes:
                 files.append(entry.name)
             elif others is not None and not entry.name.startswith(".") and _is_file(entry):
-                kind = kind_of(entry.name, head_of(entry.path))
+                kind = kind_of(entry.name, read_head(entry.path))
                 if kind == PHOTO:
                     files.append(entry.name)
                 else:

@@ -8,9 +8,11 @@ from pathlib import Path
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
 """Pillow's decoders that a photo may reach; naming them keeps files from the rarer, less tested ones."""
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF"
-SUFFIXES_1 = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"})
-"""The endings by which reading 1 found photos, see `data_tools.photos.source.READING`."""
-SUFFIXES = SUFFIXES_1 | {".jfif", ".jpe", ".jif", ".apng", ".dib", ".pbm", ".pnm"}
+SUFFIXES_OF_READER_1 = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+)
+"""Suffixes by which reader version 1 found photos."""
+SUFFIXES = SUFFIXES_OF_READER_1 | {".jfif", ".jpe", ".jif", ".apng", ".dib", ".pbm", ".pnm"}
 """What ends so is a photo or gets a line that says why not; what does not is looked into."""
 HEAD_BYTES = 64
 """Bytes at the beginning of a file that tell its kind."""
@@ -61,7 +63,7 @@ def kind_of(name: str, head: bytes | None = None) -> str:
     return found or (OTHER if by_suffix == PHOTO else by_suffix)
 
 
-def head_of(path: str | Path) -> bytes:
+def read_head(path: str | Path) -> bytes:
     """Return the first bytes of a file; none where it cannot be read, or would have to be waited for."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""Prepared photos, kept on disk and found again by the bytes of their files.
+"""PreparedPhoto photos, kept on disk and found again by the bytes of their files.
 
 Names, folders and times decide nothing: a photo that was copied or renamed is found, one with a changed byte is not.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.color import GRID, SIDE
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE, PHOTO_SIDE
 from huetune.data_tools.photos.source import READING
 from huetune.data_tools.storage.atomic import cache_home
 
@@ -30,7 +30,7 @@ REFUSED = 3
 """Likewise of what is refused; what is not is the same."""
 FORMAT = 2
 """Of a set's file. Sets of another format are not found, and go in their turn; 1 did not keep the sums of the files."""
-MOST = 16
+MAX_CACHED_SETS = 16
 """Sets that are kept; then the longest unused goes."""
 MAX_OPEN_SETS = 3
 """Sets in memory at once, up to 300 MB each."""
@@ -40,7 +40,7 @@ _PARTS = ("contents", "reasons", "grey", "chroma", "digests", "sides", "notes")
 _SUM_BYTES = 32
 
 
-class Prepared(NamedTuple):
+class PreparedPhoto(NamedTuple):
     """What one photo became.
 
     Attributes:
@@ -54,17 +54,19 @@ class Prepared(NamedTuple):
     gray: NDArray[np.uint8]
     chroma: NDArray[np.float32]
     digest: str
-    side: int = SIDE
+    side: int = PHOTO_SIDE
     note: str = ""
 
 
-def stacked(photos: Sequence[Prepared]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def stacked(photos: Sequence[PreparedPhoto]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the luma and the chroma maps of photos, also of none: uint8 [n, 112, 112], float32 [n, 14, 14, 2]."""
-    gray = np.array([photo.gray for photo in photos], np.uint8).reshape(-1, SIDE, SIDE)
-    return gray, np.array([photo.chroma for photo in photos], np.float32).reshape(-1, GRID, GRID, 2)
+    gray = np.array([photo.gray for photo in photos], np.uint8).reshape(-1, PHOTO_SIDE, PHOTO_SIDE)
+    return gray, np.array([photo.chroma for photo in photos], np.float32).reshape(
+        -1, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2
+    )
 
 
-class Refused(NamedTuple):
+class SkippedPhoto(NamedTuple):
     """Why a file is no photo.
 
     Attributes:
@@ -76,7 +78,7 @@ class Refused(NamedTuple):
     lasting: bool = True
 
 
-def default_folder() -> Path | None:
+def default_cache_folder() -> Path | None:
     """Return where sets are kept unless told otherwise, `prepared` in `cache_home`; None for nowhere."""
     home = cache_home()
     return home and home / "prepared"
@@ -101,7 +103,7 @@ def set_key(contents: Iterable[bytes], reading: int = READING) -> str:
     return key.hexdigest()
 
 
-class KeptSets:
+class CachedSets:
     """What the files of all kept sets became, by the bytes of each.
 
     A set is read whole when the first of its photos is asked for. Threads may share it.
@@ -116,7 +118,7 @@ class KeptSets:
         self._lock = threading.Lock()
         self._folder = folder
         self._places: dict[str, dict[bytes, int]] = {}
-        self._opened: dict[str, list[Prepared | Refused]] = {}
+        self._opened: dict[str, list[PreparedPhoto | SkippedPhoto]] = {}
         with contextlib.suppress(OSError):
             paths = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)]
             for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
@@ -126,7 +128,7 @@ class KeptSets:
                     self._places[path.stem] = {content: place for place, content in enumerate(contents)}
         self._places = dict(sorted(self._places.items(), key=lambda item: len(item[1]) != files))
 
-    def outcome(self, content: bytes) -> Prepared | Refused | None:
+    def outcome(self, content: bytes) -> PreparedPhoto | SkippedPhoto | None:
         """Return what a file of these bytes became; None where no set has it.
 
         Args:
@@ -147,7 +149,7 @@ class KeptSets:
             os.utime(self._folder / f"{key}.npz")
         return True
 
-    def _open(self, key: str) -> list[Prepared | Refused] | None:
+    def _open(self, key: str) -> list[PreparedPhoto | SkippedPhoto] | None:
         if key not in self._opened and len(self._opened) < MAX_OPEN_SETS:
             if (outcomes := _read_set(self._folder / f"{key}.npz")) is None:
                 del self._places[key]
@@ -168,7 +170,7 @@ def _contents_of(path: Path) -> list[bytes] | None:
     return [content.tobytes() for content in contents]
 
 
-def _read_set(path: Path) -> list[Prepared | Refused] | None:
+def _read_set(path: Path) -> list[PreparedPhoto | SkippedPhoto] | None:
     """What the files of a set became, in their order; None where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -179,8 +181,8 @@ def _read_set(path: Path) -> list[Prepared | Refused] | None:
         return None
     photos = int((reasons == "").sum())
     expected: tuple[tuple[NDArray, type, tuple[int, ...]], ...] = (
-        (gray, np.uint8, (SIDE, SIDE)),
-        (chroma, np.float32, (GRID, GRID, 2)),
+        (gray, np.uint8, (PHOTO_SIDE, PHOTO_SIDE)),
+        (chroma, np.float32, (PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2)),
         (digests, np.uint8, (_SUM_BYTES,)),
         (sides, np.int64, ()),
     )
@@ -189,16 +191,18 @@ def _read_set(path: Path) -> list[Prepared | Refused] | None:
     if any(array.dtype != dtype or array.shape != (photos, *shape) for array, dtype, shape in expected):
         return None
     prepared = zip(gray, chroma, digests, sides, notes, strict=True)
-    return [Refused(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
+    return [SkippedPhoto(str(reason)) if reason else _photo(*next(prepared)) for reason in reasons]
 
 
 def _photo(
     gray: NDArray[np.uint8], chroma: NDArray[np.float32], digest: NDArray[np.uint8], side: np.int64, note: np.str_
-) -> Prepared:
-    return Prepared(gray, chroma, digest.tobytes().hex(), int(side), str(note))
+) -> PreparedPhoto:
+    return PreparedPhoto(gray, chroma, digest.tobytes().hex(), int(side), str(note))
 
 
-def write_set(folder: Path, key: str, contents: Sequence[bytes], outcomes: Sequence[Prepared | Refused]) -> None:
+def write_set(
+    folder: Path, key: str, contents: Sequence[bytes], outcomes: Sequence[PreparedPhoto | SkippedPhoto]
+) -> None:
     """Keep what the files of a set became, whole or not at all.
 
     A disk that does not take it is no error, for it can all be made again. What may be otherwise tomorrow is not kept.
@@ -209,11 +213,11 @@ def write_set(folder: Path, key: str, contents: Sequence[bytes], outcomes: Seque
         contents: sha256 of each file's bytes, in order.
         outcomes: what each became.
     """
-    photos = [outcome for outcome in outcomes if isinstance(outcome, Prepared)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+    photos = [outcome for outcome in outcomes if isinstance(outcome, PreparedPhoto)]
+    refused = [outcome for outcome in outcomes if isinstance(outcome, SkippedPhoto)]
     if not all(outcome.lasting for outcome in refused):
         return
-    reasons = np.array([outcome.reason if isinstance(outcome, Refused) else "" for outcome in outcomes], np.str_)
+    reasons = np.array([outcome.reason if isinstance(outcome, SkippedPhoto) else "" for outcome in outcomes], np.str_)
     gray, chroma = stacked(photos)
     digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8)
     arrays = {
@@ -242,5 +246,5 @@ def _trim(folder: Path) -> None:
     """Drop the longest unused sets. Drafts count too: those of a killed process go in their turn."""
     entries = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)]
     entries.sort(key=lambda path: path.stat().st_mtime_ns)
-    for path in entries[:-MOST]:
+    for path in entries[:-MAX_CACHED_SETS]:
         path.unlink(missing_ok=True)

@@ -13,16 +13,16 @@ if TYPE_CHECKING:  # a command that only says which photos should not wait for S
     import numpy as np
     from numpy.typing import NDArray
 
-    from huetune.data_tools.photos.dataset import PhotoSet, Wanted
+    from huetune.data_tools.photos.dataset import PhotoSet, RgbFilter
 
-GARDEN = 48
+DEFAULT_SCENES = 48
 """Scenes of the built-in garden that are taken unless told otherwise."""
 READING = 2
 """How files become photos. A run records it, to read its photos again as it did, whatever huetune reads by then.
 
 1, which nothing records, found photos by fewer endings, ignored color profiles, and skipped gray photos alone.
 """
-MOST_SCENES = 20_000
+MAX_SCENES = 20_000
 """Scenes that fit in memory: 1 GB."""
 
 Bar = Callable[[str, int], Callable[[Iterable], Iterable]]
@@ -104,7 +104,7 @@ class Source:
         else:
             check_classes(self.folder, self.classes)
 
-    def read(self, bar: Bar = _no_bar, wanted: "Wanted | None" = None) -> "tuple[PhotoSet, list[str]]":
+    def read(self, bar: Bar = _no_bar, wanted: "RgbFilter | None" = None) -> "tuple[PhotoSet, list[str]]":
         """Return the photos, and for each that is skipped, or each kind of them, a line that says why.
 
         Args:
@@ -136,17 +136,17 @@ class Source:
         )
 
         from huetune.data_tools.photos.dataset import load
-        from huetune.data_tools.photos.prepared_cache import default_folder
+        from huetune.data_tools.photos.prepared_cache import default_cache_folder
 
         progress = bar("reading photos", len(paths))
-        cache = default_folder()
+        cache = default_cache_folder()
         photos, skipped = load(paths, progress=progress, cache=cache, reading=self.reading, wanted=wanted)
         return photos, [*skipped_kinds(others), *skipped]
 
     def _fetch(self, bar: Bar) -> Counter[str]:
         """Have the photos on this machine, if they are in a bucket; and count what else is there, by its kind."""
         from huetune.data_tools.photos.discovery import missing_class, normalized
-        from huetune.data_tools.photos.file_types import PHOTO, SUFFIXES_1, kind_of
+        from huetune.data_tools.photos.file_types import PHOTO, SUFFIXES_OF_READER_1, kind_of
 
         assert self.folder
         root, classes = self.folder, set(map(normalized, self.classes))
@@ -154,7 +154,7 @@ class Source:
             return Counter()
 
         def photo(key: str) -> bool:
-            return Path(key).suffix.lower() in SUFFIXES_1 if self.reading == 1 else kind_of(key) == PHOTO
+            return Path(key).suffix.lower() in SUFFIXES_OF_READER_1 if self.reading == 1 else kind_of(key) == PHOTO
 
         def chosen(key: str) -> bool:
             return not classes or normalized((root / key).parent.name) in classes
@@ -194,6 +194,6 @@ class Source:
     def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
         from huetune.data_tools.datasets import synthetic_garden
 
-        count = self.scenes or GARDEN
+        count = self.scenes or DEFAULT_SCENES
         count = min(count, self.limit or count)
         return synthetic_garden.garden(count), [synthetic_garden.scene_name(number) for number in range(count)]

@@ -1,4 +1,4 @@
-"""Which photos a model learns from, which rank it, and which have the last word."""
+"""The split of photos into training, validation and test."""
 
 import hashlib
 import math
@@ -14,12 +14,12 @@ from huetune.data_tools.photos.dataset import PhotoSet
 
 @dataclass(frozen=True)
 class Split:
-    """Photos in three parts, of which no two share a photo or a near copy of one.
+    """Photos in three splits. Copies and near-duplicates of a photo are in the same split as the photo.
 
     Attributes:
-        training: the weights learn from these.
-        validation: held out; trials are ranked on these.
-        test: seen by neither.
+        training: the weights learn from these photos.
+        validation: trials are ranked by these photos.
+        test: used for neither; the final check of the winner.
     """
 
     training: PhotoSet
@@ -28,30 +28,33 @@ class Split:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How many photos each part has, and the fingerprint: what a record of a training says of its photos."""
+        """Size of each split, fingerprint and kind of perceptual hash, as runs and models store them."""
         counts = {"training": len(self.training), "validation": len(self.validation), "test": len(self.test)}
-        return {**counts, "fingerprint": self.fingerprint, "near_copies": near_duplicates.KIND}
+        return {**counts, "fingerprint": self.fingerprint, "near_copies": near_duplicates.HASH_KIND}
 
     @property
     def seen(self) -> dict[str, str]:
-        """What a model keeps of the photos that it learns from and is ranked on, to know them again."""
-        parts = {"training": self.training, "validation": self.validation}
+        """Perceptual hashes of the training and validation photos, by which a model recognizes them later."""
+        splits = {"training": self.training, "validation": self.validation}
         return {
-            "kind": near_duplicates.KIND,
-            **{name: near_duplicates.to_text(part.marks) for name, part in parts.items()},
+            "kind": near_duplicates.HASH_KIND,
+            **{name: near_duplicates.to_text(photos.perceptual_hashes) for name, photos in splits.items()},
         }
 
     @property
     def order(self) -> str:
-        """A sha256 over all photos as they come: by their order the seed shuffles them and draws latent vectors."""
-        digests = (digest for part in (self.training, self.validation, self.test) for digest in part.digests)
+        """A sha256 over the digests of all photos in order.
+
+        Shuffling and latent vectors depend on the seed and on this order.
+        """
+        digests = (digest for photos in (self.training, self.validation, self.test) for digest in photos.digests)
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:
-        """A sha256 over the pixels of all photos and the parts they are in."""
-        parts = (self.training, self.validation, self.test)
-        return hashlib.sha256("".join(part.fingerprint for part in parts).encode()).hexdigest()
+        """A sha256 over the pixels of all photos and their splits, independent of their order."""
+        splits = (self.training, self.validation, self.test)
+        return hashlib.sha256("".join(photos.fingerprint for photos in splits).encode()).hexdigest()
 
 
 def split(
@@ -60,82 +63,89 @@ def split(
     validation: float = 0.2,
     test: float = 0.1,
     *,
-    near_copies: str | None = near_duplicates.KIND,
+    hash_kind: str | None = near_duplicates.HASH_KIND,
 ) -> Split:
-    """Split photos by their pixels.
+    """Split photos into training, validation and test by their pixels.
 
-    The order of the files and their names decide nothing: a photo's part follows from its pixels and the seed, so
-    copies of one photo always share a part, near copies too, and adding photos moves few of the others.
+    The split of a photo follows from its pixels and the seed, not from its name or the order of the files. So copies
+    and near-duplicates are always in one split, and few photos change theirs when others are added.
 
     Args:
         photos: at least two different ones.
-        seed: another seed, another split.
-        validation: share of the different photos held out for ranking, above 0 and below 1.
-        test: share of them for the last word, 0 or more; the sum of both is below 1.
-        near_copies: one of `likeness.KINDS`: by these marks photos that look the same count as one; older runs have
-            others, and the oldest None, which went by equal pixels alone.
+        seed: another seed gives another split.
+        validation: share of the different photos in the validation split, above 0 and below 1.
+        test: share of the different photos in the test split, at least 0; both shares add up to less than 1.
+        hash_kind: a key of `near_duplicates.HASH_KINDS`. Near-duplicates by these hashes count as one photo. Earlier
+            runs used other kinds; None, as in the earliest, compares pixels only.
 
     Raises:
-        PhotoError: fewer than two different photos.
-        UserError: shares outside of these.
+        PhotoError: there are fewer than two different photos.
+        UserError: a share is out of range.
     """
     if not (0 < validation < 1 and 0 <= test < 1 and validation + test < 1):
         raise UserError(f"validation and test must be shares that leave some photos, received {validation} and {test}")
-    names = _pictures(photos, near_duplicates.KINDS[near_copies]) if near_copies else photos.digests
-    order = sorted(set(names), key=lambda digest: _rank(seed, digest))
+    keys = _group_keys(photos, near_duplicates.HASH_KINDS[hash_kind]) if hash_kind else photos.digests
+    order = sorted(set(keys), key=lambda key: _shuffle_key(seed, key))
     if len(order) < 2:
         raise PhotoError(f"at least two different photos are needed to hold one out, received {len(order)}")
-    held_out = min(max(1, round(validation * len(order))), len(order) - 1)
-    last = min(round(test * len(order)), len(order) - held_out - 1)
-    parts = {digest: 1 if rank < held_out else 2 if rank < held_out + last else 0 for rank, digest in enumerate(order)}
-    part = np.array([parts[digest] for digest in names])
-    training, ranking, word = (photos.take(np.flatnonzero(part == index)) for index in range(3))
-    return Split(training, ranking, word)
+    validation_count = min(max(1, round(validation * len(order))), len(order) - 1)
+    test_count = min(round(test * len(order)), len(order) - validation_count - 1)
+    names = ["validation"] * validation_count + ["test"] * test_count
+    names += ["training"] * (len(order) - len(names))
+    name_of = dict(zip(order, names, strict=True))
+    splits = np.array([name_of[key] for key in keys])
+    return Split(**{name: photos.take(np.flatnonzero(splits == name)) for name in ("training", "validation", "test")})
 
 
-def _rank(seed: int, digest: str) -> bytes:
+def _shuffle_key(seed: int, digest: str) -> bytes:
     return hashlib.sha256(f"{seed}:{digest}".encode()).digest()
 
 
-def may_be_tested(seed: int, digest: str, files: int, validation: float = 0.2, test: float = 0.1) -> bool:
-    """Return whether `split` may take a photo for the test split, which is known before the others are read.
+def may_be_in_test_split(seed: int, digest: str, files: int, validation: float = 0.2, test: float = 0.1) -> bool:
+    """Return whether `split` may put a photo into the test split, before the other photos are read.
 
-    What ranks photos is spread evenly, so a photo's share of those ahead of it is known but for chance: four standard
-    deviations are allowed for. A near-duplicate, which goes where another photo goes, can be missed.
+    The keys by which `split` shuffles photos are uniformly distributed, so the position of a photo is known up to
+    chance; the bounds are four standard deviations wider. A photo that follows a near-duplicate into the test split can
+    be missed.
 
     Args:
-        seed: of the split.
-        digest: of the photo.
-        files: about as many as there are photos.
+        seed: seed of the split.
+        digest: digest of the photo.
+        files: approximate number of photos.
         validation: see `split`.
         test: see `split`.
     """
-    share = int.from_bytes(_rank(seed, digest)[:8]) / 2**64
-    chance = 2 / math.sqrt(files)
-    return validation - chance <= share <= validation + test + chance
+    position = int.from_bytes(_shuffle_key(seed, digest)[:8]) / 2**64
+    margin = 2 / math.sqrt(files)
+    return validation - margin <= position <= validation + test + margin
 
 
-def _pictures(photos: PhotoSet, numbers: int) -> list[str]:
-    """For each photo the least digest of all that show its picture, by so many numbers of its mark."""
-    groups = near_duplicates.groups(photos.marks[:, :numbers]).tolist()
-    least: dict[int, str] = {}
-    for group, digest in zip(groups, photos.digests, strict=True):
-        least[group] = min(digest, least.get(group, digest))
-    return [least[group] for group in groups]
-
-
-def first(photos: PhotoSet, count: int) -> Split:
-    """Learn from the first photos and hold out the rest, as the log did.
+def _group_keys(photos: PhotoSet, words: int) -> list[str]:
+    """Return for each photo the smallest digest in its group of near-duplicates.
 
     Args:
-        photos: in the order of their names.
-        count: photos to learn from; copies and near copies of them among the rest are dropped.
+        photos: n photos.
+        words: how many words of the perceptual hashes are compared, 3 or 5.
+    """
+    groups = near_duplicates.group_near_duplicates(photos.perceptual_hashes[:, :words]).tolist()
+    smallest: dict[int, str] = {}
+    for group, digest in zip(groups, photos.digests, strict=True):
+        smallest[group] = min(digest, smallest.get(group, digest))
+    return [smallest[group] for group in groups]
+
+
+def split_first(photos: PhotoSet, count: int) -> Split:
+    """Train on the first photos and validate on the rest, as the experiment log does. The test split is empty.
+
+    Args:
+        photos: ordered by name.
+        count: number of training photos. Copies and near-duplicates of them are dropped from the rest.
 
     Raises:
-        PhotoError: no other photo is left to hold out.
+        PhotoError: no photo is left for validation.
     """
-    marks = photos.marks
-    seen = near_duplicates.known(marks, marks[:count])
+    hashes = photos.perceptual_hashes
+    seen = near_duplicates.have_near_duplicate(hashes, hashes[:count])
     rest = [index for index in range(count, len(photos)) if not seen[index]]
     if not rest:
         raise PhotoError(f"no photo is left to hold out: {len(photos)} photos, {count} of them to train on")

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.color import BOX, GRID
-from huetune.data_tools.photos.prepared_cache import Prepared
+from huetune.data_tools.photos.color import PATCH_SIDE, PATCHES_PER_SIDE
+from huetune.data_tools.photos.prepared_cache import PreparedPhoto
 from huetune.data_tools.photos.source import READING
 
 MIN_SIDE = 32
@@ -40,10 +40,10 @@ TONES = 12
 _POSITIONS = np.arange(256)[:, None] / 255 * (TONES - 1)
 _WEIGHTS = np.maximum(0, 1 - np.abs(_POSITIONS - np.arange(TONES))).astype(np.float32)
 """How much of each tone is in each gray, float32 [256, TONES]."""
-_PATCHES = np.arange(GRID * GRID).reshape(GRID, 1, GRID, 1)
+_PATCHES = np.arange(PATCHES_PER_SIDE * PATCHES_PER_SIDE).reshape(PATCHES_PER_SIDE, 1, PATCHES_PER_SIDE, 1)
 
 
-def why_unsuitable(photo: Prepared, reading: int = READING) -> str | None:
+def why_unsuitable(photo: PreparedPhoto, reading: int = READING) -> str | None:
     """Return the reason why a model cannot learn colors from a photo, None where it can.
 
     Args:
@@ -80,9 +80,9 @@ def tone_residual(gray: NDArray[np.uint8], chroma: NDArray[np.float32]) -> float
     Returns:
         Root mean square of the distance over all patches, as chroma: 0 to 1.
     """
-    places = _PATCHES * 256 + gray.reshape(GRID, BOX, GRID, BOX)
-    counts = np.bincount(places.ravel(), minlength=GRID * GRID * 256).reshape(-1, 256)
-    tones = counts @ _WEIGHTS / BOX**2
+    places = _PATCHES * 256 + gray.reshape(PATCHES_PER_SIDE, PATCH_SIDE, PATCHES_PER_SIDE, PATCH_SIDE)
+    counts = np.bincount(places.ravel(), minlength=PATCHES_PER_SIDE * PATCHES_PER_SIDE * 256).reshape(-1, 256)
+    tones = counts @ _WEIGHTS / PATCH_SIDE**2
     seen = chroma.reshape(-1, 2)
     colors, *_ = np.linalg.lstsq(tones, seen, rcond=None)
     return float(np.sqrt(np.square(seen - tones @ colors).sum(axis=1).mean()))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from huetune.data_tools.photos.color import SIDE, gray, luma, paint, spread
+from huetune.data_tools.photos.color import PHOTO_SIDE, gray, luma, paint, upsample_chroma
 from huetune.data_tools.photos.color_profile import srgb_chunk
 from huetune.data_tools.photos.dataset import read_photo, resize
 from huetune.data_tools.storage.output_files import write_new
@@ -67,7 +67,7 @@ def colorize_photo(
     """Return `samples` colorizations of a photo, uint8 [h, w, 3], each of the photo's own shape and dtype."""
     small = gray(resize(Image.fromarray(photo)))
     drawn = colorizer.draw(small[None], samples, seed)[0]
-    return [_paint_at_full_size(photo, spread(chroma_map)) for chroma_map in drawn]
+    return [_paint_at_full_size(photo, upsample_chroma(chroma_map)) for chroma_map in drawn]
 
 
 def unique_stems(names: Sequence[str]) -> list[str]:
@@ -97,7 +97,7 @@ def _paint_at_full_size(photo: NDArray[np.uint8], chroma: NDArray[np.float32]) -
     channels = [Image.fromarray(np.ascontiguousarray(chroma[..., axis])) for axis in range(2)]
     for top in range(0, height, STRIP_ROWS):
         bottom = min(top + STRIP_ROWS, height)
-        box = (0, top * SIDE / height, SIDE, bottom * SIDE / height)
+        box = (0, top * PHOTO_SIDE / height, PHOTO_SIDE, bottom * PHOTO_SIDE / height)
         size = (width, bottom - top)
         strip = [channel.resize(size, Image.Resampling.BILINEAR, box=box) for channel in channels]
         painted[top:bottom] = paint(luma(photo[top:bottom]), np.stack([np.asarray(part) for part in strip], axis=-1))

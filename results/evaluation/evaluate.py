@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from huetune.data_tools.photos.color import luma_of, paint, spread
+from huetune.data_tools.photos.color import gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.bucket_cache import place_of, pull
@@ -195,7 +195,7 @@ def _painted(
 ) -> Iterator[tuple[NDArray[np.uint8], dict[str, Any]]]:
     """Yield for each photo its samples, uint8 [samples, 112, 112, 3], and a row of its name and metrics."""
     for index in progress(range(len(photos))):
-        painted = paint(luma_of(photos.gray[index]), spread(drawn[index]))
+        painted = paint(gray_to_luma(photos.gray[index]), upsample_chroma(drawn[index]))
         row = scores(drawn[index : index + 1], photos.chroma[index : index + 1], mean_chroma)
         row |= {
             name: float(np.mean([metric.formula(truth[index], sample) for sample in painted]))

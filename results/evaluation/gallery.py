@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from huetune.data_tools.photos.color import luma_of, paint, spread
+from huetune.data_tools.photos.color import gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.model.checkpoint import load
 
@@ -68,7 +68,7 @@ def gallery(
         _, colorizer = load(checkpoint, built)
         drawn = colorizer.draw(photos.gray, SAMPLES, seed)
         for row, gray, boxes, lab in zip(rows, photos.gray, drawn, labs, strict=True):
-            painted = paint(luma_of(gray), spread(boxes))
+            painted = paint(gray_to_luma(gray), upsample_chroma(boxes))
             delta_e = float(np.mean([deltaE_ciede2000(lab, rgb2lab(sample)) for sample in painted]))
             row.append(Picture(name, tuple(map(_url, painted)), delta_e))
     return dict(zip(photos.names, rows, strict=True))

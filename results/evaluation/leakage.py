@@ -27,12 +27,12 @@ def leaked_names(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
     if seen is None:
         return None
     try:
-        if seen["kind"] not in near_duplicates.KINDS:
+        if seen["kind"] not in near_duplicates.HASH_KINDS:
             return None
         hashes = [near_duplicates.from_text(seen[part], seen["kind"]) for part in ("training", "validation")]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model's record of what it has seen is damaged ({error})") from None
-    known = near_duplicates.known(photos.marks, np.concatenate(hashes))
+    known = near_duplicates.have_near_duplicate(photos.perceptual_hashes, np.concatenate(hashes))
     return [name for name, found in zip(photos.names, known, strict=True) if found]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from huetune.data_tools.photos.color import GRID, luma_of, paint, spread
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE, gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.storage.output_files import PHOTOS, Output
 from huetune.model.checkpoint import load
@@ -212,7 +212,7 @@ class _Log:
         for index in np.unique(np.linspace(0, len(photos) - 1, min(len(photos), SHOWN)).round().astype(int)):
             # By its pixels, since photos of different folders may share a name, and some names are no part of a link.
             mark = photos.digests[index][:12]
-            painted = paint(luma_of(photos.gray[index]), spread(drawn[index, :SAMPLES_SHOWN]))
+            painted = paint(gray_to_luma(photos.gray[index]), upsample_chroma(drawn[index, :SAMPLES_SHOWN]))
             shared = f"{PHOTOS}/{mark}"
             pictures = {f"{shared}-truth.png": tested.truth[index], f"{shared}-gray.png": photos.gray[index]}
             pictures |= {f"{entry.key}/{mark}-{number}.png": sample for number, sample in enumerate(painted, 1)}
@@ -226,7 +226,7 @@ class _Log:
 
 def _epoch(entry: Entry, figures: Any) -> str:
     """A line of the training log; the epoch whose weights are kept is marked."""
-    boxes = f"{figures['boxes']}/{entry.photos['training'] * GRID * GRID} boxes"
+    boxes = f"{figures['boxes']}/{entry.photos['training'] * PATCHES_PER_SIDE * PATCHES_PER_SIDE} boxes"
     held_out = ", ".join(f"{name} {figures[name]:.4f}" for name in _held_out(entry, figures))
     kept = "  <- kept" if figures["epoch"] == entry.best["epoch"] else ""
     head = f"Epoch {figures['epoch']}/{entry.target} - {boxes} - {figures['seconds']:.1f} s"

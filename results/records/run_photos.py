@@ -70,8 +70,8 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
         PhotoError: they are not there, or others.
         StorageError: the run does not say which; they are in a bucket that cannot be reached.
     """
-    from huetune.data_tools.photos.near_duplicates import KINDS
-    from huetune.data_tools.photos.split import may_be_tested, split
+    from huetune.data_tools.photos.near_duplicates import HASH_KINDS
+    from huetune.data_tools.photos.split import may_be_in_test_split, split
 
     if run.manifest["schema"] < 2:
         raise StorageError(
@@ -80,12 +80,12 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
     record = run.manifest["photos"]
     source = source_of(run, moved)
     seed, near_copies = run.manifest["search"]["seed"], record.get("near_copies")
-    if near_copies is not None and str(near_copies) not in KINDS:
+    if near_copies is not None and str(near_copies) not in HASH_KINDS:
         raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
     remedy = f"if they were moved: {run.command('verify', '--quick --photos DIR')}"
     try:
-        read = read_photos(source, quiet=quiet, wanted=partial(may_be_tested, seed))
-        parts = split(read, seed, near_copies=near_copies)
+        read = read_photos(source, quiet=quiet, wanted=partial(may_be_in_test_split, seed))
+        parts = split(read, seed, hash_kind=near_copies)
     except PhotoError as error:
         raise PhotoError(f"{error}; {remedy}") from None
     if parts.fingerprint != record["fingerprint"]:

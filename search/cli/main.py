@@ -309,12 +309,12 @@ def search(
         optional_imports.require("mlflow", "mlflow")
 
     from huetune.data_tools.photos.discovery import class_counts
-    from huetune.data_tools.photos.split import may_be_tested, split
+    from huetune.data_tools.photos.split import may_be_in_test_split, split
     from huetune.search.ray_runtime.cluster import Cluster
     from huetune.search.session.runner import launch
 
     Cluster(wanted.resources).check()
-    read = read_photos(source, strict, quiet, partial(may_be_tested, wanted.seed))
+    read = read_photos(source, strict, quiet, partial(may_be_in_test_split, wanted.seed))
     parts = split(read, wanted.seed)
     # Now, not when the search is done: the files may be others by then.
     truth = source.colors(parts.test, partial(bar, quiet=quiet))

@@ -25,10 +25,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.color import SIDE
+from huetune.data_tools.photos.color import PHOTO_SIDE
 from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepare
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.photos.split import Split, first, split
+from huetune.data_tools.photos.split import Split, split, split_first
 from huetune.model.config import PRESETS, batched
 from huetune.results.tables.trial_table import epochs as epochs_of
 from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
@@ -177,7 +177,7 @@ def memory(parts: Split, seeds: int) -> dict[str, Any]:
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         for count in (1000, 5000):
-            noise = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+            noise = np.random.default_rng(0).integers(0, 256, (count, PHOTO_SIDE, PHOTO_SIDE, 3), np.uint8)
             shared = ray.put(split(prepare(noise, [f"flowers/rose/{index:08}.jpg" for index in range(count)]), 0))
             del noise
             peaks[count] = [ray.get(ray.remote(max_calls=1)(_peak).remote(shared)) for _ in range(seeds)]
@@ -235,9 +235,9 @@ def _milliseconds(training: PhotoSet, validation: PhotoSet, epochs: int) -> list
 
 
 def _sets(photos: Path | None) -> dict[str, Split]:
-    sets = {"garden 100": first(prepare(garden(125), [str(index) for index in range(125)]), 100)}
+    sets = {"garden 100": split_first(prepare(garden(125), [str(index) for index in range(125)]), 100)}
     if photos and photos.is_dir():
-        sets[photos.name] = first(load(find_photos(photos))[0], 100)
+        sets[photos.name] = split_first(load(find_photos(photos))[0], 100)
     return sets
 
 

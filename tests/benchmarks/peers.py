@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huetune.data_tools.photos.context_windows import contexts, positions
+from huetune.data_tools.photos.context_windows import extract_windows, positions
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.model.config import Config
 
@@ -102,7 +102,7 @@ def fit(
             return {"loss": value}
 
     def cut(some: PhotoSet) -> list[np.ndarray]:
-        windows = contexts(some.luma, np.arange(len(some) * 196))
+        windows = extract_windows(some.luma, np.arange(len(some) * 196))
         place = np.tile(positions(config.positions), (len(some), 1))
         return [*(windows[:, view, :, :, None] for view in range(4)), place]
 
@@ -172,7 +172,7 @@ def colorize_slowly(network: Any, config: Config, luma: np.ndarray, samples: int
     from huetune.model.network import LATENT
 
     place = positions(config.positions)
-    windows = contexts(luma, np.arange(len(luma) * 196))
+    windows = extract_windows(luma, np.arange(len(luma) * 196))
     drawn = np.zeros((len(luma), samples, 196, 2), np.float32)
     for photo in range(len(luma)):
         for sample in range(samples):

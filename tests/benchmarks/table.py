@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
-from huetune.data_tools.photos.split import Split, first
+from huetune.data_tools.photos.split import Split, split_first
 from huetune.model.config import PRESETS, Config, batched
 from tests.benchmarks.processes import one_thread
 
@@ -61,7 +61,7 @@ def record() -> dict[str, Any]:
         if (weight, activation, skip, seed) not in recorded
     ]
     scenes = prepare(garden(TRAINING + VALIDATION), [str(index) for index in range(TRAINING + VALIDATION)])
-    with ProcessPoolExecutor(2, get_context("spawn"), _start, (first(scenes, TRAINING),)) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn"), _start, (split_first(scenes, TRAINING),)) as pool:
         for number, curve in enumerate(pool.map(_curve, missing), 1):
             rows += curve
             rows.sort(key=lambda row: (*_run(row), row["epoch"]))

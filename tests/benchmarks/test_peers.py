@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from huetune.data_tools.photos.context_windows import contexts, positions
+from huetune.data_tools.photos.context_windows import extract_windows, positions
 from huetune.model.config import PRESETS
 from huetune.model.network import LATENT, build
 from tests.benchmarks import peers
@@ -24,7 +24,7 @@ def test_the_peer_is_the_same_function_of_the_same_weights(config, rng):
         weight.assign(value)
         weights[weight.path].assign(value)
     boxes = np.arange(5, 196, 20)
-    windows = contexts(rng.random((1, 112, 112), np.float32), boxes)
+    windows = extract_windows(rng.random((1, 112, 112), np.float32), boxes)
     inputs = [*(windows[:, view, :, :, None] for view in range(4)), positions(config.positions)[boxes]]
     noise = rng.standard_normal((len(boxes), LATENT), np.float32)
     for seen, expected in zip(vae([*inputs, noise]), ours.vae([*inputs, noise]), strict=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError
-from huetune.data_tools.photos.context_windows import contexts, positions
+from huetune.data_tools.photos.context_windows import extract_windows, positions
 from huetune.data_tools.storage.atomic import SUMS, require_new, sealed
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from huetune.model.colorizer import CHUNK, Colorizer
@@ -161,7 +161,7 @@ def test_a_gray_copy_gets_the_same_colors(saved, scenes):
 def test_a_draw_is_what_the_decoder_makes_of_each_box(network, scenes):
     count = CHUNK + 2
     drawn = Colorizer(network, CONFIG).draw(scenes.gray[:count], samples=1, seed=3)
-    windows = contexts(scenes.luma[:count], np.arange(count * 196))
+    windows = extract_windows(scenes.luma[:count], np.arange(count * 196))
     views = [windows[:, view, :, :, None] for view in range(4)]
     place = np.tile(positions(CONFIG.positions), (count, 1))
     latent = np.random.default_rng(3).standard_normal((count, LATENT), np.float32)

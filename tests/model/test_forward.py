@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from huetune.data_tools.photos.color import GRID
-from huetune.data_tools.photos.context_windows import contexts, positions, shrunk
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE
+from huetune.data_tools.photos.context_windows import extract_windows, positions, shrink
 from huetune.model import dropout
 from huetune.model.config import FILTERS, LATENT, Activation, Config
 from huetune.model.dropout import Dice
@@ -16,7 +16,7 @@ from huetune.model.forward import Forward
 from huetune.model.network import build
 from huetune.model.weights import CENTER, FLAT, TAPS, TOWERS, as_layers, stacks
 
-BOXES = GRID * GRID
+BOXES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
 ALL = 256
 """Values of a byte that keep a unit: none is dropped."""
 
@@ -34,10 +34,10 @@ def _batch(config: Config, rng) -> tuple:
     """Views and positions of two photos, or of patches from anywhere in them; and noise."""
     luma, place = rng.random((2, 112, 112), np.float32), positions(config.positions)
     if config.batching == "photos":
-        views, place = [view[..., None] for view in shrunk(luma)], np.tile(place, (2, 1))
+        views, place = [view[..., None] for view in shrink(luma)], np.tile(place, (2, 1))
     else:
         boxes = rng.choice(2 * BOXES, 20, replace=False)
-        windows = contexts(luma, boxes)
+        windows = extract_windows(luma, boxes)
         views, place = [windows[:, view, :, :, None] for view in range(4)], place[boxes % BOXES]
     return views, place, rng.standard_normal((len(place), LATENT), np.float32)
 
@@ -96,9 +96,9 @@ def test_forward_with_a_square_encodes_it_and_no_other_patch(side, rng):
     corners = set()
     for step in range(2):
         seed = tf.constant([1, step])
-        row, column = Dice(seed, ALL).corner(GRID - side + 1).numpy()
+        row, column = Dice(seed, ALL).corner(PATCHES_PER_SIDE - side + 1).numpy()
         corners.add((row, column))
-        square = np.zeros((2, GRID, GRID), bool)
+        square = np.zeros((2, PATCHES_PER_SIDE, PATCHES_PER_SIDE), bool)
         square[:, row : row + side, column : column + side] = True
         chroma, *latent = _answers(config, weights, batch, Dice(seed, ALL))
         expected = [np.asarray(some)[square.ravel()] for some in network.encoder([*views, place])]

@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from huetune.data_tools.photos.color import GRID
-from huetune.data_tools.photos.context_windows import contexts, positions, shrunk
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE
+from huetune.data_tools.photos.context_windows import extract_windows, positions, shrink
 from huetune.model.config import PRESETS, Activation, Config, batched
 from huetune.model.network import LATENT, build
 from huetune.model.weights import parameter_counts
 
-BOXES = GRID * GRID
+BOXES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
 
 # DESIGN.md's table: encoder, decoder, all.
 PARAMETERS = {
@@ -47,8 +47,8 @@ def test_parameter_counts_of_built_networks_are_equal(config):
 
 def _inputs(luma, config):
     """The same boxes twice: as whole photos, and cut out one by one."""
-    photos = [view[..., None] for view in shrunk(luma)]
-    windows = contexts(luma, np.arange(len(luma) * BOXES))
+    photos = [view[..., None] for view in shrink(luma)]
+    windows = extract_windows(luma, np.arange(len(luma) * BOXES))
     loose = [windows[:, view, :, :, None] for view in range(4)]
     return photos, loose, np.tile(positions(config.positions), (len(luma), 1))
 
@@ -93,9 +93,9 @@ def test_a_box_sees_what_its_views_cover_and_nothing_else(view, rng):
     photos[view][0, row, column] += 5
     changed = np.abs(np.asarray(network.decoder([*photos, place, latent])) - before).max(axis=1) > 1e-7
     stride = [0, 2, 4, 8][view]
-    boxes = np.arange(GRID)
+    boxes = np.arange(PATCHES_PER_SIDE)
     rows, columns = ((boxes * stride <= at) & (at < boxes * stride + 14) for at in (row, column))
-    assert (changed.reshape(GRID, GRID) == np.outer(rows, columns)).all()
+    assert (changed.reshape(PATCHES_PER_SIDE, PATCHES_PER_SIDE) == np.outer(rows, columns)).all()
 
 
 @pytest.mark.parametrize("toggle", [{"skip": False}, {"positions": 7}, {"merge_units": 128}, {"activation": "relu"}])

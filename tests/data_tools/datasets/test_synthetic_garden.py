@@ -3,10 +3,10 @@ import pytest
 from numpy.typing import NDArray
 
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.color import BOX, GRID, chroma, chroma_map, luma
+from huetune.data_tools.photos.color import PATCH_SIDE, PATCHES_PER_SIDE, chroma, chroma_map, luma
 
 TRAINING = 80
-SKY, MEADOW, SOIL = 0, 8, GRID - 1  # rows of boxes which belong to that material in nearly every scene
+SKY, MEADOW, SOIL = 0, 8, PATCHES_PER_SIDE - 1  # rows of boxes which belong to that material in nearly every scene
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def brightness(photos: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def box_means(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    return pixels.reshape(len(pixels), GRID, BOX, GRID, BOX).mean((2, 4))
+    return pixels.reshape(len(pixels), PATCHES_PER_SIDE, PATCH_SIDE, PATCHES_PER_SIDE, PATCH_SIDE).mean((2, 4))
 
 
 def skill(truth: NDArray[np.float32], guess: NDArray[np.float32], one_color: NDArray[np.float32]) -> float:
@@ -86,7 +86,7 @@ def test_place_brightness_and_texture_together_explain_most_of_the_color(photos,
     gray = luma(photos)
     upright = box_means(np.abs(np.diff(gray, axis=2, append=gray[:, :, -1:])))
     level = box_means(np.abs(np.diff(gray, axis=1, append=gray[:, -1:])))
-    down = np.broadcast_to(np.linspace(-1, 1, GRID)[:, None], brightness.shape)
+    down = np.broadcast_to(np.linspace(-1, 1, PATCHES_PER_SIDE)[:, None], brightness.shape)
     clues = [down, brightness, np.log(upright + 0.01), np.log(level + 0.01)]
     products = [first * second for first in [*clues, down**2] for second in clues]
     features = np.stack([np.ones_like(down), *clues, *products], axis=-1)

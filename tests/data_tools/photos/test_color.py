@@ -9,14 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.color import BOX, GRID, SIDE, chroma, chroma_map, gray, luma, paint, spread
+from huetune.data_tools.photos.color import (
+    PATCH_SIDE,
+    PATCHES_PER_SIDE,
+    PHOTO_SIDE,
+    chroma,
+    chroma_map,
+    gray,
+    luma,
+    paint,
+    upsample_chroma,
+)
 
 CHANNEL = st.integers(0, 255)
 COLOR = st.tuples(CHANNEL, CHANNEL, CHANNEL)
 
 
 def plain(color: tuple[int, int, int]) -> NDArray[np.uint8]:
-    return np.full((SIDE, SIDE, 3), color, np.uint8)
+    return np.full((PHOTO_SIDE, PHOTO_SIDE, 3), color, np.uint8)
 
 
 def noise(seed: int, *shape: int) -> NDArray[np.uint8]:
@@ -37,7 +47,7 @@ def vector(color: NDArray[np.uint8] | tuple[int, int, int]) -> tuple[float, floa
 
 
 def recolored(photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return paint(luma(photo), spread(chroma_map(photo)))
+    return paint(luma(photo), upsample_chroma(chroma_map(photo)))
 
 
 def paint_pixel(level: float, wanted: tuple[float, float]) -> NDArray[np.uint8]:
@@ -90,7 +100,7 @@ def test_known_colors(color: tuple[int, int, int], expected: tuple[int, int]) ->
 
 
 def test_a_chroma_map_is_the_mean_vector_of_each_box() -> None:
-    photo = noise(3, SIDE, SIDE)
+    photo = noise(3, PHOTO_SIDE, PHOTO_SIDE)
     expected = np.zeros((14, 14, 2))
     for y in range(112):
         for x in range(112):
@@ -99,44 +109,44 @@ def test_a_chroma_map_is_the_mean_vector_of_each_box() -> None:
 
 
 def test_many_photos_at_once_are_like_each_alone() -> None:
-    photos = noise(4, 3, SIDE, SIDE)
-    together = spread(chroma_map(photos))
+    photos = noise(4, 3, PHOTO_SIDE, PHOTO_SIDE)
+    together = upsample_chroma(chroma_map(photos))
     for index, photo in enumerate(photos):
-        np.testing.assert_allclose(together[index], spread(chroma_map(photo)), atol=1e-6)
+        np.testing.assert_allclose(together[index], upsample_chroma(chroma_map(photo)), atol=1e-6)
         np.testing.assert_array_equal(paint(luma(photos), together)[index], paint(luma(photo), together[index]))
 
 
 @settings(deadline=None)
 @given(st.lists(COLOR, min_size=1, max_size=64), st.integers(0, 2**32 - 1))
 def test_a_mean_vector_never_leaves_the_unit_disc(palette: list[tuple[int, int, int]], seed: int) -> None:
-    picks = np.random.default_rng(seed).integers(0, len(palette), (SIDE, SIDE))
+    picks = np.random.default_rng(seed).integers(0, len(palette), (PHOTO_SIDE, PHOTO_SIDE))
     boxes = chroma_map(np.array(palette, np.uint8)[picks])
     assert np.linalg.norm(boxes, axis=-1).max() <= 1 + 1e-5
-    assert np.linalg.norm(spread(boxes), axis=-1).max() <= 1 + 1e-5
+    assert np.linalg.norm(upsample_chroma(boxes), axis=-1).max() <= 1 + 1e-5
 
 
 def test_the_strongest_boxes_stay_inside_the_disc_when_spread() -> None:
-    angles = np.random.default_rng(5).uniform(0, 2 * np.pi, (GRID, GRID)).astype(np.float32)
+    angles = np.random.default_rng(5).uniform(0, 2 * np.pi, (PATCHES_PER_SIDE, PATCHES_PER_SIDE)).astype(np.float32)
     boxes = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    assert np.linalg.norm(spread(boxes), axis=-1).max() <= 1 + 1e-5
+    assert np.linalg.norm(upsample_chroma(boxes), axis=-1).max() <= 1 + 1e-5
 
 
 def test_spread_leaves_a_box_where_it_is_and_reaches_only_its_neighbors() -> None:
-    boxes = np.zeros((GRID, GRID, 2), np.float32)
+    boxes = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
     boxes[3, 9] = 0.6, -0.3
-    pixels = spread(boxes)
+    pixels = upsample_chroma(boxes)
     assert pixels.shape == (112, 112, 2)
     lit = np.abs(pixels).sum(axis=-1)
     assert np.unravel_index(lit.argmax(), lit.shape) in [(y, x) for y in (27, 28) for x in (75, 76)]
-    assert lit[24 - BOX - 1 :: -1].max() == lit[32 + BOX :].max() == 0
-    assert lit[:, 72 - BOX - 1 :: -1].max() == lit[:, 80 + BOX :].max() == 0
-    np.testing.assert_allclose(pixels.sum(axis=(0, 1)), np.array([0.6, -0.3]) * BOX * BOX, rtol=1e-3)
+    assert lit[24 - PATCH_SIDE - 1 :: -1].max() == lit[32 + PATCH_SIDE :].max() == 0
+    assert lit[:, 72 - PATCH_SIDE - 1 :: -1].max() == lit[:, 80 + PATCH_SIDE :].max() == 0
+    np.testing.assert_allclose(pixels.sum(axis=(0, 1)), np.array([0.6, -0.3]) * PATCH_SIDE * PATCH_SIDE, rtol=1e-3)
 
 
 def test_spread_is_a_gaussian_of_two_pixels() -> None:
-    boxes = np.zeros((GRID, GRID, 2), np.float32)
+    boxes = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
     boxes[:, 7:] = 1, 0
-    edge = spread(boxes)[50, :, 0]
+    edge = upsample_chroma(boxes)[50, :, 0]
     # The edge lies between pixels 55 and 56: smoothed, it is the cumulative distribution of the Gaussian.
     expected = [(1 + math.erf((x - 55.5) / 2 / math.sqrt(2))) / 2 for x in range(112)]
     np.testing.assert_allclose(edge, expected, atol=0.01)
@@ -167,9 +177,9 @@ def _check_red(photo: NDArray[np.uint8]) -> None:
 
 
 def test_a_red_that_straddles_the_wrap_inside_a_box_stays_red() -> None:
-    stripes = np.arange(SIDE) % 2 == 0
+    stripes = np.arange(PHOTO_SIDE) % 2 == 0
     photo = np.where(stripes[:, None], hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
-    photo = np.broadcast_to(photo, (SIDE, SIDE, 3))
+    photo = np.broadcast_to(photo, (PHOTO_SIDE, PHOTO_SIDE, 3))
     boxes = chroma_map(photo)
     assert (boxes[..., 0] > 0.7).all()
     assert np.abs(boxes[..., 1]).max() < 0.01
@@ -177,7 +187,7 @@ def test_a_red_that_straddles_the_wrap_inside_a_box_stays_red() -> None:
 
 
 def test_a_red_that_straddles_the_wrap_between_boxes_stays_red() -> None:
-    board = (np.add.outer(np.arange(SIDE) // BOX, np.arange(SIDE) // BOX) % 2 == 0)[..., None]
+    board = (np.add.outer(np.arange(PHOTO_SIDE) // PATCH_SIDE, np.arange(PHOTO_SIDE) // PATCH_SIDE) % 2 == 0)[..., None]
     photo = np.where(board, hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
     _check_red(photo)
 
@@ -192,9 +202,9 @@ def test_paint_keeps_the_luma(color: tuple[int, int, int], level: int) -> None:
 
 
 def test_a_colorized_photo_keeps_its_luma() -> None:
-    known = luma(noise(6, SIDE, SIDE))
-    angles = np.random.default_rng(7).uniform(0, 2 * np.pi, (GRID, GRID)).astype(np.float32)
-    painted = paint(known, spread(np.stack([np.cos(angles), np.sin(angles)], axis=-1)))
+    known = luma(noise(6, PHOTO_SIDE, PHOTO_SIDE))
+    angles = np.random.default_rng(7).uniform(0, 2 * np.pi, (PATCHES_PER_SIDE, PATCHES_PER_SIDE)).astype(np.float32)
+    painted = paint(known, upsample_chroma(np.stack([np.cos(angles), np.sin(angles)], axis=-1)))
     assert np.abs(luma(painted) - known).max() <= 1 / 255
 
 

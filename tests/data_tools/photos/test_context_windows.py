@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from huetune.data_tools.photos.color import GRID, SIDE
-from huetune.data_tools.photos.context_windows import contexts, positions, shrunk
+from huetune.data_tools.photos.color import PATCHES_PER_SIDE, PHOTO_SIDE
+from huetune.data_tools.photos.context_windows import extract_windows, positions, shrink
 
 COVERS = (112, 56, 28, 14)
 CORNERS = (0, 13, 182, 195)
 
 
 def lumas(count: int) -> NDArray[np.float32]:
-    return np.random.default_rng(count).random((count, SIDE, SIDE), np.float32)
+    return np.random.default_rng(count).random((count, PHOTO_SIDE, PHOTO_SIDE), np.float32)
 
 
 def slow_view(photo: NDArray[np.float32], box: int, covers: int) -> list[list[float]]:
@@ -38,7 +38,7 @@ def slow_view(photo: NDArray[np.float32], box: int, covers: int) -> list[list[fl
 
 def test_all_boxes_are_as_the_slow_loop_has_them() -> None:
     photo = lumas(1)
-    found = contexts(photo, np.arange(196))
+    found = extract_windows(photo, np.arange(196))
     assert found.shape == (196, 4, 14, 14)
     assert found.dtype == np.float32
     for box in range(196):
@@ -52,7 +52,7 @@ def test_views_are_bilinear_samples_without_antialiasing() -> None:
     photo = lumas(1)
     padded = np.pad(photo[0], 64)
     for box in (0, 6, 90, 101, 195):
-        found = contexts(photo, np.array([box]))[0]
+        found = extract_windows(photo, np.array([box]))[0]
         center = [64 + 8 * (box // 14) + 4, 64 + 8 * (box % 14) + 4]
         for view, covers in enumerate(COVERS):
             y, x = (64, 64) if covers == 112 else (center[0] - covers // 2, center[1] - covers // 2)
@@ -64,22 +64,22 @@ def test_views_are_bilinear_samples_without_antialiasing() -> None:
 def test_any_order_of_boxes_from_several_photos() -> None:
     photos = lumas(4)
     boxes = np.array([3 * 196 + 17, 5, 196 + 195, 5, 3 * 196])
-    found = contexts(photos, boxes)
+    found = extract_windows(photos, boxes)
     for context, box in zip(found, boxes, strict=True):
         photo, inside = box // 196, box % 196
-        np.testing.assert_array_equal(context, contexts(photos[photo : photo + 1], np.array([inside]))[0])
+        np.testing.assert_array_equal(context, extract_windows(photos[photo : photo + 1], np.array([inside]))[0])
 
 
 def test_the_widest_view_is_the_same_for_every_box() -> None:
-    found = contexts(lumas(1), np.arange(196))[:, 0]
+    found = extract_windows(lumas(1), np.arange(196))[:, 0]
     assert (found == found[0]).all()
     assert found[0].min() > 0
 
 
 @pytest.mark.parametrize(("view", "outside"), [(1, 6), (2, 5), (3, 3)])
 def test_outside_the_photo_is_zero_and_inside_is_not(view: int, outside: int) -> None:
-    white = np.ones((1, SIDE, SIDE), np.float32)
-    first, *_, last = contexts(white, np.array(CORNERS))[:, view]
+    white = np.ones((1, PHOTO_SIDE, PHOTO_SIDE), np.float32)
+    first, *_, last = extract_windows(white, np.array(CORNERS))[:, view]
     inside = np.zeros((14, 14))
     inside[outside:, outside:] = 1
     np.testing.assert_array_equal(first, inside)
@@ -88,22 +88,22 @@ def test_outside_the_photo_is_zero_and_inside_is_not(view: int, outside: int) ->
 
 def test_the_narrow_view_holds_its_own_box_at_the_center() -> None:
     photo = lumas(1)
-    found = contexts(photo, np.arange(196))[:, 3, 3:11, 3:11]
+    found = extract_windows(photo, np.arange(196))[:, 3, 3:11, 3:11]
     boxes = photo[0].reshape(14, 8, 14, 8).swapaxes(1, 2).reshape(196, 8, 8)
     np.testing.assert_array_equal(found, boxes)
 
 
 def test_the_shrunk_photos_have_their_documented_sides() -> None:
-    assert [photo.shape for photo in shrunk(lumas(2))] == [(2, side, side) for side in (14, 40, 66, 118)]
+    assert [photo.shape for photo in shrink(lumas(2))] == [(2, side, side) for side in (14, 40, 66, 118)]
 
 
 def test_no_boxes_have_no_contexts() -> None:
-    assert contexts(lumas(1), np.array([], np.intp)).shape == (0, 4, 14, 14)
+    assert extract_windows(lumas(1), np.array([], np.intp)).shape == (0, 4, 14, 14)
 
 
 def test_a_box_of_a_photo_that_is_not_there_is_refused() -> None:
     with pytest.raises(IndexError):
-        contexts(lumas(2), np.array([2 * 196]))
+        extract_windows(lumas(2), np.array([2 * 196]))
 
 
 @pytest.mark.parametrize("values", [2, 7])
@@ -138,7 +138,7 @@ def test_corners_are_no_way_from_themselves_and_farthest_from_the_opposite() -> 
 
 
 def test_turning_the_photo_swaps_the_corners() -> None:
-    grid = positions(7).reshape(GRID, GRID, 7)
+    grid = positions(7).reshape(PATCHES_PER_SIDE, PATCHES_PER_SIDE, 7)
     left_to_right = [3, 2, 5, 4, 6]
     top_to_bottom = [4, 5, 2, 3, 6]
     np.testing.assert_allclose(grid[:, ::-1, 2:], grid[..., left_to_right], atol=1e-6)

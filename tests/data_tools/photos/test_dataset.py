@@ -288,9 +288,9 @@ def test_a_photo_that_cannot_be_read_beside_others_is_read_alone(
         asked.append(path)
         if path.name == "2.png" and asked.count(path) == 1:
             raise PhotoError(f"{str(path)!r}: cannot be read (could not create decoder object)")
-        return decoding.opened(path, **options)
+        return decoding.open_photo(path, **options)
 
-    monkeypatch.setattr(photos, "opened", short_of_memory)
+    monkeypatch.setattr(photos, "open_photo", short_of_memory)
     read, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
     assert len(read) == 4 and not left_out and len(asked) == 5
 

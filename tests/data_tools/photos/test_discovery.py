@@ -15,7 +15,7 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError, StorageError
 from huetune.data_tools.photos.dataset import load
-from huetune.data_tools.photos.discovery import class_counts, draw, find_photos, walk_photos
+from huetune.data_tools.photos.discovery import class_counts, find_photos, sample_photos, walk_photos
 from huetune.data_tools.photos.file_types import OTHER, PHOTO, kind_of
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.bucket_cache import path_of
@@ -214,11 +214,13 @@ def test_limit_is_spread_evenly_over_the_classes(count: int, expected: dict, tmp
 
 def test_seed_decides_what_is_drawn(tmp_path: Path) -> None:
     paths = files(tmp_path / "a", daisy=30, roses=30)
-    drawn = [tuple(draw(paths, tmp_path / "a", 10, seed)) for seed in range(20)]
-    assert len(set(drawn)) == 20 and draw(paths, tmp_path / "a", 10, 7) == list(drawn[7])
-    assert draw(paths[::-1], tmp_path / "a", 10, 7) == list(drawn[7])[::-1], "the order of the files decides nothing"
+    drawn = [tuple(sample_photos(paths, tmp_path / "a", 10, seed)) for seed in range(20)]
+    assert len(set(drawn)) == 20 and sample_photos(paths, tmp_path / "a", 10, 7) == list(drawn[7])
+    assert sample_photos(paths[::-1], tmp_path / "a", 10, 7) == list(drawn[7])[::-1], (
+        "the order of the files decides nothing"
+    )
     there = files(tmp_path / "b" / "elsewhere", daisy=30, roses=30)
-    again = draw(there, tmp_path / "b" / "elsewhere", 10, 7)
+    again = sample_photos(there, tmp_path / "b" / "elsewhere", 10, 7)
     assert [path.name for path in again] == [path.name for path in drawn[7]], "nor where they are"
     held = Counter(path.name for paths in drawn for path in paths)
     assert len(held) == 30, "over many seeds each is drawn"

@@ -11,8 +11,17 @@ from PIL import Image, ImageEnhance
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos import near_duplicates
 from huetune.data_tools.photos.dataset import find_photos, load, prepare, read_photo, resize
-from huetune.data_tools.photos.near_duplicates import KINDS, NEAR, NEAR_MIDDLE, Marks, from_text, groups, known, to_text
-from huetune.data_tools.photos.split import first, split
+from huetune.data_tools.photos.near_duplicates import (
+    HASH_KINDS,
+    MAX_DIFFERENT_BITS,
+    MAX_DIFFERENT_CENTER_BITS,
+    PerceptualHashes,
+    from_text,
+    group_near_duplicates,
+    have_near_duplicate,
+    to_text,
+)
+from huetune.data_tools.photos.split import split, split_first
 from tests.allowed_skips import SHARED, skip_without
 
 
@@ -45,11 +54,13 @@ def roses() -> list[Image.Image]:
     return [Image.fromarray(read_photo(path)) for path in find_photos(SHARED, ["roses-train", "roses-test"])]
 
 
-def marks(images: list[Image.Image]) -> Marks:
-    return prepare(np.stack([resize(image) for image in images]), [str(number) for number in range(len(images))]).marks
+def marks(images: list[Image.Image]) -> PerceptualHashes:
+    return prepare(
+        np.stack([resize(image) for image in images]), [str(number) for number in range(len(images))]
+    ).perceptual_hashes
 
 
-def apart(some: Marks, others: Marks) -> tuple[np.ndarray, np.ndarray]:
+def apart(some: PerceptualHashes, others: PerceptualHashes) -> tuple[np.ndarray, np.ndarray]:
     """Bits in which looks differ, and those of middles, int [n, m]."""
     bits = np.bitwise_count(some[:, None] ^ others[None]).astype(int)
     return bits[..., 1:3].sum(axis=2), bits[..., 3:].sum(axis=2)
@@ -59,9 +70,9 @@ def test_of_140_roses_only_three_pairs_are_alike_which_are_the_same_photos(roses
     """Uploaded twice each: looked at by hand."""
     looks = marks(roses)
     whole, middle = (sorted(bits[np.triu_indices(len(roses), 1)]) for bits in apart(looks, looks))
-    assert whole[:3] == [0, 0, 2] and whole[3] >= NEAR + 10
-    assert middle[2] <= 2 and middle[3] > NEAR_MIDDLE
-    assert len(set(groups(looks))) == 137
+    assert whole[:3] == [0, 0, 2] and whole[3] >= MAX_DIFFERENT_BITS + 10
+    assert middle[2] <= 2 and middle[3] > MAX_DIFFERENT_CENTER_BITS
+    assert len(set(group_near_duplicates(looks))) == 137
 
 
 def passe_partout(image: np.ndarray) -> np.ndarray:
@@ -78,28 +89,30 @@ def medallion(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("frame", [passe_partout, medallion])
 def test_photos_in_one_frame_are_different_pictures(roses, frame):
     framed = np.stack([frame(resize(image)) for image in roses])
-    looks = prepare(framed, [str(number) for number in range(len(framed))]).marks
-    assert len(set(groups(looks[:, :3]))) < 137, "the frame decides by whole photos"
-    assert len(set(groups(looks))) == 137
+    looks = prepare(framed, [str(number) for number in range(len(framed))]).perceptual_hashes
+    assert len(set(group_near_duplicates(looks[:, :3]))) < 137, "the frame decides by whole photos"
+    assert len(set(group_near_duplicates(looks))) == 137
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_all_roses_are_known_again(roses, change):
     looks, again = marks(roses), marks([change(image) for image in roses])
     whole, middle = (np.diag(bits) for bits in apart(again, looks))
-    assert whole.max() <= NEAR and middle.max() <= NEAR_MIDDLE - 8
-    assert known(again, looks).all()
+    assert whole.max() <= MAX_DIFFERENT_BITS and middle.max() <= MAX_DIFFERENT_CENTER_BITS - 8
+    assert have_near_duplicate(again, looks).all()
 
 
 def test_no_scene_of_the_garden_is_taken_for_another():
-    scenes = prepare(garden(40), [str(number) for number in range(40)]).marks
-    assert len(set(groups(scenes))) == 40
-    assert not known(prepare(garden(10, seed=9), [str(number) for number in range(10)]).marks, scenes).any()
+    scenes = prepare(garden(40), [str(number) for number in range(40)]).perceptual_hashes
+    assert len(set(group_near_duplicates(scenes))) == 40
+    assert not have_near_duplicate(
+        prepare(garden(10, seed=9), [str(number) for number in range(10)]).perceptual_hashes, scenes
+    ).any()
 
 
 def test_photos_without_anything_to_see_are_known_by_their_pixels_alone():
     flat = np.stack([np.full((112, 112, 3), value, np.uint8) for value in (10, 10, 11, 200)])
-    numbers = groups(prepare(flat, "abcd").marks)
+    numbers = group_near_duplicates(prepare(flat, "abcd").perceptual_hashes)
     assert numbers[0] == numbers[1] and len(set(numbers)) == 3
 
 
@@ -108,9 +121,9 @@ def test_a_middle_without_anything_to_see_decides_nothing(rng):
     photo = np.array(resize(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))))
     photo[28:-28, 28:-28] = rng.normal(100, 1.8, (56, 56, 1)).round()
     brighter = (photo * 1.25).clip(0, 255).astype(np.uint8)
-    looks = prepare(np.stack([photo, brighter]), ["1", "2"]).marks
+    looks = prepare(np.stack([photo, brighter]), ["1", "2"]).perceptual_hashes
     assert not looks[0, 3:].any() and looks[1, 3:].any()
-    assert known(looks[:1], looks[1:]) and known(looks[1:], looks[:1])
+    assert have_near_duplicate(looks[:1], looks[1:]) and have_near_duplicate(looks[1:], looks[:1])
 
 
 @pytest.mark.parametrize("block", [1, 3, 2048])
@@ -118,16 +131,16 @@ def test_what_looks_the_same_through_others_is_one(block, monkeypatch):
     monkeypatch.setattr(near_duplicates, "_BLOCK", block)
     row = np.zeros((4, 5), np.uint64)
     row[:, 0] = range(4)
-    row[:3, 1] = [0, (1 << NEAR) - 1, (1 << 2 * NEAR) - 1]
+    row[:3, 1] = [0, (1 << MAX_DIFFERENT_BITS) - 1, (1 << 2 * MAX_DIFFERENT_BITS) - 1]
     row[3, 1:] = 2**64 - 1
-    assert not known(row[:1], row[2:]).any()
-    numbers = groups(row)
+    assert not have_near_duplicate(row[:1], row[2:]).any()
+    numbers = group_near_duplicates(row)
     assert numbers[0] == numbers[1] == numbers[2] != numbers[3]
-    assert groups(row[:0]).shape == (0,) and known(row, row[:0]).tolist() == [False] * 4
+    assert group_near_duplicates(row[:0]).shape == (0,) and have_near_duplicate(row, row[:0]).tolist() == [False] * 4
 
 
 def test_marks_are_kept_as_a_word(rng):
-    for kind, numbers in KINDS.items():
+    for kind, numbers in HASH_KINDS.items():
         some = rng.integers(0, 2**64, (5, numbers), np.uint64)
         np.testing.assert_array_equal(from_text(to_text(some), kind), some)
         assert from_text("", kind).shape == (0, numbers)
@@ -137,9 +150,9 @@ def test_marks_are_kept_as_a_word(rng):
 
 
 def test_marks_of_an_older_kind_are_still_compared():
-    some = prepare(garden(6), [str(number) for number in range(6)]).marks
+    some = prepare(garden(6), [str(number) for number in range(6)]).perceptual_hashes
     older = from_text(to_text(some[2:4, :3]), "dct-128")
-    assert known(some, older).tolist() == [False, False, True, True, False, False]
+    assert have_near_duplicate(some, older).tolist() == [False, False, True, True, False, False]
 
 
 def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
@@ -154,8 +167,10 @@ def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
         for part in (parts.training, parts.validation, parts.test):
             numbers = [Path(name).name[:2] for name in part.names]
             assert len(numbers) == 2 * len(set(numbers))
-        by_pixels = split(photos, seed, near_copies=None)
-        pixels_alone += bool(known(by_pixels.validation.marks, by_pixels.training.marks).any())
+        by_pixels = split(photos, seed, hash_kind=None)
+        pixels_alone += bool(
+            have_near_duplicate(by_pixels.validation.perceptual_hashes, by_pixels.training.perceptual_hashes).any()
+        )
     assert pixels_alone > 10, "an older huetune's split would have had them apart"
-    learned = first(photos, 4)
-    assert not known(learned.validation.marks, learned.training.marks).any()
+    learned = split_first(photos, 4)
+    assert not have_near_duplicate(learned.validation.perceptual_hashes, learned.training.perceptual_hashes).any()

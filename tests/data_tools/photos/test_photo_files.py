@@ -17,8 +17,16 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import dataset
-from huetune.data_tools.photos.dataset import AHEAD, find_photos, load, outcomes, read_photo, read_square, walk_photos
-from huetune.data_tools.photos.decoding import LARGEST
+from huetune.data_tools.photos.dataset import (
+    READ_AHEAD_FILES,
+    find_photos,
+    load,
+    outcomes,
+    read_photo,
+    read_square,
+    walk_photos,
+)
+from huetune.data_tools.photos.decoding import MAX_PIXELS
 
 RED = (208, 48, 32)
 WHITE = (255, 255, 255)
@@ -274,7 +282,7 @@ class PhotoSetOf:
 
 
 def test_the_largest_photo_has_fifty_million_pixels(tmp_path: Path) -> None:
-    assert LARGEST == 50_000_000
+    assert MAX_PIXELS == 50_000_000
     path = tmp_path / "a.png"
     Image.new("1", (1000, 10_000)).save(path)
     assert read_photo(path).shape == (10_000, 1000, 3)
@@ -397,8 +405,8 @@ def test_of_many_files_only_a_few_are_in_memory(tmp_path: Path) -> None:
 
     given = 0
     for _, photo in outcomes(paths(), cache=tmp_path / "cache"):
-        given += isinstance(photo, dataset.Prepared)
-        assert taken - given <= AHEAD
+        given += isinstance(photo, dataset.PreparedPhoto)
+        assert taken - given <= READ_AHEAD_FILES
     assert taken == given == 1000
     assert not (tmp_path / "cache").exists()
 

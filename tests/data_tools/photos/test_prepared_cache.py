@@ -15,8 +15,8 @@ from PIL import Image
 
 from huetune.data_tools.photos import dataset, decoding
 from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load
-from huetune.data_tools.photos.decoding import MAX_BUFFERED_BYTES, opened
-from huetune.data_tools.photos.prepared_cache import MOST, Prepared, default_folder, write_set
+from huetune.data_tools.photos.decoding import MAX_BUFFERED_BYTES, open_photo
+from huetune.data_tools.photos.prepared_cache import MAX_CACHED_SETS, PreparedPhoto, default_cache_folder, write_set
 
 
 def noise(seed: int, path: Path) -> None:
@@ -47,9 +47,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def read(path: Path, **options: Any) -> Any:
         names.append(path.name)
-        return opened(path, **options)
+        return open_photo(path, **options)
 
-    monkeypatch.setattr(dataset, "opened", read)
+    monkeypatch.setattr(dataset, "open_photo", read)
     return names
 
 
@@ -253,7 +253,7 @@ def test_a_file_changed_while_read_is_kept_by_what_was_read(
     """A file that is too large for memory is kept only if it stayed as it was."""
     monkeypatch.setattr(decoding, "MAX_BUFFERED_BYTES", most)
     before = {path: path.read_bytes() for path in find_photos(folder)}
-    decode = decoding.decoded
+    decode = decoding.decode
 
     def change(image: Image.Image, **options: Any) -> Any:
         found = decode(image, **options)
@@ -261,7 +261,7 @@ def test_a_file_changed_while_read_is_kept_by_what_was_read(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "decoded", change)
+        patch.setattr(decoding, "decode", change)
         load(list(before), cache=cache)
     assert cache.exists() == (most > 0)
     assert_same(load(list(before), cache=cache), load(list(before)))
@@ -295,10 +295,10 @@ def test_sets_are_private(folder: Path, cache: Path) -> None:
 
 
 def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path, decoded: list[str]) -> None:
-    assert MOST == 16
+    assert MAX_CACHED_SETS == 16
     photo = find_photos(folder)[:1]
     entries: list[Path] = []
-    for copies in range(1, MOST + 1):
+    for copies in range(1, MAX_CACHED_SETS + 1):
         load(photo * copies, cache=cache)
         (new,) = set(cache.iterdir()) - set(entries)
         os.utime(new, (copies, copies))
@@ -307,9 +307,9 @@ def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path,
         (cache / mine).write_text("mine", encoding="utf-8")
         os.utime(cache / mine, (0, 0))
     load(photo, cache=cache)  # the oldest, used again
-    load(photo * (MOST + 1), cache=cache)
+    load(photo * (MAX_CACHED_SETS + 1), cache=cache)
     kept = set(cache.iterdir())
-    assert len(kept) == MOST + 2
+    assert len(kept) == MAX_CACHED_SETS + 2
     assert entries[0] in kept and entries[1] not in kept and kept > set(entries[2:])
     assert {cache / "notes.txt", cache / "mine.npz"} < kept
     decoded.clear()
@@ -319,18 +319,18 @@ def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path,
 
 def test_a_draft_that_was_left_behind_goes_in_its_turn(folder: Path, cache: Path) -> None:
     cache.mkdir(parents=True)
-    drafts = [cache / f"{index:064}.x_{index}.npz" for index in range(MOST)]
+    drafts = [cache / f"{index:064}.x_{index}.npz" for index in range(MAX_CACHED_SETS)]
     for index, draft in enumerate(drafts):
         draft.write_bytes(b"half a set")
         os.utime(draft, (index, index))
     load(find_photos(folder), cache=cache)
     assert not drafts[0].exists() and drafts[1].exists()
-    assert len(list(cache.iterdir())) == MOST
+    assert len(list(cache.iterdir())) == MAX_CACHED_SETS
 
 
 def test_nobody_sees_half_a_set(cache: Path) -> None:
     rng = np.random.default_rng(0)
-    photo = Prepared(rng.integers(0, 256, (112, 112), np.uint8), np.zeros((14, 14, 2), np.float32), "ab" * 32)
+    photo = PreparedPhoto(rng.integers(0, 256, (112, 112), np.uint8), np.zeros((14, 14, 2), np.float32), "ab" * 32)
     key, sums = "0" * 64, [bytes(32)] * 200
     write_set(cache, key, sums, [photo] * 200)
     whole = the_entry(cache).read_bytes()
@@ -371,4 +371,4 @@ def test_the_environment_says_where_sets_are_kept(
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert default_folder() == (Path(expected) if expected else None)
+    assert default_cache_folder() == (Path(expected) if expected else None)

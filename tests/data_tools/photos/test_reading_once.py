@@ -15,7 +15,7 @@ from PIL import Image
 from huetune.data_tools.photos import discovery, file_types
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.photos.split import may_be_tested, split
+from huetune.data_tools.photos.split import may_be_in_test_split, split
 from tests.interpreter import output_of
 
 COUNT = """
@@ -27,7 +27,7 @@ from huetune.data_tools.photos import split
 from huetune.data_tools.photos.source import Source
 
 folder = Path(sys.argv[1])
-opens, decoded, as_before = collections.Counter(), [], decoding.decoded
+opens, decoded, as_before = collections.Counter(), [], decoding.decode
 
 def count(event, details):
     if event == "open" and str(details[0]).startswith(f"{folder}/"):
@@ -45,7 +45,7 @@ def read_bytes():
 Source(Path(sys.argv[2])).read()
 source = Source(folder)
 sys.addaudithook(count)
-decoding.decoded = counted
+decoding.decode = counted
 before = read_bytes()
 photos, skipped = source.read(**eval(sys.argv[3]))
 between = len(decoded)
@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def counted(folder: Path, options: str = "wanted=partial(split.may_be_tested, 7)", cache: str = "cache") -> Any:
+def counted(folder: Path, options: str = "wanted=partial(split.may_be_in_test_split, 7)", cache: str = "cache") -> Any:
     command = ["-P", "-c", COUNT, str(folder), str(folder.with_name("first")), f"dict({options})"]
     environment = os.environ | {"HUETUNE_CACHE": cache and str(folder.with_name(cache))}
     return json.loads(output_of(*command, environment=environment))
@@ -127,8 +127,8 @@ def test_the_test_split_is_known_before_all_are_read(count: int) -> None:
     """Of 100,000 photos 12 % are kept, so their colors fit in memory."""
     digests = tuple(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
     empty = np.zeros((count, 0))
-    parts = split(PhotoSet(digests, empty.astype(np.uint8), empty.astype(np.float32), digests), 3, near_copies=None)
-    chosen = {digest for digest in digests if may_be_tested(3, digest, count)}
+    parts = split(PhotoSet(digests, empty.astype(np.uint8), empty.astype(np.float32), digests), 3, hash_kind=None)
+    chosen = {digest for digest in digests if may_be_in_test_split(3, digest, count)}
     assert set(parts.test.digests) <= chosen
     assert count < 20_000 or len(chosen) < 0.14 * count
 
@@ -140,10 +140,10 @@ def test_data_check_looks_once_into_files_without_an_ending(
     (folder / "notes.txt").write_text("no photo", encoding="utf-8")
     looked = []
 
-    def head_of(path: str) -> bytes:
+    def read_head(path: str) -> bytes:
         looked.append(Path(path).name)
-        return file_types.head_of(path)
+        return file_types.read_head(path)
 
-    monkeypatch.setattr(discovery, "head_of", head_of)
+    monkeypatch.setattr(discovery, "read_head", read_head)
     done = in_process("data", "check", folder)
     assert done.stdout.startswith("30 files: 30 photos to use") and sorted(looked) == ["a photo", "notes.txt"]

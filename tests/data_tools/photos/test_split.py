@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from huetune.data_tools.common.errors import PhotoError, UserError
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.data_tools.photos.split import Split, first, split
+from huetune.data_tools.photos.split import Split, split, split_first
 
 DIGESTS = [hashlib.sha256(bytes([kind])).hexdigest() for kind in range(256)]
 
@@ -153,14 +153,14 @@ def test_one_photo_and_its_copies_are_too_few(kinds: tuple[int, ...], different:
 
 
 def test_first_learns_from_the_first_and_holds_out_the_rest() -> None:
-    result = first(photos(*range(10)), 7)
+    result = split_first(photos(*range(10)), 7)
     assert result.training.names == tuple(f"file {index}" for index in range(7))
     assert result.validation.names == ("file 7", "file 8", "file 9")
     assert len(result.test) == 0
 
 
 def test_first_drops_copies_of_what_it_learns_from() -> None:
-    result = first(photos(0, 1, 2, 1, 3, 0, 4), 3)
+    result = split_first(photos(0, 1, 2, 1, 3, 0, 4), 3)
     assert result.training.names == ("file 0", "file 1", "file 2")
     assert result.validation.names == ("file 4", "file 6")
 
@@ -168,4 +168,4 @@ def test_first_drops_copies_of_what_it_learns_from() -> None:
 @pytest.mark.parametrize(("kinds", "count"), [((0, 1, 2), 3), ((0, 1, 2), 100), ((0, 1, 0, 1), 2)])
 def test_first_needs_another_photo_to_hold_out(kinds: tuple[int, ...], count: int) -> None:
     with pytest.raises(PhotoError, match=f"no photo is left to hold out: {len(kinds)} photos, {count} of them"):
-        first(photos(*kinds), count)
+        split_first(photos(*kinds), count)

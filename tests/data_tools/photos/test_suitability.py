@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.color import chroma_map, gray
 from huetune.data_tools.photos.dataset import find_photos, load, prepare, read_photo
-from huetune.data_tools.photos.prepared_cache import Prepared
+from huetune.data_tools.photos.prepared_cache import PreparedPhoto
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.suitability import MIN_SIDE, why_unsuitable
 from tests.allowed_skips import SHARED, needs
@@ -132,7 +132,7 @@ def test_photos_of_few_colors_are_used(change: Callable, suffix: str, scene: Ima
 
 def test_every_scene_of_the_garden_is_used() -> None:
     for scene in garden(60, seed=3):
-        assert why_unsuitable(Prepared(gray(scene), chroma_map(scene), "")) is None
+        assert why_unsuitable(PreparedPhoto(gray(scene), chroma_map(scene), "")) is None
 
 
 @needs("photos")
@@ -152,7 +152,7 @@ def test_real_photos_that_are_toned_are_found() -> None:
             change(Image.fromarray(read_photo(path))).save(file, "JPEG", quality=85)
             square = np.asarray(Image.open(file).resize((112, 112), Image.Resampling.LANCZOS))
             photo = prepare(square[None], ["a"])
-            assert why_unsuitable(Prepared(photo.gray[0], photo.chroma[0], "")) == TONED, (path, change)
+            assert why_unsuitable(PreparedPhoto(photo.gray[0], photo.chroma[0], "")) == TONED, (path, change)
 
 
 def test_older_run_keeps_what_it_used(scene: Image.Image, tmp_path: Path) -> None:

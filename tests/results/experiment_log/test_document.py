@@ -17,7 +17,7 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import CheckpointError, PhotoError, UserError
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.color import luma, luma_of, paint, spread
+from huetune.data_tools.photos.color import gray_to_luma, luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import prepare
 from huetune.data_tools.storage.atomic import SUMS, sum_of
 from huetune.data_tools.storage.output_files import RECORD
@@ -379,7 +379,7 @@ def test_the_log_of_models_that_were_trained(trained, tmp_path, no_graphviz):
     scenes = prepare(garden(6)[4:], ["a", "b"])
     drawn = load(trained / "model-3")[1].draw(scenes.gray, SAMPLES, seed=0)
     for mark, gray, boxes in zip(scenes.digests, scenes.gray, drawn, strict=True):
-        for number, sample in enumerate(paint(luma_of(gray), spread(boxes[:3])), 1):
+        for number, sample in enumerate(paint(gray_to_luma(gray), upsample_chroma(boxes[:3])), 1):
             shown = np.asarray(Image.open(tmp_path / "model-3" / f"{mark[:12]}-{number}.png"))
             np.testing.assert_array_equal(shown, sample)
     assert {path.name for path in trained.iterdir()} == {"model-1", "model-3"}
