@@ -28,6 +28,7 @@ from huetune.results.records.baseline import baseline_line
 from huetune.results.records.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
 from huetune.results.records.trial_records import StudyRecord
 from huetune.results.report import charts
+from huetune.results.report.svg import to_svg
 from huetune.results.tables import trial_table
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Figure:
     chart: alt.TopLevelMixin
 
     def _repr_svg_(self) -> str:
-        return charts.svg(self.chart)
+        return to_svg(self.chart)
 
     def save(self, path: str | Path) -> None:
         """Write it as SVG."""
@@ -89,11 +90,11 @@ class OpenRun:
 
     def history(self) -> Figure:
         """Return each trial's score in the order of the trials, and the best so far."""
-        return self._figure(lambda study, *rest: charts.history(*rest))
+        return self._figure(lambda study, *rest: charts.score_history(*rest))
 
     def curves(self) -> Figure:
         """Return the best score so far of each trial over its epochs."""
-        return self._figure(charts.curves)
+        return self._figure(charts.learning_curves)
 
     def _figure(self, draw: Callable[..., alt.TopLevelMixin]) -> Figure:
         study, replicates = self.run.snapshot()

@@ -36,7 +36,10 @@ from huetune.results.evaluation.gallery import Picture, evenly, gallery
 from huetune.results.export.best_model import trial_checkpoints
 from huetune.results.records.trial_records import TrialRecord
 from huetune.results.report import charts
+from huetune.results.report.chart_style import COLORS
+from huetune.results.report.parallel_coordinates import parallel_coordinates
 from huetune.results.report.summary import Findings, called, without_empty
+from huetune.results.report.svg import to_svg
 from huetune.results.tables.trial_table import Row, shown, winner, with_zero_line
 
 MARK = '<meta name="generator" content="huetune">'
@@ -145,26 +148,28 @@ def _charts(found: Findings) -> dict[str, _Chart]:
     drawn: dict[str, _Chart] = {}
     groups = {f"trial {number}": group for number, group in found.groups().items() if group.scores}
     if groups:
-        chart = charts.finalists(groups, found.zero, objective)
-        drawn["finalists"] = _drawn(chart, "Finalists: each fresh seed, the mean, its 95 % interval; dashed: zero line")
+        chart = charts.finalist_intervals(groups, found.zero, objective)
+        drawn["finalists"] = _drawn(
+            chart, "Finalists: score of each fresh seed, mean and its 95 % interval; dashed: mean-color baseline"
+        )
     if any(row["epochs"] for row in found.table):
-        chart = charts.history(found.table, found.zero, objective, parameters)
+        chart = charts.score_history(found.table, found.zero, objective, parameters)
         drawn["history"] = _drawn(
             chart, "Every trial in turn; the line is the best complete score so far, the ring is the winner"
         )
-        chart = charts.curves(found.study, found.table, found.zero, objective, parameters)
+        chart = charts.learning_curves(found.study, found.table, found.zero, objective, parameters)
         drawn["curves"] = _drawn(
             chart, "Learning: the best score so far after each epoch; shaded: the winner; faint: pruned or failed"
         )
-        chart = charts.parallel(found.study, found.table, objective, parameters)
+        chart = parallel_coordinates(found.study, found.table, objective, parameters)
         drawn["parallel"] = _drawn(chart, "A line through the settings and the score of each trial", wide=True)
     return drawn
 
 
 def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
     """A chart whose colors are the page's variables: light, dark and print need no second drawing."""
-    names = {value: f"var(--{name})" for name, value in charts.INKS.items()}
-    svg = re.sub("|".join(names), lambda match: names[match[0]], charts.svg(chart))
+    names = {value: f"var(--{name})" for name, value in COLORS.items()}
+    svg = re.sub("|".join(names), lambda match: names[match[0]], to_svg(chart))
     return _Chart(Markup(svg), title, wide)
 
 
@@ -172,7 +177,7 @@ def _effects(found: Findings) -> dict[str, Any]:
     configurations = measured(found.study, found.replicates)
     each = effects(configurations, found.searched.parameters, found.objectives[0])
     drawn = [
-        _drawn(charts.effect(list(group), found.objectives[0]), name)
+        _drawn(charts.effect_intervals(list(group), found.objectives[0]), name)
         for name, group in itertools.groupby(each, key=lambda effect: effect.setting)
     ]
     table = [{name: value for name, value in row.items() if name != "curve"} for row in effect_rows(each)]

@@ -16,7 +16,7 @@ from huetune.results.evaluation.final_check import REFERENCES, is_current, read_
 from huetune.results.records.baseline import AT_BASELINE, baseline_line
 from huetune.results.records.run import Run
 from huetune.results.records.trial_records import StudyRecord
-from huetune.results.report import charts
+from huetune.results.report.chart_style import STATE_OPACITY
 from huetune.results.tables.trial_table import Row, front_ends, note_of, rows, shown, trial_of
 
 TOP = 3
@@ -130,7 +130,7 @@ class Findings:
     def states(self) -> dict[str, int]:
         """How many trials ended as what."""
         states = [row["state"] for row in self.table]
-        return {state: states.count(state) for state in sorted(set(states), key=list(charts.FADED).index)}
+        return {state: states.count(state) for state in sorted(set(states), key=list(STATE_OPACITY).index)}
 
     def notes(self) -> list[str]:
         """What the reader must know first: this is not all, or not as it is today."""

@@ -105,7 +105,7 @@ def test_registered_metric_is_recorded_and_ranks(run):
 
 
 def test_registered_metric_is_charted(run):
-    drawn = charts.history(run_rows(run), 0.2, NAME, ["mse_weight"]).to_dict()
+    drawn = charts.score_history(run_rows(run), 0.2, NAME, ["mse_weight"]).to_dict()
     (title,) = {layer["encoding"]["y"]["title"] for layer in drawn["layer"] if "y" in layer.get("encoding", {})}
     assert title == NAME
     assert "trial 0, complete, blue_error 0.005, mse_weight 1" in json.dumps(drawn)

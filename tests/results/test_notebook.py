@@ -28,7 +28,7 @@ def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
     assert list(cells["frame"]["trial"]) == [row["trial"] for row in run_rows(find_run("tiny", searched[0]))]
     assert Image.open(tmp_path / "colored.png").size == (3 * 112, 112)
     drawn = ElementTree.parse(tmp_path / "curves.svg").getroot()
-    assert drawn.tag.endswith("svg") and "zero line" in "".join(drawn.itertext())
+    assert drawn.tag.endswith("svg") and "mean-color baseline" in "".join(drawn.itertext())
 
 
 def test_the_model_in_a_notebook_is_the_best_one(searched):

@@ -7,6 +7,7 @@ import pytest
 
 from huetune.results.report import charts
 from huetune.results.report.summary import Findings
+from huetune.results.report.svg import to_svg
 from tests.results.made import make_run, write_studies
 
 
@@ -40,7 +41,7 @@ def test_charts_of_thousands_of_trials_stay_small(tmp_path: Path) -> None:
     """Each trial has a mark in three charts: 3,000 take 2 MB, not 4."""
     found = Findings.of(make_run(tmp_path / "run", 40))
     options = found.zero, "chroma_mse", found.study.user_attrs["parameters"]
-    drawn = charts.svg(charts.curves(found.study, found.table, *options))
+    drawn = to_svg(charts.learning_curves(found.study, found.table, *options))
     lines = drawn.count('aria-label="trial ')
     assert lines == sum(row["epochs"] > 0 for row in found.table)
     assert len(drawn) < 40_000 + 330 * lines

@@ -18,7 +18,9 @@ from huetune.results.integrations.optuna_dashboard import serving
 from huetune.results.live.watch import picture
 from huetune.results.notebook import OpenRun
 from huetune.results.report import charts
+from huetune.results.report.parallel_coordinates import BEST_TENTH, WINNER, parallel_coordinates
 from huetune.results.report.summary import Findings
+from huetune.results.report.svg import to_svg
 from huetune.results.tables.trial_table import run_rows
 from tests.results.made import EPOCHS, make_run
 
@@ -87,12 +89,12 @@ def test_winner_is_the_same_in_each_document(run):
 def test_charts_mark_the_winner_and_not_the_best_score(run):
     made, _, second = run
     table, parameters = run_rows(made), made.made.user_attrs["parameters"]
-    lines = charts.parallel(made.made, table, "chroma_mse", parameters).to_dict()
-    assert _of_kind(lines, "the winner") == {second} and len(_of_kind(lines, "the best tenth by score")) == 1
-    history = charts.history(table, 0.083, "chroma_mse", parameters).to_dict()
+    lines = parallel_coordinates(made.made, table, "chroma_mse", parameters).to_dict()
+    assert _trials_in_group(lines, WINNER) == {second} and len(_trials_in_group(lines, BEST_TENTH)) == 1
+    history = charts.score_history(table, 0.083, "chroma_mse", parameters).to_dict()
     (ring,) = (layer for layer in history["layer"] if layer.get("mark", {}).get("size") == 220)
     assert [mark["trial"] for mark in history["datasets"][ring["data"]["name"]]] == [second]
-    assert charts.svg(charts.curves(made.made, table, 0.083, "chroma_mse", parameters)).startswith("<svg")
+    assert to_svg(charts.learning_curves(made.made, table, 0.083, "chroma_mse", parameters)).startswith("<svg")
 
 
 def test_winner_of_several_objectives_is_left_open(tmp_path):
@@ -104,13 +106,13 @@ def test_winner_of_several_objectives_is_left_open(tmp_path):
     ends = {by: find_winner(made, by) for by in ("chroma_mse", "chroma_ratio_error")}
     for by, won in ends.items():
         assert won and won.objective == by and won.score == min(row[by] for row in table) and by in dict(won.lines())
-    lines = charts.parallel(made.made, table, "chroma_mse", made.made.user_attrs["parameters"]).to_dict()
-    assert not _of_kind(lines, "the winner") and _of_kind(lines, "the best tenth by score")
+    lines = parallel_coordinates(made.made, table, "chroma_mse", made.made.user_attrs["parameters"]).to_dict()
+    assert not _trials_in_group(lines, WINNER) and _trials_in_group(lines, BEST_TENTH)
 
 
-def _of_kind(chart, kind):
-    """The trials that parallel axes show so."""
-    return {mark["trial"] for marks in chart["datasets"].values() for mark in marks if mark.get("kind") == kind}
+def _trials_in_group(chart, group):
+    """Return the trials that a chart in parallel coordinates draws in a group."""
+    return {mark["trial"] for marks in chart["datasets"].values() for mark in marks if mark.get("group") == group}
 
 
 def test_dashboard_names_the_winner_best_and_says_how_it_ranks(run):

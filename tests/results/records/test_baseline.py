@@ -21,6 +21,7 @@ from huetune.results.records.run import find_run
 from huetune.results.records.trial_records import StudyRecord
 from huetune.results.report import charts
 from huetune.results.report.summary import Findings
+from huetune.results.report.svg import to_svg
 from huetune.results.tables import trial_table
 from huetune.results.tables.row_filter import where
 from huetune.search.ray_runtime.worker import BEST
@@ -138,7 +139,7 @@ def test_findings_tell_of_trials_at_the_baseline(run):
     assert f"{LINE}." in found.notes() and found.columns()["note"] is False
     assert OpenRun(run)._repr_html_().count("at baseline") == 2 and LINE in OpenRun(run)._repr_html_()
     table = trial_table.run_rows(run)
-    drawn = charts.svg(charts.history(table, 0.083, "chroma_mse", ["skip"]))
+    drawn = to_svg(charts.score_history(table, 0.083, "chroma_mse", ["skip"]))
     assert drawn.count("trial 4, complete, at baseline, chroma_mse") == 1 and drawn.count("at baseline") == 2
 
 

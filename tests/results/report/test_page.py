@@ -18,6 +18,7 @@ from huetune.results.records.run import MANIFEST, find_run
 from huetune.results.report import charts
 from huetune.results.report import page as report
 from huetune.results.report.summary import Findings
+from huetune.results.report.svg import to_svg
 from huetune.results.tables.trial_table import rows, run_rows, sort
 from tests.allowed_skips import find_chromium, needs, skip_without
 from tests.results.made import make_run
@@ -190,7 +191,7 @@ def test_the_table_is_filtered_and_so_are_the_charts(made, show, words, meets):
 def test_each_mark_of_a_trial_has_its_number_as_data(made):
     """The page need not read it from the label, which is text for people; hostile words in a label do not hide it."""
     run, _ = made
-    drawn = charts.svg(charts.history(rows(run.study()), 0.083, "chroma_mse", run.made.user_attrs["parameters"]))
+    drawn = to_svg(charts.score_history(rows(run.study()), 0.083, "chroma_mse", run.made.user_attrs["parameters"]))
     marks = re.findall(r'aria-label="trial (\d+), [^"]*"(?: data-trial="(\d+)")?', drawn)
     assert {number for _, number in marks} == {str(row["trial"]) for row in rows(run.study()) if row["score"]}
     assert all(said == number for said, number in marks) and "&lt;script&gt;" in drawn
@@ -199,7 +200,7 @@ def test_each_mark_of_a_trial_has_its_number_as_data(made):
 def test_control_characters_in_a_chart_are_spelled_out(made):
     """A study from a stranger may hold them; the library that draws would abort the whole process."""
     table = [{**row, "activation": "re\x1b[2Jlu"} for row in rows(made[0].study())]
-    drawn = charts.svg(charts.history(table, 0.083, "chroma_mse", ["activation"]))
+    drawn = to_svg(charts.score_history(table, 0.083, "chroma_mse", ["activation"]))
     assert "re\\x1b[2Jlu" in drawn and "\x1b" not in drawn
 
 
