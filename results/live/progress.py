@@ -38,7 +38,7 @@ class Searching(Protocol):
         """In all; None where nobody knows."""
 
     @property
-    def room(self) -> int | None:
+    def slots(self) -> int | None:
         """How many may run at once; None where nobody knows."""
 
     @property
@@ -145,7 +145,7 @@ class Display:
             ended=tuple(self._ended),
             best=self._trainings[best] if best is not None else None,
             confirmed=winner is not None,
-            slots=source.room,
+            slots=source.slots,
             seconds=source.seconds,
             left=self._left(source, states["waiting"]),
             words=self._board.words if words is None else tuple(words),
@@ -195,11 +195,11 @@ class Display:
 
     def _left(self, source: Searching, left: int) -> float | None:
         newest = self._trainings.get(max(self._trainings, default=-1))
-        if newest is None or source.trials is None or not source.room or newest.target not in self._paces:
+        if newest is None or source.trials is None or not source.slots or newest.target not in self._paces:
             return None
         running = [(training.seconds, training.target) for training in self._running.values()]
         waiting = max(0, source.trials - len(self._trainings)) + left
-        return self._paces[newest.target].left(running, waiting, source.room, source.seconds_left)
+        return self._paces[newest.target].left(running, waiting, source.slots, source.seconds_left)
 
     def _line(self, trial: optuna.Trial | FrozenTrial, event: str) -> str:
         training = self._trainings[trial.number]

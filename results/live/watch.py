@@ -219,7 +219,7 @@ class Phase:
         return StudyRecord.of(self._study).session if self._view.by else None
 
     @property
-    def room(self) -> int | None:
+    def slots(self) -> int | None:
         """How many may run at once; None where nobody searches."""
         return session.slots if (session := self._session) else None
 

@@ -124,7 +124,7 @@ class Cluster:
         """
         resources = self.resources
         remedy = f"go on with: {Run(run).resumed_by(resources.address)}"
-        searcher.slots = _Room(resources)
+        searcher.count_slots = _Slots(resources)
         # Through the object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
             trial,
@@ -163,20 +163,20 @@ class Cluster:
             try:
                 with (
                     _heart(searcher, remedy),
-                    signals.told(lambda signal: setattr(searcher, "stopping", signal), remedy),
+                    signals.told(lambda signal: setattr(searcher, "aborted_by", signal), remedy),
                 ):
                     tuner.fit()
             except Left:
                 pass
             except Exception as error:
-                if not searcher.stopping:
+                if not searcher.aborted_by:
                     if not raised_by_ray(error):
                         raise
                     raise StorageError(f"Ray broke off the search ({in_a_line(error)})") from error
             finally:
-                searcher.leave()
-        if searcher.stopping:
-            raise searcher.stopping
+                searcher.close()
+        if searcher.aborted_by:
+            raise searcher.aborted_by
 
 
 def raised_by_ray(error: BaseException) -> bool:
@@ -187,7 +187,7 @@ def raised_by_ray(error: BaseException) -> bool:
     return step is not None and step.tb_frame.f_globals.get("__name__", "").partition(".")[0] == "ray"
 
 
-class _Room:
+class _Slots:
     """How many trials there is room for: a cluster grows and shrinks."""
 
     def __init__(self, resources: Resources):
@@ -224,13 +224,13 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
                 missed[part] = missed[part] + 1 if unreachable(place, BEAT) else 0
                 if missed[part] >= MISSES[part]:
                     gone = ClusterLostError(f"Ray's {part} at {place} does not answer any more")
-                    searcher.stopping = searcher.stopping or gone
+                    searcher.aborted_by = searcher.aborted_by or gone
                     if not over.wait(10 * BEAT):
                         # Tune waits for it, too. All is on disk but that the running trials wait.
                         if screen := given_back():
                             os.write(1, screen)
                         os.write(2, os.fsencode(f"huetune: {gone}; {remedy}\n"))
-                        os._exit(getattr(searcher.stopping, "exit_code", gone.exit_code))
+                        os._exit(getattr(searcher.aborted_by, "exit_code", gone.exit_code))
                     return
 
     thread = threading.Thread(target=beat, daemon=True)

@@ -40,18 +40,18 @@ class Events(Callback):
             teach(self._scheduler, self._searcher.ended_curves)
         if trial.trial_id in self._searcher.resumed:
             self._searcher.resumed.discard(trial.trial_id)
-            remind(self._scheduler, trial, self._searcher.past(trial.trial_id))
+            remind(self._scheduler, trial, self._searcher.curve(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Have another worker go on with a trial whose worker died."""
         # Tune could do so itself, but takes the two errors of a worker that dies between two trials for two deaths.
         forget(self._scheduler, trial)
-        if trial.trial_id in self._searcher.live:
-            self._searcher.lost(trial.trial_id, _reason(trial), self._timeout)
+        if trial.trial_id in self._searcher.running:
+            self._searcher.worker_died(trial.trial_id, _reason(trial), self._timeout)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Leave, if the searcher wants to."""
-        if self._searcher.stopping:
+        if self._searcher.aborted_by:
             raise Left
 
 

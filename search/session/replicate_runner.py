@@ -17,9 +17,10 @@ from huetune.results.records.run import REPLICATES, Run, open_storage
 from huetune.results.records.trial_records import Asked, StudyRecord, TrialRecord, config_key, write_study
 from huetune.results.tables.trial_table import full, rows
 from huetune.search.ray_runtime.cluster import Cluster
-from huetune.search.tuning.jobs import Budget, Job
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
+from huetune.search.tuning.trial_queue import Job
 
 FRESH = 1_000_000
 """Added to a run's seed: the first one of its replicates, far from those of its trials."""
@@ -99,7 +100,7 @@ def replicate(
     # Who watches cannot know what this process was asked for.
     write_study(study, asked=Asked(total, epochs))
     searcher = StudySearcher(
-        Record(study, run),
+        StudyWriter(study, run),
         run.folder / REPLICATES,
         space=None,
         sampler=None,

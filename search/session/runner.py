@@ -30,10 +30,11 @@ from huetune.search.session.replicate_runner import missing_finalists, replicate
 from huetune.search.spec.manifest import asked, described
 from huetune.search.spec.search_spec import Search
 from huetune.search.spec.validation import check_place, left_over, require_free, study_url
-from huetune.search.tuning.jobs import Budget, Job, grid_jobs
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record, copy_study, push_copy
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter, copy_study, push_copy
+from huetune.search.tuning.trial_queue import Job, grid_jobs
 
 
 def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:
@@ -145,7 +146,7 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     before = len(there)
     display = Display(console, run.name, StudyRecord.of(study), there, quiet=quiet)
     searcher = StudySearcher(
-        Record(study, run),
+        StudyWriter(study, run),
         run.folder / TRIALS,
         space=search.space,
         sampler=None if search.searcher == "grid" else _sampler(search, before),

@@ -29,7 +29,7 @@ from huetune.results.records.trial_records import (
 )
 
 
-class Record:
+class StudyWriter:
     """Writes a study.
 
     Args:
@@ -43,32 +43,32 @@ class Record:
         self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
         self._bucket = bucket_of(run.folder) if run else None
 
-    def begin(self, record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> optuna.Trial:
+    def start_trial(self, record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> optuna.Trial:
         """Record a new running trial, with all that it is, in one step."""
         template = begun_trial(record, domains)
         with self._guarded():
             trial = begin_trial(self.study, template)
-            self.copy()
+            self.back_up()
             return trial
 
-    def take_up(self, trial: FrozenTrial) -> optuna.Trial:
+    def mark_running(self, trial: FrozenTrial) -> optuna.Trial:
         """Have a trial run again that was left before its end."""
         with self._guarded():
             return take_up_trial(self.study, trial)
 
-    def put_back(self, trial: optuna.Trial) -> FrozenTrial:
+    def mark_interrupted(self, trial: optuna.Trial) -> FrozenTrial:
         """Have a running trial wait to be gone on with."""
         with self._guarded():
             put_back_trial(self.study, trial)
             return stored_trial(self.study, trial)
 
-    def put_all_back(self) -> None:
+    def mark_all_interrupted(self) -> None:
         """Have all running trials wait, those too that an earlier session left running and this one did not reach."""
         with self._guarded():
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 put_back_trial(self.study, trial)
 
-    def epoch(self, trial: optuna.Trial, epoch: EpochMetrics, value: float | None) -> None:
+    def write_epoch(self, trial: optuna.Trial, epoch: EpochMetrics, value: float | None) -> None:
         """Record an epoch.
 
         Args:
@@ -81,20 +81,20 @@ class Record:
                 trial.report(value, epoch.epoch)
             write_epoch(trial, epoch)
 
-    def note(self, trial: optuna.Trial, **fields: Any) -> None:
+    def update_trial(self, trial: optuna.Trial, **fields: Any) -> None:
         """Record other fields of a running trial, by the names and types of `TrialRecord`."""
         with self._guarded():
             write_trial(trial, **fields)
 
-    def end(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
+    def end_trial(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
         """End a trial, for good."""
         with self._guarded():
             write_trial(trial, digest=digest(stored_trial(self.study, trial), state, values))
             ended = self.study.tell(trial, values, state)
-            self.copy()
+            self.back_up()
             return ended
 
-    def set(self, **fields: Any) -> None:
+    def update_study(self, **fields: Any) -> None:
         """Record fields of the whole study, by the names and types of `StudyRecord`."""
         with self._guarded():
             write_study(self.study, **fields)
@@ -112,7 +112,7 @@ class Record:
             reason = in_a_line(error.__cause__ or error)
             raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
 
-    def copy(self) -> None:
+    def back_up(self) -> None:
         """Keep a second generation of a study that is a file: with all that has ended, and all that has begun.
 
         Raises:

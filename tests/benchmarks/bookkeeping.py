@@ -21,10 +21,10 @@ from huetune.results.records.trial_records import EpochMetrics, TrialRecord
 from huetune.search.ray_runtime.cluster import Cluster
 from huetune.search.ray_runtime.worker import BEST, Trial
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.jobs import Budget
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
 
 TRIALS, SLOTS, SECONDS = 1000, 16, 1.0
 
@@ -59,7 +59,7 @@ def bookkeeping(parts: Split) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         study = _study(Path(folder))
         searcher = StudySearcher(
-            Record(study),
+            StudyWriter(study),
             Path(folder, "trials"),
             space=space,
             sampler=Sampler(space, "tpe", ["minimize"], 0, TRIALS),
@@ -156,9 +156,9 @@ def _study(folder: Path) -> optuna.Study:
 def _writes(epochs: int = 200) -> float:
     """Epochs a second that a study on this disk takes."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        record = Record(_study(Path(folder)))
-        trial = record.begin(TrialRecord(0, "running", config={}, seed=0), {})
+        record = StudyWriter(_study(Path(folder)))
+        trial = record.start_trial(TrialRecord(0, "running", config={}, seed=0), {})
         begun = time.perf_counter()
         for epoch in range(1, epochs + 1):
-            record.epoch(trial, EpochMetrics(epoch, {"chroma_mse": 0.5, "seconds": 1.0}), 0.5)
+            record.write_epoch(trial, EpochMetrics(epoch, {"chroma_mse": 0.5, "seconds": 1.0}), 0.5)
         return epochs / (time.perf_counter() - begun)

@@ -36,11 +36,12 @@ from huetune.results.analysis.intervals import mean
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space import Space
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.jobs import Budget, Job, grid_jobs
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.schedulers import SCHEDULERS
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
+from huetune.search.tuning.trial_queue import Job, grid_jobs
 from tests.benchmarks.table import EPOCHS, GRID, read_table
 
 WORKERS = 2
@@ -223,7 +224,7 @@ def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) 
     """Return our searcher, with the study in memory: what a database costs says nothing of what it finds."""
     space = _space(kind == "grid")
     searcher = StudySearcher(
-        Record(optuna.create_study(sampler=optuna.samplers.RandomSampler(), direction="minimize")),
+        StudyWriter(optuna.create_study(sampler=optuna.samplers.RandomSampler(), direction="minimize")),
         Path("/nonexistent"),
         space=space,
         sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], seed, trials),

@@ -7,10 +7,10 @@ import pytest
 from optuna.trial import TrialState
 
 from huetune.results.records.outcomes import Stop, StopReason
-from huetune.search.tuning.jobs import Budget
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
 from tests.benchmarks import replay
 from tests.benchmarks.table import EPOCHS, SEEDS, read_table
 
@@ -30,7 +30,7 @@ def _searcher(budget, clock=lambda: 0.0, grid=False):
     space = replay._space(grid)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
     searcher = StudySearcher(
-        Record(study),
+        StudyWriter(study),
         replay.Path("/nonexistent"),
         space=space,
         sampler=Sampler(space, "tpe", ["minimize"], 0, budget.trials),
@@ -91,7 +91,7 @@ def test_when_the_time_is_over_running_trials_come_to_their_end(table):
 
 
 def test_a_search_ends_when_nothing_better_comes(table):
-    searcher, study = _searcher(Budget(1000, flat=7))
+    searcher, study = _searcher(Budget(1000, patience=7))
     _run(table, searcher)
     assert searcher.ended_by == Stop(StopReason.NO_IMPROVEMENT, 7)
     ended = sorted(study.trials, key=lambda trial: trial.datetime_complete)

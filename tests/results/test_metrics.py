@@ -24,9 +24,10 @@ from huetune.results.tables.trial_table import run_rows, with_zero_line
 from huetune.search.cli.main import cli
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.jobs import Budget, Job
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
+from huetune.search.tuning.trial_queue import Job
 from tests.results.cli.test_integration_commands import read_back
 from tests.results.experiment_log.test_document import seed_log
 from tests.results.made import make_run
@@ -60,7 +61,7 @@ def run(registered, tmp_path, rng):
     made = make_run(tmp_path / "made", 0, objectives=(NAME,))
     space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, PRESETS["model-2"])
     searcher = StudySearcher(
-        Record(made.made),
+        StudyWriter(made.made),
         Path("/nonexistent"),
         space=space,
         sampler=None,

@@ -22,7 +22,7 @@ from huetune.results.live.watch import View, changes, picture, watch
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
 from huetune.results.records.trial_records import STATES, Asked, End, EpochMetrics, Session, TrialRecord
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.study_writer import StudyWriter
 from tests.terminal import Terminal
 
 EPOCHS = 3
@@ -46,34 +46,34 @@ class Search:
             "zero_line": {"chroma_mse": 0.08},
         }.items():
             self.study.set_user_attr(name, value)
-        self.record = Record(self.study, self.run)
+        self.record = StudyWriter(self.study, self.run)
 
     def new(self, name):
         storage = open_storage(sqlite_url(self.run.folder / STUDY))
         return optuna.create_study(study_name=name, storage=storage, sampler=optuna.samplers.RandomSampler())
 
     def searches(self, slots=2):
-        self.record.set(session=Session(slots, time.time(), 60.0))
+        self.record.update_study(session=Session(slots, time.time(), 60.0))
 
     def begin(self, weight, record=None, **attributes):
         given = {"seed": 1, "config": {"mse_weight": weight}, "target": EPOCHS, **attributes}
         point = {} if "name" in attributes else {"mse_weight": weight}
         trial = TrialRecord(0, "running", point, **given)
-        return (record or self.record).begin(trial, {"mse_weight": FloatDistribution(1.0, 8.0)})
+        return (record or self.record).start_trial(trial, {"mse_weight": FloatDistribution(1.0, 8.0)})
 
     def epoch(self, trial, epoch, score):
         figures = {"epoch": epoch, "seconds": 30.0, "chroma_mse": score, "checkpoint": "none"}
-        self.record.epoch(trial, EpochMetrics.of(figures), score)
+        self.record.write_epoch(trial, EpochMetrics.of(figures), score)
 
     def train(self, weight, scores, state=TrialState.COMPLETE, record=None, **attributes):
         trial = self.begin(weight, record, **attributes)
         for epoch, score in enumerate(scores, 1):
             self.epoch(trial, epoch, score)
-        (record or self.record).end(trial, state, [min(scores)] if state == TrialState.COMPLETE else None)
+        (record or self.record).end_trial(trial, state, [min(scores)] if state == TrialState.COMPLETE else None)
 
     def end(self):
         stop = Stop(StopReason.TRIAL_BUDGET, 4)
-        self.record.set(end=End(stop, 4, EPOCHS))
+        self.record.update_study(end=End(stop, 4, EPOCHS))
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_a_trial_that_another_worker_took_over_between_two_looks_runs(search):
     known = {trial.number: (STATES[trial.state], trial) for trial in search.study.trials}
     trial = search.begin(2.0)
     assert [event for _, event in changes(known, search.study.trials, True)] == ["started"]
-    search.record.note(trial, deaths=(Failure(FailureKind.WORKER_DIED, "killed"),))
-    search.record.take_up(search.record.put_back(trial))
+    search.record.update_trial(trial, deaths=(Failure(FailureKind.WORKER_DIED, "killed"),))
+    search.record.mark_running(search.record.mark_interrupted(trial))
     assert [event for _, event in changes(known, search.study.trials, True)] == ["died", "goes on"]
 
 
@@ -138,7 +138,7 @@ def test_what_was_left_waits_and_the_remedy_is_said(search):
 
 def test_what_has_ended_is_told_and_watched_no_longer(search):
     for trial in search.study.trials[2:]:
-        search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
+        search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
     search.end()
     manifest = search.run.manifest
     (search.run.folder / MANIFEST).write_text(
@@ -156,18 +156,18 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
         "but was trained once; better than the mean-color baseline (0.08) in one training"
     )
     # An extension is not the end of it.
-    search.record.set(asked=Asked(6, EPOCHS))
+    search.record.update_study(asked=Asked(6, EPOCHS))
     assert "nobody searches" in _picture(search)[1]
 
 
 def test_replicates_are_shown_likewise(search):
     for trial in search.study.trials[2:]:
-        search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
+        search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
     search.end()
     again = search.new(search.run.replicates_name)
     again.set_user_attr("asked", {**ASKED, "trials": 2})
     again.set_user_attr("session", {"slots": 1, "since": time.time(), "spent": 0.0})
-    record = Record(again, search.run)
+    record = StudyWriter(again, search.run)
     search.train(2.5, [0.07, 0.05, 0.041], record=record, name="trial 0", seed=1_000_000)
     search.begin(2.5, record, name="trial 0", seed=1_000_001)
     with held(search.run.folder):
@@ -220,12 +220,12 @@ def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(se
         lines = [process.stdout.readline() for _ in range(3)]
         running = optuna.Trial(search.study, search.study.trials[2]._trial_id)
         search.epoch(running, 2, 0.03)
-        search.record.note(running, deaths=(Failure(FailureKind.WORKER_DIED, "of hunger"),))
-        search.record.put_back(running)
+        search.record.update_trial(running, deaths=(Failure(FailureKind.WORKER_DIED, "of hunger"),))
+        search.record.mark_interrupted(running)
         lines.append(process.stdout.readline())
-        search.record.take_up(search.study.trials[2])
+        search.record.mark_running(search.study.trials[2])
         lines.append(process.stdout.readline())
-        search.record.end(running, TrialState.COMPLETE, [0.03])
+        search.record.end_trial(running, TrialState.COMPLETE, [0.03])
         lines.append(process.stdout.readline())
         search.train(3.0, [0.09], TrialState.PRUNED)
         lines += [process.stdout.readline(), process.stdout.readline()]
@@ -272,7 +272,7 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
         terminal = Terminal(90, 24, executable, "watch", str(search.run.folder), "--interval", "0.1", NO_COLOR="1")
         terminal.wait_for("2 running in 2 slots")
         for trial in search.study.trials[2:]:
-            search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
+            search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
         search.end()
         terminal.wait_for("4 of 4 trials ended")
     assert terminal.end() == 0 and b"\x1b[?1049l" in terminal.raw
@@ -290,7 +290,7 @@ def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
         while b"in the hands of" not in (tmp_path / "out").read_bytes():
             time.sleep(0.05)
         for trial in search.study.trials[2:]:
-            search.record.end(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
+            search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
         search.end()
     assert process.wait(60) == 0
     seen = (tmp_path / "out").read_bytes()

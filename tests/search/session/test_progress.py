@@ -17,10 +17,10 @@ from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.trial_records import StudyRecord, TrialRecord
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.jobs import Budget
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
 from tests.terminal import Terminal
 
 EPOCHS = 4
@@ -31,7 +31,7 @@ DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=2)
 
 def _searcher(study, display, slots=2, clock=lambda: 0.0, **budget):
     searcher = StudySearcher(
-        Record(study),
+        StudyWriter(study),
         Path("/nonexistent"),
         space=SPACE,
         sampler=Sampler(SPACE, "random", ["minimize"], 0, 6),
@@ -42,7 +42,7 @@ def _searcher(study, display, slots=2, clock=lambda: 0.0, **budget):
         listener=display,
         clock=clock,
     )
-    searcher.slots = lambda: slots
+    searcher.count_slots = lambda: slots
     return searcher
 
 
@@ -82,7 +82,7 @@ def test_the_board_follows_the_searcher(study):
     # One ended after 40 s. One of that kind runs, four wait: 200 s on two slots.
     assert display.board.left == pytest.approx(100)
     searcher.suggest("c")
-    searcher.lost("b", "of hunger")
+    searcher.worker_died("b", "of hunger")
     board = display.board
     assert dict(board.states) == {"complete": 1, "running": 1, "waiting": 1}
     searcher.suggest("d")
@@ -132,7 +132,7 @@ def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
     searcher.suggest("a")
     _epochs(searcher, "a", 0.4, 0.3, seconds=100.0)
     _end(searcher, "a", 3, 0.2, seconds=100.0)
-    trial = Record(study).begin(TrialRecord(1, "running", seed=0, config={}, target=EPOCHS, continues=0), {})
+    trial = StudyWriter(study).start_trial(TrialRecord(1, "running", seed=0, config={}, target=EPOCHS, continues=0), {})
     for epoch, seconds in enumerate([100.0, 100.0, 100.0, 7.0], 1):
         figures = {"epoch": epoch, "seconds": seconds, "chroma_mse": 0.2}
         trial.set_user_attr(f"epoch-{epoch}", figures)
@@ -143,7 +143,7 @@ def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
 def test_the_study_says_how_many_slots_there_are_and_since_when(study):
     slots = [2]
     searcher = _searcher(study, _display()[0])
-    searcher.slots = lambda: slots[0]
+    searcher.count_slots = lambda: slots[0]
     searcher.suggest("a")
     session = study.user_attrs["session"]
     assert session["slots"] == 2 and session["spent"] == 0 and 0 <= time.time() - session["since"] < 60
@@ -157,7 +157,7 @@ def test_whoever_leaves_says_what_waits(study):
     searcher = _searcher(study, display)
     searcher.suggest("a")
     _epochs(searcher, "a", 0.4)
-    searcher.leave()
+    searcher.close()
     assert "trial 0   waiting" in console.file.getvalue() and dict(display.board.states) == {"waiting": 1}
 
 
@@ -169,7 +169,7 @@ def test_a_terminal_has_a_screen_for_it_and_keeps_the_last_board(study):
         _epochs(searcher, "a", 0.4)
         searcher.fail("a", DIVERGED)
         searcher.suggest("b")
-        searcher.leave()
+        searcher.close()
     said = console.file.getvalue()
     before, _, after = re.sub(r"\x1b\[[\d;]*m", "", said).partition("\x1b[?1049l")
     assert "\x1b[?1049h" in before and "1 of 6 trials ended: 1 failed; 1 waiting\n" in after

@@ -13,10 +13,12 @@ from huetune.results.records.trial_records import TrialRecord
 from huetune.results.tables.trial_table import curve
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.jobs import Budget, Job, grid_jobs
+from huetune.search.tuning.retry_policy import MAX_DEATHS
 from huetune.search.tuning.sampler import Sampler
-from huetune.search.tuning.searcher import LIVES, StudySearcher
-from huetune.search.tuning.study_writer import Record
+from huetune.search.tuning.searcher import StudySearcher
+from huetune.search.tuning.stopping_rule import Budget
+from huetune.search.tuning.study_writer import StudyWriter
+from huetune.search.tuning.trial_queue import Job, grid_jobs
 
 EPOCHS = 3
 SPACE = parse_space(
@@ -31,7 +33,7 @@ def _study():
 
 def _searcher(study, trials=6, space=SPACE, kind="tpe", clock=lambda: 0.0, **budget):
     searcher = StudySearcher(
-        Record(study),
+        StudyWriter(study),
         Path("/nonexistent"),
         space=space,
         sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], len(study.trials), trials),
@@ -70,7 +72,7 @@ def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
     ended = _train(before, "a", score=0.9)
     left = [_train(before, "b", epochs=2), _train(before, "c", epochs=0)]
     if clean:
-        before.leave()
+        before.close()
         assert [trial.state for trial in study.trials[1:]] == [TrialState.WAITING] * 2
     after = _searcher(study)
     assert after.best and after.best[0] == pytest.approx(0.3) and after.ended == 1
@@ -99,10 +101,10 @@ def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
     after.enqueue([Job(config, study.trials[1].params, 101, {"continues": 1})])
     assert len(after.ended_curves) == 2
     after.suggest("d")
-    assert "d" in after.resumed and after.past("d") == curve(study.trials[1], "chroma_mse") != {}
+    assert "d" in after.resumed and after.curve("d") == curve(study.trials[1], "chroma_mse") != {}
     assert len(after.ended_curves) == 2
     after.suggest("e")
-    assert "e" not in after.resumed and after.past("e") == {}
+    assert "e" not in after.resumed and after.curve("e") == {}
 
 
 def test_a_trial_that_goes_on_began_when_it_began():
@@ -110,7 +112,7 @@ def test_a_trial_that_goes_on_began_when_it_began():
     before = _searcher(study)
     _train(before, "a", epochs=1)
     first = TrialRecord.of(study.trials[0]).start
-    before.leave()
+    before.close()
     after = _searcher(study)
     _train(after, "b")
     assert first and TrialRecord.of(study.trials[0]).start == first != study.trials[0].datetime_start.astimezone()
@@ -120,9 +122,9 @@ def test_a_trial_that_goes_on_began_when_it_began():
 def test_a_grid_of_thousands_is_enqueued_at_once():
     domains = {"mse_weight": {"low": 1.0, "high": 8.0, "step": 0.001}, "skip": {"choices": [True, False]}}
     searcher = _searcher(_study(), space=parse_space(domains, SPACE.base), kind="grid")
-    assert len(searcher.waiting) == 14_002
-    searcher.enqueue(searcher.waiting[:100])
-    assert len(searcher.waiting) == 14_002
+    assert len(searcher._queue.jobs) == 14_002
+    searcher.enqueue(searcher._queue.jobs[:100])
+    assert len(searcher._queue.jobs) == 14_002
 
 
 @pytest.mark.parametrize("kind", ["tpe", "grid"])
@@ -140,17 +142,17 @@ def test_a_space_that_came_to_its_end_before_still_has(kind):
 
 def test_time_and_flatness_count_from_the_first_start():
     study, now = _study(), [0.0]
-    before = _searcher(study, 99, clock=lambda: now[0], seconds=100.0, flat=3)
+    before = _searcher(study, 99, clock=lambda: now[0], seconds=100.0, patience=3)
     _train(before, "a", score=0.5)
     now[0] = 60.0
     for name in "bc":
         _train(before, name, score=0.9)
-    before.leave()
+    before.close()
     late = _searcher(study, 99, clock=lambda: now[0], seconds=100.0)
     assert isinstance(late.suggest("d"), dict)
     now[0] = 101.0
     assert late.suggest("e") is None and late.ended_by == Stop(StopReason.TIME_BUDGET, 4)
-    flat = _searcher(_copied(study, 3), 99, flat=3)
+    flat = _searcher(_copied(study, 3), 99, patience=3)
     _train(flat, "f", score=0.9)
     assert flat.suggest("g") == "FINISHED" and flat.ended_by == Stop(StopReason.NO_IMPROVEMENT, 3)
 
@@ -186,16 +188,16 @@ def test_a_late_word_of_an_old_worker_is_not_taken():
 def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
     study = _study()
     searcher = _searcher(study, 1)
-    for life in range(2 * LIVES - 1):
+    for life in range(2 * MAX_DEATHS - 1):
         asked = searcher.suggest(f"life-{life}")
         assert isinstance(asked, dict) and asked["number"] == 0
-        if life == LIVES - 2:
+        if life == MAX_DEATHS - 2:
             searcher.on_trial_result(f"life-{life}", _figures(1, 0.5))
         assert searcher.suggest("another") is None, "the search must not end while a trial may have to go on"
-        searcher.lost(f"life-{life}", "no power")
+        searcher.worker_died(f"life-{life}", "no power")
         if study.trials[0].state == TrialState.FAIL:
             break
-    assert life == 2 * LIVES - 3 and str(TrialRecord.of(study.trials[0]).failure) == "died: no power"
+    assert life == 2 * MAX_DEATHS - 3 and str(TrialRecord.of(study.trials[0]).failure) == "died: no power"
     assert searcher.suggest("z") == "FINISHED"
 
 
@@ -206,9 +208,9 @@ def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monke
     broken = optuna.exceptions.StorageInternalError("disk is full")
     monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
     searcher.on_trial_result("a", _figures(1, 0.5))
-    assert isinstance(searcher.stopping, StorageError) and "disk is full" in str(searcher.stopping)
+    assert isinstance(searcher.aborted_by, StorageError) and "disk is full" in str(searcher.aborted_by)
     assert searcher.suggest("b") is None
-    searcher.leave()
+    searcher.close()
     monkeypatch.undo()
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
 
@@ -221,7 +223,7 @@ def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypat
     monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
     searcher.on_trial_complete("a", _figures(3, 0.1))
     monkeypatch.undo()
-    searcher.leave()
+    searcher.close()
     assert study.trials[0].state == TrialState.WAITING and "epoch-3" not in study.trials[0].user_attrs
 
 
@@ -233,10 +235,10 @@ def test_whoever_leaves_leaves_no_trial_running_that_was_not_reached():
         before.suggest(name)
     after = _searcher(study)
     after.suggest("d")
-    after.stopping = StorageError("leave")
+    after.aborted_by = StorageError("leave")
     assert after.suggest("e") is None
-    after.leave()
+    after.close()
     assert [trial.state for trial in study.trials] == [TrialState.WAITING] * 3
     idle = _searcher(study)
-    idle.stopping = StorageError("leave")
+    idle.aborted_by = StorageError("leave")
     assert idle.suggest("f") == "FINISHED", "with nothing running, Tune would ask for ten minutes"
