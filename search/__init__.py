@@ -1,1 +1,1 @@
-"""A model becomes a search: the space, one trial, the searcher, the launch, the command. The only place with Ray."""
+"""Hyperparameter search: specification, Tune searcher, workers and the command. Only this part imports Ray."""

@@ -1,4 +1,4 @@
-"""The verbs that train again what a search has trained: to confirm, to compare, to see it come out the same."""
+"""The commands that train again what a search has trained: `confirm`, `compare` and `rerun`."""
 
 from pathlib import Path
 from typing import Any
@@ -11,29 +11,23 @@ from huetune.results.cli.options import storage_option
 from huetune.results.cli.table_commands import show_trials
 from huetune.results.records.run_names import run_argument
 from huetune.results.records.run_photos import moved_option, photos_of
-
-address_option = click.option(
-    "--address",
-    type=TEXT,
-    help="Ray cluster to run on: HOST:PORT, auto, or local for this machine.  [default: RAY_ADDRESS, or this machine]",
-)
-quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+from huetune.search.cli.options import address_option, quiet_option
 
 
 @click.command()
 @run_argument
 @storage_option
-@click.option("--top", type=count_from(1), default=3, show_default=True, help="Finalists.")
-@click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds of each.")
+@click.option("--top", type=count_from(1), default=3, show_default=True, help="Number of finalists.")
+@click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds for each.")
 @moved_option
 @address_option
 @quiet_option
 def confirm(
     run: str, storage: Path, top: int, seeds: int, photos: Path | None, address: str | None, quiet: bool
 ) -> None:
-    """Train the best trials of a run again from fresh seeds, and say who wins.
+    """Train the best trials of a run again from fresh seeds, and show which one wins.
 
-    What is trained already stays. Example: huetune confirm roses --top 3 --seeds 5
+    Only the missing replicates are trained. Example: huetune confirm roses --top 3 --seeds 5
     """
     from huetune.data_tools.storage.run_lock import held
     from huetune.results.records.run import find_run
@@ -50,11 +44,11 @@ def confirm(
         repair(found, stdout)
         study = found.study()
         if len(study.directions) > 1:
-            raise UserError(f"run {found.name!r} has several objectives, and confirm ranks by one")
+            raise UserError(f"run {found.name!r} has several objectives, but confirm ranks by one")
         if not full(study):
             raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
         parts = photos_of(found, quiet, photos)
-        replicate_finalists(found, parts, cluster_of(found, address), top, seeds, stdout, quiet=quiet)
+        replicate_finalists(found, parts, _cluster_of(found, address), top, seeds, stdout, quiet=quiet)
         final_check.renew(found, parts.test, quiet)
     if not quiet:
         show_trials(found)
@@ -67,7 +61,7 @@ def confirm(
 @click.argument("first", type=TEXT)
 @click.argument("second", type=TEXT)
 @storage_option
-@click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds of each.")
+@click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds for each.")
 @moved_option
 @address_option
 @quiet_option
@@ -81,7 +75,7 @@ def compare(
     address: str | None,
     quiet: bool,
 ) -> None:
-    """Say how two presets or trials of a run differ, in per cent with an interval.
+    """Show how two presets or trials of a run differ, in percent with a 95 % interval.
 
     Example: huetune compare roses model-3 model-2
     """
@@ -100,7 +94,7 @@ def compare(
             repair(found, stdout)
             configs = {name: config_of(found, name) for name in (first, second)}
             parts = photos_of(found, quiet, photos)
-            replicate(found, parts, cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
+            replicate(found, parts, _cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
     for line in comparison(found, first, second):
         say(line)
 
@@ -111,7 +105,7 @@ def compare(
 @storage_option
 @moved_option
 def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
-    """Train a trial of a run again, and say whether its numbers are the same to the last bit on this machine.
+    """Train a trial of a run again, and check that its metrics are the same to the last bit on this machine.
 
     Example: huetune rerun roses 4
     """
@@ -134,35 +128,32 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
     from huetune.model.trainer import Trainer
     from huetune.results.records.provenance import differences
     from huetune.search.ray_runtime.worker import take_devices
-    from huetune.search.spec.manifest import recalled_resources
+    from huetune.search.spec.manifest import load_resources
 
-    resources = recalled_resources(found, None)
+    resources = load_resources(found, None)
     take_devices(resources.threads, (0,) if resources.gpus_per_trial else ())
     trainer = Trainer(parts.training, parts.validation)
     trainer.start(record.configuration, record.seed)
-    others = 0
+    different = 0
     for line in lines:
-        figures = trainer.epoch()
-        say(epoch_line(figures, len(lines)))
-        apart = [name for name in figures if name in line and "seconds" not in name and figures[name] != line[name]]
-        for name in apart:
-            say(f"  {name} was {line[name]!r}, is {figures[name]!r}", "yellow")
-        others += bool(apart)
-    if not others:
+        metrics = trainer.epoch()
+        say(epoch_line(metrics, len(lines)))
+        changed = [name for name in metrics if name in line and "seconds" not in name and metrics[name] != line[name]]
+        for name in changed:
+            say(f"  {name} was {line[name]!r}, is {metrics[name]!r}", "yellow")
+        different += bool(changed)
+    if not different:
         say(f"trial {trial}: the same to the last bit in all its {len(lines)} epochs")
         return 0
-    say(f"trial {trial}: {others} of {len(lines)} epochs differ", "red")
+    say(f"trial {trial}: {different} of {len(lines)} epochs differ", "red")
     for difference in differences(found.manifest):
         say(f"  {difference}")
     return 1
 
 
-def cluster_of(run: Any, address: str | None) -> Any:
-    """Return where a run's search ran, at another address."""
+def _cluster_of(run: Any, address: str | None) -> Any:
+    """Return a cluster that gives a trial the resources of the run's search."""
     from huetune.search.ray_runtime.cluster import Cluster
-    from huetune.search.spec.manifest import recalled_resources
+    from huetune.search.spec.manifest import load_resources
 
-    return Cluster(recalled_resources(run, address))
-
-
-VERBS = (confirm, compare, rerun)
+    return Cluster(load_resources(run, address))

@@ -1,4 +1,4 @@
-"""What the command needs of the account and the interpreter under which it was started."""
+"""The environment of the process: what Ray and Altair need when they are imported, and a restart of Python."""
 
 import os
 import re
@@ -9,30 +9,37 @@ from typing import NoReturn
 
 from huetune.data_tools.storage.atomic import HOMELESS
 
-_SWITCHES = re.compile(r"-[bBdEiIOPqsSuvx]+")
-"""Python's own switches that take no value, alone or several in a word."""
+_FLAGS_WITHOUT_VALUE = re.compile(r"-[bBdEiIOPqsSuvx]+")
+"""Python's own options that take no value, one or several in a word."""
 
 
-def settle() -> None:
-    """Make up for what libraries cannot do without: docstrings and a home."""
+def prepare() -> None:
+    """Make sure that docstrings and a home folder exist, which libraries need when they are imported."""
     if sys.flags.optimize > 1:
-        _keep_docstrings()
+        _restart_with_docstrings()
     try:
         Path.home()
-    except RuntimeError:  # a container's nameless user
-        # Ray and Altair look for a home when they are imported, and the workers do so, too.
+    except RuntimeError:  # a container's user without an entry in /etc/passwd
+        # Ray and Altair look for the home when they are imported, in the workers, too.
         os.environ["HOME"] = HOMELESS
 
 
-def _keep_docstrings() -> None:
-    """Start this command again with docstrings: Ray and Altair edit their own when they are imported."""
-    # Of the words, `sys.argv` has the last ones.
+def _restart_with_docstrings() -> None:
+    """Restart this command without `-OO`: Ray and Altair edit their own docstrings when they are imported."""
+    # The last words of the original command line are those of `sys.argv`; what is before them belongs to Python.
     first = len(sys.orig_argv) - len(sys.argv) + 1
-    python = [re.sub("O", "", word) if _SWITCHES.fullmatch(word) else word for word in sys.orig_argv[1:first]]
+    python = [
+        re.sub("O", "", word) if _FLAGS_WITHOUT_VALUE.fullmatch(word) else word for word in sys.orig_argv[1:first]
+    ]
     restart([*(word for word in python if word != "-"), *sys.orig_argv[first:]], PYTHONOPTIMIZE="1")
 
 
-def restart(words: Sequence[str], **variables: str) -> NoReturn:
-    """Replace this process by the same Python with other words, and more variables in its environment."""
+def restart(arguments: Sequence[str], **variables: str) -> NoReturn:
+    """Replace this process by the same Python interpreter.
+
+    Args:
+        arguments: after the name of the interpreter.
+        variables: added to the environment.
+    """
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *words], {**os.environ, **variables})
+    os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, **variables})

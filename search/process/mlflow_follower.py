@@ -1,4 +1,4 @@
-"""A search that is logged to MLflow while it runs: by another process, so that nothing of it can hurt the search."""
+"""The process that logs a search to MLflow while the search runs, so that MLflow cannot harm the search."""
 
 import contextlib
 import os
@@ -13,53 +13,58 @@ from huetune.data_tools.common.terminal import say, stderr
 from huetune.results.records.run import Run, find_run
 from huetune.search.ray_runtime.local_ray import PYTHON
 
-PATIENCE = 60.0
-"""Seconds that the last trials may take to be logged when the search is over."""
-MAIN = "from huetune.search.process.mlflow_follower import follow; follow()"
+FINISH_TIMEOUT_SECONDS = 60.0
+"""The follower has this long to log the last trials after a search has ended."""
+ABORT_TIMEOUT_SECONDS = 5.0
+"""The follower has this long to end after a search has failed or was interrupted."""
+FOLLOWER_CODE = "from huetune.search.process.mlflow_follower import follow; follow()"
 
 
 @contextlib.contextmanager
-def tracked(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
-    """Have another process log each trial at its end; whatever becomes of it is at most one line.
+def logged_to_mlflow(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
+    """Log each trial that ends in this context to MLflow, by another process.
+
+    If that fails, one line is printed when the context ends.
 
     Args:
-        run: that is held and about to be searched.
-        uri: of MLflow; None for no log.
-        quiet: show no line.
+        run: that is locked and about to be searched.
+        uri: of MLflow; None to log nothing.
+        quiet: print nothing.
     """
     if uri is None:
         yield
         return
-    # What MLflow and its libraries print goes nowhere; why `follow` failed comes through a file of its own.
-    with tempfile.TemporaryFile() as reason:
-        # A session of its own: Ctrl-C is for the search, which then lets go of the run, and this ends with it.
+    # Output of MLflow and its libraries is discarded. The reason why `follow` failed is passed in a file of its own.
+    with tempfile.TemporaryFile() as reason_file:
+        # A new session: Ctrl-C reaches only the search, which then releases the run, and `follow` ends with that.
         process = subprocess.Popen(
-            [*PYTHON, "-c", MAIN, run.place, uri, str(reason.fileno())],
+            [*PYTHON, "-c", FOLLOWER_CODE, run.place, uri, str(reason_file.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=[reason.fileno()],
+            pass_fds=[reason_file.fileno()],
             start_new_session=True,
         )
-        whole = False
+        completed = False
         try:
             yield
-            whole = True
+            completed = True
         finally:
-            if not whole:
+            if not completed:
                 process.terminate()
-            why = _ended(process, PATIENCE if whole else 5.0)
-            if whole and process.returncode and not quiet:
-                reason.seek(0)
-                why = why or reason.read().decode() or f"its process ended with exit code {process.returncode}"
-                again = run.command("mlflow", f"--uri {shlex.quote(uri)}")
-                say(f"not all trials are in MLflow ({why}); log the rest with: {again}", "yellow", stderr)
+            timed_out = _wait(process, FINISH_TIMEOUT_SECONDS if completed else ABORT_TIMEOUT_SECONDS)
+            if completed and process.returncode and not quiet:
+                reason_file.seek(0)
+                exit_code = f"its process ended with exit code {process.returncode}"
+                reason = timed_out or reason_file.read().decode() or exit_code
+                remedy = run.command("mlflow", f"--uri {shlex.quote(uri)}")
+                say(f"not all trials are in MLflow ({reason}); log the rest with: {remedy}", "yellow", stderr)
 
 
 def follow() -> None:
-    """Log the trials of a run to MLflow until its search ends; the process that `tracked` starts does nothing else.
+    """Log the trials of a run to MLflow until its search ends; the main function of the follower's process.
 
-    Its words are the place of the run, MLflow's URI, and the number of an open file for the reason of a failure.
+    Its arguments are the run's place, MLflow's URI, and the number of an open file for the reason of a failure.
     """
     place, uri, file = sys.argv[1:]
     try:
@@ -76,11 +81,12 @@ def follow() -> None:
         sys.exit(1)
 
 
-def _ended(process: subprocess.Popen, patience: float) -> str | None:
+def _wait(process: subprocess.Popen, timeout_seconds: float) -> str | None:
+    """Wait for the end of a process; if it takes too long, kill it and return that as a reason."""
     try:
-        process.wait(patience)
+        process.wait(timeout_seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return f"it takes longer than {patience:.0f} s"
+        return f"it takes longer than {timeout_seconds:.0f} s"
     return None

@@ -1,7 +1,7 @@
-"""Telling someone that a search is over, by whatever service they use.
+"""Notifications: a message at the end of a search, by any service that Apprise supports.
 
-The URL of a service may hold a token. So it is kept from all that is written or seen: the manifest, Ray's records of
-who started what, the list of processes, messages of any library.
+The URL of a service may contain a token. Therefore it is kept out of everything that is written or shown: the manifest,
+Ray's records of the command line, the list of processes, and messages of any library.
 """
 
 import contextlib
@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import click
-
 from huetune.data_tools.common.errors import Interrupted, UserError, in_a_line
 from huetune.data_tools.common.optional_imports import extra
 from huetune.data_tools.common.terminal import say, stderr
@@ -22,20 +20,12 @@ from huetune.search.process.environment import restart
 VARIABLE = "HUETUNE_NOTIFY"
 OPTION = "--notify"
 
-notify_option = click.option(
-    OPTION,
-    metavar="URL",
-    envvar=VARIABLE,
-    show_envvar=True,
-    help="Tell a service that knows this URL of Apprise's when it is over, as in ntfy://topic or mailto://...",
-)
 
+def hide_url() -> None:
+    """If the command line contains the URL, restart this command with the URL in its environment instead.
 
-def hide() -> None:
-    """Start this command again with the URL in its environment, if it is among its words.
-
-    Words of a command can be read by all users of a machine, and Ray writes them down. Only the kernel takes them away
-    for sure: setproctitle does nothing, and says nothing, where the environment was moved before (1.3.8).
+    All users of a machine can read the command line of a process, and Ray writes it down. Only a restart removes it
+    reliably: setproctitle 1.3.8 does nothing, without an error, if the environment was moved before.
     """
     words, kept, url = sys.orig_argv[1:], [], None
     while words:
@@ -50,66 +40,67 @@ def hide() -> None:
         restart(kept, **{VARIABLE: url})
 
 
-def check(url: str | None) -> None:
-    """Make sure that somebody can be told, before there is anything to tell.
+def check_url(url: str | None) -> None:
+    """Check the URL of a service before a search starts.
 
     Args:
-        url: of a service; None for nobody.
+        url: of a service; None for no notification.
 
     Raises:
-        UserError: Apprise knows no such service, or is not installed.
+        UserError: Apprise does not support the URL, or is not installed.
     """
     if url:
         _services(url)
 
 
 @contextlib.contextmanager
-def told(url: str | None, name: str, storage: Path) -> Iterator[Callable[[], None]]:
-    """Tell of a search when it is over, or broke off; what goes wrong with that is one line.
-
-    What it gives is called where there turns out to be nothing to tell.
+def notify_on_exit(url: str | None, name: str, storage: Path) -> Iterator[Callable[[], None]]:
+    """Send a message when the search in this context has ended or failed; print one line if that is impossible.
 
     Args:
-        url: of a service; None for nobody.
-        name: of the run, in its storage.
+        url: of a service; None for no notification.
+        name: of the run.
         storage: folder of runs.
 
-    Raises:
-        UserError: the URL is none that Apprise knows.
-    """
-    # Workers, and all else that is started from here, have no use for it.
-    os.environ.pop(VARIABLE, None)
-    over = True
+    Yields:
+        A function that cancels the notification, for a search that turns out to have ended before.
 
-    def keep_silent() -> None:
-        nonlocal over
-        over = False
+    Raises:
+        UserError: Apprise does not support the URL.
+    """
+    # Workers and other child processes do not need the URL.
+    os.environ.pop(VARIABLE, None)
+    canceled = False
+
+    def cancel() -> None:
+        nonlocal canceled
+        canceled = True
 
     if not url:
-        yield keep_silent
+        yield cancel
         return
     services = _services(url)
     try:
-        yield keep_silent
+        yield cancel
     except (Exception, Interrupted) as error:
-        _tell(services, f"huetune: {name} broke off", in_a_line(error))
+        _notify(services, f"huetune: {name} ended early", in_a_line(error))
         raise
-    if over:
+    if not canceled:
         try:
             summary = _summary(name, storage)
-        except Exception as error:  # a store that does not answer now: the search is done all the same
-            summary = f"what came of it cannot be read now: {in_a_line(error)}"
-        _tell(services, f"huetune: {name} is done", summary)
+        except Exception as error:  # the storage may be unavailable; the search has ended all the same
+            summary = f"its results cannot be read now: {in_a_line(error)}"
+        _notify(services, f"huetune: {name} is done", summary)
 
 
 def _services(url: str) -> Any:
     apprise = extra("apprise", "notify")
     services = apprise.Apprise()
-    with _silent():
-        known = services.add(url)
-    if not known:
+    with _logging_disabled():
+        supported = services.add(url)
+    if not supported:
         raise UserError(
-            f"{OPTION}: not a URL that Apprise knows (it is not shown, it may hold a token); as in ntfy://topic"
+            f"{OPTION}: Apprise does not support the URL (not shown, it may contain a token); pass one as in ntfy://topic"
         )
     return services
 
@@ -128,20 +119,20 @@ def _summary(name: str, storage: Path) -> str:
     return headline(study, replicates, table) or f"{front} of {len(table)} trials are on the Pareto front"
 
 
-def _tell(services: Any, title: str, body: str) -> None:
+def _notify(services: Any, title: str, body: str) -> None:
     names = ", ".join(str(service.service_name) for service in services)
     try:
-        with _silent():
-            taken = services.notify(title=title, body=body)
-    except Exception:  # whatever a service does: the search is done, and what it says may hold the token
-        taken = False
-    if not taken:
-        say(f"nobody was told: {names} did not take the message", "yellow", stderr)
+        with _logging_disabled():
+            accepted = services.notify(title=title, body=body)
+    except Exception:  # the search has ended all the same, and the message of the error may contain the token
+        accepted = False
+    if not accepted:
+        say(f"notification failed: {names} rejected the message", "yellow", stderr)
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Libraries log the URLs that they ask, tokens among them."""
+def _logging_disabled() -> Iterator[None]:
+    """Disable logging: libraries log the URLs of their requests, with tokens."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first leaves a search cleanly, the second at once."""
+"""Ctrl-C and SIGTERM: the first signal stops a search cleanly, the second ends the process immediately."""
 
 import contextlib
 import os
@@ -12,25 +12,29 @@ from huetune.data_tools.common.terminal import given_back
 
 _listener: Callable[[Interrupted], None] | None = None
 _remedy = ""
-_asked = False
+_signaled = False
 
 
-def install() -> None:
-    """Take both signals; again after `ray.init`, which takes SIGTERM for itself. Only in a main thread."""
-    global _asked, _remedy
-    _asked, _remedy = False, ""
+def install_handlers() -> None:
+    """Handle both signals in this process; in a thread that is not the main thread, do nothing.
+
+    `ray.init` handles SIGTERM itself, so this has to be called again after it.
+    """
+    global _signaled, _remedy
+    _signaled, _remedy = False, ""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
+            signal.signal(number, _handle)
 
 
 @contextlib.contextmanager
-def told(listener: Callable[[Interrupted], None], remedy: str) -> Iterator[None]:
-    """Have a listener told of the first signal, where an exception in the middle of things would do harm.
+def deliver_to(listener: Callable[[Interrupted], None], remedy: str) -> Iterator[None]:
+    """Pass the first signal to a listener, instead of raising an exception at an arbitrary point of the program.
 
     Args:
-        listener: of that signal.
-        remedy: how to go on after a second signal, also one that comes while Ray is stopped afterwards.
+        listener: called with the signal.
+        remedy: how to continue; printed after a second signal, also after one that comes when this context has ended
+            and Ray is stopped.
     """
     global _listener, _remedy
     _listener, _remedy = listener, remedy
@@ -40,15 +44,16 @@ def told(listener: Callable[[Interrupted], None], remedy: str) -> Iterator[None]
         _listener = None
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    global _asked
-    if _asked:
-        # All is on disk but that the running trials wait; Ray's processes end with this one.
+def _handle(number: int, frame: Any) -> None:
+    global _signaled
+    if _signaled:
+        # Every finished epoch is on disk; only the running trials are not yet recorded as interrupted. Ray's processes
+        # end with this one.
         if screen := given_back():
             os.write(1, screen)
-        os.write(2, os.fsencode(f"huetune: left at once{_remedy and '; '}{_remedy}\n"))
+        os.write(2, os.fsencode(f"huetune: stopped immediately{_remedy and '; '}{_remedy}\n"))
         os._exit(128 + number)
-    _asked = True
+    _signaled = True
     interrupted = Interrupted(number)
     if _listener is None:
         raise interrupted

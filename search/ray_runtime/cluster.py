@@ -86,7 +86,7 @@ class Cluster:
             yield
             return
         folder = _start_ray(self.resources.address)
-        signals.install()
+        signals.install_handlers()
         try:
             yield
         except ClusterLostError:
@@ -163,7 +163,7 @@ class Cluster:
             try:
                 with (
                     _heart(searcher, remedy),
-                    signals.told(lambda signal: setattr(searcher, "aborted_by", signal), remedy),
+                    signals.deliver_to(lambda signal: setattr(searcher, "aborted_by", signal), remedy),
                 ):
                     tuner.fit()
             except Left:

@@ -1,1 +1,1 @@
-"""A search from start to end: new, resumed, extended, or with its finalists trained again."""
+"""The course of a search: start, resume, extend, retrain finalists, and repair after a fault."""

@@ -1,4 +1,4 @@
-"""What a fault left of a run, made whole."""
+"""Repair of a run after a fault."""
 
 import time
 
@@ -14,7 +14,11 @@ from huetune.search.tuning.study_writer import tidy
 
 
 def repair(run: Run, console: Console) -> None:
-    """Have a run that is held be whole: a damaged study gives way to its copy, loudly; what nothing names goes.
+    """Repair a locked run: replace a damaged study by its copy, and delete files that no trial refers to.
+
+    Args:
+        run: that this process has locked.
+        console: where a replacement is reported.
 
     Raises:
         StorageError: the copy is damaged, too.
@@ -40,12 +44,12 @@ def _repair_study(run: Run, console: Console) -> None:
     if damage(copy):
         pull(copy, anew=True)
     if also := damage(copy):
-        raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; take both from a backup")
-    mark = f"damaged-{time.time_ns()}"
+        raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; restore both from a backup")
+    suffix = f"damaged-{time.time_ns()}"
     for part in (path, path.with_name(f"{STUDY}-journal")):
-        # A journal that stayed would be applied to the copy.
+        # SQLite would apply a remaining journal to the copy.
         if part.exists():
-            part.rename(part.with_name(f"{part.name}.{mark}"))
+            part.rename(part.with_name(f"{part.name}.{suffix}"))
     replace_file(path, copy.read_bytes())
-    line = f"{str(path)!r}: {problem}; taken from its copy, which has all that had ended; the damaged one is kept"
+    line = f"{str(path)!r}: {problem}; replaced by its copy, which has all trials that ended; the damaged file is kept"
     say(line, "yellow", console)

@@ -1,4 +1,4 @@
-"""Finalists, presets and trials, trained again from fresh seeds."""
+"""Replicates: finalists, presets and trials that are trained again from fresh seeds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -22,38 +22,52 @@ from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
 from huetune.search.tuning.trial_queue import Job
 
-FRESH = 1_000_000
-"""Added to a run's seed: the first one of its replicates, far from those of its trials."""
+REPLICATE_SEED_OFFSET = 1_000_000
+"""The first replicate has the seed of the run plus this offset, so that no trial has the same seed."""
 
 
 def replicate_finalists(
     run: Run, parts: Split, cluster: Cluster, top: int, seeds: int, console: Console, *, quiet: bool = False
 ) -> None:
-    """Train the best complete trials of a search again, as `replicate` does."""
+    """Train the best complete trials of a search again, as `replicate` does.
+
+    Args:
+        run: of the search, which this process has locked.
+        parts: its photos.
+        cluster: where to train.
+        top: the number of finalists, 0 or more.
+        seeds: the number of seeds of each finalist, 1 or more.
+        console: where progress is shown.
+        quiet: print nothing.
+
+    Raises:
+        UserError, StorageError, Interrupted: see `Cluster.train`.
+    """
     finalists = _finalists(run, top)
     if finalists:
-        replicates = _open(run)
-        # Those of an earlier confirmation stay candidates, for they may have won it; not once the search went further.
-        there = full(run.study())
-        earlier = [number for number in StudyRecord.of(replicates).finalists if number in there]
+        replicates = _open_replicates(run)
+        # Finalists of an earlier confirmation remain, because one of them may have won it, unless an extension has
+        # trained other trials further since.
+        candidates = full(run.study())
+        earlier = [number for number in StudyRecord.of(replicates).finalists if number in candidates]
         write_study(replicates, finalists=tuple(dict.fromkeys([*earlier, *finalists])))
         if not quiet:
             numbers = ", ".join(map(str, finalists))
-            say(f"again, from {seeds} fresh seeds each: trials {numbers}", console=console)
+            say(f"training finalists again, {seeds} seeds each: trials {numbers}", console=console)
     configs = {f"trial {number}": config for number, config in finalists.items()}
     replicate(run, parts, cluster, configs, seeds, console, quiet=quiet)
 
 
 def missing_finalists(run: Run, top: int, seeds: int) -> bool:
-    """Whether `replicate_finalists` would have something to train."""
+    """Return whether `replicate_finalists` has something to train."""
     replicates = run.replicates()
     trials = replicates.get_trials(deepcopy=False) if replicates else []
     configs = {f"trial {number}": config for number, config in _finalists(run, top).items()}
-    return bool(_missing(run, trials, configs, seeds)) or not all(trial.state.is_finished() for trial in trials)
+    return bool(_missing_jobs(run, trials, configs, seeds)) or not all(trial.state.is_finished() for trial in trials)
 
 
 def _finalists(run: Run, top: int) -> dict[int, Config]:
-    """The best configurations, each once, by the best trial of it."""
+    """Return the best configurations by the number of their best trial; each configuration once."""
     study = run.study()
     trials = full(study)
     best: dict[str, FrozenTrial] = {}
@@ -73,31 +87,33 @@ def replicate(
     *,
     quiet: bool = False,
 ) -> None:
-    """Train configurations at a search's full epochs from fresh seeds, the same ones for all; what is there stays.
+    """Train configurations for all epochs of a search from fresh seeds, the same seeds for each of them.
+
+    Replicates that exist already are not trained again; interrupted ones are resumed.
 
     Args:
-        run: of the search, held.
+        run: of the search, which this process has locked.
         parts: its photos.
         cluster: where to train.
-        configs: by what they are called.
-        seeds: of each, 1 or more.
+        configs: by the name under which they are shown.
+        seeds: the number of seeds of each configuration, 1 or more; 0 only resumes interrupted replicates.
         console: where progress is shown.
-        quiet: show nothing.
+        quiet: print nothing.
 
     Raises:
         UserError, StorageError, Interrupted: see `Cluster.train`.
     """
     cluster.check()
-    study = _open(run)
+    study = _open_replicates(run)
     trials = study.get_trials(deepcopy=False)
-    missing = _missing(run, trials, configs, seeds)
+    missing = _missing_jobs(run, trials, configs, seeds)
     if not missing and all(trial.state.is_finished() for trial in trials):
         return
     total = len(trials) + len(missing)
     searched = StudyRecord.of(run.study())
     epochs = searched.asked.epochs
     display = Display(console, run.name, searched, trials, what="replicates", quiet=quiet)
-    # Who watches cannot know what this process was asked for.
+    # `huetune watch`, in another process, reads the budget from here.
     write_study(study, asked=Asked(total, epochs))
     searcher = StudySearcher(
         StudyWriter(study, run),
@@ -115,26 +131,26 @@ def replicate(
         cluster.train(searcher, "none", parts, run.folder, REPLICATES)
 
 
-def _missing(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str, Config], seeds: int) -> list[Job]:
-    """What was not trained yet, a seed of all, then the next: after Ctrl-C all have about as many."""
+def _missing_jobs(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str, Config], seeds: int) -> list[Job]:
+    """Return the trainings that are missing, seed by seed: after Ctrl-C all configurations have about as many."""
     epochs = StudyRecord.of(run.study()).asked.epochs
-    # Those that were left are gone on with in any case; those that ended by no fault of theirs are trained again.
-    there = {
+    # Interrupted ones are resumed in any case. Failed ones are trained again unless they diverged.
+    existing = {
         (record.key, record.seed)
         for trial in trials
         if (record := TrialRecord.of(trial)).full_epochs >= epochs
         and (not trial.state.is_finished() or trial.state == TrialState.COMPLETE or diverged(trial))
     }
-    first = run.manifest["search"]["seed"] + FRESH
-    # Of two names for one configuration, a preset and its trial say, the first is trained.
+    first = run.manifest["search"]["seed"] + REPLICATE_SEED_OFFSET
+    # If two names have one configuration, such as a preset and its trial, the first is trained.
     jobs: dict[tuple[str, int], Job] = {}
     for seed in range(first, first + seeds):
         for name, config in configs.items():
             jobs.setdefault((config_key(asdict(config)), seed), Job(config, seed=seed, attributes={"name": name}))
-    return [job for key, job in jobs.items() if key not in there]
+    return [job for key, job in jobs.items() if key not in existing]
 
 
-def _open(run: Run) -> optuna.Study:
+def _open_replicates(run: Run) -> optuna.Study:
     objective = run.manifest["search"]["objectives"][0]
     return optuna.create_study(
         study_name=run.replicates_name,

@@ -1,4 +1,4 @@
-"""The launch: everything becomes a search."""
+"""Runs a search: starts a new one, resumes or extends an existing one, and then trains its finalists again."""
 
 import contextlib
 import json
@@ -24,12 +24,12 @@ from huetune.results.records.run import MANIFEST, STUDY, TRIALS, Run, open_stora
 from huetune.results.records.run_photos import FILES, files_of
 from huetune.results.records.trial_records import StudyRecord, TrialRecord, write_launch, write_study
 from huetune.results.tables.trial_table import rows
-from huetune.search.process.mlflow_follower import tracked
+from huetune.search.process.mlflow_follower import logged_to_mlflow
 from huetune.search.ray_runtime.cluster import Cluster
 from huetune.search.session.replicate_runner import missing_finalists, replicate, replicate_finalists
-from huetune.search.spec.manifest import asked, described
+from huetune.search.spec.manifest import make_manifest, requested_budget
 from huetune.search.spec.search_spec import Search
-from huetune.search.spec.validation import check_place, left_over, require_free, study_url
+from huetune.search.spec.validation import check_storage, is_half_created, require_unused, study_url
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
@@ -38,36 +38,39 @@ from huetune.search.tuning.trial_queue import Job, grid_jobs
 
 
 def launch(search: Search, parts: Split, console: Console, *, source: Source, quiet: bool = False) -> Run:
-    """Run a search to its end, and train its finalists again.
+    """Run a new search to its end, and train its finalists again.
 
     Args:
-        search: what is asked.
+        search: the specification.
         parts: the photos.
         console: where progress is shown.
-        source: where the photos are from, so that they can be read again.
-        quiet: show nothing.
+        source: where the photos were read from; recorded, so that they can be read again.
+        quiet: print nothing.
+
+    Returns:
+        The run, which is no longer locked.
 
     Raises:
-        UserError: Ray cannot be started or reached, or has no room for a trial.
-        StorageError: the name is taken, or what must be written cannot be. If a trial had begun, `resume` goes on.
-        Interrupted: Ctrl-C or SIGTERM; likewise.
+        UserError: Ray cannot be started or reached, or has too few resources for a trial.
+        StorageError: the name is taken, or the run or its study cannot be written.
+        Interrupted: Ctrl-C or SIGTERM. After the last two errors `resume` can continue, if a trial had begun.
     """
-    check_place(search)
+    check_storage(search)
     Cluster(search.resources).check()
-    with _created(search, parts, source) as (run, study):
-        _run(run, study, search, parts, console, quiet)
+    with _new_run(search, parts, source) as (run, study):
+        _search_and_confirm(run, study, search, parts, console, quiet)
     return run
 
 
 def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: bool = False) -> bool:
-    """Go on with a search from wherever it was left, and train its finalists again.
+    """Continue an interrupted search to its end, and train its finalists again.
 
     Args:
-        run: of the search, held and whole.
-        search: what was asked, as `recalled` returns it.
+        run: of the search; this process has locked and repaired it.
+        search: the specification, as `load_search` returns it.
         parts: its photos.
         console: where progress is shown.
-        quiet: show nothing.
+        quiet: print nothing.
 
     Returns:
         Whether anything was left to do.
@@ -76,10 +79,10 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
         UserError, StorageError, Interrupted: see `launch`.
     """
     Cluster(search.resources).check()
-    study = _opened(run)
+    study = _open_study(run)
     if StudyRecord.of(study).ended and not missing_finalists(run, *(search.confirm or (0, 0))):
         return False
-    _run(run, study, search, parts, console, quiet)
+    _search_and_confirm(run, study, search, parts, console, quiet)
     return True
 
 
@@ -94,31 +97,32 @@ def extend(
     *,
     quiet: bool = False,
 ) -> None:
-    """Go on with a search that ended, with more trials, more epochs or both.
+    """Continue a search that has ended, with more trials, more epochs per trial, or both.
 
-    With more epochs, complete trials are trained further, the best ones first: each as a new trial that begins where
-    the old one ended, which stays as it was.
+    With more epochs, complete trials are trained further, the best ones first. Each continues as a new trial, and the
+    old one stays as it was.
 
     Args:
-        run: of the search, held and whole.
-        search: what was asked, as `recalled` returns it.
+        run: of the search; this process has locked and repaired it.
+        search: the specification, as `load_search` returns it.
         parts: its photos.
         console: where progress is shown.
-        trials: how many more, 0 or more.
-        epochs: of a complete trial, at least as many as before.
-        time_budget: seconds, above 0, of searching after which no more are started; None for as long as it takes.
-        quiet: show nothing.
+        trials: the number of additional trials, 0 or more.
+        epochs: of a complete trial in all, at least as many as before.
+        time_budget: additional seconds of searching, above 0, after which no more trials are started; None for no
+            limit.
+        quiet: print nothing.
 
     Raises:
         UserError, StorageError, Interrupted: see `launch`.
     """
     Cluster(search.resources).check()
-    study = _opened(run)
+    study = _open_study(run)
     searched = StudyRecord.of(study)
     if not searched.ended:
-        raise UserError(f"run {run.name!r} has not come to its end; first: {run.command('resume')}")
-    further = not_further(study, epochs)
-    # It may have ended before its trials were used up.
+        raise UserError(f"run {run.name!r} has not ended yet; finish it first with: {run.command('resume')}")
+    further = trials_below(study, epochs)
+    # The search may have ended before it had started all trials of its budget.
     begun = len(study.get_trials(deepcopy=False))
     spent = searched.seconds or 0.0
     search = replace(
@@ -128,20 +132,22 @@ def extend(
         time_budget=None if time_budget is None else spent + time_budget,
         stop_when_flat=None,
     )
-    # From here on it is a search with such a budget that was left, and `resume` would go on with it.
-    begun_with = [number for number in searched.asked.further if number not in further]
-    write_study(study, end=None, asked=asked(search, (*begun_with, *further)))
-    _run(run, study, search, parts, console, quiet)
+    # From here on the run is an interrupted search with the larger budget, which `resume` can continue.
+    earlier = [number for number in searched.asked.further if number not in further]
+    write_study(study, end=None, asked=requested_budget(search, (*earlier, *further)))
+    _search_and_confirm(run, study, search, parts, console, quiet)
 
 
 def _sampler(search: Search, drawn: int = 0) -> Sampler:
     directions = [METRICS.objectives[objective] for objective in search.objectives]
-    # After an interruption it must not draw its first drafts again.
+    # The seed differs after an interruption, so that the sampler does not draw the same points again.
     return Sampler(search.space, search.searcher, directions, search.seed + drawn, search.trials)
 
 
-def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: Console, quiet: bool) -> None:
-    """Search for what is missing; in `held`."""
+def _search_and_confirm(
+    run: Run, study: optuna.Study, search: Search, parts: Split, console: Console, quiet: bool
+) -> None:
+    """Train the trials and replicates that are missing; the run is locked."""
     there = study.get_trials(deepcopy=False)
     before = len(there)
     display = Display(console, run.name, StudyRecord.of(study), there, quiet=quiet)
@@ -161,26 +167,26 @@ def _run(run: Run, study: optuna.Study, search: Search, parts: Split, console: C
     try:
         with cluster.started():
             if not StudyRecord.of(study).ended:
-                with tracked(run, search.mlflow, quiet), display:
+                with logged_to_mlflow(run, search.mlflow, quiet), display:
                     cluster.train(searcher, search.scheduler, parts, run.folder, TRIALS)
                 if not quiet and searcher.ended < search.trials:
                     say(f"the search ended: {searcher.ended_by}", console=console)
             if search.confirm:
                 replicate_finalists(run, parts, cluster, *search.confirm, console, quiet=quiet)
             elif missing_finalists(run, 0, 0):
-                # What `confirm` or `compare` left before its end.
+                # `huetune confirm` or `compare` was interrupted.
                 replicate(run, parts, cluster, {}, 0, console, quiet=quiet)
     except (Interrupted, UserError) as error:
         if not before and not searcher.progress:
-            raise  # `launch` takes the run away again
-        remedy = f"nothing that ended is lost, go on with: {run.resumed_by(search.resources.address)}"
+            raise  # `launch` deletes the run
+        remedy = f"no finished epoch is lost; continue with: {run.resumed_by(search.resources.address)}"
         if isinstance(error, Interrupted):
             raise Interrupted(error.number, remedy) from None
         raise type(error)(f"{error}; {remedy}") from None
 
 
 def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) -> list[Job]:
-    """What is tried before the sampler is asked."""
+    """Return what is trained before the sampler suggests trials: extensions, presets, and the grid."""
     records = {trial.number: TrialRecord.of(trial) for trial in study.get_trials(deepcopy=False)}
     continued = {record.continues for record in records.values()}
     jobs = [
@@ -192,14 +198,18 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
         if (point := search.space.preset_point(preset)) is not None:
             jobs.append(Job(search.space.config(point), point, attributes={"preset": preset}))
         elif not quiet:
-            say(f"not tried first: {preset}, it is outside of the space", console=console)
+            say(f"preset {preset} is not tried, it is outside of the search space", console=console)
     return jobs + (grid_jobs(search.space, search.seed) if search.searcher == "grid" else [])
 
 
-def not_further(study: optuna.Study, epochs: int) -> list[int]:
+def trials_below(study: optuna.Study, epochs: int) -> list[int]:
     """Return the complete trials that have fewer epochs and were not trained further yet, the best ones first.
 
-    Those among them that an earlier extension had no time for.
+    This includes those that an earlier extension had no time for.
+
+    Args:
+        study: of the search.
+        epochs: of a complete trial.
     """
     continued = {TrialRecord.of(trial).continues for trial in study.get_trials(deepcopy=False)}
     order = [row["trial"] for row in rows(study) if row["state"] == "complete" and row["epochs"] < epochs]
@@ -207,22 +217,22 @@ def not_further(study: optuna.Study, epochs: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run, optuna.Study]]:
-    """Make a run and hold it; one in which no trial begins leaves nothing behind."""
+def _new_run(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run, optuna.Study]]:
+    """Create a run and lock it; delete it at the end if no trial has begun."""
     folder = (search.storage / search.name).absolute()
     url = study_url(search.study)
     _reclaim(folder)
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        require_free(folder)
+        require_unused(folder)
         raise
     except OSError as error:
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
     run = Run(folder)
     with held(folder):
         if listed(folder, MANIFEST):
-            raise StorageError(f"{place_of(folder)!r}: exists since a moment; choose another --name")
+            raise StorageError(f"{place_of(folder)!r}: was created by another process just now; choose another --name")
         try:
             study = _new_study(search, url or sqlite_url(folder / STUDY))
         except BaseException:
@@ -232,15 +242,15 @@ def _created(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
             _describe(run, study, search, parts, source, url)
             yield run, study
         finally:
-            # Where nobody can say, there may be some.
+            # If the database does not answer, there may be trials.
             with contextlib.suppress(optuna.exceptions.StorageInternalError):
                 if not study.get_trials(deepcopy=False):
                     _discard(run, url)
 
 
 def _reclaim(folder: Path) -> None:
-    """Take away what is left of a run whose search died before it was described: the manifest is written last."""
-    if left_over(folder):
+    """Delete the folder of a search that died before it wrote its manifest, which is written last."""
+    if is_half_created(folder):
         with held(folder):
             if not listed(folder, MANIFEST):
                 shutil.rmtree(folder)
@@ -251,30 +261,30 @@ def _new_study(search: Search, url: URL) -> optuna.Study:
         return optuna.create_study(
             study_name=search.name,
             storage=open_storage(url),
-            # What draws is a sampler of its own: see search.tuning.sampler.
+            # Not used: `huetune.search.tuning.sampler` suggests the trials.
             sampler=optuna.samplers.RandomSampler(),
             directions=[METRICS.objectives[objective] for objective in search.objectives],
         )
     except Exception as error:
-        raise StorageError(f"{url.render_as_string()!r}: the study cannot be made ({in_a_line(error)})") from None
+        raise StorageError(f"{url.render_as_string()!r}: the study cannot be created ({in_a_line(error)})") from None
 
 
-def _opened(run: Run) -> optuna.Study:
-    """Open the study of a run that is held, to write it."""
+def _open_study(run: Run) -> optuna.Study:
+    """Open the study of a locked run for writing."""
     return optuna.load_study(
         study_name=run.study_name, storage=open_storage(run.database), sampler=optuna.samplers.RandomSampler()
     )
 
 
 def _discard(run: Run, url: URL | None) -> None:
-    """Take back a run of which nothing came: its name is free again."""
+    """Delete a run without trials, so that its name is free again."""
     if url:
         optuna.delete_study(study_name=run.name, storage=open_storage(url))
     remove(run.folder)
 
 
 def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: Source, url: URL | None) -> None:
-    """Write down what was asked for, beside the study and in it."""
+    """Write the specification of a search to its study, and its manifest and list of photos to the run."""
     mean_chroma = parts.training.chroma.mean(axis=(0, 1, 2))
     write_launch(
         study,
@@ -282,10 +292,10 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
             objectives=search.objectives,
             parameters=tuple(search.space.domains),
             baseline=zero_line(parts.validation.chroma, mean_chroma),
-            asked=asked(search),
+            asked=requested_budget(search),
         ),
     )
-    manifest = described(search, parts, source, url)
+    manifest = make_manifest(search, parts, source, url)
     if url is None:
         copy_study(run.folder / STUDY)
         push_copy(run.folder / STUDY)

@@ -1,1 +1,1 @@
-"""What is asked of a search: the space, the budget, the resources, and the validation of all of them."""
+"""The specification of a search: space, budget and resources, their validation, and the manifest that stores them."""

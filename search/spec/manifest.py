@@ -1,4 +1,4 @@
-"""The manifest: how a run remembers what was asked of its search."""
+"""The manifest of a run: everything that is needed to continue its search, and to know how it was made."""
 
 import datetime
 import json
@@ -23,16 +23,16 @@ from huetune.search.spec.search_spec import Search
 from huetune.search.spec.space import Space
 
 SCHEMA = 2
-"""Of the manifest; 1 did not say how its photos are read again."""
+"""Version of the manifest; version 1 did not record how the photos are read."""
 
 
-def described(search: Search, parts: Split, source: Source, url: URL | None) -> dict[str, Any]:
-    """Return the manifest of a search that begins: all that `recalled` and whoever reads its run need to know.
+def make_manifest(search: Search, parts: Split, source: Source, url: URL | None) -> dict[str, Any]:
+    """Return the manifest of a new search, with everything that `load_search` and readers of the run need.
 
     Args:
-        search: what is asked.
-        parts: its photos.
-        source: where they are from.
+        search: the specification.
+        parts: the photos.
+        source: where the photos were read from.
         url: of the study's database; None for SQLite in the run's folder.
     """
     options = {option.name: getattr(search, option.name) for option in fields(search)}
@@ -55,20 +55,20 @@ def described(search: Search, parts: Split, source: Source, url: URL | None) -> 
     }
 
 
-def recalled(run: Run, address: str | None = None) -> Search:
-    """Return what was asked of a run's search, as it stands now.
+def load_search(run: Run, address: str | None = None) -> Search:
+    """Return the specification of a run's search, with the budget of its latest extension.
 
     Args:
         run: of the search.
-        address: of the Ray cluster to go on with; None for this machine or RAY_ADDRESS.
+        address: of the Ray cluster that continues it; None for RAY_ADDRESS or this machine.
 
     Raises:
-        StorageError: the run does not say.
-        UserError: it holds a value that `Search` refuses.
+        StorageError: the manifest has an older schema, which lacks what is needed.
+        UserError: the manifest has a value that `Search` refuses.
     """
     manifest, study = run.manifest, run.study()
     if manifest["schema"] < 2:
-        raise StorageError(f"run {run.name!r} is of an older huetune, which did not record how to go on with it")
+        raise StorageError(f"run {run.name!r} was made by an older huetune, which did not record how to continue it")
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in manifest["search"].items()
     }
@@ -82,23 +82,27 @@ def recalled(run: Run, address: str | None = None) -> Search:
     )
     options |= {name: value for name, value in vars(StudyRecord.of(study).asked).items() if name in options}
     options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
-    return Search(**options, resources=recalled_resources(run, address))
+    return Search(**options, resources=load_resources(run, address))
 
 
-def recalled_resources(run: Run, address: str | None) -> Resources:
-    """Return what a trial of a run takes, at another address.
+def load_resources(run: Run, address: str | None) -> Resources:
+    """Return the resources of a run's trials, with another address.
+
+    Args:
+        run: of a search.
+        address: as in `Resources`.
 
     Raises:
-        UserError: the manifest holds a value outside of its range.
+        UserError: a value of the manifest is out of range.
     """
     return Resources(**{**run.manifest["cluster"], "address": address})
 
 
-def asked(search: Search, further: tuple[int, ...] = ()) -> Asked:
-    """Return what an extension may change, which the study holds.
+def requested_budget(search: Search, further: tuple[int, ...] = ()) -> Asked:
+    """Return the part of a specification that an extension can change, and that is therefore stored in the study.
 
     Args:
-        search: what is asked.
-        further: the numbers of the trials that are trained further.
+        search: the specification.
+        further: numbers of the trials that are trained further.
     """
     return Asked(search.trials, search.epochs, search.time_budget, search.stop_when_flat, further)

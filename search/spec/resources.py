@@ -1,4 +1,4 @@
-"""What a trial takes of Ray, and which Ray cluster runs it; importing this needs no Ray."""
+"""`Resources`: what a trial takes, and on which Ray cluster it runs. It imports quickly, without Ray."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,16 @@ class Resources:
     """CPUs, GPUs and time of a trial, and the address of the cluster.
 
     Args:
-        cpus_per_trial: of Ray, above 0; also TensorFlow's threads, rounded down, at least 1.
-        gpus_per_trial: of Ray, 0 or more; 0.5 lets two trials share one.
-        address: of a running Ray cluster, or `local` for this machine alone; None is this machine, too, unless
-            RAY_ADDRESS names a cluster.
-        trial_timeout: seconds, above 0, that an epoch may take before its worker counts as hung and is replaced; None
+        cpus_per_trial: Ray's CPUs, above 0. Rounded down, but at least 1, this is also the number of TensorFlow's
+            threads.
+        gpus_per_trial: Ray's GPUs, 0 or more; with 0.5 two trials share one GPU.
+        address: of a running Ray cluster, or `local` for this machine. None is the cluster in RAY_ADDRESS, or this
+            machine if that is not set.
+        trial_timeout: seconds, above 0. If an epoch takes longer, its worker is considered hung and is replaced. None
             for no limit.
 
     Raises:
-        UserError: a value is outside of its range.
+        UserError: a value is out of range.
     """
 
     cpus_per_trial: float = 1.0
@@ -31,5 +32,5 @@ class Resources:
 
     @property
     def threads(self) -> int:
-        """Threads that TensorFlow may use in a trial."""
+        """The number of threads that TensorFlow may use in a trial."""
         return max(1, int(self.cpus_per_trial))

@@ -1,4 +1,4 @@
-"""What is asked of a search. Importing this takes no time: the command has its defaults from here."""
+"""`Search`, the specification of a search. It imports quickly, because the command takes its defaults from here."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,37 +10,38 @@ if TYPE_CHECKING:
     from huetune.search.spec.space import Space
 
 SEARCHERS = ("tpe", "random", "grid", "cmaes", "nsga2")
-"""Names of the searchers; `search.tuning.sampler.SAMPLERS` has how each samples."""
+"""Names of the searchers; `huetune.search.tuning.sampler.SAMPLERS` implements them."""
 SCHEDULERS = ("asha", "hyperband", "median", "none")
-"""Names of the schedulers; `search.tuning.schedulers.SCHEDULERS` has what each is of Ray."""
+"""Names of the schedulers; `huetune.search.tuning.schedulers.SCHEDULERS` implements them."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked of a search.
+    """The specification of a search, which is validated when it is made.
 
     Args:
         name: of the run.
         storage: folder of runs.
-        space: what is varied.
+        space: the search space.
         resources: what a trial takes, and where it runs.
-        trials: how many, 1 or more.
+        trials: the trial budget, 1 or more.
         epochs: of a complete trial, 1 or more.
-        objectives: different keys of `model.metrics.METRICS`. The first one chooses a trial's best epoch; with several
-            of them there is no early stopping and no confirmation, for both rank by one.
+        objectives: different keys of `huetune.model.metrics.METRICS`. The first one decides which epoch of a trial is
+            the best. With several objectives there is no early stopping and no confirmation, because both rank by one.
         searcher: one of `SEARCHERS`.
         scheduler: one of `SCHEDULERS`.
-        seed: of the split, the sampler and, with its number added, of each trial; 0 or more.
+        seed: of the split and the sampler, 0 or more; the seed of a trial is this plus its number.
         warm_start: presets that are tried first.
         study: URL of the study's database; None for SQLite in the run's folder.
-        time_budget: seconds, above 0, after which no more trials are started; None for as long as it takes.
-        stop_when_flat: trials in a row without a better one that end the search, 1 or more; None for however many.
-        confirm: how many finalists, 1 or more, are trained again, and each from how many fresh seeds, 2 or more; None
-            for none.
-        mlflow: URI of an MLflow to which each trial is logged; None for none.
+        time_budget: seconds, above 0, after which no more trials are started; None for no limit.
+        stop_when_flat: end the search after this many trials in a row without a better score, 1 or more; None for no
+            limit.
+        confirm: the number of finalists, 1 or more, and of fresh seeds that each is trained again from, 2 or more;
+            None for no confirmation.
+        mlflow: URI of an MLflow server or folder to which each trial is logged; None to log nothing.
 
     Raises:
-        UserError: a value outside of these. The command, Python and a run's manifest have it from here.
+        UserError: a value is out of range. This is the only validation, for the command, Python and manifests alike.
     """
 
     name: str

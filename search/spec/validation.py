@@ -1,4 +1,4 @@
-"""What a search may be asked for. All of it is checked here, without Ray, whose import takes longer than the checks."""
+"""Validation of a search's specification, storage and database. Ray is not needed, so that errors are shown at once."""
 
 import math
 import os
@@ -23,17 +23,16 @@ from huetune.results.records.run_photos import FILES
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
 
-PATIENCE = 4
-"""Seconds that a database may take to answer."""
-LONGEST = 100 * 365 * 86400.0
-"""Seconds that nobody waits: what is said to take longer is a slip."""
+DATABASE_TIMEOUT_SECONDS = 4
+MAX_DURATION_SECONDS = 100 * 365 * 86400.0
+"""Upper bound for duration options, a hundred years; longer durations are typos."""
 
 
 def check_search(search: Search) -> None:
-    """Refuse a search that makes no sense; `Search` calls it for each of its instances.
+    """Validate a specification; `Search` calls this for each of its instances.
 
     Raises:
-        UserError: which value it is, and what was expected.
+        UserError: a value is out of range; the message names it and what was expected.
     """
     check_name(search.name)
     for option, value, known in (
@@ -46,7 +45,7 @@ def check_search(search: Search) -> None:
         if objective not in METRICS.objectives:
             raise UserError(f"objective must be one of {', '.join(METRICS.objectives)}, received {objective!r}")
     if not search.objectives or len(set(search.objectives)) < len(search.objectives):
-        raise UserError(f"objective must name different figures, received {', '.join(search.objectives)!r}")
+        raise UserError(f"objective must name different metrics, received {', '.join(search.objectives)!r}")
     if len(search.objectives) > 1 and search.scheduler != "none":
         raise UserError(f"scheduler {search.scheduler!r} ranks by one objective; with several use --scheduler none")
     if len(search.objectives) > 1 and search.confirm:
@@ -75,54 +74,54 @@ def _is_confirmation(value: object) -> bool:
     return 1 <= finalists <= MOST and 2 <= seeds <= MOST
 
 
-def check_place(search: Search) -> None:
-    """Make sure that a search has a place to write to, and make nothing.
+def check_storage(search: Search) -> None:
+    """Check, without writing anything, that a search can write its run and its study.
 
     Raises:
-        UserError: the study is no database URL, or the path of the storage is not UTF-8.
-        StorageError: the name is taken, the storage cannot be written, or the database cannot be reached.
+        UserError: the study is not a database URL, or the path of the storage is not UTF-8.
+        StorageError: the name is taken, the storage is not writable, or the database cannot be reached.
     """
     check_path(search.storage.absolute())
     check_path(search.storage.resolve())
     if url := study_url(search.study):
         _check_database(url)
     folder = (search.storage / search.name).absolute()
-    require_free(folder)
+    require_unused(folder)
     require_place(folder)
 
 
-def check_apart(source: Source, storage: Path) -> None:
-    """Refuse runs among the photos: the pictures that one search makes would be photos of the next.
+def check_storage_outside_photos(source: Source, storage: Path) -> None:
+    """Check that runs are not stored among the photos: the pictures of one run would be photos of the next.
 
     Raises:
-        UserError: they would be.
+        UserError: the storage is inside of the folder of photos.
     """
     if source.folder and not source.classes and storage.resolve().is_relative_to(source.folder.resolve()):
         raise UserError(
-            f"--storage {place_of(storage)!r}: lies in {str(source)!r}, so pictures of runs would be taken for photos; "
-            "choose another place, or name --classes"
+            f"--storage {place_of(storage)!r}: is inside of {str(source)!r}, so pictures of runs would be taken for "
+            "photos; choose another --storage, or pass --classes"
         )
 
 
-def require_free(folder: Path) -> None:
-    """Refuse the folder of another run.
+def require_unused(folder: Path) -> None:
+    """Check that a run's folder does not exist yet, except for what `is_half_created` accepts.
 
     Raises:
-        StorageError: there is one.
+        StorageError: it exists; the message names the process that has locked it, if there is one.
     """
     if bucket := bucket_of(folder):
         bucket.reach()
-    if listed(folder, MANIFEST) if bucket else os.path.lexists(folder) and not left_over(folder):
+    if listed(folder, MANIFEST) if bucket else os.path.lexists(folder) and not is_half_created(folder):
         by = holder(folder) if folder.is_dir() else None
         raise StorageError(
-            f"{place_of(folder)!r}: exists already{f', in the hands of {by}' if by else ''}; choose another --name"
+            f"{place_of(folder)!r}: exists already{f', locked by {by}' if by else ''}; choose another --name"
         )
 
 
-def left_over(folder: Path) -> bool:
-    """Whether a folder holds nothing but what is left of a search that died before it was described.
+def is_half_created(folder: Path) -> bool:
+    """Return whether a folder has only files of a search that died before it had written its manifest.
 
-    So does the mirror of a run that is not in the bucket any more.
+    The same is true of the local copy of a run that is no longer in its bucket.
     """
     if bucket_of(folder):
         return folder.is_dir() and not listed(folder, MANIFEST)
@@ -132,10 +131,10 @@ def left_over(folder: Path) -> bool:
 
 
 def study_url(study: str | None) -> URL | None:
-    """Return where the study is to be, None for a file in the run's folder.
+    """Return the URL of the study's database, or None for a file in the run's folder.
 
     Raises:
-        UserError: it is no database URL, or holds a password.
+        UserError: it is not a database URL, or contains a password.
     """
     if study is None:
         return None
@@ -146,7 +145,9 @@ def study_url(study: str | None) -> URL | None:
     except ArgumentError:
         raise UserError(f"--study {study!r}: not a database URL such as postgresql://host/name") from None
     if holds_secret(url):
-        raise UserError("--study: the URL holds a password, which would be written down; use ~/.pgpass or PGPASSWORD")
+        raise UserError(
+            "--study: the URL contains a password, which would be stored with the run; use ~/.pgpass or PGPASSWORD"
+        )
     return sqlite_url(Path(url.database)) if url.drivername == "sqlite" and url.database else url
 
 
@@ -154,26 +155,28 @@ def _check_database(url: URL) -> None:
     shown = url.render_as_string()
     if url.drivername.startswith("sqlite"):
         if not url.database or url.database == ":memory:":
-            raise UserError(f"--study {shown!r}: a database in memory would be gone with the search; name a file")
+            raise UserError(f"--study {shown!r}: a database in memory is lost when the search ends; name a file")
         if not Path(url.database).parent.is_dir():
             raise StorageError(f"--study {shown!r}: {str(Path(url.database).parent)!r} is not a folder")
         return
     url = with_driver(url)
     try:
-        engine = create_engine(url, connect_args={"connect_timeout": PATIENCE})
+        engine = create_engine(url, connect_args={"connect_timeout": DATABASE_TIMEOUT_SECONDS})
         engine.connect().close()
     except (NoSuchModuleError, ImportError) as error:
-        raise UserError(f"--study {shown!r}: no such database is known here ({in_a_line(error)})") from None
-    except Exception as error:  # SQLAlchemy, or what its driver thinks of such an address
+        raise UserError(
+            f"--study {shown!r}: no driver for this kind of database is installed ({in_a_line(error)})"
+        ) from None
+    except Exception as error:  # SQLAlchemy's, or any error of a driver
         reason = in_a_line(getattr(error, "orig", None) or error)
         raise StorageError(f"--study {shown!r}: cannot be reached ({reason})") from None
 
 
 def check_resources(resources: Resources) -> None:
-    """Refuse what no trial can take; `Resources` calls it for each of its instances.
+    """Validate the resources of a trial; `Resources` calls this for each of its instances.
 
     Raises:
-        UserError: which value it is, and what was expected.
+        UserError: a value is out of range; the message names it and what was expected.
     """
     cpus, gpus = resources.cpus_per_trial, resources.gpus_per_trial
     if not (_is_number(cpus) and 0 < cpus < math.inf):
@@ -184,14 +187,18 @@ def check_resources(resources: Resources) -> None:
 
 
 def check_seconds(option: str, value: float | None) -> None:
-    """Refuse a duration that leaves no time, or that nobody waits for; None is no limit.
+    """Validate a duration.
+
+    Args:
+        option: its name, for the message.
+        value: in seconds, above 0 and up to `MAX_DURATION_SECONDS`; None for no limit.
 
     Raises:
-        UserError: which option it is, and what was expected.
+        UserError: it is out of range; the message names the option and what was expected.
     """
-    if value is None or (_is_number(value) and 0 < value <= LONGEST):
+    if value is None or (_is_number(value) and 0 < value <= MAX_DURATION_SECONDS):
         return
-    wanted = f"{LONGEST:,.0f} or less" if _is_number(value) and value > LONGEST else "above 0"
+    wanted = f"{MAX_DURATION_SECONDS:,.0f} or less" if _is_number(value) and value > MAX_DURATION_SECONDS else "above 0"
     raise UserError(f"{option.replace('_', '-')} must be {wanted}, received {value!r}")
 
 

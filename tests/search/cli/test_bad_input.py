@@ -17,7 +17,7 @@ NAME = "a run's name has 1 to 100 letters"
 NOTHING = "no run 'nothing' in 'runs': there are none yet"
 RANGE = "is not in the range"
 INTEGER = "is not a valid integer"
-DURATION = "is no duration such as 90s, 30m or 1h30m"
+DURATION = "is not a duration such as 90s, 30m or 1h30m"
 EMPTY = "says nothing"
 
 # What is typed, the exit code, and what the line says. `photos` holds no photo, `full` something, `text` is a file.
@@ -91,7 +91,7 @@ WORDS: list[tuple[str, int, str]] = [
     # How it searches
     ("search --objective loss", 2, "objective must be one of chroma_mse, skill, chroma_ratio_error"),
     ("search --objective ,", 2, EMPTY),
-    ("search --objective skill,skill", 2, "objective must name different figures"),
+    ("search --objective skill,skill", 2, "objective must name different metrics"),
     ("search --objective skill,chroma_mse --scheduler asha", 2, "'asha' ranks by one objective"),
     ("search --objective skill,chroma_mse --confirm 3x3", 2, "confirm ranks by one objective"),
     ("search --searcher nonsense", 2, "searcher must be one of tpe, random, grid, cmaes, nsga2, received 'nonsense'"),
@@ -122,16 +122,16 @@ WORDS: list[tuple[str, int, str]] = [
     ("search --address 127.0.0.1:1", 2, "--address '127.0.0.1:1': cannot be reached"),
     ("search --study ''", 2, EMPTY),
     ("search --study nonsense", 2, "'nonsense': not a database URL"),
-    ("search --study nonsense://127.0.0.1/x", 2, "no such database is known here"),
-    ("search --study mysql://127.0.0.1/x", 2, "no such database is known here"),
-    ("search --study sqlite://", 2, "a database in memory would be gone"),
+    ("search --study nonsense://127.0.0.1/x", 2, "no driver for this kind of database is installed"),
+    ("search --study mysql://127.0.0.1/x", 2, "no driver for this kind of database is installed"),
+    ("search --study sqlite://", 2, "a database in memory is lost when the search ends"),
     ("search --study sqlite:///nowhere/study.db", 4, "is not a folder"),
     ("search --study postgresql://127.0.0.1:1/x", 4, "cannot be reached"),
-    ("search --study 'postgresql://127.0.0.1:1/x?sslpassword=secret'", 2, "the URL holds a password"),
-    ("search --study 'mysql+pymysql://127.0.0.1:1/x?passwd=secret'", 2, "the URL holds a password"),
+    ("search --study 'postgresql://127.0.0.1:1/x?sslpassword=secret'", 2, "the URL contains a password"),
+    ("search --study 'mysql+pymysql://127.0.0.1:1/x?passwd=secret'", 2, "the URL contains a password"),
     ("search --mlflow 'https://127.0.0.1:1/?token=secret'", 2, "MLFLOW_TRACKING_PASSWORD"),
     ("search --mlflow 'postgresql://127.0.0.1:1/x?user=me'", 2, "MLFLOW_TRACKING_PASSWORD"),
-    ("search --study postgresql://me:secret@127.0.0.1:1/x", 2, "the URL holds a password"),
+    ("search --study postgresql://me:secret@127.0.0.1:1/x", 2, "the URL contains a password"),
     # Runs
     ("list extra", 2, "unexpected extra argument"),
     ("list --storage ''", 2, EMPTY),
@@ -292,7 +292,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("mlflow nothing --uri http://127.0.0.1:1 --follow", 4, NOTHING),
     ("search --mlflow http://me:secret@127.0.0.1:1", 2, "MLFLOW_TRACKING_PASSWORD"),
     ("search --mlflow nonsense://x", 2, "of no kind that MLflow knows"),
-    ("search --notify nonsense", 2, "not a URL that Apprise knows"),
+    ("search --notify nonsense", 2, "--notify: Apprise does not support the URL (not shown, it may contain a token)"),
     ("resume nothing --notify nonsense", 4, NOTHING),
     ("extend nothing --notify nonsense", 4, NOTHING),
 ]

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from huetune.data_tools.common.terminal import _console, say
 from huetune.results.live.progress import animated
 from huetune.results.records.run_names import run_names
-from huetune.search.cli.main import PARTS, cli
+from huetune.search.cli.main import VERSIONED_PACKAGES, cli
 
 
 def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -78,7 +78,7 @@ HEAVY = {"ray", "tensorflow", "keras", "optuna", "pandas", "numpy", "scipy", "PI
 @pytest.mark.parametrize(
     ("words", "environment", "shown"),
     [
-        (["--help"], {}, "Find the VAE"),
+        (["--help"], {}, "Search for the VAE"),
         (["search", "--help"], {}, "Search for the settings"),
         (["--version"], {}, "tensorflow 2"),
         ([], {"_HUETUNE_COMPLETE": "bash_complete", "COMP_WORDS": "huetune trials --storage S t"}, "plain,tiny"),
@@ -149,7 +149,7 @@ def test_bad_input_is_refused_before_anything_heavy(lines, known, tmp_path):
 
 def test_the_version_is_said_with_those_of_the_parts():
     lines = CliRunner().invoke(cli, ["--version"]).output.splitlines()
-    assert [line.split()[0] for line in lines] == ["huetune", "python", *PARTS]
+    assert [line.split()[0] for line in lines] == ["huetune", "python", *VERSIONED_PACKAGES]
     assert all(re.fullmatch(r"\S+ \d+\.\d+\S*", line) for line in lines)
 
 

@@ -17,7 +17,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from huetune.data_tools.datasets.synthetic_garden import garden, write_garden
 from huetune.model.config import BATCHINGS, PRESETS, batched
 from huetune.results.records.run import MANIFEST, Run, open_storage
-from huetune.search.cli.main import _show_next
+from huetune.search.cli.search_end import print_next_commands
 
 
 def test_presets_as_json_have_the_logs_figures(in_process):
@@ -134,7 +134,7 @@ def test_show_next_prints_commands_that_work(objectives, searched, in_process, t
     study.set_user_attr("objectives", objectives)
     write_garden(1, tmp_path / "new", seed=9)
     monkeypatch.chdir(tmp_path)
-    _show_next(run, True)
+    print_next_commands(run, True)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert len(lines) == 6
     for line in lines:

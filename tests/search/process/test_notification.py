@@ -18,8 +18,8 @@ import pytest
 from huetune.data_tools.common.errors import Interrupted, StorageError, UserError
 from huetune.results.records.run import find_run
 from huetune.search.process import mlflow_follower
-from huetune.search.process.mlflow_follower import tracked
-from huetune.search.process.notification import VARIABLE, told
+from huetune.search.process.mlflow_follower import logged_to_mlflow
+from huetune.search.process.notification import VARIABLE, notify_on_exit
 from tests.faults.chaos import QUICK
 
 TOKEN = "s3cr3tt0k3n"
@@ -103,10 +103,10 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
 
 def test_a_service_that_does_not_take_it_costs_one_line(searched, capsys, monkeypatch):
     monkeypatch.setenv(VARIABLE, "x")
-    with told(f"json://127.0.0.1:9/{TOKEN}", "tiny", searched[0]):
+    with notify_on_exit(f"json://127.0.0.1:9/{TOKEN}", "tiny", searched[0]):
         assert VARIABLE not in os.environ
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "nobody was told: JSON did not take the message"
+    assert line == "notification failed: JSON rejected the message"
 
 
 BROKEN = [
@@ -118,10 +118,10 @@ BROKEN = [
 
 @pytest.mark.parametrize(("error", "why"), BROKEN)
 def test_a_search_that_breaks_off_is_told_of_and_breaks_off(error, why, service, searched):
-    with pytest.raises(type(error)), told(service.url, "tiny", searched[0]):
+    with pytest.raises(type(error)), notify_on_exit(service.url, "tiny", searched[0]):
         raise error
     ((_, message),) = service.heard
-    assert (message["title"], message["message"]) == ("huetune: tiny broke off", why)
+    assert (message["title"], message["message"]) == ("huetune: tiny ended early", why)
 
 
 def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, in_process, tmp_path):
@@ -132,16 +132,16 @@ def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, i
 
 
 def test_that_a_search_is_done_is_told_also_where_nobody_can_read_what_came_of_it(service, tmp_path):
-    with told(service.url, "gone", tmp_path):
+    with notify_on_exit(service.url, "gone", tmp_path):
         pass
     [(_, message)] = service.heard
-    assert message["title"] == "huetune: gone is done" and "what came of it cannot be read now" in message["message"]
+    assert message["title"] == "huetune: gone is done" and "its results cannot be read now" in message["message"]
 
 
 def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):
-    with pytest.raises(UserError) as refused, told(f"nonsense://{TOKEN}", "roses", tmp_path):
+    with pytest.raises(UserError) as refused, notify_on_exit(f"nonsense://{TOKEN}", "roses", tmp_path):
         pytest.fail("it was begun")
-    assert "not a URL that Apprise knows" in str(refused.value)
+    assert "Apprise does not support the URL" in str(refused.value)
     assert TOKEN not in str(refused.value) + "".join(capsys.readouterr())
 
 
@@ -149,15 +149,15 @@ def test_an_mlflow_that_refuses_or_hangs_costs_one_line(searched, capsys, monkey
     run = find_run("tiny", searched[0])
     # Whatever else its process says, at its very end too, is not taken for the reason.
     monkeypatch.setenv("PYTHONVERBOSE", "1")
-    with tracked(run, "http://127.0.0.1:9", quiet=False):
+    with logged_to_mlflow(run, "http://127.0.0.1:9", quiet=False):
         pass
     monkeypatch.delenv("PYTHONVERBOSE")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("not all trials are in MLflow (mlflow 'http://127.0.0.1:9'") and "Traceback" not in line
     assert "log the rest with: huetune mlflow" in line
-    monkeypatch.setattr(mlflow_follower, "PATIENCE", 1.0)
+    monkeypatch.setattr(mlflow_follower, "FINISH_TIMEOUT_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with tracked(run, f"http://127.0.0.1:{silent.getsockname()[1]}", quiet=False):
+        with logged_to_mlflow(run, f"http://127.0.0.1:{silent.getsockname()[1]}", quiet=False):
             pass
         (line,) = capsys.readouterr().err.splitlines()
     assert "it takes longer than 1 s" in line

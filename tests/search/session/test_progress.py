@@ -193,16 +193,17 @@ import time
 from rich.live import Live
 from huetune.data_tools.common.terminal import stdout
 from huetune.search.process import signals
-signals.install()
-with Live("calm", console=stdout, screen=True), signals.told(lambda signal: None, "go on with: huetune resume r"):
-    time.sleep(100)
+signals.install_handlers()
+with Live("calm", console=stdout, screen=True):
+    with signals.deliver_to(lambda signal: None, "continue with: huetune resume r"):
+        time.sleep(100)
 """
 
 
 TWICE = """
 import contextlib, os, signal
 from huetune.search.process import signals
-signals.install()
+signals.install_handlers()
 with contextlib.suppress(KeyboardInterrupt):
     os.kill(os.getpid(), signal.SIGINT)
 os.kill(os.getpid(), signal.SIGINT)
@@ -212,7 +213,7 @@ os.kill(os.getpid(), signal.SIGINT)
 def test_second_signal_outside_a_search_names_no_search():
     """Whoever leaves `train` or `evaluate` at once has nothing that `huetune resume` could continue."""
     done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, encoding="utf-8")
-    assert (done.returncode, done.stderr) == (130, "huetune: left at once\n")
+    assert (done.returncode, done.stderr) == (130, "huetune: stopped immediately\n")
 
 
 def test_who_is_left_at_once_has_the_terminal_back():
@@ -223,4 +224,4 @@ def test_who_is_left_at_once_has_the_terminal_back():
     assert terminal.end() == 130
     last = terminal.raw.rpartition(b"\x1b[?1049l")[2]
     assert b"\x1b[?1049l" in terminal.raw
-    assert b"\x1b[?25h" in last and b"left at once; go on with: huetune resume r" in last
+    assert b"\x1b[?25h" in last and b"stopped immediately; continue with: huetune resume r" in last

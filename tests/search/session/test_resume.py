@@ -40,10 +40,10 @@ def _trials(run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "extend: by what? say --trials, --epochs or both"),
-        (("--epochs", 3), "extend: by what?"),
+        ((), "extend: pass --trials, --epochs or both"),
+        (("--epochs", 3), "extend: pass --trials, --epochs or both"),
         (("--trials", 1, "--time-budget", "0s"), "time-budget must be above 0, received 0.0"),
-        (("--epochs", 2), "epochs must be 3 or more, which this search had, received 2"),
+        (("--epochs", 2), "epochs must be at least 3, those of this search, received 2"),
     ],
 )
 def test_bad_words_change_nothing(words, message, run, in_process):
@@ -104,7 +104,9 @@ def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
 def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, in_process):
     _change(run, "schema", 1)
     done = in_process("resume", "tiny", "--storage", run.folder.parent)
-    assert done.returncode == 4 and "is of an older huetune" in done.stderr
+    assert (
+        done.returncode == 4 and "was made by an older huetune, which did not record how to continue it" in done.stderr
+    )
     assert in_process("trials", "tiny", "--storage", run.folder.parent).returncode == 0
 
 

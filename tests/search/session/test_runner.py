@@ -13,7 +13,7 @@ from huetune.search.session.runner import launch
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import Search
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
-from huetune.search.spec.validation import check_apart, left_over
+from huetune.search.spec.validation import check_storage_outside_photos, is_half_created
 
 SPACE = parse_space(DEFAULT_SPACE, batched(PRESETS["model-2"], "photos"))
 
@@ -27,7 +27,7 @@ SPACE = parse_space(DEFAULT_SPACE, batched(PRESETS["model-2"], "photos"))
         ({"scheduler": "pbt"}, "scheduler must be one of asha, hyperband, median, none"),
         ({"trials": 0}, "trials must be 1 or more, received 0"),
         ({"epochs": -1}, "epochs must be 1 or more, received -1"),
-        ({"objectives": ("skill", "skill")}, "objective must name different figures, received 'skill, skill'"),
+        ({"objectives": ("skill", "skill")}, "objective must name different metrics, received 'skill, skill'"),
         ({"objectives": ("chroma_mse", "chroma_ratio_error")}, "scheduler 'asha' ranks by one objective"),
         ({"confirm": (3, 1)}, "confirm must be 1 or more finalists with 2 or more seeds each, received (3, 1)"),
         ({"stop_when_flat": 0}, "stop-when-flat must be 1 or more, received 0"),
@@ -56,10 +56,10 @@ def test_a_bad_request_is_refused_in_one_line(asked, message):
         ("photo.jpg", False),
     ],
 )
-def test_what_a_search_left_that_died_before_it_was_described_is_told_from_what_is_somebodys(name, ours, tmp_path):
+def test_half_created_run_folder_has_only_files_of_huetune(name, ours, tmp_path):
     (tmp_path / "study.db").touch()
     (tmp_path / name).touch()
-    assert left_over(tmp_path) is ours
+    assert is_half_created(tmp_path) is ours
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_runs_are_not_kept_among_photos(photos, storage, fine, tmp_path, monkeyp
     (tmp_path / "link").symlink_to(tmp_path / "photos")
     monkeypatch.chdir(tmp_path / "photos")
     with contextlib.nullcontext() if fine else pytest.raises(UserError, match="would be taken for photos"):
-        check_apart(Source(Path(photos)), Path(storage))
+        check_storage_outside_photos(Source(Path(photos)), Path(storage))
 
 
 def test_a_trial_takes_some_cpu():
@@ -133,7 +133,7 @@ def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
 @pytest.mark.parametrize(
     ("study", "error", "message"),
     [
-        ("postgresql://me:secret@127.0.0.1/x", UserError, "the URL holds a password"),
+        ("postgresql://me:secret@127.0.0.1/x", UserError, "the URL contains a password"),
         ("no url", UserError, "not a database URL"),
         ("sqlite:////no/such/folder/study.db", StorageError, "'/no/such/folder' is not a folder"),
     ],

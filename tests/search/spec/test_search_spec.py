@@ -11,7 +11,7 @@ from huetune.data_tools.common.terminal import words
 from huetune.model.config import PRESETS, batched
 from huetune.results.records.run import MANIFEST
 from huetune.search.cli.main import cli
-from huetune.search.spec.manifest import recalled
+from huetune.search.spec.manifest import load_search
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
@@ -83,7 +83,7 @@ def _in_manifest(field, value, folder):
     (run.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     if field in extensible:  # then the study's value counts
         run.made.set_user_attr("asked", {**run.made.user_attrs["asked"], field: value})
-    recalled(run)
+    load_search(run)
 
 
 @pytest.mark.parametrize(("typed", "field", "value", "message"), BAD, ids=[typed for typed, *_ in BAD])

@@ -1,0 +1,32 @@
+"""Options that several commands of the search share."""
+
+import click
+
+from huetune.data_tools.common.terminal import TEXT, shared
+from huetune.search.cli.option_types import DURATION
+from huetune.search.process import notification
+from huetune.search.spec.resources import Resources
+
+address_option = click.option(
+    "--address",
+    type=TEXT,
+    help="Ray cluster to run on: HOST:PORT, auto, or local for this machine.  [default: RAY_ADDRESS, or this machine]",
+)
+quiet_option = click.option("--quiet", is_flag=True, help="Show nothing but errors.")
+notify_option = click.option(
+    notification.OPTION,
+    metavar="URL",
+    envvar=notification.VARIABLE,
+    show_envvar=True,
+    help="Send a message at the end, to a URL that Apprise supports, as in ntfy://topic or mailto://...",
+)
+resource_options = shared(
+    click.option("--cpus-per-trial", type=float, default=Resources.cpus_per_trial, show_default=True),
+    click.option("--gpus-per-trial", type=float, default=Resources.gpus_per_trial, show_default=True),
+    click.option(
+        "--trial-timeout",
+        type=DURATION,
+        help="Replace a worker that needs longer for an epoch, as in 10m.",
+    ),
+    address_option,
+)
