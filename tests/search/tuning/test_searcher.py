@@ -119,14 +119,6 @@ def test_a_trial_that_goes_on_began_when_it_began():
     assert study.trials[0].user_attrs["begun"].endswith("+00:00"), "UTC, wherever it is read"
 
 
-def test_a_grid_of_thousands_is_enqueued_at_once():
-    domains = {"mse_weight": {"low": 1.0, "high": 8.0, "step": 0.001}, "skip": {"choices": [True, False]}}
-    searcher = _searcher(_study(), space=parse_space(domains, SPACE.base), kind="grid")
-    assert len(searcher._queue.jobs) == 14_002
-    searcher.enqueue(searcher._queue.jobs[:100])
-    assert len(searcher._queue.jobs) == 14_002
-
-
 @pytest.mark.parametrize("kind", ["tpe", "grid"])
 def test_a_space_that_came_to_its_end_before_still_has(kind):
     study = _study()
