@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from huetune.data_tools.common.errors import CheckpointError, in_a_line
+from huetune.data_tools.common.errors import CheckpointError, first_line
 from huetune.data_tools.photos.color import PATCH_SIDE, PHOTO_SIDE
 from huetune.data_tools.photos.prepared_cache import VERSION
 from huetune.data_tools.photos.source import MAX_SCENES
-from huetune.data_tools.storage.atomic import STATE, SUMS, check_files, check_sums, recover, sealed, sum_of
+from huetune.data_tools.storage.atomic import atomic_folder, recover
+from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE, check_files, check_sums, sha256_of
 from huetune.model import npz
 from huetune.model.config import Config
 
@@ -30,7 +31,7 @@ SCHEMA = 2
 EXPORTED = 3
 """Of what left its run: with a card, a probe, and what it takes to use the model without knowing the program."""
 SETTINGS, WEIGHTS, CARD, PROBE = "settings.json", "weights.npz", "README.md", "probe.npz"
-FILES = {1: {SETTINGS, WEIGHTS}, 2: {SETTINGS, WEIGHTS, SUMS}, 3: {SETTINGS, WEIGHTS, SUMS, CARD, PROBE}}
+FILES = {1: {SETTINGS, WEIGHTS}, 2: {SETTINGS, WEIGHTS, SUMS_FILE}, 3: {SETTINGS, WEIGHTS, SUMS_FILE, CARD, PROBE}}
 """Of each schema, all of them."""
 LOG = "log.json"
 """The figures of each epoch of its training, which only `huetune train` keeps here: a search's are in its study. So it
@@ -92,7 +93,7 @@ def save(folder: Path, checkpoint: Checkpoint, vae: "keras.Model") -> None:
     Raises:
         OSError: the disk would not take it.
     """
-    with sealed(folder) as draft:
+    with atomic_folder(folder) as draft:
         write(draft, checkpoint, vae)
 
 
@@ -131,7 +132,7 @@ def export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card: str) 
     (draft / WEIGHTS).write_bytes((checkpoint / WEIGHTS).read_bytes())
     (draft / CARD).write_text(card, encoding="utf-8")
     self_test.write(draft / PROBE, colorizer)
-    files = {name: {"bytes": (draft / name).stat().st_size, "sha256": sum_of(draft / name)} for name in _SEALED}
+    files = {name: {"bytes": (draft / name).stat().st_size, "sha256": sha256_of(draft / name)} for name in _SEALED}
     about = {"preparation": PREPARATION, "metric": dict(metric), "files": files}
     _write_settings(draft, {"schema": EXPORTED, **asdict(known), **about})
 
@@ -157,7 +158,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{str(folder / LOG)!r}: damaged ({in_a_line(error)[:200]})") from None
+        raise CheckpointError(f"{str(folder / LOG)!r}: damaged ({first_line(error)[:200]})") from None
 
 
 def _counted(epochs: list[Any]) -> list[int]:
@@ -189,9 +190,9 @@ def _read(folder: Path) -> tuple[int, Checkpoint]:
                 f"{str(folder)!r}: schema {str(schema)[:20]!r}, this huetune reads {readable}; use a newer one"
             )
         if schema > 1:
-            check_sums(folder, besides=(LOG,))
+            check_sums(folder, unlisted=(LOG,))
         there = {file.name for file in folder.iterdir()}
-        besides = {LOG, STATE} if schema == SCHEMA else {LOG}
+        besides = {LOG, STATE_FILE} if schema == SCHEMA else {LOG}
         if schema > 1 and there - besides != FILES[schema]:
             raise CheckpointError(
                 f"{str(folder)!r}: holds other files than a model has: {', '.join(sorted(FILES[schema]))}"
@@ -204,7 +205,7 @@ def _read(folder: Path) -> tuple[int, Checkpoint]:
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise CheckpointError(f"{str(path)!r}: damaged ({in_a_line(error)[:200]}); export the model again") from None
+        raise CheckpointError(f"{str(path)!r}: damaged ({first_line(error)[:200]}); export the model again") from None
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -234,7 +235,7 @@ def _check_about(folder: Path, record: dict[str, Any]) -> None:
         raise CheckpointError(f"{str(folder)!r}: its photos are prepared in another way than here; use its own huetune")
     for name in _SEALED:
         about = files.pop(name)
-        if about != {"bytes": (folder / name).stat().st_size, "sha256": sum_of(folder / name)}:
+        if about != {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}:
             raise CheckpointError(f"{str(folder / name)!r}: damaged, it is not what {SETTINGS} says")
     if files:
         raise ValueError("files of which nothing is known")

@@ -13,24 +13,17 @@ from click.core import ParameterSource
 from rich.progress import Progress
 
 from huetune.data_tools.cli.data_commands import photo_options, read_photos
+from huetune.data_tools.cli.options import FOLDER, TEXT, count_from, seed_option, split_list
 from huetune.data_tools.common.errors import (
     CheckpointError,
     Interrupted,
     NoTrialError,
     PhotoError,
     UserError,
-    in_a_line,
+    first_line,
 )
-from huetune.data_tools.common.terminal import (
-    FOLDER,
-    TEXT,
-    count_from,
-    import_tensorflow,
-    say,
-    seed_option,
-    stderr,
-    words,
-)
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import say, stderr
 from huetune.data_tools.photos.source import DEFAULT_SCENES, Source
 from huetune.data_tools.storage.object_store import SCHEME
 
@@ -102,7 +95,7 @@ def train(
     base = batched(PRESETS[preset], changes.get("batching", batching))
     config = replace(base, **changes)
     out = out or Path("trained") / "-".join([preset, *_differences(base, config, "-")])
-    source = Source(photos, garden, words(classes))
+    source = Source(photos, garden, split_list(classes))
     if limit:
         say("--limit is deprecated: this option is --train-first now", "yellow", stderr)
     wanted = _Wanted(preset, config, changes, source, train_first or limit, epochs, seed, given)
@@ -368,7 +361,7 @@ def _go_on(trainer: Any, kept: "Training", folder: Path) -> None:
             raise ValueError(f"it is of epoch {trainer.epochs}, not {len(kept.epochs)}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{str(folder)!r}: this huetune cannot continue its training state ({in_a_line(error)}); use the one that "
+            f"{str(folder)!r}: this huetune cannot continue its training state ({first_line(error)}); use the one that "
             f"wrote it, {best.versions.get('huetune')}, or train from the start again"
         ) from None
 

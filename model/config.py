@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from huetune.data_tools.common.errors import UserError, nearest
+from huetune.data_tools.common.errors import UserError, did_you_mean
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
@@ -120,7 +120,7 @@ class Config:
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
-                raise UserError(f"unknown setting {name!r}: {nearest(name, names, 'known settings are')}")
+                raise UserError(f"unknown setting {name!r}: {did_you_mean(name, names, 'known settings are')}")
         return cls(**values)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.common.keras_backend import keras, own_settings
-from huetune.data_tools.common.optional_imports import extra
+from huetune.data_tools.common.optional_imports import import_extra
 from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.layers import Convolution, Share
 from huetune.model.network import Network
@@ -43,7 +43,7 @@ SIGNS = {"Exp": "exp", "TrueDivide": "÷ 2", "Multiply": "x", "Add": "+"}
 def missing_graphviz() -> str | None:
     """Return how to get Graphviz, or pydot, which Keras calls it by, in one line; None where both are installed."""
     try:
-        extra("pydot", "structure")
+        import_extra("pydot", "structure")
     except UserError as error:
         return f"no pictures of the structure: {error}"
     if shutil.which("dot"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from huetune.data_tools.common.errors import CheckpointError, in_a_line
+from huetune.data_tools.common.errors import CheckpointError, first_line
 
 MOST = 1000
 """Arrays in a file; a model has 100."""
@@ -53,7 +53,7 @@ def read(
     except FileNotFoundError:
         raise CheckpointError(f"{str(path)!r}: is not there; {remedy}") from None
     except Exception as error:  # zipfile and NumPy's reader of headers raise nearly anything, TokenError and TypeError
-        raise CheckpointError(f"{str(path)!r}: damaged ({in_a_line(error)[:200]}); {remedy}") from None
+        raise CheckpointError(f"{str(path)!r}: damaged ({first_line(error)[:200]}); {remedy}") from None
 
 
 def _array(file: zipfile.ZipFile, member: zipfile.ZipInfo, dtypes: Sequence[DTypeLike] | None) -> NDArray[Any]:

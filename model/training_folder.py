@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError
-from huetune.data_tools.common.terminal import program
+from huetune.data_tools.common.terminal import program_name
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.atomic import STATE, SUMS, alone, recover, remove_drafts, require_new, sealed
-from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.data_tools.storage.atomic import atomic_folder, exclusive, recover, remove_drafts, require_new
+from huetune.data_tools.storage.bucket_cache import location_of
+from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE
 from huetune.data_tools.storage.object_store import SCHEME
 from huetune.model import checkpoint, training_state
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, log_of, read
@@ -53,7 +54,7 @@ def save(folder: Path, training: Training, vae: "keras.Model | None" = None) -> 
     Raises:
         OSError: the disk would not take it.
     """
-    with sealed(folder) as draft:
+    with atomic_folder(folder) as draft:
         checkpoint.write(draft, training.best, vae)
         if vae is None:
             shutil.copy2(folder / WEIGHTS, draft / WEIGHTS)
@@ -69,10 +70,10 @@ def load(folder: Path) -> Training:
         StorageError: the model in it has no training state.
     """
     best, epochs = read(folder), log_of(folder)
-    if not (folder / STATE).is_file():
+    if not (folder / STATE_FILE).is_file():
         raise StorageError(
-            f"{str(folder)!r}: has no training state ({STATE}), which huetune train keeps since this version; train "
-            f"from the start again, with another --out"
+            f"{str(folder)!r}: has no training state ({STATE_FILE}), which huetune train keeps since this "
+            "version; train from the start again, with another --out"
         )
     counts = best.origin.get("epochs"), best.photos.get("training"), best.photos.get("validation")
     said = {"chroma_mse", "source", "fingerprint"} <= {*best.figures, *best.origin, *best.photos}
@@ -94,8 +95,8 @@ def held(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
     Raises:
         StorageError: another process trains in it.
     """
-    with alone(folder, remedy):
-        remove_drafts(folder, (SETTINGS, WEIGHTS, LOG, STATE, SUMS))
+    with exclusive(folder, remedy):
+        remove_drafts(folder, (SETTINGS, WEIGHTS, LOG, STATE_FILE, SUMS_FILE))
         yield
 
 
@@ -139,7 +140,7 @@ def check_begun(folder: Path) -> None:
 
 def is_begun(folder: Path) -> bool:
     """Return whether a training is in a folder, with all that it continues from."""
-    return os.path.isfile(folder / STATE)
+    return os.path.isfile(folder / STATE_FILE)
 
 
 def resumed_by(folder: Path, source: Source) -> str:
@@ -149,6 +150,6 @@ def resumed_by(folder: Path, source: Source) -> str:
         folder: of the training.
         source: of its photos. One in a bucket is named: no bucket is read because a folder names it.
     """
-    place = place_of(source.folder) if source.folder else ""
+    place = location_of(source.folder) if source.folder else ""
     photos = f" --photos {shlex.quote(place)}" if place.startswith(SCHEME) else ""
-    return f"{program()} train --resume --out {shlex.quote(str(folder))}{photos}"
+    return f"{program_name()} train --resume --out {shlex.quote(str(folder))}{photos}"

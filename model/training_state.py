@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from huetune.data_tools.common.errors import CheckpointError
-from huetune.data_tools.storage.atomic import STATE as STATE
-from huetune.data_tools.storage.atomic import check_sums, sealed
+from huetune.data_tools.storage.atomic import atomic_folder
+from huetune.data_tools.storage.checksums import STATE_FILE as STATE_FILE
+from huetune.data_tools.storage.checksums import check_sums
 from huetune.model import npz
 from huetune.model.config import Config
 
@@ -43,7 +44,7 @@ def save(folder: Path, snapshot: Snapshot) -> None:
         OSError: the disk would not take it.
     """
     log = {"config": asdict(snapshot.config), "seed": snapshot.seed, "epochs": list(snapshot.epochs)}
-    with sealed(folder) as draft:
+    with atomic_folder(folder) as draft:
         write_state(draft, snapshot.state)
         (draft / LOG).write_text(json.dumps(log) + "\n", encoding="utf-8")
 
@@ -74,7 +75,7 @@ def write_state(folder: Path, state: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: the disk would not take it.
     """
-    npz.write(folder / STATE, state)
+    npz.write(folder / STATE_FILE, state)
 
 
 def read_state(folder: Path) -> dict[str, np.ndarray]:
@@ -83,7 +84,7 @@ def read_state(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         CheckpointError: it is damaged, or holds something else.
     """
-    return npz.read(folder / STATE, dtypes=None, remedy="train from the start again")
+    return npz.read(folder / STATE_FILE, dtypes=None, remedy="train from the start again")
 
 
 def newest(folder: Path) -> list[Path]:

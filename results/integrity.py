@@ -9,12 +9,12 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from huetune.data_tools.common.errors import CheckpointError, StorageError, in_a_line
+from huetune.data_tools.common.errors import CheckpointError, StorageError, first_line
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.data_tools.storage.atomic import check_sums
-from huetune.data_tools.storage.bucket_cache import bucket_of
-from huetune.data_tools.storage.output_files import RECORD
-from huetune.data_tools.storage.run_lock import LOCK, holder
+from huetune.data_tools.storage.bucket_cache import bucket_path
+from huetune.data_tools.storage.checksums import check_sums
+from huetune.data_tools.storage.output_files import RECORD_FILE
+from huetune.data_tools.storage.run_lock import LOCK_FILE, lock_holder
 from huetune.model import training_state
 from huetune.results.evaluation import final_check
 from huetune.results.live.watch import View
@@ -67,7 +67,7 @@ def damage(path: Path) -> str | None:
                 if altered(trial):
                     return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
     except Exception as error:  # a flipped bit makes SQLite, SQLAlchemy and Optuna raise nearly anything
-        reason = in_a_line(error)
+        reason = first_line(error)
         if isinstance(error, StorageError) or _sqlite_code(error) in _UNREADABLE_NOW:
             raise StorageError(f"{str(path)!r}: cannot be read now ({reason})") from None
         return f"damaged ({reason})"
@@ -111,7 +111,7 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
         yield f"{str(run.folder / STUDY)!r}: {problem}"
         return
     study, replicates = studies = run.study(), run.replicates()
-    searching = holder(run.folder) is not None
+    searching = lock_holder(run.folder) is not None
     for part, folder in ((study, TRIALS), (replicates, REPLICATES)):
         if part:
             yield from _trials(run, part, folder)
@@ -140,7 +140,7 @@ def unfinished(run: Run) -> list[str]:
         process died; what that one left half-written; the command that continues all of it.
     """
     study, replicates = studies = run.study(), run.replicates()
-    if holder(run.folder):
+    if lock_holder(run.folder):
         return []
     # An ended search has no such trials: where it does, that is a violation.
     parts = [part for part in (None if StudyRecord.of(study).ended else study, replicates) if part]
@@ -254,10 +254,10 @@ def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, 
                 elif trial.state.is_finished() and not inner.match(training_state.NAMES) and inner.name not in named:
                     yield f"{str(inner)!r}: nothing names it", True
     if not searching:
-        for path in set(run.folder.glob(".*")) - {run.folder / RECORD}:
+        for path in set(run.folder.glob(".*")) - {run.folder / RECORD_FILE}:
             yield f"{str(path)!r}: half-written", any(path.match(f".{name}*") for name in DRAFTED)
     # Of a run in a bucket only the machine that searches has a lock; there it has a lease.
-    for name in (MANIFEST,) if bucket_of(run.folder) else (MANIFEST, LOCK):
+    for name in (MANIFEST,) if bucket_path(run.folder) else (MANIFEST, LOCK_FILE):
         if not (run.folder / name).is_file():
             yield f"{str(run.folder / name)!r}: is not there", False
 

@@ -17,10 +17,10 @@ import pandas as pd
 from PIL import Image
 
 from huetune.data_tools.common.errors import StorageError
-from huetune.data_tools.common.terminal import import_tensorflow
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
 from huetune.data_tools.photos.dataset import read_photo
 from huetune.data_tools.photos.decoding import decode
-from huetune.data_tools.storage.bucket_cache import path_of
+from huetune.data_tools.storage.bucket_cache import local_path
 from huetune.results.analysis import effects
 from huetune.results.analysis.winner import headline
 from huetune.results.export import best_model
@@ -182,4 +182,4 @@ def open_run(run: str, storage: str | Path = STORAGE) -> OpenRun:
     Raises:
         StorageError: there is none.
     """
-    return OpenRun(find_run(run, path_of(storage)))
+    return OpenRun(find_run(run, local_path(storage)))

@@ -249,8 +249,8 @@ def store(tmp_path_factory) -> Iterator[Store]:
 @pytest.fixture
 def network(store, monkeypatch) -> Iterator[Network]:
     """A way to the store that can be broken; patience with it is short."""
-    monkeypatch.setattr(object_store, "PATIENCE", 1.5)
-    monkeypatch.setattr(object_store, "SILENCE", 1.0)
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 1.5)
+    monkeypatch.setattr(object_store, "REQUEST_TIMEOUT_SECONDS", 1.0)
     between = Network(store.port)
     yield between
     between.close()

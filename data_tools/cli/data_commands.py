@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from huetune.data_tools.common.errors import PhotoError
-from huetune.data_tools.common.terminal import (
+from huetune.data_tools.cli.options import (
     FOLDER,
-    PLACE,
+    FOLDER_OR_BUCKET,
     TEXT,
-    bar,
+    combine_options,
     count_from,
-    say,
     seed_option,
-    shared,
-    stderr,
-    words,
+    split_list,
 )
+from huetune.data_tools.common.errors import PhotoError
+from huetune.data_tools.common.terminal import progress_bar, say, stderr
 from huetune.data_tools.photos.source import DEFAULT_SCENES, MAX_SCENES, Source
 
 if TYPE_CHECKING:
@@ -31,8 +29,10 @@ if TYPE_CHECKING:
 
     from huetune.data_tools.photos.dataset import PhotoSet, RgbFilter
 
-photo_options = shared(
-    click.option("--photos", type=PLACE, help="Folder of photos or s3://..., searched through its subfolders."),
+photo_options = combine_options(
+    click.option(
+        "--photos", type=FOLDER_OR_BUCKET, help="Folder of photos or s3://..., searched through its subfolders."
+    ),
     click.option(
         "--garden",
         type=click.IntRange(2, MAX_SCENES),
@@ -57,7 +57,7 @@ def read_photos(
     Raises:
         PhotoError: none can be used, or with `strict` one cannot.
     """
-    photos, left_out = source.read(partial(bar, quiet=quiet), wanted)
+    photos, left_out = source.read(partial(progress_bar, quiet=quiet), wanted)
     if left_out and strict:
         raise PhotoError(left_out[0])
     if not quiet:
@@ -97,7 +97,7 @@ def garden(count: int, out: Path, seed: int) -> None:
     """
     from huetune.data_tools.datasets.synthetic_garden import write_garden
 
-    write_garden(count, out, seed, progress=bar("planting", count))
+    write_garden(count, out, seed, progress=progress_bar("planting", count))
     say(f"{count} scenes in {out}")
 
 
@@ -112,7 +112,7 @@ def check(folder: Path, classes: str | None) -> None:
     from huetune.data_tools.photos import discovery
     from huetune.data_tools.photos.file_types import OTHER, skipped_kinds
 
-    wanted = words(classes)
+    wanted = split_list(classes)
     discovery.check_classes(folder, wanted)
 
     import numpy as np
@@ -133,7 +133,7 @@ def check(folder: Path, classes: str | None) -> None:
     pixels, marks, names = array("Q"), array("Q"), list[Path]()
     for path, outcome in photos.outcomes(
         paths if count <= photos.MAX_CACHED_FILES else discovery.walk_photos(folder, wanted),
-        progress=bar("reading photos", count),
+        progress=progress_bar("reading photos", count),
         cache=default_cache_folder(),
     ):
         if isinstance(outcome, SkippedPhoto):

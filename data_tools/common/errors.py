@@ -4,14 +4,14 @@ import difflib
 from collections.abc import Iterable
 
 
-def nearest(word: str, known: Iterable[str], otherwise: str = "known are") -> str:
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "known are") -> str:
     """Return the remedy for an unknown word: the known one that it is most like, or else all of them."""
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"did you mean {near[0]!r}?" if near else f"{otherwise} {', '.join(known)}"
 
 
-def in_a_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -7,7 +7,7 @@ from typing import Any
 from huetune.data_tools.common.errors import UserError
 
 
-def extra(module: str, name: str) -> Any:
+def import_extra(module: str, name: str) -> Any:
     """Import a module of a package that need not be installed.
 
     Args:
@@ -25,7 +25,7 @@ def extra(module: str, name: str) -> Any:
         raise _missing(module, name) from None
 
 
-def require(module: str, name: str) -> None:
+def require_extra(module: str, name: str) -> None:
     """Refuse, without importing it, what will need a module that is not installed; see `extra`."""
     if find_spec(module) is None:
         raise _missing(module, name)

@@ -8,6 +8,6 @@ from sqlalchemy.engine import URL
 _NAMES = re.compile(r"pass(?!file)|pwd|secret|token|credential|(api|access)_?key", re.IGNORECASE)
 
 
-def holds_secret(url: URL) -> bool:
+def has_secret(url: URL) -> bool:
     """Whether a URL has a password, in its place or after the "?" under any of the names that drivers have for one."""
     return bool(url.password) or any(_NAMES.search(name) for name in url.query)

@@ -8,10 +8,10 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from huetune.data_tools.common.errors import PhotoError, UserError, in_a_line
-from huetune.data_tools.common.optional_imports import extra
+from huetune.data_tools.common.errors import PhotoError, UserError, first_line
+from huetune.data_tools.common.optional_imports import import_extra
 from huetune.data_tools.common.terminal import stderr
-from huetune.data_tools.storage.atomic import require_place
+from huetune.data_tools.storage.atomic import require_writable
 
 URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
 SHA256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
@@ -40,8 +40,8 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
         raise UserError(f"--url {url!r}: is none, which begins with https:// for example")
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UserError(f"--sha256 {sha256!r}: is none, which has 64 hexadecimal digits")
-    pooch = extra("pooch", "fetch")
-    require_place(out)
+    pooch = import_extra("pooch", "fetch")
+    require_writable(out)
     new = not out.exists()
     pooch.get_logger().setLevel("WARNING")
     try:
@@ -66,7 +66,7 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
         if new:
             with contextlib.suppress(OSError):
                 out.rmdir()
-        reason = in_a_line(error)
+        reason = first_line(error)
         raise PhotoError(f"{url!r}: cannot be fetched ({reason}); try again, or download it by other means") from None
     photos = [out / file.name for file in files if file.name.lower().endswith(".jpg")]
     if not photos:

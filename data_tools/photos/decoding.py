@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from huetune.data_tools.common.errors import PhotoError, in_a_line
+from huetune.data_tools.common.errors import PhotoError, first_line
 from huetune.data_tools.photos.color_profile import ProfileError, eight_bits, profile_of, to_srgb
 from huetune.data_tools.photos.file_types import FORMATS, HEAD_BYTES, OTHER, PHOTO, kind_of, remedy
 
@@ -60,7 +60,7 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
             if os.fstat(file.fileno()).st_size <= MAX_BUFFERED_BYTES:
                 file = io.BytesIO(file.read())
         except (OSError, MemoryError) as error:
-            reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
+            reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
             raise PhotoError(f"{where}: cannot be read ({reason})") from None
         yield file
 
@@ -104,7 +104,7 @@ def open_photo(
     except Image.DecompressionBombError:
         raise PhotoError(f"{where}: more than {MAX_PIXELS:,} pixels; shrink it first") from None
     except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
-        reason = (isinstance(error, OSError) and error.strerror) or in_a_line(error)
+        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
         raise PhotoError(f"{where}: cannot be read ({reason})") from None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from huetune.data_tools.common.errors import PhotoError, nearest
+from huetune.data_tools.common.errors import PhotoError, did_you_mean
 from huetune.data_tools.photos.file_types import (
     PHOTO,
     READABLE,
@@ -119,7 +119,7 @@ def check_classes(folder: Path, classes: Sequence[str]) -> None:
         raise PhotoError(f"no photos: {str(folder)!r} is not a folder")
     folders = {path.parent.name for path in walk_photos(folder)} if classes else set()
     if folders and (missing := missing_class(classes, folders)):
-        known = nearest(missing, sorted(folders), "it has")
+        known = did_you_mean(missing, sorted(folders), "it has")
         raise PhotoError(f"no photos of class {missing!r} in {str(folder)!r}: {known}")
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE, PHOTO_SIDE
 from huetune.data_tools.photos.source import READING
-from huetune.data_tools.storage.atomic import cache_home
+from huetune.data_tools.storage.user_folders import cache_home
 
 VERSION = 1
 """Of what becomes of a photo in sRGB: raised whenever that changes. An export records it, and runs with no other.

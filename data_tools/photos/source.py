@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huetune.data_tools.common.errors import PhotoError, StorageError, UserError, nearest
-from huetune.data_tools.storage.bucket_cache import bucket_of, path_of, place_of, pull
+from huetune.data_tools.common.errors import PhotoError, StorageError, UserError, did_you_mean
+from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, location_of, pull
 
 if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
     import numpy as np
@@ -63,7 +63,7 @@ class Source:
             raise UserError("--classes: goes with --photos")
 
     def __str__(self) -> str:
-        return place_of(self.folder) if self.folder else "the built-in garden"
+        return location_of(self.folder) if self.folder else "the built-in garden"
 
     @property
     def record(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Source:
         return {
             **asdict(self),
             "classes": list(self.classes),
-            "folder": self.folder and place_of(self.folder.absolute()),
+            "folder": self.folder and location_of(self.folder.absolute()),
         }
 
     @classmethod
@@ -84,7 +84,7 @@ class Source:
         reading = record.get("reading", 1)
         if reading not in range(1, READING + 1):
             raise StorageError("a newer huetune read these photos, in another way than this one; update huetune")
-        folder = path_of(record["folder"]) if record["folder"] else None
+        folder = local_path(record["folder"]) if record["folder"] else None
         classes, seed = tuple(record["classes"]), record.get("seed")
         return cls(folder, record["scenes"], classes, record["limit"], seed, reading)
 
@@ -99,8 +99,8 @@ class Source:
 
         if not self.folder:
             return
-        if bucket := bucket_of(self.folder):
-            bucket.reach()
+        if bucket := bucket_path(self.folder):
+            bucket.check_reachable()
         else:
             check_classes(self.folder, self.classes)
 
@@ -124,7 +124,7 @@ class Source:
             return prepare(pictures, names, wanted), []
         others = self._fetch(bar)
         # What else lies in a mirror depends on the machine: there endings decide.
-        by_content = not bucket_of(self.folder)
+        by_content = not bucket_path(self.folder)
         paths = find_photos(
             self.folder,
             self.classes,
@@ -150,7 +150,7 @@ class Source:
 
         assert self.folder
         root, classes = self.folder, set(map(normalized, self.classes))
-        if not (bucket := bucket_of(root)):
+        if not (bucket := bucket_path(root)):
             return Counter()
 
         def photo(key: str) -> bool:
@@ -163,11 +163,11 @@ class Source:
             # Runs may lie beneath, too, whose study and lock are here alone: they are to be let be.
             return photo(key) and chosen(key)
 
-        bucket.reach()
+        bucket.check_reachable()
         keys = pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
         found = {(root / key).parent.name for key in keys if photo(key)}
         if missing := missing_class(classes, found):
-            has = nearest(missing, sorted(found - {root.name}), "it has") if found else "there are no photos"
+            has = did_you_mean(missing, sorted(found - {root.name}), "it has") if found else "there are no photos"
             raise PhotoError(f"no photos of class {missing!r} in {str(self)!r}: {has}")
         if not found:
             raise PhotoError(f"{str(self)!r}: there is nothing")

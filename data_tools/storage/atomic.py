@@ -1,166 +1,156 @@
-"""Folders that are written to: whole or not at all, and so that damage shows."""
+"""Atomic writes: a folder or a file appears complete or not at all, even after a crash or a power failure."""
 
 import contextlib
 import glob
-import hashlib
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
-from platformdirs.unix import Unix
 
-from huetune.data_tools.common.errors import CheckpointError, StorageError
+from huetune.data_tools.common.errors import StorageError
+from huetune.data_tools.storage.checksums import SUMS_FILE, is_whole, sha256_of
 
-SUMS = "SHA256SUMS"
-"""Written last. `sha256sum --check SHA256SUMS` in the folder says the same as `check_sums`."""
-LARGEST = 2**28
-"""Bytes of a file that is no state of a training: the largest model that there can be has half of it."""
-STATE = "state.npz"
-"""What a training goes on from, see `model.training_state`."""
-MAX_STATE_BYTES = 2**30
-"""Of that file: eight times the weights of the largest model."""
-MOST = 100
-"""Files in a folder."""
 LOCK_TIMEOUT_SECONDS = 0.1
-"""How long a lock is tried: long enough to open it again if its holder has just removed it."""
+"""Long enough to open the lock file again if its owner has just deleted it."""
 REPLACEMENT_WAIT_SECONDS = 1.0
-"""How long a reader waits for a folder that another process is replacing: two renames take milliseconds."""
+"""How long a reader waits for another process to replace a folder: the two renames take milliseconds."""
 
 
 def require_empty(folder: Path) -> None:
-    """Refuse a folder that holds something already: nothing of a user's is ever written over or mixed with.
+    """Check that a folder is missing or empty, so that no file of the user is overwritten.
 
     Raises:
-        StorageError: it is there and not an empty folder, or cannot be made.
+        StorageError: The folder is not empty or cannot be written.
     """
     if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise StorageError(f"{str(folder)!r}: is not empty; choose a new folder")
-    require_place(folder)
+    require_writable(folder)
 
 
 def require_new(folder: Path) -> None:
-    """Refuse a folder that `sealed` could not make, or would have to take from under somebody's feet.
+    """Check that `atomic_folder` could create a folder, before any work is done for it.
 
     Raises:
-        StorageError: it is not empty, or is where nothing can be put in its place.
+        StorageError: The folder is not empty, or it cannot be replaced by renaming: it is the current folder, a link, a
+            mount point, or in a folder where nothing can be created.
     """
     recover(folder)
     require_empty(folder)
     if folder.exists() and folder.samefile(os.curdir):
-        raise StorageError(f"{str(folder)!r}: is the folder that you are in; choose a new one")
+        raise StorageError(f"{str(folder)!r}: is the current folder; choose a new one")
     if folder.is_symlink() or os.path.ismount(folder):
-        raise StorageError(f"{str(folder)!r}: is a link or a disk of its own; name a new folder in it")
-    place = next(place for place in folder.absolute().parents if place.is_dir())
-    draft = _draft(place / folder.name)
+        raise StorageError(f"{str(folder)!r}: is a link or a mount point; choose a new folder in it")
+    parent = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    draft = _draft(parent / folder.name)
     try:
         draft.mkdir()
         draft.rmdir()
     except OSError as error:
-        raise StorageError(f"{str(folder)!r}: cannot be made anew ({error.strerror}); choose another folder") from None
+        raise StorageError(f"{str(folder)!r}: cannot be created ({error.strerror}); choose another folder") from None
 
 
 @contextlib.contextmanager
-def alone(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
-    """Have no other process make the same folder meanwhile.
+def exclusive(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
+    """Lock a folder that is about to be created or replaced, so that no other process writes it at the same time.
 
     Args:
-        folder: to be made or replaced.
-        remedy: for whoever finds another process at it.
+        folder: Folder to lock. It need not exist.
+        remedy: What to do if another process has the lock; ends the error message.
 
     Raises:
-        StorageError: one does.
+        StorageError: Another process has the lock.
+        OSError: The disk does not support locks.
     """
     path = folder.with_name(f".{folder.name}.lock")
     new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Where the disk knows no locks this fails: the lock file alone would outlive a process that is killed.
+    # No fallback to the mere existence of the lock file: it would stay behind when a process is killed.
     lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS, poll_interval=0.01, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
-        raise StorageError(f"{str(folder)!r}: another process is making it; {remedy}") from None
+        raise StorageError(f"{str(folder)!r}: another process is writing it; {remedy}") from None
     try:
         yield
     finally:
-        # While it is locked: whoever has opened it meanwhile sees that it has no name, and makes a new one.
+        # Deleted before it is released: a process that has opened it in between notices and creates a new one.
         path.unlink(missing_ok=True)
         lock.release()
         if new:
-            with contextlib.suppress(OSError):  # what was made is in it
+            with contextlib.suppress(OSError):  # not empty: the new folder is in it
                 path.parent.rmdir()
 
 
-def by_name(path: Path) -> Path:
-    """Return a path that ends in a name, which a draft or a neighbor of it can be called after: `.` has none."""
+def named_path(path: Path) -> Path:
+    """Return a path whose last part is a name, from which names of siblings can be made: `.` becomes absolute."""
     return path if path.name not in ("", "..") else Path(os.path.abspath(path))
 
 
-def require_place(folder: Path) -> None:
-    """Refuse a folder that could not be made or written, before any work is done for it; nothing is left of the trial.
+def require_writable(folder: Path) -> None:
+    """Check that a folder can be created or written, before any work is done for it. The check leaves no file behind.
 
     Raises:
-        StorageError: the disk would not take it, or it is in a sealed folder, which would be whole no more.
+        StorageError: The disk refuses it, or the folder is inside a folder with checksums, which would count as damaged
+            with another file in it.
     """
-    places = (folder.absolute(), *folder.absolute().parents)
-    for place in places:
-        if os.path.isfile(place / SUMS) and _is_whole(place):
+    candidates = (folder.absolute(), *folder.absolute().parents)
+    for parent in candidates:
+        if os.path.isfile(parent / SUMS_FILE) and is_whole(parent):
             raise StorageError(
-                f"{str(folder)!r}: {str(place)!r} is sealed, and with more in it would count as damaged; choose another"
+                f"{str(folder)!r}: {str(parent)!r} has checksums and would count as damaged with more files in it; "
+                "choose another folder"
             )
     try:
-        for place in places:
+        for existing in candidates:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                os.lstat(place)
+                os.lstat(existing)
                 break
-        # Permissions do not tell: the disk may be full, or no disk at all, as below /proc.
-        with tempfile.TemporaryDirectory(dir=place):
+        # Permission bits are not enough: the disk may be full, or the path may be in a pseudo file system as /proc.
+        with tempfile.TemporaryDirectory(dir=existing):
             pass
     except OSError as error:
-        raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another folder") from None
+        raise StorageError(f"{str(folder)!r}: cannot be created ({error.strerror}); choose another folder") from None
 
 
 @contextlib.contextmanager
-def sealed(folder: Path) -> Iterator[Path]:
-    """Yield a draft to fill; then it becomes the folder, with the sum of each of its files.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty draft folder; when the block ends, it is renamed to `folder`, with a checksum for each file.
 
-    All is flushed to the disk before the draft is renamed: whoever finds the folder finds all of it, even after the
-    power failed.
-
-    An older folder there is renamed aside until the draft is in its place, so that one whole version is left at every
-    moment: `recover` finds it.
+    All files are flushed to the disk before the rename, so a folder that exists is complete, even after a power
+    failure. An older version of the folder is renamed aside until the new one is in place; if this is interrupted,
+    `recover` restores it.
 
     Args:
-        folder: made here, its parents too; an older one there is replaced. No other process may make it meanwhile: hold
-            `alone`, or choose a name that nobody else has.
+        folder: Folder to create, with its parents, or to replace. No other process may write it at the same time: use
+            `exclusive`, or a name that no other process uses.
 
     Raises:
-        OSError: the disk would not take it; what was there before is still there, and nothing is left of the draft.
+        OSError: The disk refuses the write. The older version stays in place and the draft is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _settle(folder)
-    # With the permissions that the user's umask leaves: runs are shared, or not.
+    # mkdir and not mkdtemp: the user's umask decides who can read the folder.
     draft = _draft(folder)
     draft.mkdir()
     try:
         yield draft
-        files = sorted(path for path in draft.iterdir() if path.name != SUMS)
-        (draft / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8")
-        for path in (*files, draft / SUMS, draft):
-            flush(path)
+        files = sorted(path for path in draft.iterdir() if path.name != SUMS_FILE)
+        sums = "".join(f"{sha256_of(path)}  {path.name}\n" for path in files)
+        (draft / SUMS_FILE).write_text(sums, encoding="utf-8")
+        for path in (*files, draft / SUMS_FILE, draft):
+            flush_to_disk(path)
         if folder.exists():
             folder.rename(_aside(folder))
         draft.rename(folder)
-        flush(folder.parent)
+        flush_to_disk(folder.parent)
     except BaseException:
-        with contextlib.suppress(OSError):  # then whoever opens the folder next does it
+        with contextlib.suppress(OSError):  # `recover` tries again when the folder is read
             _settle(folder)
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -169,20 +159,21 @@ def sealed(folder: Path) -> Iterator[Path]:
 
 
 def recover(folder: Path) -> None:
-    """Finish or undo what was interrupted while `sealed` replaced a folder; call it before the folder is read.
+    """Finish or undo an interrupted replacement by `atomic_folder`. Call it before reading the folder.
 
     Args:
-        folder: it need not be there, nor be made by `sealed`.
+        folder: Any folder. It need not exist, nor be written by `atomic_folder`.
 
     Raises:
-        StorageError: its only version is aside, and cannot be renamed back or is just being replaced.
+        StorageError: The only version is the one renamed aside, and it cannot be renamed back, or another process is
+            replacing it.
     """
     folder = Path(os.path.realpath(folder))
     aside = _aside(folder)
     end = time.monotonic() + REPLACEMENT_WAIT_SECONDS
-    while os.path.isdir(aside):  # unlike a Path, it takes a name of any length
+    while os.path.isdir(aside):  # unlike Path.is_dir, it accepts a name of any length
         try:
-            with alone(folder):
+            with exclusive(folder):
                 return _settle(folder)
         except (StorageError, OSError) as error:
             if os.path.lexists(folder):
@@ -198,11 +189,11 @@ def recover(folder: Path) -> None:
 
 
 def remove_drafts(folder: Path, names: Collection[str]) -> None:
-    """Remove what processes that were killed while `sealed` filled a draft have left beside a folder.
+    """Remove drafts of a folder that killed processes left beside it.
 
     Args:
-        folder: that this process alone makes: hold `alone`.
-        names: of the files that a draft of it can have; a folder with others in it is somebody's own.
+        folder: Folder that `atomic_folder` writes; the caller has locked it with `exclusive`.
+        names: Names of all files that a draft can have. A folder with any other file is not a draft and is kept.
     """
     for path in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
         drafted = re.fullmatch("[0-9a-f]{8}", path.name.removeprefix(f".{folder.name}-"))
@@ -211,145 +202,45 @@ def remove_drafts(folder: Path, names: Collection[str]) -> None:
 
 
 def _settle(folder: Path) -> None:
-    """Have one version of a folder that this process alone makes: the new one if that is whole, or else the old one."""
+    """Keep one version of a folder: the new one if it is undamaged, and otherwise the one that was renamed aside."""
     aside = _aside(folder)
     if not os.path.isdir(aside):
         return
     if not os.path.lexists(folder) or (folder.is_dir() and not os.listdir(folder)):
         aside.rename(folder)
-        flush(folder.parent)
-    elif _is_whole(folder):
-        # Under another name first: what is aside is whole at every moment.
+        flush_to_disk(folder.parent)
+    elif is_whole(folder):
+        # Renamed before it is deleted: under the name of `_aside` there is never a part of a version.
         shutil.rmtree(aside.rename(_draft(folder)), ignore_errors=True)
 
 
 def _aside(folder: Path) -> Path:
-    """Where the old version of a folder is while a new one takes its place."""
+    """Return the path of the old version while a new one is being put in place."""
     return folder.parent / f".{folder.name}.old"
 
 
-def check_files(folder: Path) -> None:
-    """Make sure that a folder of unknown origin can be read: a few plain files.
-
-    A link leads to a file that is none of its business, a pipe or a device never ends, a sparse file is read for hours.
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, and flush it to the disk.
 
     Raises:
-        CheckpointError: there is something else in it.
-    """
-    try:
-        entries = [path for path, _ in zip(folder.iterdir(), range(MOST + 1), strict=False)]
-        for path in entries:
-            about = path.lstat()
-            if not stat.S_ISREG(about.st_mode):
-                raise CheckpointError(f"{str(path)!r}: is no plain file, which is all that a model has")
-            if about.st_size > (MAX_STATE_BYTES if path.name == STATE else LARGEST):
-                raise CheckpointError(f"{str(path)!r}: has {about.st_size} bytes, more than any model")
-    except OSError as error:
-        raise CheckpointError(f"{str(folder)!r}: cannot be read ({error.strerror})") from None
-    if len(entries) > MOST:
-        raise CheckpointError(f"{str(folder)!r}: holds more than {MOST} files, which no model does")
-
-
-def check_sums(folder: Path, besides: Collection[str] = ()) -> None:
-    """Make sure that a folder is as it was sealed.
-
-    Args:
-        folder: as `sealed` made it.
-        besides: names of files that may be there without a sum.
-
-    Raises:
-        CheckpointError: a file is missing, is another, or was never sealed.
-    """
-    try:
-        if (folder / SUMS).stat().st_size > MOST * 400:
-            raise CheckpointError(f"{str(folder / SUMS)!r}: is longer than the sums of {MOST} files")
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-        parts = [re.fullmatch(r"([0-9a-f]{64})  ([A-Za-z0-9_][A-Za-z0-9._-]*)", line) for line in lines]
-        sums = {part[2]: part[1] for part in parts if part}
-        if len(sums) != len(lines):
-            # Names lead nowhere else, and each is there once.
-            raise CheckpointError(f"{str(folder / SUMS)!r}: is no list of sums and names of files beside it")
-        files = {path.name for path in folder.iterdir()} - {SUMS}
-        if not set(sums) <= files or not files - set(sums) <= set(besides):
-            raise CheckpointError(f"{str(folder)!r}: holds other files than its {SUMS} says")
-        damaged = [name for name in sums if sum_of(folder / name) != sums[name]]
-    except FileNotFoundError:
-        raise CheckpointError(f"{str(folder)!r}: has no {SUMS}, so nobody knows whether it is whole") from None
-    except CheckpointError:
-        raise
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{str(folder)!r}: cannot be read ({error})") from None
-    if damaged:
-        raise CheckpointError(f"{str(folder / damaged[0])!r}: damaged, its sha256 is not that of {SUMS}")
-
-
-def _is_whole(folder: Path) -> bool:
-    try:
-        check_files(folder)
-        check_sums(folder)
-    except CheckpointError:
-        return False
-    return True
-
-
-HOMELESS = "/nonexistent"
-"""The home of a user who has none, as Debian calls it."""
-
-
-def own_folder(kind: Literal["cache", "state"]) -> Path | None:
-    """Return huetune's own folder of a kind, by the XDG standard on every system; None for a user without a home.
-
-    Args:
-        kind: what the user may remove is the cache: `$XDG_CACHE_HOME/huetune`, or else `~/.cache/huetune`; what must
-            last is the state: `$XDG_STATE_HOME/huetune`, or else `~/.local/state/huetune`.
-    """
-    folders = Unix("huetune")
-    try:
-        folder = folders.user_cache_path if kind == "cache" else folders.user_state_path
-    except RuntimeError:  # a container's nameless user
-        return None
-    return None if folder.is_relative_to(HOMELESS) else folder
-
-
-def cache_home() -> Path | None:
-    """Return where things are kept that can be made again; None for nowhere, as with an empty HUETUNE_CACHE.
-
-    It is the folder that HUETUNE_CACHE names, or else `$XDG_CACHE_HOME/huetune`, or else `~/.cache/huetune`.
-    """
-    chosen = os.environ.get("HUETUNE_CACHE")
-    if chosen is not None:
-        return Path(chosen) if chosen else None
-    return own_folder("cache")
-
-
-def sum_of(path: Path) -> str:
-    """Return a file's sha256, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and flush it to the disk.
-
-    Raises:
-        OSError: the disk would not take it; what was there before is still there.
+        OSError: The disk refuses the write. An older version of the file stays in place.
     """
     draft = _draft(path)
     try:
         draft.write_bytes(content)
-        flush(draft)
+        flush_to_disk(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    flush(path.parent)
+    flush_to_disk(path.parent)
 
 
 def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
 
 
-def flush(path: Path) -> None:
-    """Have the disk take a file, or the names in a folder, before anything else is done."""
+def flush_to_disk(path: Path) -> None:
+    """Flush a file, or the list of names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,6 +1,7 @@
-"""Buckets as folders: each has a mirror on this machine, in which files are files.
+"""Local copies of buckets, so that the rest of huetune works with paths and files only.
 
-Where a function here is given a path in no mirror, it is in a plain folder that all see, and there is nothing to do.
+Each bucket has a folder on this machine, its mirror. The functions here also accept paths outside of all mirrors: such
+a path is a plain one that needs no transfer.
 """
 
 import contextlib
@@ -12,168 +13,175 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from huetune.data_tools.storage.atomic import SUMS, by_name, own_folder, replace
-from huetune.data_tools.storage.object_store import SCHEME, Bucket
+from huetune.data_tools.storage.atomic import atomic_write, named_path
+from huetune.data_tools.storage.checksums import SUMS_FILE
+from huetune.data_tools.storage.object_store import SCHEME, BucketPath
+from huetune.data_tools.storage.user_folders import user_folder
 
-MARKER = ".bucket"
-"""Names the bucket, in its mirror."""
-CONNECTIONS = 8
-"""At once, to get many files."""
+MARKER_FILE = ".bucket"
+"""File in a mirror that holds the URI of its bucket."""
+MAX_CONNECTIONS = 8
+"""Number of files that are downloaded at the same time."""
 Progress = Callable[[list], Iterable]
 
 
-def root() -> Path:
-    """Return where mirrors are: in `$XDG_STATE_HOME/huetune`, or else in `~/.local/state/huetune`.
+def mirrors_folder() -> Path:
+    """Return the folder of all mirrors, below `user_folder("state")`.
 
-    Of a search that runs here, the study in the mirror is the one that is written: a cache could be emptied.
+    It is not in the cache, which a user may empty: while a search runs here, its study is in the mirror.
     """
-    home = own_folder("state") or Path(tempfile.gettempdir(), f"huetune-{os.getuid()}")
+    home = user_folder("state") or Path(tempfile.gettempdir(), f"huetune-{os.getuid()}")
     return (home / "mirrors").resolve()
 
 
-def path_of(place: str | Path) -> Path:
-    """Return where a place is on this machine: a path is itself, what is in a bucket is in the bucket's mirror.
+def local_path(location: str | Path) -> Path:
+    """Return the local path for a location: a path is itself, and an s3:// URI becomes a path in its bucket's mirror.
 
     Raises:
-        UserError: a URI that is none.
-        OSError: the mirror cannot be made.
+        UserError: The URI is not valid.
+        OSError: The mirror cannot be created.
     """
-    if isinstance(place, Path) or not place.startswith(SCHEME):
-        return by_name(Path(place))
-    bucket = Bucket.of(place)
+    if isinstance(location, Path) or not location.startswith(SCHEME):
+        return named_path(Path(location))
+    bucket = BucketPath.of(location)
     name, _, key = bucket.path.partition("/")
-    whole = str(Bucket(name, bucket.query))
-    mirror = root() / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
-    if not (mirror / MARKER).is_file():
+    root = str(BucketPath(name, bucket.query))
+    mirror = mirrors_folder() / f"{name}-{hashlib.sha256(root.encode()).hexdigest()[:12]}"
+    if not (mirror / MARKER_FILE).is_file():
         mirror.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace(mirror / MARKER, f"{whole}\n".encode())
+        atomic_write(mirror / MARKER_FILE, f"{root}\n".encode())
     return mirror / key
 
 
-def bucket_of(path: Path) -> Bucket | None:
-    """Return the place in a bucket that a path in a mirror is of; None for a path that is in no mirror."""
-    if not path.is_absolute() or not path.is_relative_to(root()):
+def bucket_path(path: Path) -> BucketPath | None:
+    """Return the path in a bucket that a path in a mirror stands for; None for a path outside of all mirrors."""
+    if not path.is_absolute() or not path.is_relative_to(mirrors_folder()):
         return None
-    name, *key = path.relative_to(root()).parts
+    name, *key = path.relative_to(mirrors_folder()).parts
     try:
-        bucket = Bucket.of((root() / name / MARKER).read_text(encoding="utf-8").rstrip("\n"))
+        bucket = BucketPath.of((mirrors_folder() / name / MARKER_FILE).read_text(encoding="utf-8").rstrip("\n"))
     except FileNotFoundError:
         return None
     return bucket / "/".join(key) if key else bucket
 
 
-def place_of(path: Path) -> str:
-    """Return what a path is called on all machines: the URI of what is in a bucket, or else the path itself."""
-    return str(bucket_of(path) or path)
+def location_of(path: Path) -> str:
+    """Return the location that a user knows: the s3:// URI for a path in a mirror, otherwise the path itself."""
+    return str(bucket_path(path) or path)
 
 
-def listed(folder: Path, pattern: str) -> list[Path]:
-    """Return what beneath a folder matches a pattern with as many parts; of a folder in a mirror, as the bucket has it.
-
-    Raises:
-        StorageError: the store does not say.
-    """
-    if not (bucket := bucket_of(folder)):
-        return sorted(folder.glob(pattern))
-    keys = {Path(*Path(key).parts[: len(Path(pattern).parts)]) for key in bucket.objects()}
-    return sorted(folder / key for key in keys if len(key.parts) == len(Path(pattern).parts) and key.match(pattern))
-
-
-def push(path: Path, last: str = SUMS) -> None:
-    """Put a file or folder of a mirror into its bucket; what else the bucket has there stays.
+def list_paths(folder: Path, pattern: str) -> list[Path]:
+    """List the paths below a folder that match a pattern; for a folder in a mirror, those that the bucket has.
 
     Args:
-        path: in a mirror, or else nothing is done.
-        last: of a folder, the file that says that all the others are there.
+        folder: Folder to search.
+        pattern: Pattern as in `Path.glob`, without `**`: a path matches only if it has as many parts.
 
     Raises:
-        StorageError: the store does not take it; a folder may be there in part, without what says that it is whole.
+        StorageError: The store cannot be listed.
     """
-    if not (bucket := bucket_of(path)):
+    if not (bucket := bucket_path(folder)):
+        return sorted(folder.glob(pattern))
+    depth = len(Path(pattern).parts)
+    keys = {Path(*Path(key).parts[:depth]) for key in bucket.list_objects()}
+    return sorted(folder / key for key in keys if len(key.parts) == depth and key.match(pattern))
+
+
+def push(path: Path, last: str = SUMS_FILE) -> None:
+    """Upload a file or folder of a mirror to its bucket; other objects in the bucket stay.
+
+    Args:
+        path: Path in a mirror. For any other path nothing is done.
+        last: Name of the file of a folder that is uploaded last. Its presence shows that the folder is complete.
+
+    Raises:
+        StorageError: The store refuses the upload. A folder may then be there in part, without its `last` file.
+    """
+    if not (bucket := bucket_path(path)):
         return
     if path.is_file():
         bucket.write(path.read_bytes())
         return
-    there = (file for file in path.rglob("*") if file.is_file() and file.name != MARKER)
-    files = {file.relative_to(path).as_posix(): file for file in there}
+    existing = (file for file in path.rglob("*") if file.is_file() and file.name != MARKER_FILE)
+    files = {file.relative_to(path).as_posix(): file for file in existing}
     for key in sorted(files, key=lambda key: (key == last, key)):
         (bucket / key).write(files[key].read_bytes())
 
 
 def pull(
     path: Path,
-    keep: str | Callable[[str], bool] = "*",
+    wanted: str | Callable[[str], bool] = "*",
     *,
-    anew: bool = False,
-    exact: bool = True,
+    force: bool = False,
+    delete_extra: bool = True,
     progress: Progress = iter,
 ) -> list[str]:
-    """Have a file or folder of a mirror be as it is in the bucket; what is there already is not fetched again.
+    """Download a file or folder of a mirror from its bucket; files that are up to date are not downloaded again.
 
     Args:
-        path: in a mirror, or else nothing is done.
-        keep: of a folder, a pattern for the names right in it that are wanted, or what says of a key beneath it
-            whether it is; others are let be.
-        anew: fetch again what seems to be there already.
-        exact: take away here what is not in the bucket.
-        progress: wraps the files to fetch.
+        path: Path in a mirror. For any other path nothing is done.
+        wanted: Which files of a folder to download: a pattern for the first part of the key below the folder, or a
+            function of this key. All other files are left as they are.
+        force: Download files again even if they seem up to date.
+        delete_extra: Delete wanted local files that are not in the bucket.
+        progress: Wraps the list of downloads, for a progress bar.
 
     Returns:
-        All keys that the bucket has beneath, wanted or not.
+        The keys of all objects below the path in the bucket, wanted or not.
 
     Raises:
-        StorageError: the store does not give it.
+        StorageError: The store cannot be read.
     """
-    if not (bucket := bucket_of(path)):
+    if not (bucket := bucket_path(path)):
         return []
 
-    def wanted(key: str) -> bool:
-        if callable(keep):
-            return keep(key)
-        return not key or Path(Path(key).parts[0]).match(keep)
+    def is_wanted(key: str) -> bool:
+        if callable(wanted):
+            return wanted(key)
+        return not key or Path(Path(key).parts[0]).match(wanted)
 
-    objects = bucket.objects()
-    stored = {key: about for key, about in objects.items() if wanted(key)}
-    left: set[Path] = set()
-    if exact:
-        there = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-        for file in there:
+    objects = bucket.list_objects()
+    stored = {key: about for key, about in objects.items() if is_wanted(key)}
+    emptied: set[Path] = set()
+    if delete_extra:
+        existing = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        for file in existing:
             key = "" if file == path else file.relative_to(path).as_posix()
-            if key not in stored and file.name != MARKER and wanted(key):
+            if key not in stored and file.name != MARKER_FILE and is_wanted(key):
                 file.unlink()
-                left |= {folder for folder in file.parents if folder != path and folder.is_relative_to(path)}
-    missing = [key for key, about in stored.items() if anew or not _same(path / key, *about)]
+                emptied |= {folder for folder in file.parents if folder != path and folder.is_relative_to(path)}
+    missing = [key for key, about in stored.items() if force or not _is_current(path / key, *about)]
 
-    def fetch(key: str) -> None:
-        file, time = path / key, stored[key].time
-        with contextlib.suppress(FileNotFoundError):  # removed since it was listed
+    def download(key: str) -> None:
+        file, modified_ns = path / key, stored[key].modified_ns
+        with contextlib.suppress(FileNotFoundError):  # deleted after it was listed
             content = (bucket / key if key else bucket).read()
             file.parent.mkdir(parents=True, exist_ok=True)
-            replace(file, content)
-            os.utime(file, ns=(time, time))
+            atomic_write(file, content)
+            os.utime(file, ns=(modified_ns, modified_ns))
 
-    with ThreadPoolExecutor(CONNECTIONS) as threads:
-        fetched = [threads.submit(fetch, key) for key in missing]
+    with ThreadPoolExecutor(MAX_CONNECTIONS) as threads:
+        downloads = [threads.submit(download, key) for key in missing]
         try:
-            for done in progress(fetched):
+            for done in progress(downloads):
                 done.result()
         except BaseException:
             threads.shutdown(cancel_futures=True)
             raise
-    if exact and path.is_dir():
-        for folder in sorted(left, reverse=True):
+    if delete_extra and path.is_dir():
+        for folder in sorted(emptied, reverse=True):
             with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()
     return list(objects)
 
 
 def remove(path: Path) -> None:
-    """Take away a file or folder, of a mirror in its bucket too; none there is no error.
+    """Remove a file or folder if it exists, for a path in a mirror also from its bucket.
 
     Raises:
-        StorageError: the store does not do it.
+        StorageError: The store refuses it.
     """
-    if bucket := bucket_of(path):
+    if bucket := bucket_path(path):
         bucket.remove()
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -181,9 +189,9 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _same(file: Path, size: int, time: int) -> bool:
+def _is_current(file: Path, size_bytes: int, modified_ns: int) -> bool:
     try:
-        there = file.stat()
+        found = file.stat()
     except FileNotFoundError:
         return False
-    return (there.st_size, there.st_mtime_ns) == (size, time)
+    return (found.st_size, found.st_mtime_ns) == (size_bytes, modified_ns)

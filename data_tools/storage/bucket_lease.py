@@ -1,4 +1,8 @@
-"""Who searches in a bucket: it knows no locks, so whoever holds a run says again and again that it does."""
+"""Lock for runs on object storage: a lease renewed by heartbeats.
+
+Object stores have no locks. Each process that wants to write a run puts an object into the run's folder `leases` and
+renews it; a lease that has not been renewed for `EXPIRY_SECONDS` does not count any more.
+"""
 
 import contextlib
 import json
@@ -12,140 +16,151 @@ from typing import Any
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.common.terminal import local_time
-from huetune.data_tools.storage.object_store import Bucket
+from huetune.data_tools.storage.object_store import BucketPath
 
-FOLDER = "leases"
-"""In a run: an object for each process that holds it or asks to."""
-OWN = uuid.uuid4().hex
-"""This process's."""
-BEAT = 10.0
-"""Seconds between two signs of life."""
-SURE = 30.0
-"""Seconds after its last sign of life that a process counts on its lease."""
-DEAD = 60.0
-"""Seconds after its last sign of life, by the store's clock, that others count a process as dead: more than `SURE`, for
-a sign may be under way for a while."""
-TRIES = 4
-"""Of two that ask in one moment both give way, and ask again."""
+LEASES_FOLDER = "leases"
+"""Folder in a run, with one object for each process that has or requests the lease."""
+LEASE_ID = uuid.uuid4().hex
+"""Name of this process's lease."""
+HEARTBEAT_SECONDS = 10.0
+"""Interval at which a lease is renewed."""
+LEASE_SECONDS = 30.0
+"""How long after its last renewal a process may rely on its own lease without asking the store again."""
+EXPIRY_SECONDS = 60.0
+"""How long after its last renewal, by the store's clock, a lease of another process counts. It exceeds `LEASE_SECONDS`,
+because a renewal may take a while to arrive."""
+MAX_ATTEMPTS = 4
+"""Two processes that request a lease at the same moment both withdraw and try again."""
 
-_about: dict[Bucket, Mapping[str, Any]] = {}
-_renewed: dict[Bucket, float] = {}
-"""Of each run that this process holds: who it says that it is, and when it last did, by its own clock; minus infinity
-once another has it."""
+_REQUESTED = "asks"
+"""Stored key of a lease that is requested but not yet granted."""
+
+_details: dict[BucketPath, Mapping[str, Any]] = {}
+"""By run: the details of this process that its lease holds."""
+_renewed: dict[BucketPath, float] = {}
+"""By run: when this process last renewed its lease, by its own monotonic clock; minus infinity after another process
+took the run over."""
 _lock = threading.Lock()
-"""Held to compare and set `_renewed`, not while the store is asked."""
+"""Guards comparing and setting `_renewed`. It is not held during requests to the store."""
 
 
 @contextlib.contextmanager
-def leased(run: Bucket, about: Mapping[str, Any], dead: str | None = None) -> Iterator[None]:
-    """Hold a run in a bucket, so that no other process writes it.
+def lease_run(run: BucketPath, details: Mapping[str, Any], ended: str | None = None) -> Iterator[None]:
+    """Lease a run in a bucket, so that no other process writes it.
 
     Args:
-        run: its place.
-        about: who this process is: `host`, `pid`, `user` and `since`.
-        dead: a lease whose process is known to have ended.
+        run: Path of the run.
+        details: This process: `host`, `pid`, `user` and `since`.
+        ended: Name of a lease whose process is known to have ended.
 
     Raises:
-        StorageError: another process holds it, or the store cannot be written.
+        StorageError: Another process has the lease, or the store cannot be written.
     """
-    if dead:
-        (run / FOLDER / dead).remove()
-    for attempt in range(TRIES):
-        _renewed[run] = _write(run, {**about, "asks": True})
-        # Each writes before it looks: of two that want the run, at least one sees the other.
-        other = _other(run)
+    if ended:
+        (run / LEASES_FOLDER / ended).remove()
+    for attempt in range(MAX_ATTEMPTS):
+        _renewed[run] = _write(run, {**details, _REQUESTED: True})
+        # Each process writes before it reads, so of two that request the lease at least one sees the other.
+        other = _other_lease(run)
         if other is None:
             break
-        (run / FOLDER / OWN).remove()
-        if not other.get("asks") or attempt == TRIES - 1:
+        (run / LEASES_FOLDER / LEASE_ID).remove()
+        if not other.get(_REQUESTED) or attempt == MAX_ATTEMPTS - 1:
             raise StorageError(
-                f"run {run.name!r} is in the hands of {words(other)}; wait for it, or end that process, which counts "
-                f"as dead {DEAD:g} s later"
+                f"run {run.name!r} is locked by {describe_holder(other)}; wait for it or stop that process, whose "
+                f"lease expires {EXPIRY_SECONDS:g} s later"
             )
         time.sleep(random.uniform(0, attempt + 1))
     over = threading.Event()
-    thread = threading.Thread(target=_beat, args=(run, over), daemon=True)
-    _about[run] = about
+    thread = threading.Thread(target=_renew, args=(run, over), daemon=True)
+    _details[run] = details
     thread.start()
     try:
-        _renewed[run] = _write(run, about)
+        _renewed[run] = _write(run, details)
         yield
     finally:
         over.set()
         thread.join()
-        # What cannot be taken away now is dead in a minute.
+        # If it cannot be removed now, it expires.
         with contextlib.suppress(StorageError):
-            (run / FOLDER / OWN).remove()
+            (run / LEASES_FOLDER / LEASE_ID).remove()
 
 
-def check(run: Bucket) -> None:
-    """Make sure that this process still holds a run.
+def check_lease(run: BucketPath) -> None:
+    """Check that this process still has the lease of a run.
 
     Raises:
-        StorageError: it could give no sign of life for too long, and another holds it now or the store cannot be
+        StorageError: The lease could not be renewed for too long, and another process has it now or the store cannot be
             reached.
     """
-    if time.monotonic() - _renewed[run] > SURE:
-        # Asked for again, as in the beginning. What another may have done and left meanwhile shows in the study.
-        # `_renewed` stays old until the answer is known: `_beat` writes nothing in between.
-        began = _write(run, _about[run])
-        other = _other(run)
+    if time.monotonic() - _renewed[run] > LEASE_SECONDS:
+        # Requested as in the beginning. What another process may have written in the meantime is found in the study.
+        # `_renewed` stays old until the answer is there, so that `_renew` does not write in between.
+        began = _write(run, _details[run])
+        other = _other_lease(run)
         with _lock:
             _renewed[run] = -math.inf if other else began
         if other:
-            (run / FOLDER / OWN).remove()
-            raise StorageError(f"{str(run)!r}: was out of reach for {SURE:g} s; now {words(other)} has it")
+            (run / LEASES_FOLDER / LEASE_ID).remove()
+            raise StorageError(
+                f"{str(run)!r}: could not be reached for {LEASE_SECONDS:g} s and is now locked by "
+                f"{describe_holder(other)}"
+            )
 
 
-def holder(run: Bucket) -> str | None:
-    """Return in words which other process holds a run in a bucket; None where none does.
+def lease_holder(run: BucketPath) -> str | None:
+    """Describe the other process that has the lease of a run; None if there is none.
 
     Raises:
-        StorageError: the store does not say.
+        StorageError: The store does not answer.
     """
-    other = _other(run)
-    return words(other) if other else None
+    other = _other_lease(run)
+    return describe_holder(other) if other else None
 
 
-def words(about: Mapping[str, Any]) -> str:
-    """Return in words who a process is."""
+def describe_holder(details: Mapping[str, Any]) -> str:
+    """Describe the process that has a lock or a lease, as `process 9418 (user ada) on host vm since ...`."""
     try:
-        return f"process {about['pid']} of {about['user']} on {about['host']}, since {local_time(str(about['since']))}"
+        since = local_time(str(details["since"]))
+        return f"process {details['pid']} (user {details['user']}) on host {details['host']} since {since}"
     except KeyError:
         return "another process"
 
 
-def _other(run: Bucket) -> dict[str, Any] | None:
-    leases = (run / FOLDER).objects()
-    # Whoever has a lease has just written it: that is what time the store has. Who only looks has its own clock.
-    now = leases[OWN].time if OWN in leases else time.time_ns()
-    for key in set(leases) - {OWN}:
-        if (now - leases[key].time) / 1e9 < DEAD:
+def _other_lease(run: BucketPath) -> dict[str, Any] | None:
+    """Return the details in another process's lease that has not expired."""
+    leases = (run / LEASES_FOLDER).list_objects()
+    # A process with a lease has just written it, so its time is the store's current time. A process that only looks has
+    # its own clock.
+    now_ns = leases[LEASE_ID].modified_ns if LEASE_ID in leases else time.time_ns()
+    for key in set(leases) - {LEASE_ID}:
+        if (now_ns - leases[key].modified_ns) / 1e9 < EXPIRY_SECONDS:
             with contextlib.suppress(FileNotFoundError, ValueError):
-                return json.loads((run / FOLDER / key).read())
-        elif OWN in leases:
-            (run / FOLDER / key).remove()
+                return json.loads((run / LEASES_FOLDER / key).read())
+        elif LEASE_ID in leases:
+            (run / LEASES_FOLDER / key).remove()
     return None
 
 
-def _write(run: Bucket, about: Mapping[str, Any]) -> float:
-    """Give a sign of life; return when it was begun, by this process's clock."""
+def _write(run: BucketPath, details: Mapping[str, Any]) -> float:
+    """Write this process's lease; return when the write began, by this process's monotonic clock."""
     began = time.monotonic()
-    (run / FOLDER / OWN).write(json.dumps(about).encode())
+    (run / LEASES_FOLDER / LEASE_ID).write(json.dumps(details).encode())
     return began
 
 
-def _beat(run: Bucket, over: threading.Event) -> None:
-    while not over.wait(BEAT):
-        # Once it is not sure any more another may hold the run: then it is silent until `check` has asked.
+def _renew(run: BucketPath, over: threading.Event) -> None:
+    """Renew the lease until `over` is set; the target of a thread."""
+    while not over.wait(HEARTBEAT_SECONDS):
+        # After LEASE_SECONDS another process may have the run: then nothing is written until `check_lease` has asked.
         before = _renewed[run]
-        if time.monotonic() - before < SURE:
+        if time.monotonic() - before < LEASE_SECONDS:
             with contextlib.suppress(StorageError):
-                began = _write(run, _about[run])
+                began = _write(run, _details[run])
                 with _lock:
                     if _renewed[run] == before:
                         _renewed[run] = began
                     lost = _renewed[run] == -math.inf
                 if lost:
-                    # The write took so long that `check` has asked meanwhile: another holds the run.
-                    (run / FOLDER / OWN).remove()
+                    # During this slow write `check_lease` found that another process has the run.
+                    (run / LEASES_FOLDER / LEASE_ID).remove()

@@ -1,4 +1,4 @@
-"""A place in a bucket, of S3 or whatever speaks like it."""
+"""Objects in S3 and in stores that are compatible with it, read and written with retries."""
 
 import functools
 import random
@@ -9,100 +9,102 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import parse_qsl
 
-from huetune.data_tools.common.errors import StorageError, UserError, in_a_line
+from huetune.data_tools.common.errors import StorageError, UserError, first_line
 
 if TYPE_CHECKING:
     from pyarrow.fs import S3FileSystem
 
 SCHEME = "s3://"
-QUERY = ("endpoint_override", "scheme", "region")
-PATIENCE = 30.0
-"""Seconds for which a store that refuses, hangs or breaks off is asked again."""
-SILENCE = 5.0
-"""Seconds without a byte after which a store hangs."""
+QUERY_OPTIONS = ("endpoint_override", "scheme", "region")
+RETRY_SECONDS = 30.0
+"""How long a request is repeated while the store refuses connections, does not answer or truncates answers."""
+REQUEST_TIMEOUT_SECONDS = 5.0
+"""Time without a byte after which a request counts as unanswered."""
 _AWS_ERROR = re.compile(r"AWS Error ([A-Z0-9_]+)(?: \(HTTP status \d+\))? during \w+ operation:")
-"""Where pyarrow puts the AWS SDK's code of an error. It raises an OSError without errno or attributes for each of them
-(read in pyarrow 26.0.1): this sentence is all there is."""
+"""Finds the AWS SDK's error code in pyarrow's message. pyarrow raises an OSError without errno or attributes for all
+errors (as of 26.0.1), so the message is the only place that has it."""
 _NO_BUCKET = "NO_SUCH_BUCKET"
 _REFUSALS = (
     *("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID"),
     *("SIGNATURE_DOES_NOT_MATCH", "INVALID_SIGNATURE", "INCOMPLETE_SIGNATURE"),
 )
-"""The AWS SDK's codes of a store that refuses an account: asking again does not help."""
+"""The AWS SDK's codes for an account without permission: retrying does not help."""
 
 T = TypeVar("T")
 
 
-class Stored(NamedTuple):
-    """What is known of an object without reading it.
+class ObjectInfo(NamedTuple):
+    """Metadata of an object.
 
     Attributes:
-        size: bytes.
-        time: when it was written, by the store's clock: nanoseconds since 1970.
+        size_bytes: Size.
+        modified_ns: When it was written, by the store's clock, in nanoseconds since 1970.
     """
 
-    size: int
-    time: int
+    size_bytes: int
+    modified_ns: int
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """A place in a bucket, and what is beneath it.
+class BucketPath:
+    """A path in a bucket: of one object, or of a folder with the objects whose keys begin with it.
 
-    Each object is there whole or not at all. Credentials are found where all of Amazon's tools find them: in the
-    environment, in `~/.aws`, or as the machine's role.
+    Objects are written completely or not at all. Credentials are found as by all of Amazon's tools: in the environment,
+    in `~/.aws`, or from the machine's role.
 
     Args:
         path: `BUCKET/KEY`.
-        query: what `of` finds after the "?".
+        query: The part of the URI after the "?", see `of`.
     """
 
     path: str
     query: str = ""
 
     @classmethod
-    def of(cls, uri: str) -> "Bucket":
-        """Return the place that a URI means.
+    def of(cls, uri: str) -> "BucketPath":
+        """Parse a URI.
 
         Args:
-            uri: s3://BUCKET/KEY; after a "?" what Ray and pyarrow understand there, too: `endpoint_override=HOST:PORT`
-                of another store than Amazon's, `scheme=http`, `region=REGION`; of several with a "&" between.
+            uri: `s3://BUCKET/KEY`. After a "?" it may have the options that Ray and pyarrow also accept, joined by "&":
+                `endpoint_override=HOST:PORT` for a store that is not Amazon's, `scheme=http`, `region=REGION`.
 
         Raises:
-            UserError: it is no such URI, or holds a password.
+            UserError: The URI is not valid or contains a password.
         """
-        place, _, query = uri.removeprefix(SCHEME).partition("?")
-        path = place.rstrip("/")
+        path, _, query = uri.removeprefix(SCHEME).partition("?")
+        path = path.rstrip("/")
         if "@" in path.partition("/")[0]:
             raise UserError(
-                "the storage's URI holds a key, which would be written down; use AWS_ACCESS_KEY_ID or ~/.aws"
+                "the storage's URI contains a key, which would be stored with the run; use AWS_ACCESS_KEY_ID or ~/.aws"
             )
         if not uri.startswith(SCHEME) or "#" in path or not uri.isprintable() or not _inside(path):
-            raise UserError(f"{uri!r}: not a place in a bucket such as s3://bucket/runs")
+            raise UserError(f"{uri!r}: is not a path in a bucket such as s3://bucket/runs")
         for name, value in parse_qsl(query, keep_blank_values=True):
-            if name not in QUERY or not value:
-                raise UserError(f"{uri!r}: after the '?' may be {', '.join(QUERY)}, each with a value, not {name!r}")
+            if name not in QUERY_OPTIONS or not value:
+                raise UserError(
+                    f"{uri!r}: after the '?' only {', '.join(QUERY_OPTIONS)} may stand, each with a value, not {name!r}"
+                )
             if name == "scheme" and value not in ("http", "https"):
-                raise UserError(f"{uri!r}: the scheme is http or https, not {value!r}")
+                raise UserError(f"{uri!r}: the scheme must be http or https, not {value!r}")
         return cls(path, "&".join(sorted(query.split("&"))))
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.path}{self.query and '?'}{self.query}"
 
-    def __truediv__(self, key: str) -> "Bucket":
-        """Return the place of a key beneath this one."""
-        return Bucket(f"{self.path}/{key}", self.query)
+    def __truediv__(self, key: str) -> "BucketPath":
+        """Return the path of a key below this one."""
+        return BucketPath(f"{self.path}/{key}", self.query)
 
     @property
     def name(self) -> str:
-        """The last part of the place."""
+        """The last part of the path."""
         return self.path.rpartition("/")[2]
 
-    def reach(self) -> None:
-        """Make sure that the store answers, without patience: somebody waits at the terminal.
+    def check_reachable(self) -> None:
+        """Check that the store answers and has the bucket. It is asked once, because a user is waiting.
 
         Raises:
-            StorageError: it does not, or has no such bucket.
+            StorageError: The store does not answer or has no such bucket.
         """
 
         def reach(store: "S3FileSystem") -> None:
@@ -110,16 +112,16 @@ class Bucket:
 
             bucket = self.path.partition("/")[0]
             if store.get_file_info(bucket).type == FileType.NotFound:
-                raise StorageError(f"{str(self)!r}: there is no bucket {bucket!r}; make it first")
+                raise StorageError(f"{str(self)!r}: there is no bucket {bucket!r}; create it first")
 
-        self._tried("reached", reach, patience=0)
+        self._retry("reached", reach, retry_seconds=0)
 
     def read(self) -> bytes:
-        """Return the object here.
+        """Return the content of the object.
 
         Raises:
-            FileNotFoundError: there is none.
-            StorageError: the store does not give it.
+            FileNotFoundError: There is no object at this path.
+            StorageError: The store cannot be read.
         """
 
         def read(store: "S3FileSystem") -> bytes:
@@ -127,27 +129,27 @@ class Bucket:
                 size = int(stream.metadata()["Content-Length"])
                 content = stream.read()
             if len(content) != size:
-                raise OSError(f"broke off after {len(content)} of {size} bytes")
+                raise OSError(f"the answer ended after {len(content)} of {size} bytes")
             return content
 
-        return self._tried("read", read)
+        return self._retry("read", read)
 
     def write(self, content: bytes) -> None:
-        """Put an object here, in place of any other.
+        """Write the object, replacing any other at this path.
 
         Raises:
-            StorageError: the store does not take it.
+            StorageError: The store refuses it.
         """
 
         def write(store: "S3FileSystem") -> None:
-            # In one piece: a stream that is closed early would leave a short object.
+            # With a single write: a stream that is closed before all is written leaves a truncated object.
             with store.open_output_stream(self.path) as stream:
                 stream.write(content)
 
-        self._tried("written", write)
+        self._retry("written", write)
 
-    def tag(self) -> str | None:
-        """Return what tells this object from any other that was ever here; None where there is none."""
+    def version_tag(self) -> str | None:
+        """Return a text that differs for each version of the object; None if there is no object."""
 
         def tag(store: "S3FileSystem") -> str | None:
             try:
@@ -157,10 +159,14 @@ class Bucket:
                 return None
             return f"{about['ETag'].decode()} {about['Last-Modified'].decode()}"
 
-        return self._tried("read", tag)
+        return self._retry("read", tag)
 
-    def names(self) -> list[str]:
-        """Return the names right beneath this place."""
+    def list_names(self) -> list[str]:
+        """Return the names of objects and folders directly below this path, sorted.
+
+        Raises:
+            StorageError: The store cannot be listed.
+        """
 
         def names(store: "S3FileSystem") -> list[str]:
             from pyarrow.fs import FileSelector
@@ -168,37 +174,41 @@ class Bucket:
             found = store.get_file_info(FileSelector(self.path, allow_not_found=True))
             return sorted(info.base_name for info in found)
 
-        return self._tried("listed", names)
+        return self._retry("listed", names)
 
-    def objects(self) -> dict[str, Stored]:
-        """Return all objects beneath this place by their keys from here on; "" is one right here.
+    def list_objects(self) -> dict[str, ObjectInfo]:
+        """Return all objects below this path by their keys relative to it; the key of an object at this path is "".
 
         Raises:
-            StorageError: the store does not say, or a key is no path that leads further down.
+            StorageError: The store cannot be listed, or a key cannot be used as a relative path.
         """
 
-        def objects(store: "S3FileSystem") -> dict[str, Stored]:
+        def objects(store: "S3FileSystem") -> dict[str, ObjectInfo]:
             from pyarrow.fs import FileSelector, FileType
 
             here = store.get_file_info(self.path)
             if here.type == FileType.File:
-                return {"": Stored(here.size, here.mtime_ns)}
+                return {"": ObjectInfo(here.size, here.mtime_ns)}
             found = store.get_file_info(FileSelector(self.path, recursive=True, allow_not_found=True))
             stored = {
-                info.path.removeprefix(f"{self.path}/"): Stored(info.size, info.mtime_ns)
+                info.path.removeprefix(f"{self.path}/"): ObjectInfo(info.size, info.mtime_ns)
                 for info in found
                 if info.type == FileType.File
             }
             for key in stored:
-                # Anything may be a key, and a file of such a name would be written elsewhere.
+                # A key may be any text, such as ../x, and its local copy would be written outside of the mirror.
                 if not _inside(key):
-                    raise StorageError(f"{str(self / key)!r}: a key that is no path; remove it")
+                    raise StorageError(f"{str(self / key)!r}: the key cannot be used as a path; remove the object")
             return stored
 
-        return self._tried("listed", objects)
+        return self._retry("listed", objects)
 
     def remove(self) -> None:
-        """Take away the object here, and all beneath; none there is no error."""
+        """Remove the object at this path and all objects below it, if there are any.
+
+        Raises:
+            StorageError: The store refuses it.
+        """
 
         def remove(store: "S3FileSystem") -> None:
             from pyarrow.fs import FileType
@@ -209,17 +219,23 @@ class Bucket:
             elif kind == FileType.Directory:
                 store.delete_dir(self.path)
 
-        self._tried("removed", remove)
+        self._retry("removed", remove)
 
-    def _tried(self, done: str, action: Callable[["S3FileSystem"], T], patience: float | None = None) -> T:
-        """Do something with the store, again and again where it may yet work."""
-        end = time.monotonic() + (PATIENCE if patience is None else patience)
+    def _retry(self, done: str, action: Callable[["S3FileSystem"], T], retry_seconds: float | None = None) -> T:
+        """Run an action on the store, and repeat it after errors that may be temporary.
+
+        Args:
+            done: Past participle for the error message, as "written".
+            action: Function of the file system.
+            retry_seconds: How long it is repeated, by default RETRY_SECONDS.
+        """
+        end = time.monotonic() + (RETRY_SECONDS if retry_seconds is None else retry_seconds)
         pause = 0.25
         bucket = self.path.partition("/")[0]
         try:
-            store = _store(bucket, *(dict(parse_qsl(self.query)).get(name) for name in QUERY))
+            store = _store(bucket, *(dict(parse_qsl(self.query)).get(name) for name in QUERY_OPTIONS))
         except ValueError as error:
-            raise UserError(f"{str(self)!r}: is no such store ({in_a_line(error)})") from None
+            raise UserError(f"{str(self)!r}: is not a valid store ({first_line(error)})") from None
         while True:
             try:
                 return action(store)
@@ -229,12 +245,12 @@ class Bucket:
                 reason = _reason(error)
                 code = _code(error)
                 if code == _NO_BUCKET:
-                    raise StorageError(f"{str(self)!r}: there is no bucket {bucket!r}; make it first") from None
+                    raise StorageError(f"{str(self)!r}: there is no bucket {bucket!r}; create it first") from None
                 if code in _REFUSALS:
-                    raise StorageError(f"{str(self)!r}: cannot be {done}, the store forbids it ({reason})") from None
+                    raise StorageError(f"{str(self)!r}: cannot be {done}, access is denied ({reason})") from None
                 if time.monotonic() + pause > end:
                     raise StorageError(f"{str(self)!r}: cannot be {done} ({reason})") from None
-            # Many workers that lost one store must not all come back in the same moment.
+            # Random, so that many workers that lost the store do not all retry at the same moment.
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, 5.0)
 
@@ -253,26 +269,26 @@ def _store(bucket: str, endpoint: str | None, scheme: str | None, region: str | 
         scheme=scheme or "https",
         region=region or "us-east-1",
         connect_timeout=2,
-        request_timeout=SILENCE,
+        request_timeout=REQUEST_TIMEOUT_SECONDS,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
         allow_delayed_open=True,
     )
 
 
 def _code(error: OSError) -> str | None:
-    """Return the AWS SDK's code of an error that pyarrow raised; None where there is none."""
+    """Return the AWS SDK's code of an error that pyarrow raised; None if it has none."""
     found = _AWS_ERROR.search(str(error))
     return found and found[1]
 
 
 def _reason(error: OSError) -> str:
-    """What a store said, without the request's number and the like."""
-    text = in_a_line(error)
+    """Return the store's own message, without the ID of the request and other details."""
+    text = first_line(error)
     for start in ("Message: ", "Details: ", "operation: "):
         text = text.partition(start)[2] or text
     return text.partition(" (Request ID")[0].strip().rstrip(".")
 
 
 def _inside(key: str) -> bool:
-    """Whether a key is a path that leads down."""
+    """Return whether a key is a relative path without "..", which stays inside of a folder."""
     return not any(part in ("", ".", "..") for part in key.split("/")) and "\0" not in key

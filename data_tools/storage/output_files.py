@@ -1,7 +1,7 @@
-"""Files that a command writes into a folder of the user's choice, and the record of those that are huetune's.
+"""Files that a command writes into a folder of the user's choice, and the record of which files are huetune's.
 
-The folder may hold anything. A file is huetune's if the record names it with the sha256 that it still has; only such a
-file is ever replaced or removed. Where a name is taken by any other file, the new one gets a number.
+The folder may hold other files. A file is huetune's if the record lists it with the SHA-256 that it still has; only
+such files are replaced or removed. If another file has a name, the new file gets a number.
 """
 
 import contextlib
@@ -18,39 +18,40 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from huetune.data_tools.common.errors import StorageError, UserError
-from huetune.data_tools.storage.atomic import flush, replace, sum_of
-from huetune.data_tools.storage.bucket_cache import place_of, pull, push, remove
+from huetune.data_tools.storage.atomic import atomic_write, flush_to_disk
+from huetune.data_tools.storage.bucket_cache import location_of, pull, push, remove
+from huetune.data_tools.storage.checksums import sha256_of
 
-RECORD = ".huetune.json"
-"""In the folder: of each command the names of the files that it wrote, each with its sha256."""
+RECORD_FILE = ".huetune.json"
+"""The record: a file in the folder that lists, by command, the names of the written files with their SHA-256."""
 
-PHOTOS = "photos"
-"""Folder of a log's test photos."""
+PHOTOS_FOLDER = "photos"
+"""Folder of the test photos that an experiment log shows."""
 
 _Files = set[tuple[str, str]]
-"""Names from the folder on, and the sha256 of each."""
+"""Pairs of a file's path relative to the folder, with slashes, and its SHA-256 in hexadecimal."""
 
 
-class Output:
-    """A folder that a command fills in a `with` block. Its files are put in place together when the block ends.
+class OutputFolder:
+    """Context manager for a folder that a command fills: all files are put in place when the `with` block ends.
 
-    Until then, and where the block fails, everything in the folder is as it was. Files that the same command wrote here
-    before and has not written again are then removed, unless somebody has changed them.
+    Until then, and if the block fails, the folder stays as it was. At the end, files that the same command wrote
+    before and did not write again are removed, unless they were changed since.
 
     Args:
-        folder: made here if it is missing.
-        command: whose files are replaced, as `evaluate`.
+        folder: Folder to fill. It is created if it is missing.
+        command: Name of the command whose files may be replaced, as `evaluate`.
 
     Raises:
-        StorageError: the record is damaged, or a file was put in the way meanwhile.
-        OSError: the disk would not take it.
+        StorageError: The record is damaged, or another program created a file of the same name in the meantime.
+        OSError: The disk refuses a write.
     """
 
     def __init__(self, folder: Path, command: str):
         self._folder, self._command = folder, command
         self._sums: dict[str, str | None] = {}
 
-    def __enter__(self) -> "Output":
+    def __enter__(self) -> "OutputFolder":
         self._known = _by_name(_read(self._folder))
         self._new = not self._folder.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -64,31 +65,36 @@ class Output:
         finally:
             shutil.rmtree(self._drafts, ignore_errors=True)
             if error is not None and self._new:
-                with contextlib.suppress(OSError):  # somebody has put something in it
+                with contextlib.suppress(OSError):  # another program created a file in it
                     self._folder.rmdir()
 
     def name(self, wanted: str) -> str:
-        """Return the name that a file is going to have, which no other one gets: the wanted one, or one with a number.
+        """Reserve a name for a file: the wanted name, or if it is taken, the name with a number.
 
         Args:
-            wanted: from the folder on, with slashes.
+            wanted: Path relative to the folder, with slashes.
 
         Raises:
-            StorageError: what should be a folder in it is a file.
+            StorageError: A parent folder of the file cannot be created because a file has its name.
         """
-        name = next(name for name in numbered(wanted) if name not in self._sums and self._free(name))
+        name = next(name for name in numbered_names(wanted) if name not in self._sums and self._free(name))
         self._sums[name] = None
         return name
 
     def add(self, wanted: str, content: bytes) -> str:
-        """Have a file be written, and return its name. One of the same name and content is written once."""
+        """Add a file and return its name. A file of the same wanted name and content is added only once.
+
+        Args:
+            wanted: Path relative to the folder, with slashes; see `name`.
+            content: Complete content of the file.
+        """
         sha256 = hashlib.sha256(content).hexdigest()
-        taken = itertools.takewhile(lambda name: name in self._sums, numbered(wanted))
+        taken = itertools.takewhile(lambda name: name in self._sums, numbered_names(wanted))
         same = next((name for name in taken if self._sums[name] == sha256), None)
         return same or self.put(self.name(wanted), content)
 
     def put(self, name: str, content: bytes) -> str:
-        """Have a file be written under a name that `name` gave."""
+        """Add a file under a name that `name` has reserved, and return the name."""
         self._sums[name] = sha256 = hashlib.sha256(content).hexdigest()
         (self._drafts / sha256).write_bytes(content)
         return name
@@ -97,7 +103,7 @@ class Output:
         path = self._folder / name
         for folder in itertools.takewhile(lambda folder: folder != self._folder, path.parents):
             if os.path.lexists(folder) and not folder.is_dir():
-                raise StorageError(f"{str(folder)!r}: is a file, where a folder must be made; choose another --out")
+                raise StorageError(f"{str(folder)!r}: is a file where a folder is needed; choose another --out")
         pull(path)
         return not os.path.lexists(path) or _is_whole(path, self._known.get(name, set()))
 
@@ -105,14 +111,16 @@ class Output:
         written = [(name, sha256) for name, sha256 in self._sums.items() if sha256]
         files = _read(self._folder)
         before = files.get(self._command, set())
-        # Before any file: whoever is interrupted leaves no file that the record does not name.
+        # Before any file is written: an interrupted command leaves no file that is not recorded.
         _write(self._folder, {**files, self._command: before | set(written)})
         for name, sha256 in written:
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._free(name):
-                raise StorageError(f"{str(path)!r}: was written by another program meanwhile; run the command again")
-            replace(path, (self._drafts / sha256).read_bytes())
+                raise StorageError(
+                    f"{str(path)!r}: was written by another program in the meantime; run the command again"
+                )
+            atomic_write(path, (self._drafts / sha256).read_bytes())
             push(path)
         others = set().union(*(some for command, some in files.items() if command != self._command))
         for name, sha256 in before - others:
@@ -128,20 +136,20 @@ class Output:
 
 
 def write_new(wanted: Path, save: Callable[[Path], object]) -> Path:
-    """Write a file and replace none: where the name is taken, it gets a number.
+    """Write a file without replacing another one: if the name is taken, it gets a number.
 
     Args:
-        wanted: the file, in a folder that is there.
-        save: writes the content to the path that it is given.
+        wanted: Path of the file. Its folder must exist.
+        save: Writes the content to the path that it is passed.
 
     Returns:
-        The file written, or one that was there with a name of this kind and the very content.
+        The path of the written file, or of an existing file with one of these names and the same content.
     """
     draft = wanted.with_name(f".huetune-{uuid.uuid4().hex[:8]}")
     try:
         save(draft)
-        flush(draft)
-        for name in numbered(wanted.name):
+        flush_to_disk(draft)
+        for name in numbered_names(wanted.name):
             path = wanted.with_name(name)
             try:
                 _put(draft, path)
@@ -149,13 +157,13 @@ def write_new(wanted: Path, save: Callable[[Path], object]) -> Path:
             except FileExistsError:
                 if path.is_file() and filecmp.cmp(draft, path, shallow=False):
                     return path
-        raise AssertionError("numbers have no end")
+        raise AssertionError("unreachable: numbered_names is infinite")
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _put(draft: Path, path: Path) -> None:
-    """Give a file its name, unless another one has it: of two processes that want one name, one gets it."""
+    """Rename a draft unless the name is taken. Of two processes that want the same name, only one gets it."""
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -166,26 +174,26 @@ def _put(draft: Path, path: Path) -> None:
         draft.rename(path)
 
 
-def check_file(path: Path, mark: str = "") -> None:
-    """Refuse a file that is not huetune's, or was changed since huetune wrote it; an empty one holds nothing to lose.
+def require_replaceable(path: Path, mark: str = "") -> None:
+    """Check that a path is free, or has a file that huetune wrote and nobody changed. An empty file is replaceable.
 
     Args:
-        path: of the file to write.
-        mark: a text near the beginning by which a file is known that an older huetune wrote without a record.
+        path: Path of the file to write.
+        mark: Text near the beginning that identifies files of an older huetune, which kept no record.
 
     Raises:
-        StorageError: the file is somebody's.
+        StorageError: The path has another file or a folder.
     """
     if path.is_dir():
         raise StorageError(f"{str(path)!r}: cannot be written (Is a directory); choose another --out")
     pull(path)
-    recorded = _by_name(_read(path.parent)).get(path.name, set())
-    if not os.path.lexists(path) or _is_whole(path, recorded):
+    recorded_files = _by_name(_read(path.parent)).get(path.name, set())
+    if not os.path.lexists(path) or _is_whole(path, recorded_files):
         return
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
             start = file.read(1000)
-        if not start or (mark and mark in start and not recorded):
+        if not start or (mark and mark in start and not recorded_files):
             return
     raise StorageError(
         f"{str(path)!r}: exists, and is not huetune's or was changed since huetune wrote it; choose another --out"
@@ -193,61 +201,62 @@ def check_file(path: Path, mark: str = "") -> None:
 
 
 def write_file(path: Path, content: bytes, command: str, mark: str = "") -> None:
-    """Write a file under the very name that the user gave, whole or not at all, and record it as huetune's.
+    """Write a file atomically under exactly the name that the user chose, and record it as huetune's.
 
     Args:
-        path: of the file; its folder is made.
-        content: all of it.
-        command: that writes it.
-        mark: see `check_file`.
+        path: Path of the file. Its folder is created.
+        content: Complete content.
+        command: Name of the command that writes it.
+        mark: See `require_replaceable`.
 
     Raises:
-        StorageError: another file is there, see `check_file`.
+        StorageError: Another file has the name, see `require_replaceable`.
     """
-    check_file(path, mark)
+    require_replaceable(path, mark)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Before the file: whoever is interrupted leaves none that the record does not name.
-    record(path.parent, command, {**recorded(path.parent, command), path.name: hashlib.sha256(content).hexdigest()})
-    replace(path, content)
+    # Before the file is written: an interrupted command leaves no file that is not recorded.
+    files = recorded_files(path.parent, command)
+    record_files(path.parent, command, {**files, path.name: hashlib.sha256(content).hexdigest()})
+    atomic_write(path, content)
     push(path)
 
 
-def recorded(folder: Path, command: str) -> dict[str, str]:
-    """Return the names of the files that a command wrote into a folder, and the sha256 of each."""
+def recorded_files(folder: Path, command: str) -> dict[str, str]:
+    """Return the files that a command wrote into a folder: their SHA-256 by their names."""
     return dict(_read(folder).get(command, ()))
 
 
-def record(folder: Path, command: str, files: Mapping[str, str]) -> None:
-    """Record the files that a command has written into a folder, in place of those that it had written before."""
+def record_files(folder: Path, command: str, files: Mapping[str, str]) -> None:
+    """Record the files that a command wrote into a folder, by name with their SHA-256, replacing its earlier record."""
     _write(folder, {**_read(folder), command: set(files.items())})
 
 
-def require_apart(photos: Path, out: Path, *pictures: str) -> None:
-    """Refuse an output folder among photos: the pictures that one command writes would be the photos of the next.
+def require_outside_photos(photos: Path, out: Path, *subfolders: str) -> None:
+    """Check that pictures are not written among photos, where the next command would read them as photos.
 
     Args:
-        photos: folder that is searched for photos.
-        out: folder of the output.
-        pictures: folders in it that pictures are written to.
+        photos: Folder that is searched for photos.
+        out: Output folder.
+        subfolders: Names of folders in `out` that pictures are written to.
 
     Raises:
-        UserError: it is among them, or they are in one of these folders.
+        UserError: The output folder is in the folder of photos, or the photos are in one of the subfolders.
     """
-    source = photos.resolve()
+    source, shown = photos.resolve(), repr(location_of(photos))
     if out.resolve().is_relative_to(source):
         raise UserError(
-            f"--out {place_of(out)!r}: is in the folder of photos {place_of(photos)!r}, so its pictures would be taken "
-            "for photos; choose another --out"
+            f"--out {location_of(out)!r}: is in the folder of photos {shown}, so its pictures would be read as photos; "
+            "choose another --out"
         )
-    for folder in pictures:
-        if source.is_relative_to((out / folder).resolve()):
+    for name in subfolders:
+        if source.is_relative_to((out / name).resolve()):
             raise UserError(
-                f"--photos {place_of(photos)!r}: is where pictures would be written, in {place_of(out / folder)!r}; "
+                f"--photos {shown}: pictures would be written in it, to {location_of(out / name)!r}; "
                 "choose another --out"
             )
 
 
-def numbered(name: str) -> Iterator[str]:
+def numbered_names(name: str) -> Iterator[str]:
     """Yield a name, then the same with numbers: `a/b.png`, `a/b_2.png`, ..."""
     path = PurePosixPath(name)
     yield name
@@ -256,12 +265,12 @@ def numbered(name: str) -> Iterator[str]:
 
 
 def _is_whole(path: Path, sums: set[str]) -> bool:
-    """Whether a file is as huetune wrote it."""
-    return bool(sums) and path.is_file() and not path.is_symlink() and sum_of(path) in sums
+    """Return whether a file is one that huetune wrote, unchanged."""
+    return bool(sums) and path.is_file() and not path.is_symlink() and sha256_of(path) in sums
 
 
 def _by_name(files: dict[str, _Files]) -> dict[str, set[str]]:
-    """The sums that each file had, whichever command wrote it."""
+    """Return the recorded SHA-256 of each file by its name, whichever command wrote it."""
     known: dict[str, set[str]] = {}
     for name, sha256 in itertools.chain.from_iterable(files.values()):
         known.setdefault(name, set()).add(sha256)
@@ -269,21 +278,21 @@ def _by_name(files: dict[str, _Files]) -> dict[str, set[str]]:
 
 
 def _read(folder: Path) -> dict[str, _Files]:
-    path = folder / RECORD
+    path = folder / RECORD_FILE
     pull(path)
     if not os.path.lexists(path):
         return {}
     try:
         if not path.is_file():
-            raise ValueError("no file")
+            raise ValueError("not a regular file")
         content = json.loads(path.read_text(encoding="utf-8"))
         found = {str(command): {(str(name), str(sum_)) for name, sum_ in some} for command, some in content.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(
-            f"{str(path)!r}: is damaged ({error}), so nobody knows which files huetune wrote; remove it, or choose "
-            "another --out"
+            f"{str(path)!r}: is damaged ({error}), so files of huetune cannot be told from others; remove it or "
+            "choose another --out"
         ) from None
-    # A record may come from anyone: a name leads to no file outside of the folder.
+    # A record may come from a stranger: names must not lead out of the folder.
     return {command: {file for file in files if _inside(file[0])} for command, files in found.items()}
 
 
@@ -294,5 +303,5 @@ def _inside(name: str) -> bool:
 
 def _write(folder: Path, files: dict[str, _Files]) -> None:
     content = {command: sorted(some) for command, some in sorted(files.items()) if some}
-    replace(folder / RECORD, (json.dumps(content, indent=1) + "\n").encode())
-    push(folder / RECORD)
+    atomic_write(folder / RECORD_FILE, (json.dumps(content, indent=1) + "\n").encode())
+    push(folder / RECORD_FILE)

@@ -1,4 +1,7 @@
-"""Who searches: of two that want to write a run, one does."""
+"""The lock of a run: one process at a time may write it.
+
+The lock is a `flock` on a file in the run's folder. A run in a bucket also has a lease there, see `bucket_lease`.
+"""
 
 import contextlib
 import fcntl
@@ -14,62 +17,60 @@ from typing import Any
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.storage import bucket_lease
-from huetune.data_tools.storage.bucket_cache import bucket_of
+from huetune.data_tools.storage.bucket_cache import bucket_path
 
-LOCK = "lock"
-PATIENCE = 1.0
-"""Seconds to try: whoever only asks for the holder holds the lock for a moment."""
+LOCK_FILE = "lock"
+LOCK_TIMEOUT_SECONDS = 1.0
+"""How long to retry: a process that asks for the holder has a shared lock for a moment."""
+MAX_DETAILS_BYTES = 1000
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a run, so that no other process writes it, on no other machine either.
+def lock_run(folder: Path) -> Iterator[None]:
+    """Lock a run, so that no other process writes it, on this machine or any other.
 
-    The system lets go of the lock when the process ends, however that ends: nothing stale is ever left. On NFS it holds
-    for all machines from version 4 on; a run in a bucket is leased there, too.
+    The operating system releases the lock when the process ends, however it ends, so no stale lock is left. On NFS the
+    lock holds for all machines since version 4.
 
     Args:
-        folder: of the run.
+        folder: Folder of the run; one in the local copy of a bucket is also leased in the bucket.
 
     Raises:
-        StorageError: another process holds it.
+        StorageError: Another process has locked the run.
     """
-    descriptor = _locked(folder / LOCK)
+    descriptor = _lock(folder / LOCK_FILE)
     try:
-        bucket = bucket_of(folder)
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        about = {
+        bucket = bucket_path(folder)
+        details = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "user": _user(),
-            "since": since,
-            "lease": bucket_lease.OWN,
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "lease": bucket_lease.LEASE_ID,
         }
-        # Who held the lock here before has ended, whatever the bucket says.
-        ended = _about(descriptor).get("lease")
-        with bucket_lease.leased(bucket, about, ended) if bucket else contextlib.nullcontext():
+        # The process that had this lock before has ended, even if its lease in the bucket has not expired yet.
+        ended = _details(descriptor).get("lease")
+        with bucket_lease.lease_run(bucket, details, ended) if bucket else contextlib.nullcontext():
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(about).encode(), 0)
+            os.pwrite(descriptor, json.dumps(details).encode(), 0)
             yield
     finally:
         os.close(descriptor)
 
 
-def _locked(path: Path) -> int:
-    """Open and lock a file that is still there under its name: another process may have taken the run away."""
-    end = time.monotonic() + PATIENCE
+def _lock(path: Path) -> int:
+    """Open and lock a file; try again if another process moved it away, with its run, before it was locked."""
+    end = time.monotonic() + LOCK_TIMEOUT_SECONDS
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            if _taken(descriptor, fcntl.LOCK_EX):
+            if _flock(descriptor, fcntl.LOCK_EX):
                 with contextlib.suppress(FileNotFoundError):
                     if os.fstat(descriptor).st_ino == path.stat().st_ino:
                         return descriptor
             elif time.monotonic() > end:
-                by = bucket_lease.words(_about(descriptor))
-                raise StorageError(
-                    f"run {path.parent.name!r} is in the hands of {by}; wait for it, or end that process"
-                )
+                by = bucket_lease.describe_holder(_details(descriptor))
+                raise StorageError(f"run {path.parent.name!r} is locked by {by}; wait for it or stop that process")
         except BaseException:
             os.close(descriptor)
             raise
@@ -77,27 +78,32 @@ def _locked(path: Path) -> int:
         time.sleep(0.05)
 
 
-def holder(folder: Path) -> str | None:
-    """Return in words who holds a run; None where nobody does."""
-    bucket = bucket_of(folder)
-    return holder_here(folder) or (bucket_lease.holder(bucket) if bucket else None)
+def lock_holder(folder: Path) -> str | None:
+    """Describe the process that has locked a run; None if there is none.
+
+    Raises:
+        StorageError: The object store of the run does not answer.
+    """
+    bucket = bucket_path(folder)
+    return local_lock_holder(folder) or (bucket_lease.lease_holder(bucket) if bucket else None)
 
 
-def holder_here(folder: Path) -> str | None:
-    """Return in words which process of this machine, or of one that shares the folder, holds a run."""
+def local_lock_holder(folder: Path) -> str | None:
+    """Describe the process that has locked a run's folder, on this machine or one that shares the folder."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        return None if _taken(descriptor, fcntl.LOCK_SH) else bucket_lease.words(_about(descriptor))
+        return None if _flock(descriptor, fcntl.LOCK_SH) else bucket_lease.describe_holder(_details(descriptor))
     finally:
         os.close(descriptor)
 
 
-def _taken(descriptor: int, kind: int) -> bool:
-    # Not filelock, whose locks are all exclusive: of two processes that ask at once who searches, each would take the
-    # other for it. Nor does it notice a lock file that was moved away with its run.
+def _flock(descriptor: int, kind: int) -> bool:
+    """Try to lock a file; return whether it worked."""
+    # filelock has exclusive locks only: of two processes that ask for the holder at the same time, each would take the
+    # other for it. It does not notice either that a lock file was moved away with its run.
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -105,16 +111,17 @@ def _taken(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _about(descriptor: int) -> dict[str, Any]:
+def _details(descriptor: int) -> dict[str, Any]:
+    """Return what the process that locked the file wrote into it; empty if it is damaged."""
     try:
-        about = json.loads(os.pread(descriptor, 1000, 0))
+        details = json.loads(os.pread(descriptor, MAX_DETAILS_BYTES, 0))
     except ValueError:
         return {}
-    return about if isinstance(about, dict) else {}
+    return details if isinstance(details, dict) else {}
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's nameless user
+    except (KeyError, OSError):  # the user of a container may have no entry in its password file
         return str(os.getuid())

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
-from huetune.data_tools.common.terminal import PLACE, import_tensorflow, say
+from huetune.data_tools.cli.options import FOLDER_OR_BUCKET
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import say
 from huetune.data_tools.storage.atomic import require_new
-from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.data_tools.storage.bucket_cache import location_of
 from huetune.results.cli.options import by_option, storage_option
 from huetune.results.records.run_names import run_argument
 
@@ -15,7 +17,7 @@ from huetune.results.records.run_names import run_argument
 @click.command()
 @run_argument
 @storage_option
-@click.option("--export", "folder", type=PLACE, help="Copy the model to this new folder.")
+@click.option("--export", "folder", type=FOLDER_OR_BUCKET, help="Copy the model to this new folder.")
 @by_option
 def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     """Show the winner of a run, confirmed if it was, and export its model.
@@ -66,4 +68,4 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     if folder:
         import_tensorflow()
         best_model.export(path, folder, best_model.metric_record(won))
-        say(f"{'exported to':14} {place_of(folder)}")
+        say(f"{'exported to':14} {location_of(folder)}")

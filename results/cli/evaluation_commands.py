@@ -6,19 +6,11 @@ from pathlib import Path
 import click
 
 from huetune.data_tools.cli.data_commands import every_photo, read_photos
-from huetune.data_tools.common.terminal import (
-    FOLDER,
-    PLACE,
-    TEXT,
-    bar,
-    import_tensorflow,
-    say,
-    seed_option,
-    stderr,
-    words,
-)
+from huetune.data_tools.cli.options import FOLDER, FOLDER_OR_BUCKET, TEXT, seed_option, split_list
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import progress_bar, say, stderr
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.atomic import require_place
+from huetune.data_tools.storage.atomic import require_writable
 from huetune.results.cli.options import by_option, storage_option
 from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
 from huetune.results.records.run_names import run_names
@@ -27,7 +19,7 @@ from huetune.results.records.run_names import run_names
 @click.command()
 @click.argument("run_or_export", type=TEXT, shell_complete=run_names)
 @storage_option
-@click.option("--photos", type=PLACE, required=True, help="Folder of test photos, or s3://...")
+@click.option("--photos", type=FOLDER_OR_BUCKET, required=True, help="Folder of test photos, or s3://...")
 @click.option("--classes", type=TEXT, help="Only these subfolders, as in roses,tulips.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
 @click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
@@ -35,7 +27,9 @@ from huetune.results.records.run_names import run_names
 @seed_option
 @by_option
 @click.option(
-    "--out", type=PLACE, help="Folder for figures and pictures.  [default: evaluations/NAME of the photos, in the run]"
+    "--out",
+    type=FOLDER_OR_BUCKET,
+    help="Folder for figures and pictures.  [default: evaluations/NAME of the photos, in the run]",
 )
 def evaluate(
     run_or_export: str,
@@ -56,12 +50,12 @@ def evaluate(
     from huetune.results.records.run import find_source
 
     model = find_source(run_or_export, storage)
-    source = Source(photos, None, words(classes))
+    source = Source(photos, None, split_list(classes))
     check_local_photos(source)
 
     import numpy as np
 
-    from huetune.data_tools.storage.output_files import require_apart
+    from huetune.data_tools.storage.output_files import require_outside_photos
     from huetune.model.checkpoint import read as read_checkpoint
     from huetune.results.evaluation import evaluate as evaluation
     from huetune.results.evaluation.leakage import leaked_names
@@ -70,8 +64,8 @@ def evaluate(
 
     path, usual = model_from_source(model, by)
     out = out or evaluation.evaluation_folder(usual, source)
-    require_apart(photos, out, evaluation.COLORIZED)
-    require_place(out)
+    require_outside_photos(photos, out, evaluation.COLORIZED)
+    require_writable(out)
     settings = read_checkpoint(path)
     read = read_photos(source, strict, wanted=every_photo)
     known = (
@@ -82,7 +76,7 @@ def evaluate(
     if leaked := leaked_names(settings, read):
         found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
         say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
-    truth = source.colors(read, bar)
+    truth = source.colors(read, progress_bar)
     import_tensorflow()
     report = evaluation.evaluate(
         path,
@@ -93,7 +87,7 @@ def evaluate(
         seed=seed,
         source=source.record,
         skipped=skipped,
-        progress=bar("colorizing", len(read)),
+        progress=progress_bar("colorizing", len(read)),
     )
     if leaked_names(settings, read) is None:
         say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
@@ -129,10 +123,12 @@ def colorize(
     path, _ = model_from_source(model, by)
     for note in check_readable(photos):
         say(f"note: {note}", "yellow", stderr)
-    require_place(out)
+    require_writable(out)
     import_tensorflow()
     from huetune.results.evaluation.colorization import colorize_files
 
-    written = colorize_files(path, photos, out, samples=samples, seed=seed, progress=bar("colorizing", len(photos)))
+    written = colorize_files(
+        path, photos, out, samples=samples, seed=seed, progress=progress_bar("colorizing", len(photos))
+    )
     for file in written:
         say(str(file))

@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from huetune.data_tools.common.terminal import FOLDER, bar, say
-from huetune.data_tools.storage.bucket_cache import bucket_of, place_of
+from huetune.data_tools.cli.options import FOLDER
+from huetune.data_tools.common.terminal import progress_bar, say
+from huetune.data_tools.storage.bucket_cache import bucket_path, location_of
 from huetune.results.cli.options import storage_option
 from huetune.results.records.run_names import run_argument
 
@@ -65,7 +66,7 @@ def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None
     study = found.study()
     folder = out or found.folder / events.FOLDER
     where = os.path.relpath(folder)
-    count = events.write(study, folder, bar("writing", len(study.get_trials(deepcopy=False))))
+    count = events.write(study, folder, progress_bar("writing", len(study.get_trials(deepcopy=False))))
     say(f"{count} trials in {where}; look at them with: tensorboard --logdir {shlex.quote(where)}")
     if won := find_winner(found):
         say(f"winner: {won}; TensorBoard ranks trials by the score of the search")
@@ -91,7 +92,7 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
     from huetune.results.integrations.mlflow import Log
 
     log = Log(uri, found)
-    count = log.write(study, bar("logging", len(study.get_trials(deepcopy=False))))
+    count = log.write(study, progress_bar("logging", len(study.get_trials(deepcopy=False))))
     if follow:
         count += until_ended(found, study, log.write)
     say(f"{count} trials of {found.name!r} are new in MLflow")
@@ -99,15 +100,15 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
 
 def until_ended(run: Any, study: Any, look: Callable[[Any], int]) -> int:
     """Look at a study again and again until nobody searches any more, and return the sum of what was seen."""
-    from huetune.data_tools.storage.run_lock import holder
+    from huetune.data_tools.storage.run_lock import lock_holder
     from huetune.results.records.run import find_run
     from huetune.results.records.trial_records import StudyRecord
 
     seen = 0
-    while holder(run.folder) and not StudyRecord.of(study).ended:
+    while lock_holder(run.folder) and not StudyRecord.of(study).ended:
         time.sleep(INTERVAL)
-        if bucket_of(run.folder):
+        if bucket_path(run.folder):
             # Its mirror is as it was when the run was found.
-            study = find_run(place_of(run.folder)).study()
+            study = find_run(location_of(run.folder)).study()
         seen += look(study)
     return seen + look(study)

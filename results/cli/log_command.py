@@ -7,10 +7,12 @@ from typing import Any
 import click
 
 from huetune.data_tools.cli.data_commands import every_photo, read_photos
+from huetune.data_tools.cli.options import FOLDER_OR_BUCKET, TEXT, count_from, split_list
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.common.terminal import PLACE, TEXT, bar, count_from, import_tensorflow, say, stderr, words
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import progress_bar, say, stderr
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.atomic import by_name, recover, require_place
+from huetune.data_tools.storage.atomic import named_path, recover, require_writable
 from huetune.results.cli.options import storage_option
 from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
 from huetune.results.records.run_names import run_names
@@ -22,10 +24,10 @@ from huetune.results.records.run_photos import photos_of, source_of
 @storage_option
 @click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
 @click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
-@click.option("--photos", type=PLACE, help="Folder of test photos.  [default: those that were held out]")
+@click.option("--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos.  [default: those that were held out]")
 @click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in roses,tulips.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
-@click.option("--out", type=PLACE, help="Folder for the log.  [default: log in the run, or MODEL-log]")
+@click.option("--out", type=FOLDER_OR_BUCKET, help="Folder for the log.  [default: log in the run, or MODEL-log]")
 def log(
     runs_or_models: tuple[str, ...],
     storage: Path,
@@ -43,24 +45,24 @@ def log(
     from huetune.results.records.run import NUMBER
 
     if out:
-        require_place(out)
-    numbers = words(trials)
+        require_writable(out)
+    numbers = split_list(trials)
     if numbers and top is not None:
         raise UserError("--top and --trials: choose one of them")
     if wrong := [word for word in numbers if not NUMBER.fullmatch(word)]:
         raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
-    chosen = Source(photos, None, words(classes))
+    chosen = Source(photos, None, split_list(classes))
     models = [_run_or_model(word, storage) for word in runs_or_models]
     check_local_photos(chosen)
 
-    from huetune.data_tools.storage.output_files import PHOTOS, require_apart
+    from huetune.data_tools.storage.output_files import PHOTOS_FOLDER, require_outside_photos
     from huetune.model.checkpoint import read
     from huetune.results.experiment_log.entry import told_apart
 
     found = [_entries(model, top, tuple(map(int, numbers))) for model in models]
     place = out or found[0][1]
     if photos:
-        require_apart(photos, place, PHOTOS, *{entry.key for entries, *_ in found for entry in entries})
+        require_outside_photos(photos, place, PHOTOS_FOLDER, *{entry.key for entries, *_ in found for entry in entries})
     named = None
     if photos:
         wanted = read_photos(chosen, wanted=every_photo)
@@ -75,7 +77,7 @@ def log(
     if line := missing_graphviz():
         say(line, "yellow", stderr)
     pairs = [(entry, test and document.Tested(*test)) for entry, test in zip(entries, tests, strict=True)]
-    file = document.write(pairs, place, lang, bar("writing the log", len(pairs)))
+    file = document.write(pairs, place, lang, progress_bar("writing the log", len(pairs)))
     say(f"{len(pairs)} models, the newest first: {os.path.relpath(file)}")
 
 
@@ -84,7 +86,7 @@ def _run_or_model(word: str, storage: Path) -> Any:
     from huetune.model.checkpoint import SETTINGS
     from huetune.results.records.run import find_run
 
-    folder = by_name(Path(word))
+    folder = named_path(Path(word))
     recover(folder)
     return folder if (folder / SETTINGS).is_file() else find_run(word, storage)
 
@@ -115,7 +117,7 @@ def _tested(named: Any, photos_then: Any) -> Any:
     """Test photos with their colors; None where they cannot be read any more, which is said."""
     try:
         photos, source = named or photos_then()
-        return photos, source.colors(photos, bar)
+        return photos, source.colors(photos, progress_bar)
     except UserError as error:
         if named:
             raise

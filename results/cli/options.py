@@ -2,10 +2,14 @@
 
 import click
 
-from huetune.data_tools.common.terminal import PLACE, TEXT
+from huetune.data_tools.cli.options import FOLDER_OR_BUCKET, TEXT
 from huetune.results.records.run_names import STORAGE
 
 storage_option = click.option(
-    "--storage", type=PLACE, default=STORAGE, show_default=True, help="Folder of runs, or s3://bucket/folder."
+    "--storage",
+    type=FOLDER_OR_BUCKET,
+    default=STORAGE,
+    show_default=True,
+    help="Folder of runs, or s3://bucket/folder.",
 )
 by_option = click.option("--by", type=TEXT, help="With several objectives: the one that decides.")

@@ -6,10 +6,12 @@ from pathlib import Path
 import click
 
 from huetune.data_tools.cli.data_commands import every_photo, read_photos
+from huetune.data_tools.cli.options import FOLDER_OR_BUCKET
 from huetune.data_tools.common.errors import CheckpointError, PhotoError, StorageError
-from huetune.data_tools.common.terminal import PLACE, bar, import_tensorflow, say
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import progress_bar, say
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.atomic import require_place
+from huetune.data_tools.storage.atomic import require_writable
 from huetune.results.cli.options import storage_option
 from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
 from huetune.results.records.run_names import run_argument
@@ -19,8 +21,10 @@ from huetune.results.records.run_photos import photos_of, source_of
 @click.command()
 @run_argument
 @storage_option
-@click.option("--out", type=PLACE, help="The HTML file.  [default: report.html, in the run]")
-@click.option("--photos", type=PLACE, help="Folder of test photos to show.  [default: those that no trial has seen]")
+@click.option("--out", type=FOLDER_OR_BUCKET, help="The HTML file.  [default: report.html, in the run]")
+@click.option(
+    "--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos to show.  [default: those that no trial has seen]"
+)
 def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> None:
     """Write all that a search found as one HTML page, also while it runs.
 
@@ -30,7 +34,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
 
     place = find_run(run, storage)
     out = out or place.folder / "report.html"
-    require_place(out.parent)
+    require_writable(out.parent)
     if photos:
         check_local_photos(Source(photos))
 
@@ -51,7 +55,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         else:
             chosen, skipped = photos_of(place, quiet=False).test, 0
             source = source_of(place)
-        shown = pages.Photos(chosen, source.colors(evenly(chosen), bar), str(source), skipped)
+        shown = pages.Photos(chosen, source.colors(evenly(chosen), progress_bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
             raise

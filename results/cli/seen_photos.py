@@ -6,7 +6,7 @@ from typing import Any
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.common.terminal import say, stderr
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.bucket_cache import bucket_of
+from huetune.data_tools.storage.bucket_cache import bucket_path
 
 MAX_LISTED_PHOTOS = 10
 
@@ -19,7 +19,7 @@ def check_local_photos(source: Source) -> None:
     """
     from huetune.data_tools.photos.discovery import check_classes
 
-    if source.folder and not bucket_of(source.folder):
+    if source.folder and not bucket_path(source.folder):
         check_classes(source.folder, ())
 
 

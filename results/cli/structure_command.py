@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
-from huetune.data_tools.common.terminal import FOLDER, TEXT, import_tensorflow, say
-from huetune.data_tools.storage.atomic import require_place
+from huetune.data_tools.cli.options import FOLDER, TEXT
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import say
+from huetune.data_tools.storage.atomic import require_writable
 from huetune.results.cli.options import by_option, storage_option
 from huetune.results.records.run_names import run_names
 
@@ -23,7 +25,7 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     from huetune.model.config import PRESETS
     from huetune.results.records.run import find_source
 
-    require_place(out)
+    require_writable(out)
     config = PRESETS.get(run_or_export_or_preset)
     model = None if config else find_source(run_or_export_or_preset, storage)
 
@@ -35,12 +37,12 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
         config = read(model_from_source(model, by)[0]).config
     assert config
     import_tensorflow()
-    from huetune.data_tools.storage.output_files import Output
+    from huetune.data_tools.storage.output_files import OutputFolder
     from huetune.model.diagram import PICTURES, draw
     from huetune.model.network import build
 
     network = build(config)
-    with Output(out, "structure") as output:
+    with OutputFolder(out, "structure") as output:
         files = [output.add(name, content) for name, content in draw(network).items()]
     for name, count in zip(PICTURES, parameter_counts(config).values(), strict=True):
         say(f"{name:14} {count:,} parameters")

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
+from huetune.data_tools.cli.options import FOLDER, TEXT, split_list
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.common.terminal import FOLDER, TEXT, local_time, plain, say, stdout, words
-from huetune.data_tools.storage.atomic import require_place
-from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.data_tools.common.terminal import local_time, printable, say, stdout
+from huetune.data_tools.storage.atomic import require_writable
+from huetune.data_tools.storage.bucket_cache import location_of
 from huetune.results.cli.options import storage_option
 from huetune.results.records.run_names import run_argument
 
@@ -26,7 +27,7 @@ def list_(storage: Path) -> None:
 
     runs = list_runs(storage)
     if not runs:
-        say(f"no runs in {place_of(storage)!r}; start one with `huetune search`")
+        say(f"no runs in {location_of(storage)!r}; start one with `huetune search`")
     for run, found in summarized(runs):
         if isinstance(found, UserError):
             say(f"{run.name}  {found}", "red")
@@ -69,16 +70,16 @@ def trials(
 
     found = find_run(run, storage)
     if out:
-        require_place(out.parent)
+        require_writable(out.parent)
 
-    from huetune.data_tools.storage.output_files import check_file, write_file
+    from huetune.data_tools.storage.output_files import require_replaceable, write_file
     from huetune.results.analysis.winner import headline
     from huetune.results.records.baseline import baseline_line
     from huetune.results.tables import trial_table as tables
     from huetune.results.tables.row_filter import where
 
     if out:
-        check_file(out)
+        require_replaceable(out)
     study, replicates = found.snapshot()
     table = whole = tables.rows(study, replicates)
     if condition:
@@ -89,7 +90,7 @@ def trials(
         ordered = column or descending
         table = [*table, tables.zero_row(study, list(table[0]))] if ordered else tables.with_zero_line(table, study)
     if columns:
-        table = tables.choose(table, words(columns))
+        table = tables.choose(table, split_list(columns))
     if out or form == "parquet":
         content: str | bytes = tables.FORMATS[form](table)
         data = content if isinstance(content, bytes) else f"{content}\n".encode()
@@ -100,7 +101,7 @@ def trials(
     elif form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
-        click.echo(plain(tables.to_csv(table), keep="\n"))
+        click.echo(printable(tables.to_csv(table), keep="\n"))
     elif not table:
         say(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
     elif form == "markdown":
@@ -135,7 +136,7 @@ def effects(run: str, storage: Path, form: str) -> None:
     if form == "json":
         click.echo(tables.to_json(table))
     elif form == "csv":
-        click.echo(plain(tables.to_csv(table), keep="\n"))
+        click.echo(printable(tables.to_csv(table), keep="\n"))
     elif not table:
         say(f"{len(trained)} configurations in {found.name!r}: too few to say what a setting does")
     elif form == "markdown":

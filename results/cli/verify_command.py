@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from huetune.data_tools.common.errors import PhotoError, StorageError
-from huetune.data_tools.common.terminal import import_tensorflow, say
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import say
 from huetune.data_tools.storage.bucket_cache import pull
 from huetune.results.cli.options import storage_option
 from huetune.results.records.run_names import run_argument
@@ -25,18 +26,18 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
 
     Example: huetune verify roses
     """
-    from huetune.data_tools.storage.run_lock import holder
+    from huetune.data_tools.storage.run_lock import lock_holder
     from huetune.results.records.run import REPLICATES, TRIALS, find_run
 
     found = find_run(run, storage)
 
     from huetune.results.integrity import study_damage, unfinished, violations
 
-    if by := holder(found.folder):
-        say(f"run {found.name!r} is in the hands of {by}: what runs is not judged")
+    if by := lock_holder(found.folder):
+        say(f"run {found.name!r} is locked by {by}: what runs is not judged")
     for name in (TRIALS, REPLICATES):
         # What lies here of a run in a bucket says nothing of what lies there.
-        pull(found.folder / name, anew=not quick, exact=not by)
+        pull(found.folder / name, force=not quick, delete_extra=not by)
     validation, unread = None, None
     try:
         if photos or not quick:

@@ -19,8 +19,8 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from huetune.data_tools.photos.color import gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.bucket_cache import place_of, pull
-from huetune.data_tools.storage.output_files import Output
+from huetune.data_tools.storage.bucket_cache import location_of, pull
+from huetune.data_tools.storage.output_files import OutputFolder
 from huetune.model.checkpoint import load
 from huetune.model.metrics import METRICS, Metric, MetricRegistry, scores
 from huetune.results.evaluation.colorization import MAX_NAME_BYTES, Progress, unique_stems
@@ -78,7 +78,7 @@ def evaluate(
     rows, pictures = [], []
     names = unique_stems(photos.names)
     shown = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), MAX_CONTACT_SHEET_PHOTOS)).round().astype(int))
-    with Output(out, "evaluate") as output:
+    with OutputFolder(out, "evaluate") as output:
         files = {kind: output.name(kind) for kind in (CONTACT_SHEET, "metrics.csv", "metrics.json")}
         for index, (painted, row) in enumerate(_painted(drawn, photos, truth, mean_chroma, progress)):
             rows.append(row)
@@ -219,7 +219,7 @@ def evaluation_folder(evaluations: Path, source: Source) -> Path:
         evaluations: parent folder of all evaluations of a model.
         source: source of the photos, a folder.
     """
-    place = place_of((source.folder or Path(".")).absolute()).partition("?")[0].rstrip("/").rpartition("/")[2]
+    place = location_of((source.folder or Path(".")).absolute()).partition("?")[0].rstrip("/").rpartition("/")[2]
     name = re.sub(r"[^\w.-]+", "-", "-".join((place, *source.classes))).strip("-.") or "photos"
     name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
     for number in itertools.count(1):

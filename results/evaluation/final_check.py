@@ -13,12 +13,13 @@ from typing import Any
 from numpy import uint8
 from numpy.typing import NDArray
 
-from huetune.data_tools.common.errors import StorageError, in_a_line
-from huetune.data_tools.common.terminal import bar, import_tensorflow, say
+from huetune.data_tools.common.errors import StorageError, first_line
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import progress_bar, say
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.data_tools.storage.atomic import replace
-from huetune.data_tools.storage.bucket_cache import listed, pull, push, remove
-from huetune.data_tools.storage.output_files import RECORD, numbered
+from huetune.data_tools.storage.atomic import atomic_write
+from huetune.data_tools.storage.bucket_cache import list_paths, pull, push, remove
+from huetune.data_tools.storage.output_files import RECORD_FILE, numbered_names
 from huetune.model.metrics import METRICS
 from huetune.results.analysis.intervals import Estimate, mean
 from huetune.results.analysis.replicates import shown_estimate
@@ -96,9 +97,9 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
     folder = run.folder / EVALUATION
     options: dict[str, Any] = {"samples": SAMPLES, "seed": SEED}
     report = evaluate.evaluate(
-        paths[0], photos, truth, folder, **options, progress=bar("colorizing", len(photos), quiet)
+        paths[0], photos, truth, folder, **options, progress=progress_bar("colorizing", len(photos), quiet)
     )
-    progress = bar("measuring", len(paths) - 1, quiet)
+    progress = progress_bar("measuring", len(paths) - 1, quiet)
     each = [report["all"], *evaluate.measure_checkpoints(paths[1:], photos, truth, **options, progress=progress)]
     found = FinalCheck(
         trial=row["trial"],
@@ -116,7 +117,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
         "trainings": [dict(metrics) for metrics in each],
         **options,
     }
-    replace(run.folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
+    atomic_write(run.folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
     push(run.folder / FILE)
     for line in found.lines() if not quiet else ():
         say(line)
@@ -141,7 +142,7 @@ def read(run: Run) -> FinalCheck | None:
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         again = run.command("resume")
-        raise StorageError(f"{str(path)!r}: is damaged ({in_a_line(error)}); measure again with: {again}") from None
+        raise StorageError(f"{str(path)!r}: is damaged ({first_line(error)}); measure again with: {again}") from None
 
 
 def read_or_none(run: Run) -> FinalCheck | None:
@@ -182,7 +183,7 @@ def is_current(run: Run, studies: Studies | None = None) -> bool:
 def renew(run: Run, photos: PhotoSet, quiet: bool = False) -> None:
     """Measure the winner of a run on its test photos, unless that was done; see `measure`."""
     if len(photos) and not is_current(run):
-        truth = source_of(run).colors(photos, partial(bar, quiet=quiet))
+        truth = source_of(run).colors(photos, partial(progress_bar, quiet=quiet))
         measure(run, photos, truth, quiet)
 
 
@@ -212,11 +213,11 @@ def described(run: Run, studies: Studies) -> Iterator[str]:
 def _keep_earlier(run: Run) -> None:
     """Move what an older huetune left in `evaluation`, which may be of other photos, to a name of its own."""
     folder = run.folder / EVALUATION
-    if not listed(folder, "metrics.json") or listed(folder, RECORD):
+    if not list_paths(folder, "metrics.json") or list_paths(folder, RECORD_FILE):
         return
     pull(folder)
-    places = (run.folder / EVALUATIONS / name for name in numbered("earlier"))
-    place = next(place for place in places if not listed(place, "*"))
+    places = (run.folder / EVALUATIONS / name for name in numbered_names("earlier"))
+    place = next(place for place in places if not list_paths(place, "*"))
     shutil.copytree(folder, place)
     push(place)
     remove(folder)

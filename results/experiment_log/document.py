@@ -16,7 +16,7 @@ from PIL import Image
 
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE, gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.data_tools.storage.output_files import PHOTOS, Output
+from huetune.data_tools.storage.output_files import PHOTOS_FOLDER, OutputFolder
 from huetune.model.checkpoint import load
 from huetune.model.diagram import PICTURES, draw, missing_graphviz
 from huetune.model.metrics import METRICS, scores
@@ -73,7 +73,7 @@ def write(
     """
     file = "log.md" if language == "en" else f"log.{language}.md"
     # Each language is a document of its own: one does not take away the other's pictures.
-    with Output(out, file) as output:
+    with OutputFolder(out, file) as output:
         log = _Log([entry for entry, _ in entries], output, language)
         tested = {entry.key: photos for entry, photos in entries}
         # The oldest first: what a newer one says of it must be known.
@@ -84,7 +84,7 @@ def write(
 class _Log:
     """What the entries' texts have in common: the language, the folder, and what was written of older ones."""
 
-    def __init__(self, entries: Sequence[Entry], output: Output, language: str):
+    def __init__(self, entries: Sequence[Entry], output: OutputFolder, language: str):
         self.entries = newest_first(entries)
         self._output, self._language = output, Language(language)
         self._say = self._language.say
@@ -213,7 +213,7 @@ class _Log:
             # By its pixels, since photos of different folders may share a name, and some names are no part of a link.
             mark = photos.digests[index][:12]
             painted = paint(gray_to_luma(photos.gray[index]), upsample_chroma(drawn[index, :SAMPLES_SHOWN]))
-            shared = f"{PHOTOS}/{mark}"
+            shared = f"{PHOTOS_FOLDER}/{mark}"
             pictures = {f"{shared}-truth.png": tested.truth[index], f"{shared}-gray.png": photos.gray[index]}
             pictures |= {f"{entry.key}/{mark}-{number}.png": sample for number, sample in enumerate(painted, 1)}
             files = [self._output.add(file, _png(pixels)) for file, pixels in pictures.items()]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from huetune.data_tools.common.terminal import plain
+from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS
 
 SETTINGS = {
@@ -250,4 +250,4 @@ def shown(value: Any) -> str:
 
 def escaped(text: str) -> str:
     """Return text in which Markdown finds nothing of its own."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", plain(text))
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", printable(text))

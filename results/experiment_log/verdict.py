@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from huetune.data_tools.common.terminal import program
+from huetune.data_tools.common.terminal import program_name
 from huetune.model.metrics import METRICS
 from huetune.results.analysis.intervals import Estimate, difference, mean
 from huetune.results.analysis.replicates import LEAST, against_baseline
@@ -107,7 +107,7 @@ def _remedy(entry: Entry, other: Entry, language: Language) -> str:
     if not entry.known_as or not other.known_as or entry.known_as[0] != other.known_as[0]:
         return ""
     words = shlex.join([*entry.known_as, other.known_as[1]])
-    return language.say("remedy", command=f"{program()} compare {words}")
+    return language.say("remedy", command=f"{program_name()} compare {words}")
 
 
 def figure(value: float) -> str:

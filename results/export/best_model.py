@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 
 from huetune.data_tools.common.errors import NoTrialError, UserError
-from huetune.data_tools.storage.atomic import alone, require_new, sealed
+from huetune.data_tools.storage.atomic import atomic_folder, exclusive, require_new
 from huetune.data_tools.storage.bucket_cache import pull, push
 from huetune.model import checkpoint as models
 from huetune.model.metrics import METRICS
@@ -128,7 +128,7 @@ def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = No
     pull(folder)
     require_new(folder)
     metric = metric or {}
-    with alone(folder), sealed(folder) as draft:
+    with exclusive(folder), atomic_folder(folder) as draft:
         models.export(checkpoint, draft, metric, model_card(models.read(checkpoint), metric))
     push(folder)
 

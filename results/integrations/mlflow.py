@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from huetune.data_tools.common.errors import StorageError, UserError, in_a_line
-from huetune.data_tools.common.optional_imports import extra
+from huetune.data_tools.common.errors import StorageError, UserError, first_line
+from huetune.data_tools.common.optional_imports import import_extra
 from huetune.data_tools.common.terminal import is_utf8
-from huetune.data_tools.common.url_secrets import holds_secret
+from huetune.data_tools.common.url_secrets import has_secret
 from huetune.results.analysis.winner import Winner, winner_of
 from huetune.results.records.run import Run
 from huetune.results.records.trial_records import StudyRecord, TrialRecord
@@ -51,7 +51,7 @@ def check_uri(uri: str) -> str:
         raise UserError(f"mlflow: {uri!r} is no URI such as http://host:5000 or sqlite:///mlflow.db") from None
     if url.get_backend_name() not in SCHEMES:
         raise UserError(f"mlflow: {uri!r} is of no kind that MLflow knows: {', '.join(SCHEMES)}")
-    if url.username or "user" in url.query or holds_secret(url):
+    if url.username or "user" in url.query or has_secret(url):
         raise UserError(
             "mlflow: the URI holds a user or password, which would be written down; "
             "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
@@ -75,8 +75,8 @@ class Log:
         check_uri(uri)
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
-        self._mlflow = extra("mlflow", "mlflow")
-        self._entities = extra("mlflow.entities", "mlflow")
+        self._mlflow = import_extra("mlflow", "mlflow")
+        self._entities = import_extra("mlflow.entities", "mlflow")
         for logger in ("mlflow", "urllib3", "alembic"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         self._uri = uri
@@ -193,7 +193,7 @@ def _said(uri: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise StorageError(f"mlflow {uri!r}: {in_a_line(_root(error))[:200]}") from None
+        raise StorageError(f"mlflow {uri!r}: {first_line(_root(error))[:200]}") from None
 
 
 def _root(error: BaseException) -> BaseException:

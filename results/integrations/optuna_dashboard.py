@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.common.optional_imports import extra
+from huetune.data_tools.common.optional_imports import import_extra
 from huetune.results.analysis.winner import Winner
 from huetune.results.records.optuna_compat import storage_that_tells
 
@@ -44,7 +44,7 @@ def serving(
     Raises:
         UserError: the port is taken, or optuna-dashboard is not installed.
     """
-    wsgi = extra("optuna_dashboard", "dashboard").wsgi
+    wsgi = import_extra("optuna_dashboard", "dashboard").wsgi
     try:
         server = _Server((HOST, port), _Quiet)
     except (OSError, OverflowError) as error:

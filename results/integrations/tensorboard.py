@@ -39,7 +39,7 @@ from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboardX.record_writer import RecordWriter
 
 from huetune.data_tools.common.errors import StorageError
-from huetune.data_tools.storage.output_files import record, recorded
+from huetune.data_tools.storage.output_files import record_files, recorded_files
 from huetune.model.config import PRESETS
 from huetune.results.records.trial_records import StudyRecord, TrialRecord
 from huetune.results.tables.trial_table import measures
@@ -72,14 +72,14 @@ def write(study: optuna.Study, folder: Path, progress: Callable[[Iterable], Iter
     """
     trials = study.get_trials(deepcopy=False)
     command = f"tensorboard {study.study_name}"
-    known = recorded(folder, command)
+    known = recorded_files(folder, command)
     files = {FILE: _extend(folder / FILE, _experiment(study, trials), known.get(FILE))}
     objective = StudyRecord.of(study).objective
     for trial in progress(trials):
         name = f"{trial.number:04}/{FILE}"
         files[name] = _extend(folder / name, _events(trial, objective), known.get(name))
     if files != known:
-        record(folder, command, files)
+        record_files(folder, command, files)
     return len(trials)
 
 
@@ -113,24 +113,24 @@ def _extend(path: Path, events: Iterator[Event], known: str | None) -> str:
 
 
 def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
-    record = TrialRecord.of(trial)
-    start = record.start
+    record_files = TrialRecord.of(trial)
+    start = record_files.start
     now = start.timestamp() if start else 0.0
     yield Event(wall_time=now, file_version="brain.Event:2")
     begun = SessionStartInfo(start_time_secs=now, group_name=f"trial {trial.number}")
-    for name, value in {**trial.params, PRESET: record.preset}.items():
+    for name, value in {**trial.params, PRESET: record_files.preset}.items():
         if value is not None:
             setattr(begun.hparams[name], _kind(value)[0], value)
     yield _plugin(now, "session_start_info", HParamsPluginData(session_start_info=begun))
-    scores = record.curve(objective)
-    for epoch in record.epochs:
+    scores = record_files.curve(objective)
+    for epoch in record_files.epochs:
         # The study has no clock of each epoch, but how long each took.
         now += epoch.seconds
         tags = {SCORE: scores[epoch.epoch], **epoch}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in tags.items()]
         yield Event(wall_time=now, step=epoch.epoch, summary=Summary(value=values))
     if trial.state in ENDS:
-        end = record.end
+        end = record_files.end
         now = end.timestamp() if end else now
         ended = SessionEndInfo(status=ENDS[trial.state], end_time_secs=now)
         yield _plugin(now, "session_end_info", HParamsPluginData(session_end_info=ended))

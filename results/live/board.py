@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from huetune.data_tools.common.terminal import plain
+from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, best_of
 from huetune.results.records.baseline import note
 from huetune.results.records.trial_records import TrialRecord
@@ -61,13 +61,13 @@ class Training:
         troubles = [*record.notes, *record.deaths]
         return cls(
             trial.number,
-            plain(record.display_name),
-            "" if record.name else plain(settings(trial)),
+            printable(record.display_name),
+            "" if record.name else printable(settings(trial)),
             state,
             record.target or max((epoch.epoch for epoch in record.epochs), default=0),
             {epoch.epoch: epoch[objective] for epoch in record.epochs},
             {epoch.epoch: epoch.seconds for epoch in record.epochs},
-            plain(str(record.failure or (troubles[-1] if troubles else ""))),
+            printable(str(record.failure or (troubles[-1] if troubles else ""))),
             note(state, record.epochs, record.target) or "",
         )
 
@@ -136,7 +136,9 @@ def draw(board: Board, width: int, height: int | None = None, *, ascii_only: boo
     """
     pen = _Pen(board, width, ascii_only)
     gap = [Text()] if height is None or height >= ROOMY else []
-    foot = [line for words in board.words for line in pen.folded(Text(plain(words), "italic"))[: None if gap else 1]]
+    foot = [
+        line for words in board.words for line in pen.folded(Text(printable(words), "italic"))[: None if gap else 1]
+    ]
     foot = [*gap, *foot] if foot else []
     best = pen.block(board.best) if board.best else [Text("none yet", "dim")]
     lines = [*pen.head(), *gap, *pen.folded(Text(f"{pen.best()}{pen.zero()}", "bold")), *best]
@@ -169,7 +171,7 @@ class _Pen:
     def head(self) -> list[Text]:
         """What is searched, for how long, and how far it is."""
         board = self._board
-        title = Text(plain(board.title), "bold", overflow="fold")
+        title = Text(printable(board.title), "bold", overflow="fold")
         way = "lower" if METRICS[board.objective].minimized else "higher"
         title.append(f"  {board.objective}, {way} is better", "not bold dim")
         spans = [] if board.seconds is None else [clock(board.seconds)]

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from huetune.data_tools.common.errors import Interrupted
 from huetune.data_tools.common.terminal import say
-from huetune.data_tools.storage.bucket_cache import bucket_of
-from huetune.data_tools.storage.run_lock import holder
+from huetune.data_tools.storage.bucket_cache import bucket_path
+from huetune.data_tools.storage.run_lock import lock_holder
 from huetune.results.analysis.replicates import places
 from huetune.results.analysis.winner import headline
 from huetune.results.live.progress import Display, animated
@@ -123,7 +123,7 @@ class View:
         """
         self.run = self._find()
         # First, for what nobody holds any more stays as it is then read.
-        self.by = holder(self.run.folder)
+        self.by = lock_holder(self.run.folder)
         database = self.run.folder / STUDY
         # An open study reads its ended trials once. It is opened anew when it is another file, and when who wrote it is
         # gone: what that one left half written is undone then.
@@ -135,7 +135,7 @@ class View:
     @property
     def interval(self) -> float:
         """Seconds until it is polite to look again."""
-        return BUCKET if bucket_of(self.run.folder) else LOCAL
+        return BUCKET if bucket_path(self.run.folder) else LOCAL
 
     @property
     def replicating(self) -> bool:
@@ -159,7 +159,7 @@ class View:
     def words(self) -> list[str]:
         """Whose search it is, or how it ended."""
         if self.by:
-            return [f"in the hands of {self.by}"]
+            return [f"locked by {self.by}"]
         if not self.finished:
             return [f"nobody searches; go on with: {self.run.command('resume')}"]
         table = rows(self.study, self.replicates)

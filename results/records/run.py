@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from huetune.data_tools.common.errors import StorageError, UserError, in_a_line
-from huetune.data_tools.common.optional_imports import extra
-from huetune.data_tools.common.terminal import is_utf8, program
-from huetune.data_tools.storage.atomic import SUMS, recover, replace
-from huetune.data_tools.storage.bucket_cache import bucket_of, path_of, place_of, pull
+from huetune.data_tools.common.errors import StorageError, UserError, first_line
+from huetune.data_tools.common.optional_imports import import_extra
+from huetune.data_tools.common.terminal import is_utf8, program_name
+from huetune.data_tools.storage.atomic import atomic_write, recover
+from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, location_of, pull
+from huetune.data_tools.storage.checksums import SUMS_FILE
 from huetune.data_tools.storage.object_store import SCHEME
-from huetune.data_tools.storage.run_lock import holder_here
+from huetune.data_tools.storage.run_lock import local_lock_holder
 from huetune.results.records.run_names import STORAGE
 
 if TYPE_CHECKING:  # to say that there is no such run nobody should wait for Optuna
@@ -65,7 +66,7 @@ class Run:
     @property
     def place(self) -> str:
         """What it is called on a command line: the folder, or the bucket's URI."""
-        place = place_of(self.folder)
+        place = location_of(self.folder)
         if place.startswith(SCHEME):
             return place
         near = os.path.relpath(place)
@@ -87,7 +88,7 @@ class Run:
         address = manifest.get("cluster", {}).get("address")
         if verb == "resume":
             return self.resumed_by(address)
-        words = [program(), verb, shlex.quote(self.place), *([rest] if rest else [])]
+        words = [program_name(), verb, shlex.quote(self.place), *([rest] if rest else [])]
         objectives = manifest.get("search", {}).get("objectives", ())
         if verb in BY_ONE and len(objectives) > 1:
             words.append(f"--by {objectives[0]}")
@@ -97,7 +98,7 @@ class Run:
 
     def resumed_by(self, address: str | None) -> str:
         """Return the command line that goes on with it on a Ray cluster, or on this machine where there is none."""
-        words = [program(), "resume", shlex.quote(self.place)]
+        words = [program_name(), "resume", shlex.quote(self.place)]
         return " ".join([*words, *(["--address", shlex.quote(address)] if address else [])])
 
     def path(self, name: str) -> Path:
@@ -200,13 +201,13 @@ class Run:
                 raise
             raise StorageError(f"{where}: has no study {name!r}") from None
         except Exception as error:
-            raise StorageError(f"{where}: the study cannot be opened ({in_a_line(error)})") from None
+            raise StorageError(f"{where}: the study cannot be opened ({first_line(error)})") from None
 
 
 def _roll_back(path: Path) -> None:
     """Undo what a process that died had half written: who only reads may not."""
     journal = path.with_name(f"{path.name}-journal")
-    if journal.exists() and holder_here(path.parent) is None:
+    if journal.exists() and local_lock_holder(path.parent) is None:
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
 
@@ -292,7 +293,7 @@ def with_driver(location: "URL") -> "URL":
     """
     if location.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         return location
-    extra("psycopg", "postgres")
+    import_extra("psycopg", "postgres")
     return location.set(drivername="postgresql+psycopg")
 
 
@@ -317,14 +318,14 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
         StorageError: there is none, or the bucket that it is in cannot be reached.
         UserError: its path is not UTF-8.
     """
-    for folder in (path_of(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
+    for folder in (local_path(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
         _pull(folder)
         if os.path.isfile(folder / MANIFEST):  # unlike a Path, it takes a name of any length
             check_path(folder.resolve())
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"
-    raise StorageError(f"no run {run!r} in {place_of(storage)!r}: {hint}")
+    raise StorageError(f"no run {run!r} in {location_of(storage)!r}: {hint}")
 
 
 def find_source(run_or_export: str, storage: Path = STORAGE) -> "Path | Run":
@@ -339,11 +340,11 @@ def find_source(run_or_export: str, storage: Path = STORAGE) -> "Path | Run":
     """
     from huetune.model.checkpoint import SETTINGS
 
-    folder = path_of(run_or_export)
+    folder = local_path(run_or_export)
     recover(folder)
     pull(folder / SETTINGS)
     # Whatever has these names is a model, also where it is one that cannot be trusted.
-    if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS)):
+    if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS_FILE)):
         pull(folder)
         return folder
     try:
@@ -358,9 +359,9 @@ def list_runs(storage: Path = STORAGE) -> list[Run]:
     Raises:
         StorageError: the bucket that it is cannot be reached.
     """
-    if bucket := bucket_of(storage):
-        bucket.reach()
-        for name in bucket.names():
+    if bucket := bucket_path(storage):
+        bucket.check_reachable()
+        for name in bucket.list_names():
             _pull(storage / name)
     manifests = sorted(storage.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
     return [Run(path.parent.resolve()) for path in manifests]
@@ -368,18 +369,18 @@ def list_runs(storage: Path = STORAGE) -> list[Run]:
 
 def _pull(folder: Path) -> None:
     """Have the mirror of a run show what its bucket has, unless this machine is the one that searches."""
-    bucket = bucket_of(folder)
-    if not bucket or holder_here(folder):
+    bucket = bucket_path(folder)
+    if not bucket or local_lock_holder(folder):
         return
-    bucket.reach()
+    bucket.check_reachable()
     pull(folder / MANIFEST)
     study, copy, pulled = folder / STUDY, copy_of(folder / STUDY), folder / PULLED
-    tag = (bucket / copy.name).tag()
+    tag = (bucket / copy.name).version_tag()
     if tag is None or (pulled.is_file() and pulled.read_text(encoding="utf-8") == tag):
         # As this mirror left it: the study here is as new, or newer by what was not copied yet.
         return
     content = (bucket / copy.name).read()
-    replace(copy, content)
+    atomic_write(copy, content)
     study.with_name(f"{STUDY}-journal").unlink(missing_ok=True)
-    replace(study, content)
-    replace(pulled, tag.encode())
+    atomic_write(study, content)
+    atomic_write(pulled, tag.encode())

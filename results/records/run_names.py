@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from huetune.data_tools.common.terminal import TEXT
-from huetune.data_tools.storage.bucket_cache import path_of
+from huetune.data_tools.cli.options import TEXT
+from huetune.data_tools.storage.bucket_cache import local_path
 
 STORAGE = Path("runs")
 """Folder of runs, where no other is named."""
@@ -19,7 +19,7 @@ def run_names(context: click.Context, parameter: click.Parameter, begun: str) ->
     """
     if "/" in begun:
         return [CompletionItem(begun, type="dir")]
-    storage = path_of(context.params.get("storage") or str(STORAGE))
+    storage = local_path(context.params.get("storage") or str(STORAGE))
     # results.records.run, which knows what a run's manifest is called, would wait for Optuna.
     names = sorted(path.parent.name for path in storage.glob("*/manifest.json"))
     return [CompletionItem(name) for name in names if name.startswith(begun)]

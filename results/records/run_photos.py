@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import click
 
 from huetune.data_tools.cli.data_commands import read_photos
+from huetune.data_tools.cli.options import FOLDER_OR_BUCKET
 from huetune.data_tools.common.errors import PhotoError, StorageError
-from huetune.data_tools.common.terminal import PLACE, say, stderr
+from huetune.data_tools.common.terminal import say, stderr
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.atomic import replace as replace_file
-from huetune.data_tools.storage.bucket_cache import path_of, place_of, push
+from huetune.data_tools.storage.atomic import atomic_write
+from huetune.data_tools.storage.bucket_cache import local_path, location_of, push
 
 if TYPE_CHECKING:  # NumPy and Optuna take longer than a verb's help
     from huetune.data_tools.photos.split import Split
@@ -30,7 +31,9 @@ DIGEST_LETTERS = 16
 """Of a photo's digest: 64 bits tell the photos of a run apart."""
 
 moved_option = click.option(
-    "--photos", type=PLACE, help="Where the photos of the run are now, if they were moved; said once, it is remembered."
+    "--photos",
+    type=FOLDER_OR_BUCKET,
+    help="Where the photos of the run are now, if they were moved; said once, it is remembered.",
 )
 
 _File = tuple[str, str]
@@ -51,7 +54,7 @@ def source_of(run: "Run", moved: Path | None = None) -> Source:
     path = run.path(MOVED)
     if moved is None and path.is_file():
         try:
-            moved = path_of(json.loads(path.read_text(encoding="utf-8"))["folder"])
+            moved = local_path(json.loads(path.read_text(encoding="utf-8"))["folder"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise StorageError(f"{str(path)!r}: cannot be read ({error}); remove it, and pass --photos again") from None
     return source if moved is None else replace(source, folder=moved.absolute(), scenes=None)
@@ -163,7 +166,7 @@ def _remember(run: "Run", source: Source) -> None:
     """Have later commands look for a run's photos there."""
     assert source.folder
     try:
-        replace_file(run.folder / MOVED, json.dumps({"folder": place_of(source.folder)}).encode())
+        atomic_write(run.folder / MOVED, json.dumps({"folder": location_of(source.folder)}).encode())
         push(run.folder / MOVED)
     except (OSError, StorageError) as error:
         say(f"where the photos are cannot be recorded ({error}); pass --photos to each command", "yellow", stderr)

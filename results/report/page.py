@@ -27,7 +27,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from huetune.data_tools.common.errors import CheckpointError, UserError
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.data_tools.storage.output_files import check_file, write_file
+from huetune.data_tools.storage.output_files import require_replaceable, write_file
 from huetune.model.config import MODEL
 from huetune.model.metrics import METRICS
 from huetune.model.weights import parameter_counts
@@ -126,7 +126,7 @@ def check(out: Path) -> None:
     Raises:
         StorageError: there is, or the report there was changed since it was written.
     """
-    check_file(out, MARK)
+    require_replaceable(out, MARK)
 
 
 def write(out: Path, html: str) -> None:

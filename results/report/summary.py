@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from huetune.data_tools.common.terminal import local_time
-from huetune.data_tools.storage.run_lock import holder
+from huetune.data_tools.storage.run_lock import lock_holder
 from huetune.results.analysis.replicates import Replicated, against_baseline, of_trial, places, replicated
 from huetune.results.analysis.winner import headline, winner_of
 from huetune.results.evaluation.final_check import REFERENCES, is_current, read_or_none
@@ -143,8 +143,8 @@ class Findings:
         total = self.searched.asked.trials
         done = sum(row["state"] not in ("running", "waiting") for row in self.table)
         so_far = f"{done} of {total} trials had ended" if total else f"{done} trials had ended"
-        if by := holder(self.run.folder):
-            notes.append(f"This run was in the hands of {by} when the page was written; {so_far}.")
+        if by := lock_holder(self.run.folder):
+            notes.append(f"This run was locked by {by} when the page was written; {so_far}.")
         elif total and not self.searched.ended:
             notes.append(f"This search was left before its end; {so_far}. To go on: {self.run.command('resume')}")
         missing = [number for number in self.finalists() if not self.row(number)["place"]]

@@ -12,7 +12,7 @@ from typing import Any
 
 import altair as alt
 
-from huetune.data_tools.common.terminal import plain
+from huetune.data_tools.common.terminal import printable
 from huetune.results.report.chart_style import COLORS
 
 _chart_numbers = itertools.count()
@@ -66,7 +66,7 @@ def to_svg(chart: alt.TopLevelMixin) -> str:
 def _escape_control_characters(node: Any) -> Any:
     """Return a specification without control characters: they make vl_convert abort the process."""
     if isinstance(node, str):
-        return plain(node, "\n")
+        return printable(node, "\n")
     if isinstance(node, dict):
         return {_escape_control_characters(name): _escape_control_characters(value) for name, value in node.items()}
     return [_escape_control_characters(value) for value in node] if isinstance(node, list) else node

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from huetune.data_tools.common.errors import UserError, nearest
+from huetune.data_tools.common.errors import UserError, did_you_mean
 from huetune.results.tables.trial_table import Row
 
 EXAMPLE = 'as in "skip == true and epochs >= 5"'
@@ -151,7 +151,7 @@ def _known(name: str, columns: Row) -> bool:
 def _unknown(name: str, columns: Row, beside: str | None = None, table: list[Row] | None = None) -> str:
     """What to say of a name that is no column, which stands beside one in a comparison, or alone."""
     if beside is None:
-        return f"no column {name!r}: {nearest(name, columns, 'the columns are')}"
+        return f"no column {name!r}: {did_you_mean(name, columns, 'the columns are')}"
     held = [row[beside] for row in table or () if row[beside] is not None]
     if held and not any(isinstance(value, str) for value in held):
         return f"{beside!r} holds {_kind(held)}, and {name!r} is neither that nor a column"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.storage.atomic import cache_home
+from huetune.data_tools.storage.user_folders import cache_home
 from huetune.results.records.run import STUDY, Run
 
 FILE = "summaries.json"

@@ -13,8 +13,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from huetune.data_tools.common.errors import UserError, nearest
-from huetune.data_tools.common.terminal import plain
+from huetune.data_tools.common.errors import UserError, did_you_mean
+from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, better
 from huetune.results.analysis.replicates import of_trial, places, replicated
 from huetune.results.records.run import Run
@@ -154,7 +154,7 @@ def choose(table: list[Row], columns: Sequence[str]) -> list[Row]:
 
 def _check_column(column: str, columns: Row) -> None:
     if column not in columns:
-        raise UserError(f"no column {column!r}: {nearest(column, columns, 'the columns are')}")
+        raise UserError(f"no column {column!r}: {did_you_mean(column, columns, 'the columns are')}")
 
 
 def winner(table: list[Row]) -> Row | None:
@@ -218,7 +218,7 @@ def to_markdown(table: list[Row]) -> str:
     if not table:
         return ""
     lines = [list(table[0]), ["---"] * len(table[0]), *([shown(value) for value in row.values()] for row in table)]
-    return "\n".join("| " + " | ".join(plain(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def to_parquet(table: list[Row]) -> bytes:
@@ -250,14 +250,14 @@ FORMATS: dict[str, Callable[[list[Row]], str | bytes]] = {
 def to_table(table: list[Row], title: str) -> Table:
     """Return rows as a table for the terminal; columns without any value are left out."""
     columns = [column for column in (table[0] if table else {}) if any(row[column] is not None for row in table)]
-    drawn = Table(title=Text(plain(title)), title_justify="left", header_style="bold")
+    drawn = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
     for column in columns:
         numbers = all(row[column] is None or isinstance(row[column], (int, float)) for row in table)
-        drawn.add_column(Text(plain(column)), justify="right" if numbers else "left", no_wrap=column != "error")
+        drawn.add_column(Text(printable(column)), justify="right" if numbers else "left", no_wrap=column != "error")
     for row in table:
         style = {"pruned": "dim", "failed": "red", "one color": "italic"}.get(str(row.get("state")))
         # Text, since a bracket in an error would be read as markup.
-        drawn.add_row(*(Text(plain(shown(row[column]))) for column in columns), style=style)
+        drawn.add_row(*(Text(printable(shown(row[column]))) for column in columns), style=style)
     return drawn
 
 
@@ -311,7 +311,7 @@ def fitted(
             break
     kept = rows[0] if rows else {}
     missing = [name for name in names if name not in kept and any(row[name] is not None for row in table)]
-    below = [Text(plain(f"no room for {', '.join(missing)}; see all columns with {how}"))] if missing else []
+    below = [Text(printable(f"no room for {', '.join(missing)}; see all columns with {how}"))] if missing else []
     return Group(to_table(rows, title), *below)
 
 

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from huetune.data_tools.common.errors import ClusterLostError, Interrupted, StorageError, UserError, in_a_line
+from huetune.data_tools.common.errors import ClusterLostError, Interrupted, StorageError, UserError, first_line
 from huetune.data_tools.common.terminal import say, stderr, stdout
 
 
@@ -48,7 +48,7 @@ def run_command(command: click.Command) -> int:
         if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
             raise
         # The database is no longer available.
-        _report(f"the study cannot be used ({in_a_line(error.__cause__ or error)})")
+        _report(f"the study cannot be used ({first_line(error.__cause__ or error)})")
         return StorageError.exit_code
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from huetune.data_tools.common.terminal import MAX_SEED, MOST
+from huetune.data_tools.cli.options import MAX_COUNT, MAX_SEED
 
 
 class _Duration(click.ParamType):
@@ -63,4 +63,4 @@ class ObjectiveOption(click.Option):
 
 
 DURATION, FINALISTS_AND_SEEDS = _Duration(), _FinalistsAndSeeds()
-COUNT, SEED = _UncheckedRange(1, MOST), _UncheckedRange(0, MAX_SEED)
+COUNT, SEED = _UncheckedRange(1, MAX_COUNT), _UncheckedRange(0, MAX_SEED)

@@ -2,7 +2,7 @@
 
 import click
 
-from huetune.data_tools.common.terminal import TEXT, shared
+from huetune.data_tools.cli.options import TEXT, combine_options
 from huetune.search.cli.option_types import DURATION
 from huetune.search.process import notification
 from huetune.search.spec.resources import Resources
@@ -20,7 +20,7 @@ notify_option = click.option(
     show_envvar=True,
     help="Send a message at the end, to a URL that Apprise supports, as in ntfy://topic or mailto://...",
 )
-resource_options = shared(
+resource_options = combine_options(
     click.option("--cpus-per-trial", type=float, default=Resources.cpus_per_trial, show_default=True),
     click.option("--gpus-per-trial", type=float, default=Resources.gpus_per_trial, show_default=True),
     click.option(

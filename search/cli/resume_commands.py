@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
+from huetune.data_tools.cli.options import count_from
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.common.terminal import bar, count_from, say, stdout
+from huetune.data_tools.common.terminal import progress_bar, say, stdout
 from huetune.results.cli.options import storage_option
 from huetune.results.records.run_names import run_argument
 from huetune.results.records.run_photos import moved_option, photos_of, source_of
@@ -31,7 +32,7 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
 
     Example: huetune resume roses
     """
-    from huetune.data_tools.storage.run_lock import held
+    from huetune.data_tools.storage.run_lock import lock_run
     from huetune.results.records.run import find_run
 
     found = find_run(run, storage)
@@ -41,7 +42,7 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
     from huetune.search.session.repair import repair
     from huetune.search.spec.manifest import load_search
 
-    with held(found.folder), notify_on_exit(notify, found.name, found.folder.parent) as cancel_notification:
+    with lock_run(found.folder), notify_on_exit(notify, found.name, found.folder.parent) as cancel_notification:
         repair(found, stdout)
         search = load_search(found, address)
         parts, originals = _photos_and_originals(found, quiet, photos)
@@ -82,7 +83,7 @@ def extend(
 
     Example: huetune extend roses --trials 20 --epochs 10
     """
-    from huetune.data_tools.storage.run_lock import held
+    from huetune.data_tools.storage.run_lock import lock_run
     from huetune.results.records.run import find_run
 
     found = find_run(run, storage)
@@ -93,7 +94,7 @@ def extend(
     from huetune.search.spec.validation import check_seconds
 
     check_seconds("time_budget", time_budget)
-    with held(found.folder), notify_on_exit(notify, found.name, found.folder.parent):
+    with lock_run(found.folder), notify_on_exit(notify, found.name, found.folder.parent):
         repair(found, stdout)
         search = load_search(found, address)
         unfinished = epochs == search.epochs and runner.trials_below(found.study(), search.epochs)
@@ -109,4 +110,4 @@ def extend(
 def _photos_and_originals(run: Any, quiet: bool, moved: Path | None) -> tuple[Any, Any]:
     """Return a run's photos, split as when the search began, and the colors of its test photos."""
     parts = photos_of(run, quiet, moved)
-    return parts, source_of(run, moved).colors(parts.test, partial(bar, quiet=quiet))
+    return parts, source_of(run, moved).colors(parts.test, partial(progress_bar, quiet=quiet))

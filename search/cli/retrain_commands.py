@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
+from huetune.data_tools.cli.options import TEXT, count_from
 from huetune.data_tools.common.errors import NoTrialError, UserError
-from huetune.data_tools.common.terminal import TEXT, count_from, import_tensorflow, say, stdout
+from huetune.data_tools.common.tensorflow_import import import_tensorflow
+from huetune.data_tools.common.terminal import say, stdout
 from huetune.results.cli.options import storage_option
 from huetune.results.cli.table_commands import show_trials
 from huetune.results.records.run_names import run_argument
@@ -29,7 +31,7 @@ def confirm(
 
     Only the missing replicates are trained. Example: huetune confirm roses --top 3 --seeds 5
     """
-    from huetune.data_tools.storage.run_lock import held
+    from huetune.data_tools.storage.run_lock import lock_run
     from huetune.results.records.run import find_run
 
     found = find_run(run, storage)
@@ -40,7 +42,7 @@ def confirm(
     from huetune.search.session.repair import repair
     from huetune.search.session.replicate_runner import replicate_finalists
 
-    with held(found.folder):
+    with lock_run(found.folder):
         repair(found, stdout)
         study = found.study()
         if len(study.directions) > 1:
@@ -79,7 +81,7 @@ def compare(
 
     Example: huetune compare roses model-3 model-2
     """
-    from huetune.data_tools.storage.run_lock import held
+    from huetune.data_tools.storage.run_lock import lock_run
     from huetune.results.records.run import find_run
 
     found = find_run(run, storage)
@@ -90,7 +92,7 @@ def compare(
         from huetune.search.session.repair import repair
         from huetune.search.session.replicate_runner import replicate
 
-        with held(found.folder):
+        with lock_run(found.folder):
             repair(found, stdout)
             configs = {name: config_of(found, name) for name in (first, second)}
             parts = photos_of(found, quiet, photos)

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from huetune.data_tools.cli.data_commands import photo_options, read_photos
+from huetune.data_tools.cli.options import FOLDER, TEXT, count_from, split_list
 from huetune.data_tools.common import optional_imports
-from huetune.data_tools.common.terminal import FOLDER, TEXT, bar, count_from, say, stderr, stdout, words
+from huetune.data_tools.common.terminal import progress_bar, say, stderr, stdout
 from huetune.data_tools.photos.source import Source
 from huetune.results.cli.options import storage_option
 from huetune.search.cli.option_types import (
@@ -103,12 +104,12 @@ def search(
 
     base = batched(PRESETS["model-2"], batching)
     searched = read_space(space, base) if space else parse_space(DEFAULT_SPACE, base)
-    presets = words(DEFAULT_WARM_START if warm_start is None else warm_start)
+    presets = split_list(DEFAULT_WARM_START if warm_start is None else warm_start)
     presets = () if presets == ("none",) else presets
     if trials is None:
         grid = options["searcher"] == "grid"
         trials = len(searched.grid_points()) + len(presets) if grid else Search.trials
-    objectives = words(objective)
+    objectives = split_list(objective)
     several = len(objectives) > 1
     if confirm is None:
         confirm = DEFAULT_CONFIRM if trials >= MIN_CONFIRMED_TRIALS and not several else "none"
@@ -123,7 +124,7 @@ def search(
         scheduler=scheduler or ("none" if several else Search.scheduler),
         confirm=None if isinstance(confirm, str) else confirm,
     )
-    source = Source(photos, garden, words(classes), limit, spec.seed if limit else None)
+    source = Source(photos, garden, split_list(classes), limit, spec.seed if limit else None)
     check_storage(spec)
     check_storage_outside_photos(source, spec.storage)
     source.check()
@@ -131,7 +132,7 @@ def search(
     if spec.mlflow:
         # Only a new search requires MLflow. `resume` on a machine without it continues, and reports that nothing is
         # logged.
-        optional_imports.require("mlflow", "mlflow")
+        optional_imports.require_extra("mlflow", "mlflow")
 
     from huetune.data_tools.photos.discovery import class_counts
     from huetune.data_tools.photos.split import may_be_in_test_split, split
@@ -142,7 +143,7 @@ def search(
     read = read_photos(source, strict, quiet, partial(may_be_in_test_split, spec.seed))
     parts = split(read, spec.seed)
     # The colors are read now, because the files may have changed when the search ends.
-    originals = source.colors(parts.test, partial(bar, quiet=quiet))
+    originals = source.colors(parts.test, partial(progress_bar, quiet=quiet))
     if not quiet:
         for note in searched.notes:
             say(note, "yellow", stderr)

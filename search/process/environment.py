@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from huetune.data_tools.storage.atomic import HOMELESS
+from huetune.data_tools.storage.user_folders import NONEXISTENT_HOME
 
 _FLAGS_WITHOUT_VALUE = re.compile(r"-[bBdEiIOPqsSuvx]+")
 """Python's own options that take no value, one or several in a word."""
@@ -21,7 +21,7 @@ def prepare() -> None:
         Path.home()
     except RuntimeError:  # a container's user without an entry in /etc/passwd
         # Ray and Altair look for the home when they are imported, in the workers, too.
-        os.environ["HOME"] = HOMELESS
+        os.environ["HOME"] = NONEXISTENT_HOME
 
 
 def _restart_with_docstrings() -> None:

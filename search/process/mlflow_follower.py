@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-from huetune.data_tools.common.errors import in_a_line
+from huetune.data_tools.common.errors import first_line
 from huetune.data_tools.common.terminal import say, stderr
 from huetune.results.records.run import Run, find_run
 from huetune.search.ray_runtime.local_ray import PYTHON
@@ -77,7 +77,7 @@ def follow() -> None:
         log.write(study)
         until_ended(run, study, log.write)
     except Exception as error:
-        os.write(int(file), in_a_line(error).encode(errors="backslashreplace"))
+        os.write(int(file), first_line(error).encode(errors="backslashreplace"))
         sys.exit(1)
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from huetune.data_tools.common.errors import Interrupted, UserError, in_a_line
-from huetune.data_tools.common.optional_imports import extra
+from huetune.data_tools.common.errors import Interrupted, UserError, first_line
+from huetune.data_tools.common.optional_imports import import_extra
 from huetune.data_tools.common.terminal import say, stderr
 from huetune.search.process.environment import restart
 
@@ -83,18 +83,18 @@ def notify_on_exit(url: str | None, name: str, storage: Path) -> Iterator[Callab
     try:
         yield cancel
     except (Exception, Interrupted) as error:
-        _notify(services, f"huetune: {name} ended early", in_a_line(error))
+        _notify(services, f"huetune: {name} ended early", first_line(error))
         raise
     if not canceled:
         try:
             summary = _summary(name, storage)
         except Exception as error:  # the storage may be unavailable; the search has ended all the same
-            summary = f"its results cannot be read now: {in_a_line(error)}"
+            summary = f"its results cannot be read now: {first_line(error)}"
         _notify(services, f"huetune: {name} is done", summary)
 
 
 def _services(url: str) -> Any:
-    apprise = extra("apprise", "notify")
+    apprise = import_extra("apprise", "notify")
     services = apprise.Apprise()
     with _logging_disabled():
         supported = services.add(url)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from huetune.data_tools.common.errors import Interrupted
-from huetune.data_tools.common.terminal import given_back
+from huetune.data_tools.common.terminal import restore_codes
 
 _listener: Callable[[Interrupted], None] | None = None
 _remedy = ""
@@ -49,7 +49,7 @@ def _handle(number: int, frame: Any) -> None:
     if _signaled:
         # Every finished epoch is on disk; only the running trials are not yet recorded as interrupted. Ray's processes
         # end with this one.
-        if screen := given_back():
+        if screen := restore_codes():
             os.write(1, screen)
         os.write(2, os.fsencode(f"huetune: stopped immediately{_remedy and '; '}{_remedy}\n"))
         os._exit(128 + number)

@@ -7,7 +7,7 @@ import subprocess
 
 from ray.util import get_node_ip_address
 
-from huetune.data_tools.common.errors import UserError, in_a_line
+from huetune.data_tools.common.errors import UserError, first_line
 from huetune.search.ray_runtime.local_ray import PYTHON
 from huetune.search.ray_runtime.ray_compat import ASK_FOR_TOKEN, TOKEN_WANTED_EXIT_CODE, recorded_cluster
 
@@ -102,5 +102,5 @@ def unreachable(address: str, patience: float = 10.0) -> str | None:
     except OSError as error:
         return error.strerror or f"no answer within {patience:g} s"
     except ValueError as error:  # a name that no host can have
-        return in_a_line(error)
+        return first_line(error)
     return None

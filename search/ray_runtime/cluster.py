@@ -31,10 +31,10 @@ from ray import tune
 
 import huetune
 from huetune import data_tools, model, results, search
-from huetune.data_tools.common.errors import ClusterLostError, StorageError, UserError, in_a_line
-from huetune.data_tools.common.terminal import given_back, is_utf8
+from huetune.data_tools.common.errors import ClusterLostError, StorageError, UserError, first_line
+from huetune.data_tools.common.terminal import is_utf8, restore_codes
 from huetune.data_tools.photos.split import Split
-from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.data_tools.storage.bucket_cache import location_of
 from huetune.model.checkpoint import part_versions
 from huetune.results.records.run import Run
 from huetune.search.process import signals
@@ -130,7 +130,7 @@ class Cluster:
             trial,
             split=parts,
             threads=resources.threads,
-            run=place_of(run),
+            run=location_of(run),
             folder=folder,
             objective=searcher.objective,
             timeout=resources.trial_timeout,
@@ -172,7 +172,7 @@ class Cluster:
                 if not searcher.aborted_by:
                     if not raised_by_ray(error):
                         raise
-                    raise StorageError(f"Ray broke off the search ({in_a_line(error)})") from error
+                    raise StorageError(f"Ray broke off the search ({first_line(error)})") from error
             finally:
                 searcher.close()
         if searcher.aborted_by:
@@ -227,7 +227,7 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
                     searcher.aborted_by = searcher.aborted_by or gone
                     if not over.wait(10 * BEAT):
                         # Tune waits for it, too. All is on disk but that the running trials wait.
-                        if screen := given_back():
+                        if screen := restore_codes():
                             os.write(1, screen)
                         os.write(2, os.fsencode(f"huetune: {gone}; {remedy}\n"))
                         os._exit(getattr(searcher.aborted_by, "exit_code", gone.exit_code))
@@ -260,7 +260,7 @@ def _start_ray(asked: str | None) -> str | None:
     except StorageError:
         raise
     except Exception as error:  # whatever part of it died on the way, in its own words
-        raise ClusterLostError(f"Ray did not start at {found or 'this machine'!r} ({in_a_line(error)})") from None
+        raise ClusterLostError(f"Ray did not start at {found or 'this machine'!r} ({first_line(error)})") from None
 
 
 def _copy_package(folder: Path) -> str:

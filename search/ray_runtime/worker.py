@@ -18,7 +18,7 @@ from ray import tune
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.photos.split import Split
-from huetune.data_tools.storage.bucket_cache import bucket_of, path_of, pull, push, remove
+from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, pull, push, remove
 from huetune.model.checkpoint import part_versions
 from huetune.results.records.outcomes import FailureKind
 
@@ -70,7 +70,7 @@ class Trial(tune.Trainable):
 
             from huetune.model.trainer import Trainer
 
-            self._run, self._objective = path_of(run), objective
+            self._run, self._objective = local_path(run), objective
             self._folder = self._run / folder
             self._photos = {**split.summary, "seen": split.seen}
             self._trainer = Trainer(split.training, split.validation)
@@ -206,7 +206,7 @@ class Trial(tune.Trainable):
 
     def _clear(self) -> None:
         """Have nothing of the trial before stay on this machine that is in a bucket."""
-        if hasattr(self, "_number") and bucket_of(self._run):
+        if hasattr(self, "_number") and bucket_path(self._run):
             shutil.rmtree(self._own, ignore_errors=True)
 
     @contextlib.contextmanager

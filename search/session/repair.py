@@ -6,8 +6,8 @@ from rich.console import Console
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.common.terminal import say
-from huetune.data_tools.storage.atomic import replace as replace_file
-from huetune.data_tools.storage.bucket_cache import listed, pull
+from huetune.data_tools.storage.atomic import atomic_write
+from huetune.data_tools.storage.bucket_cache import list_paths, pull
 from huetune.results.integrity import DRAFTED, damage, lost
 from huetune.results.records.run import REPLICATES, STUDY, TRIALS, Run, copy_of
 from huetune.search.tuning.study_writer import tidy
@@ -28,7 +28,7 @@ def repair(run: Run, console: Console) -> None:
     for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
         if study:
             ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-            tidy(listed(run.folder / folder, "*/*"), ended, objective)
+            tidy(list_paths(run.folder / folder, "*/*"), ended, objective)
 
 
 def _repair_study(run: Run, console: Console) -> None:
@@ -42,7 +42,7 @@ def _repair_study(run: Run, console: Console) -> None:
         return
     copy = copy_of(path)
     if damage(copy):
-        pull(copy, anew=True)
+        pull(copy, force=True)
     if also := damage(copy):
         raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; restore both from a backup")
     suffix = f"damaged-{time.time_ns()}"
@@ -50,6 +50,6 @@ def _repair_study(run: Run, console: Console) -> None:
         # SQLite would apply a remaining journal to the copy.
         if part.exists():
             part.rename(part.with_name(f"{part.name}.{suffix}"))
-    replace_file(path, copy.read_bytes())
+    atomic_write(path, copy.read_bytes())
     line = f"{str(path)!r}: {problem}; replaced by its copy, which has all trials that ended; the damaged file is kept"
     say(line, "yellow", console)

@@ -11,13 +11,13 @@ import optuna
 from rich.console import Console
 from sqlalchemy.engine import URL
 
-from huetune.data_tools.common.errors import Interrupted, StorageError, UserError, in_a_line
+from huetune.data_tools.common.errors import Interrupted, StorageError, UserError, first_line
 from huetune.data_tools.common.terminal import say
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import Split
-from huetune.data_tools.storage.atomic import replace as replace_file
-from huetune.data_tools.storage.bucket_cache import listed, place_of, push, remove
-from huetune.data_tools.storage.run_lock import held
+from huetune.data_tools.storage.atomic import atomic_write
+from huetune.data_tools.storage.bucket_cache import list_paths, location_of, push, remove
+from huetune.data_tools.storage.run_lock import lock_run
 from huetune.model.metrics import METRICS, zero_line
 from huetune.results.live.progress import Display
 from huetune.results.records.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
@@ -230,9 +230,11 @@ def _new_run(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
     except OSError as error:
         raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
     run = Run(folder)
-    with held(folder):
-        if listed(folder, MANIFEST):
-            raise StorageError(f"{place_of(folder)!r}: was created by another process just now; choose another --name")
+    with lock_run(folder):
+        if list_paths(folder, MANIFEST):
+            raise StorageError(
+                f"{location_of(folder)!r}: was created by another process just now; choose another --name"
+            )
         try:
             study = _new_study(search, url or sqlite_url(folder / STUDY))
         except BaseException:
@@ -251,8 +253,8 @@ def _new_run(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
 def _reclaim(folder: Path) -> None:
     """Delete the folder of a search that died before it wrote its manifest, which is written last."""
     if is_half_created(folder):
-        with held(folder):
-            if not listed(folder, MANIFEST):
+        with lock_run(folder):
+            if not list_paths(folder, MANIFEST):
                 shutil.rmtree(folder)
 
 
@@ -266,7 +268,7 @@ def _new_study(search: Search, url: URL) -> optuna.Study:
             directions=[METRICS.objectives[objective] for objective in search.objectives],
         )
     except Exception as error:
-        raise StorageError(f"{url.render_as_string()!r}: the study cannot be created ({in_a_line(error)})") from None
+        raise StorageError(f"{url.render_as_string()!r}: the study cannot be created ({first_line(error)})") from None
 
 
 def _open_study(run: Run) -> optuna.Study:
@@ -299,7 +301,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
     if url is None:
         copy_study(run.folder / STUDY)
         push_copy(run.folder / STUDY)
-    replace_file(run.folder / FILES, json.dumps(files_of(parts, source)).encode())
+    atomic_write(run.folder / FILES, json.dumps(files_of(parts, source)).encode())
     push(run.folder / FILES)
-    replace_file(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    atomic_write(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     push(run.folder / MANIFEST)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import URL
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import Split
-from huetune.data_tools.storage.bucket_cache import place_of
+from huetune.data_tools.storage.bucket_cache import location_of
 from huetune.model.config import Config
 from huetune.model.metrics import METRICS
 from huetune.results.records.provenance import code, hardware, versions
@@ -41,7 +41,7 @@ def make_manifest(search: Search, parts: Split, source: Source, url: URL | None)
         "schema": SCHEMA,
         "command": sys.argv,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "search": {**options, "storage": place_of(search.storage)},
+        "search": {**options, "storage": location_of(search.storage)},
         "cluster": asdict(search.resources),
         "directions": {objective: METRICS.objectives[objective] for objective in search.objectives},
         "space": {name: json.loads(distribution_to_json(domain)) for name, domain in search.space.domains.items()},

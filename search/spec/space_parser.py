@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from huetune.data_tools.common.errors import UserError, nearest
+from huetune.data_tools.common.errors import UserError, did_you_mean
 from huetune.model.config import Config
 from huetune.search.spec.domains import MAX_POINTS, all_values, contains
 from huetune.search.spec.space import Space
@@ -63,12 +63,12 @@ def parse_space(record: Mapping[str, Any], base: Config) -> Space:
         if name == "batching":
             raise SpaceError(name, "batching: is chosen with --batching, for it brings its own rates and batch size")
         if name not in names:
-            raise SpaceError(name, f"unknown setting {name!r}: {nearest(name, names)}")
+            raise SpaceError(name, f"unknown setting {name!r}: {did_you_mean(name, names)}")
         if not isinstance(entry, Mapping):
             raise SpaceError(name, f"{name}: must be a table such as [{name}] with low and high, choices, or value")
         for key in entry:
             if key not in KEYS:
-                raise SpaceError(name, f"{name}: unknown key {key!r}: {nearest(key, KEYS)}", key)
+                raise SpaceError(name, f"{name}: unknown key {key!r}: {did_you_mean(key, KEYS)}", key)
             for value in entry[key] if isinstance(entry[key], list) else [entry[key]]:
                 if isinstance(value, int) and abs(value) > MAX_MAGNITUDE:
                     raise SpaceError(name, f"{name}: a number of {len(str(value))} digits is too large", key)
@@ -109,7 +109,7 @@ def _condition(
     checked: dict[str, tuple[Any, ...]] = {}
     for other, wanted in condition.items():
         if other not in domains:
-            hint = nearest(other, [known for known in domains if known != name])
+            hint = did_you_mean(other, [known for known in domains if known != name])
             raise refuse(f"where names {other!r}, which is not searched: {hint}")
         if other == name or other in conditions:
             raise refuse(f"where must name a setting that is always searched, received {other!r}")

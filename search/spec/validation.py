@@ -8,13 +8,14 @@ from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from huetune.data_tools.common.errors import StorageError, UserError, in_a_line
-from huetune.data_tools.common.terminal import MAX_SEED, MOST, is_utf8
-from huetune.data_tools.common.url_secrets import holds_secret
+from huetune.data_tools.cli.options import MAX_COUNT, MAX_SEED
+from huetune.data_tools.common.errors import StorageError, UserError, first_line
+from huetune.data_tools.common.terminal import is_utf8
+from huetune.data_tools.common.url_secrets import has_secret
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.atomic import require_place
-from huetune.data_tools.storage.bucket_cache import bucket_of, listed, place_of
-from huetune.data_tools.storage.run_lock import LOCK, holder
+from huetune.data_tools.storage.atomic import require_writable
+from huetune.data_tools.storage.bucket_cache import bucket_path, list_paths, location_of
+from huetune.data_tools.storage.run_lock import LOCK_FILE, lock_holder
 from huetune.model.config import PRESETS
 from huetune.model.metrics import METRICS
 from huetune.results.integrations.mlflow import check_uri
@@ -57,11 +58,11 @@ def check_search(search: Search) -> None:
     for name in search.warm_start:
         if name not in PRESETS:
             raise UserError(f"warm-start must name presets ({', '.join(PRESETS)}), received {name!r}")
-    _check_count("trials", search.trials, 1, MOST)
-    _check_count("epochs", search.epochs, 1, MOST)
+    _check_count("trials", search.trials, 1, MAX_COUNT)
+    _check_count("epochs", search.epochs, 1, MAX_COUNT)
     _check_count("seed", search.seed, 0, MAX_SEED)
     if search.stop_when_flat is not None:
-        _check_count("stop_when_flat", search.stop_when_flat, 1, MOST)
+        _check_count("stop_when_flat", search.stop_when_flat, 1, MAX_COUNT)
     check_seconds("time_budget", search.time_budget)
     if search.confirm is not None and not _is_confirmation(search.confirm):
         raise UserError(f"confirm must be 1 or more finalists with 2 or more seeds each, received {search.confirm!r}")
@@ -71,7 +72,7 @@ def _is_confirmation(value: object) -> bool:
     if not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_whole, value))):
         return False
     finalists, seeds = value
-    return 1 <= finalists <= MOST and 2 <= seeds <= MOST
+    return 1 <= finalists <= MAX_COUNT and 2 <= seeds <= MAX_COUNT
 
 
 def check_storage(search: Search) -> None:
@@ -87,7 +88,7 @@ def check_storage(search: Search) -> None:
         _check_database(url)
     folder = (search.storage / search.name).absolute()
     require_unused(folder)
-    require_place(folder)
+    require_writable(folder)
 
 
 def check_storage_outside_photos(source: Source, storage: Path) -> None:
@@ -98,7 +99,7 @@ def check_storage_outside_photos(source: Source, storage: Path) -> None:
     """
     if source.folder and not source.classes and storage.resolve().is_relative_to(source.folder.resolve()):
         raise UserError(
-            f"--storage {place_of(storage)!r}: is inside of {str(source)!r}, so pictures of runs would be taken for "
+            f"--storage {location_of(storage)!r}: is inside of {str(source)!r}, so pictures of runs would be taken for "
             "photos; choose another --storage, or pass --classes"
         )
 
@@ -109,12 +110,12 @@ def require_unused(folder: Path) -> None:
     Raises:
         StorageError: it exists; the message names the process that has locked it, if there is one.
     """
-    if bucket := bucket_of(folder):
-        bucket.reach()
-    if listed(folder, MANIFEST) if bucket else os.path.lexists(folder) and not is_half_created(folder):
-        by = holder(folder) if folder.is_dir() else None
+    if bucket := bucket_path(folder):
+        bucket.check_reachable()
+    if list_paths(folder, MANIFEST) if bucket else os.path.lexists(folder) and not is_half_created(folder):
+        by = lock_holder(folder) if folder.is_dir() else None
         raise StorageError(
-            f"{place_of(folder)!r}: exists already{f', locked by {by}' if by else ''}; choose another --name"
+            f"{location_of(folder)!r}: exists already{f', locked by {by}' if by else ''}; choose another --name"
         )
 
 
@@ -123,10 +124,10 @@ def is_half_created(folder: Path) -> bool:
 
     The same is true of the local copy of a run that is no longer in its bucket.
     """
-    if bucket_of(folder):
-        return folder.is_dir() and not listed(folder, MANIFEST)
+    if bucket_path(folder):
+        return folder.is_dir() and not list_paths(folder, MANIFEST)
     copy = copy_of(Path(STUDY))
-    ours = (LOCK, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", FILES, f".{FILES}*", f".{MANIFEST}*")
+    ours = (LOCK_FILE, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", FILES, f".{FILES}*", f".{MANIFEST}*")
     return folder.is_dir() and all(any(path.match(name) for name in ours) for path in folder.iterdir())
 
 
@@ -144,7 +145,7 @@ def study_url(study: str | None) -> URL | None:
         url = make_url(study)
     except ArgumentError:
         raise UserError(f"--study {study!r}: not a database URL such as postgresql://host/name") from None
-    if holds_secret(url):
+    if has_secret(url):
         raise UserError(
             "--study: the URL contains a password, which would be stored with the run; use ~/.pgpass or PGPASSWORD"
         )
@@ -165,10 +166,10 @@ def _check_database(url: URL) -> None:
         engine.connect().close()
     except (NoSuchModuleError, ImportError) as error:
         raise UserError(
-            f"--study {shown!r}: no driver for this kind of database is installed ({in_a_line(error)})"
+            f"--study {shown!r}: no driver for this kind of database is installed ({first_line(error)})"
         ) from None
     except Exception as error:  # SQLAlchemy's, or any error of a driver
-        reason = in_a_line(getattr(error, "orig", None) or error)
+        reason = first_line(getattr(error, "orig", None) or error)
         raise StorageError(f"--study {shown!r}: cannot be reached ({reason})") from None
 
 

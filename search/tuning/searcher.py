@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from huetune.data_tools.common.errors import StorageError, UserError
-from huetune.data_tools.storage.bucket_cache import listed
+from huetune.data_tools.storage.bucket_cache import list_paths
 from huetune.model.metrics import METRICS
 from huetune.results.records.outcomes import Failure, FailureKind, Stop
 from huetune.results.records.trial_records import STATES, End, EpochMetrics, Session, StudyRecord, TrialRecord
@@ -338,7 +338,7 @@ class StudySearcher(Searcher):
         self._count_ended(ended, self._scoreboard.end(trial.number), values)
         # What cannot be removed now is removed when the search resumes.
         with contextlib.suppress(StorageError):
-            tidy(listed(self._folder / f"{ended.number:04}", "*"), [ended], self.objective)
+            tidy(list_paths(self._folder / f"{ended.number:04}", "*"), [ended], self.objective)
         self._listener(self, trial, STATES[state])
 
     def _count_ended(self, trial: FrozenTrial, curve: Curve, values: Sequence[float] | None) -> None:

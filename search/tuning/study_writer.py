@@ -11,10 +11,10 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from huetune.data_tools.common.errors import StorageError, in_a_line
+from huetune.data_tools.common.errors import StorageError, first_line
 from huetune.data_tools.storage import bucket_lease
-from huetune.data_tools.storage.atomic import flush, replace
-from huetune.data_tools.storage.bucket_cache import bucket_of, remove
+from huetune.data_tools.storage.atomic import atomic_write, flush_to_disk
+from huetune.data_tools.storage.bucket_cache import bucket_path, remove
 from huetune.model import training_state
 from huetune.results.records.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
 from huetune.results.records.run import PULLED, STUDY, Run, copy_of
@@ -41,7 +41,7 @@ class StudyWriter:
         self.study = study
         # A copy is kept of a study that is a file of the run.
         self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
-        self._bucket = bucket_of(run.folder) if run else None
+        self._bucket = bucket_path(run.folder) if run else None
 
     def start_trial(self, record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> optuna.Trial:
         """Record a new running trial, with all that it is, in one step."""
@@ -109,7 +109,7 @@ class StudyWriter:
         try:
             yield
         except (optuna.exceptions.OptunaError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            reason = in_a_line(error.__cause__ or error)
+            reason = first_line(error.__cause__ or error)
             raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
 
     def back_up(self) -> None:
@@ -121,7 +121,7 @@ class StudyWriter:
             OSError: the disk does not take it.
         """
         if self._bucket:
-            bucket_lease.check(self._bucket)
+            bucket_lease.check_lease(self._bucket)
         if self._file:
             copy_study(self._file)
             push_copy(self._file)
@@ -139,12 +139,12 @@ def copy_study(path: Path) -> None:
         draft.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
             source.backup(target)
-        flush(draft)
+        flush_to_disk(draft)
         draft.replace(copy)
     finally:
         for left in path.parent.glob(f"{draft.name}*"):
             left.unlink(missing_ok=True)
-    flush(path.parent)
+    flush_to_disk(path.parent)
 
 
 def push_copy(path: Path) -> None:
@@ -156,13 +156,13 @@ def push_copy(path: Path) -> None:
     Raises:
         StorageError: the store does not take it, or the copy there is not the one that this study goes back to.
     """
-    if bucket := bucket_of(path.parent):
+    if bucket := bucket_path(path.parent):
         place, pulled = bucket / copy_of(path).name, path.with_name(PULLED)
-        if pulled.is_file() and place.tag() != pulled.read_text(encoding="utf-8"):
+        if pulled.is_file() and place.version_tag() != pulled.read_text(encoding="utf-8"):
             raise StorageError(f"{str(place)!r}: another process has written it since; go on with what it made")
         place.write(copy_of(path).read_bytes())
         # From now on the study here goes back to this copy: it is as new, or newer.
-        replace(pulled, (place.tag() or "").encode())
+        atomic_write(pulled, (place.version_tag() or "").encode())
 
 
 def tidy(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -> None:

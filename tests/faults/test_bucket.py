@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.storage.bucket_cache import bucket_of, path_of, push
+from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, push
 from huetune.results.records.run import STUDY, copy_of, find_run, open_storage, sqlite_url
 from huetune.search.tuning.study_writer import copy_study, push_copy
 from tests.faults.chaos import HUETUNE
@@ -20,7 +20,7 @@ from tests.store import Network
 IMPATIENT = """
 from huetune.data_tools.storage import bucket_lease
 from huetune.search.cli.main import main
-bucket_lease.DEAD = 1.0
+bucket_lease.EXPIRY_SECONDS = 1.0
 main()
 """
 """The command, for which a process is dead that was silent for a second."""
@@ -39,7 +39,7 @@ def place(store, between, tmp_path):
     """A storage of this test's own in a bucket, and photos beside it, all through the network that can be broken."""
     from PIL import Image
 
-    photos = path_of(store.uri(f"hue/{tmp_path.name}/photos", between.port))
+    photos = local_path(store.uri(f"hue/{tmp_path.name}/photos", between.port))
     photos.mkdir(parents=True)
     for number, scene in enumerate(garden(4)):
         Image.fromarray(scene).save(photos / f"{number}.png")
@@ -66,7 +66,7 @@ def searching(place, machine, trials=2, depth=3):
     """A search in the background, of photos in the bucket."""
     words = [*search(trials, depth)]
     words[words.index("--garden") : words.index("--garden") + 2] = ["--photos", place.replace("/runs?", "/photos?")]
-    program = Program(path_of(place), *words, "--storage", place, XDG_STATE_HOME=str(machine))
+    program = Program(local_path(place), *words, "--storage", place, XDG_STATE_HOME=str(machine))
     return program
 
 
@@ -130,7 +130,7 @@ def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between
     begun.wait_for(epochs(1))
     between.become("forbids")
     code, said = begun.end()
-    assert code == 4 and "the store forbids it" in said and "huetune resume" in said, said
+    assert code == 4 and "access is denied" in said and "huetune resume" in said, said
     assert "Traceback" not in said
     between.become("fine")
     resumed = on(state_folder, "resume", NAME, "--storage", place)
@@ -141,13 +141,13 @@ def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between
 
 @pytest.mark.parametrize(
     ("state", "why"),
-    [("refuses", "cannot be reached"), ("forbids", "the store forbids it"), ("hangs", "cannot be reached")],
+    [("refuses", "cannot be reached"), ("forbids", "access is denied"), ("hangs", "cannot be reached")],
 )
 def test_a_store_out_of_reach_is_said_before_anything(place, between, state, why, state_folder):
     between.become(state)
     done = on(state_folder, "search", "--garden", 4, "--name", NAME, "--storage", place)
     assert done.returncode == 4 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert not (path_of(place) / NAME).exists()
+    assert not (local_path(place) / NAME).exists()
 
 
 def test_a_name_that_is_taken_in_the_bucket(place, begun, tmp_path):
@@ -158,13 +158,13 @@ def test_a_name_that_is_taken_in_the_bucket(place, begun, tmp_path):
 
 
 def test_a_study_that_another_has_written_is_not_written_over(store, tmp_path):
-    run = path_of(store.uri(f"hue/{tmp_path.name}")) / NAME
+    run = local_path(store.uri(f"hue/{tmp_path.name}")) / NAME
     run.mkdir(parents=True)
     optuna.create_study(study_name=NAME, storage=open_storage(sqlite_url(run / STUDY)))
     for _ in range(2):
         copy_study(run / STUDY)
         push_copy(run / STUDY)
-    place = bucket_of(copy_of(run / STUDY))
+    place = bucket_path(copy_of(run / STUDY))
     assert place
     place.write(b"another's")
     with pytest.raises(StorageError, match="another process has written it since"):

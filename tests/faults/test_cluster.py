@@ -7,7 +7,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from huetune.data_tools.storage.bucket_cache import path_of
+from huetune.data_tools.storage.bucket_cache import local_path
 from tests.faults.chaos import HUETUNE, QUICK
 from tests.faults.nodes import cluster
 from tests.faults.program import NAME, assert_whole, epochs, search, states, trials
@@ -35,7 +35,7 @@ def bucket(nodes, tmp_path_factory):
 
 def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket, lay_traps, tmp_path):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
-    storage = path_of(bucket)
+    storage = local_path(bucket)
     executed = lay_traps(
         tmp_path, model="packages", search="files", data_tools="files", results="files", random="files", keras="files"
     )

@@ -109,7 +109,7 @@ def test_a_disk_that_takes_nothing_more_stops_the_search_and_loses_nothing(start
     assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
     assert UNWRITABLE in said and "attempt to write a readonly database" in said
     code, said = start(disk, "search", *QUICK, "--name", "other", before=BOUND).end()
-    assert code == 4 and "cannot be made (Permission denied)" in said, said
+    assert code == 4 and "cannot be created (Permission denied)" in said, said
     _set_writable(disk, True)
 
     subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=1M"], check=False, capture_output=True)
@@ -241,10 +241,10 @@ def test_of_two_searches_of_one_name_one_wins_and_is_named(start, tmp_path):
     loser = next(program for program in both if program.process.poll() is not None)
     winner = next(program for program in both if program is not loser)
     code, said = loser.end()
-    assert code == 4 and f"in the hands of process {winner.process.pid} of " in said, said
+    assert code == 4 and f"locked by process {winner.process.pid} (user " in said, said
     winner.wait_for(epochs(1))
     code, said = start(tmp_path, "resume", NAME).end()
-    assert code == 4 and f"in the hands of process {winner.process.pid} of " in said, said
+    assert code == 4 and f"locked by process {winner.process.pid} (user " in said, said
     assert trials(tmp_path)
 
 

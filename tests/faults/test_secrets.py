@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pyarrow import fs
 
-from huetune.data_tools.storage.bucket_cache import path_of
+from huetune.data_tools.storage.bucket_cache import local_path
 from tests.faults.chaos import HUETUNE
 from tests.faults.postgres import PASSWORD
 from tests.faults.program import NAME, epochs, search
@@ -63,7 +63,7 @@ def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, plac
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     storage = store.uri(f"hue/{place.name}")
-    program = start(path_of(storage), *search(1, 3), "--study", postgres.url, "--storage", storage)
+    program = start(local_path(storage), *search(1, 3), "--study", postgres.url, "--storage", storage)
     program.wait_for(epochs(1))
     inside = doors(program.process)
     assert {"gcs_server", "raylet", "huetune"} <= {name for name, _ in inside}
@@ -85,7 +85,7 @@ def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, plac
         env={**os.environ, "PGPASSWORD": "wrong"},
     )
     assert wrong.returncode == 4 and "password authentication failed" in wrong.stderr, wrong.stderr
-    resumed = start(path_of(storage), "resume", NAME, "--storage", storage)
+    resumed = start(local_path(storage), "resume", NAME, "--storage", storage)
     code, text = resumed.end(400)
     assert code == 0 and " goes on " in text, text
     exported = subprocess.run(

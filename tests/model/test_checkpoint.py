@@ -8,7 +8,8 @@ import pytest
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.photos.context_windows import extract_windows, positions
-from huetune.data_tools.storage.atomic import SUMS, require_new, sealed
+from huetune.data_tools.storage.atomic import atomic_folder, require_new
+from huetune.data_tools.storage.checksums import SUMS_FILE
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from huetune.model.colorizer import CHUNK, Colorizer
 from huetune.model.config import PRESETS
@@ -54,7 +55,7 @@ def test_models_of_one_structure_built_once_draw_the_same(saved, scenes, tmp_pat
 def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
     folder, checkpoint = saved
     save(folder, checkpoint, network.vae)
-    assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS, SUMS}
+    assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS, SUMS_FILE}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
@@ -89,7 +90,7 @@ def test_a_save_that_fails_leaves_the_old_checkpoint(saved, network, monkeypatch
 def _rewrite(folder, **changes):
     """As somebody would who knows of the sums."""
     settings, weights = json.loads((folder / SETTINGS).read_text(encoding="utf-8")), (folder / WEIGHTS).read_bytes()
-    with sealed(folder) as draft:
+    with atomic_folder(folder) as draft:
         (draft / SETTINGS).write_text(json.dumps({**settings, **changes}), encoding="utf-8")
         (draft / WEIGHTS).write_bytes(weights)
 
@@ -97,7 +98,7 @@ def _rewrite(folder, **changes):
 def _first_schema(folder, cut):
     """A checkpoint of the first huetune, which had no sums."""
     _rewrite(folder, schema=1)
-    (folder / SUMS).unlink()
+    (folder / SUMS_FILE).unlink()
     weights = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).unlink()
     if cut is not None:
@@ -118,7 +119,7 @@ def test_a_checkpoint_of_the_first_schema_still_opens(saved):
         (lambda folder: (folder / SETTINGS).write_text("[]", encoding="utf-8"), "damaged"),
         (lambda folder: _rewrite(folder, schema=4), "schema '4', this huetune reads 1 to 3"),
         (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
-        (lambda folder: (folder / WEIGHTS).unlink(), "holds other files than its SHA256SUMS says"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "holds other files than its SHA256SUMS lists"),
         (lambda folder: _first_schema(folder, cut=None), "is not there"),
         (lambda folder: _first_schema(folder, cut=5000), "damaged"),
         (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000]), "damaged"),

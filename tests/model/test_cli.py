@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from huetune.data_tools.datasets.synthetic_garden import write_garden
-from huetune.data_tools.storage.atomic import STATE, SUMS, alone, sealed
+from huetune.data_tools.storage.atomic import atomic_folder, exclusive
+from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE
 from huetune.model import npz
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
 from huetune.model.cli import train
@@ -24,7 +25,7 @@ from huetune.results.experiment_log.entry import of_checkpoint
 
 EPOCHS = 8
 SMALL = ("--set", "activation=relu", "--set", "skip=false", "--set", "merge_units=8")
-FILES = {SETTINGS, WEIGHTS, LOG, STATE, SUMS}
+FILES = {SETTINGS, WEIGHTS, LOG, STATE_FILE, SUMS_FILE}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def assert_equal(one: Path, other: Path) -> None:
     """Two folders have the same weights, log, best epoch and training state, to the last bit."""
     assert _epochs(one) == _epochs(other)
     assert read(one).figures["epoch"] == read(other).figures["epoch"]
-    for name, dtypes in ((WEIGHTS, (np.float32,)), (STATE, None)):
+    for name, dtypes in ((WEIGHTS, (np.float32,)), (STATE_FILE, None)):
         here, there = npz.read(one / name, dtypes), npz.read(other / name, dtypes)
         assert here.keys() == there.keys()
         for key in here:
@@ -114,7 +115,7 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_
     child = subprocess.Popen([executable, "train", *SMALL, *map(str, words)], stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 200
-        while not (out / STATE).is_file() and child.poll() is None and time.monotonic() < end:
+        while not (out / STATE_FILE).is_file() and child.poll() is None and time.monotonic() < end:
             time.sleep(0.005)
     finally:
         child.kill()
@@ -192,7 +193,7 @@ def test_resume_on_other_photos_is_refused(copied, photos, in_process, tmp_path)
 
 
 def test_resume_where_another_process_trains_is_refused(copied, in_process):
-    with alone(copied):
+    with exclusive(copied):
         done = in_process("train", "--resume", "--out", copied, "--epochs", 99)
     assert done.returncode == 4 and "wait for it, or stop that process" in done.stderr
 
@@ -203,34 +204,34 @@ def test_train_in_the_folder_of_a_training_says_how_to_resume(copied, in_process
 
 
 def _reseal(folder: Path, without: str = "") -> None:
-    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in (SUMS, without)}
-    with sealed(folder) as draft:
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in (SUMS_FILE, without)}
+    with atomic_folder(folder) as draft:
         for name, content in kept.items():
             (draft / name).write_bytes(content)
 
 
 def test_folder_of_an_older_huetune_is_usable_not_resumable(copied, in_process):
-    _reseal(copied, without=STATE)
+    _reseal(copied, without=STATE_FILE)
     assert load(copied)[0] == read(copied)
     done = in_process("train", "--resume", "--out", copied)
     assert done.returncode == 4 and "has no training state" in done.stderr and done.stderr.count("\n") == 1
 
 
 def _damage_state(folder: Path) -> None:
-    content = bytearray((folder / STATE).read_bytes())
+    content = bytearray((folder / STATE_FILE).read_bytes())
     content[len(content) // 2] ^= 4
-    (folder / STATE).write_bytes(content)
+    (folder / STATE_FILE).write_bytes(content)
 
 
 def _drop_an_array(folder: Path) -> None:
-    state = npz.read(folder / STATE, dtypes=None)
+    state = npz.read(folder / STATE_FILE, dtypes=None)
     state.pop(next(iter(state)))
-    npz.write(folder / STATE, state)
+    npz.write(folder / STATE_FILE, state)
     _reseal(folder)
 
 
 def _pickle_an_array(folder: Path) -> None:
-    np.savez(folder / STATE, counters=np.array([{}], object))
+    np.savez(folder / STATE_FILE, counters=np.array([{}], object))
     _reseal(folder)
 
 
@@ -244,7 +245,7 @@ def _say_nothing_of_photos(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (_damage_state, "damaged, its sha256"),
+        (_damage_state, "is damaged; its SHA-256"),
         (_drop_an_array, "this huetune cannot continue its training state"),
         (_pickle_an_array, "damaged ("),
         (_say_nothing_of_photos, "damaged (it does not say how it was trained)"),

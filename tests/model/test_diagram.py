@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.storage.output_files import RECORD
+from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.model.checkpoint import read
 from huetune.model.config import PRESETS, batched
 from huetune.model.diagram import FORMATS, PICTURES, draw, missing_graphviz
@@ -122,5 +122,5 @@ def test_structure_replaces_its_own_pictures_and_no_others(tmp_path):
         assert "dropout is that of the log; each way of training has its own" in " ".join(done.output.split())
     assert (tmp_path / "encoder.png").read_bytes() == b"mine"
     names = {f"{part}.{form}" for part in PICTURES for form in FORMATS}
-    assert {path.name for path in tmp_path.iterdir()} == {*names, "encoder_2.png", RECORD}
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "encoder_2.png", RECORD_FILE}
     assert "602,082 parameters" in words(tmp_path / "decoder.svg")

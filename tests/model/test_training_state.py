@@ -69,7 +69,7 @@ def test_another_models_state_is_refused(trained, parts):
         fresh.go_on(CONFIG, 7, older)
 
 
-@pytest.mark.parametrize("name", [training_state.STATE, training_state.LOG])
+@pytest.mark.parametrize("name", [training_state.STATE_FILE, training_state.LOG])
 def test_damage_is_refused(saved, name):
     content = bytearray((saved / name).read_bytes())
     content[len(content) // 2] ^= 4

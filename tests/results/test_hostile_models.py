@@ -21,7 +21,8 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.storage.atomic import SUMS, sealed, sum_of
+from huetune.data_tools.storage.atomic import atomic_folder
+from huetune.data_tools.storage.checksums import SUMS_FILE, sha256_of
 from huetune.model import training_state
 from huetune.model.checkpoint import CARD, PROBE, SETTINGS, WEIGHTS, Checkpoint, load, save
 from huetune.model.config import Config
@@ -49,14 +50,14 @@ def seal(folder):
     if "files" in record:
         for name in record["files"]:
             if (folder / name).is_file():
-                record["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sum_of(folder / name)}
+                record["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
     (folder / SETTINGS).write_text(json.dumps(record), encoding="utf-8")
     resum(folder)
 
 
 def resum(folder):
-    files = sorted(path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode) and path.name != SUMS)
-    (folder / SUMS).write_text("".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8")
+    files = sorted(path for path in folder.iterdir() if stat.S_ISREG(path.lstat().st_mode) and path.name != SUMS_FILE)
+    (folder / SUMS_FILE).write_text("".join(f"{sha256_of(path)}  {path.name}\n" for path in files), encoding="utf-8")
 
 
 def settings(change):
@@ -115,7 +116,7 @@ def instead(name, make):
         make(folder / name)
         if name == WEIGHTS:
             seal(folder)
-        elif name != SUMS:
+        elif name != SUMS_FILE:
             resum(folder)
 
     return harm
@@ -214,9 +215,9 @@ BOTH = {
     "a pickle instead of the weights": instead(WEIGHTS, lambda path: path.write_bytes(pickle.dumps(Canary("canary")))),
     "a Keras file beside the weights": with_keras_file,
     "a Keras file as weights": keras_file_as_weights,
-    "sums of a file elsewhere": lambda folder: (folder / SUMS).write_text(
-        (folder / SUMS).read_text(encoding="utf-8")
-        + f"{sum_of(Path('/etc/passwd'))}  ../../../../../../../../etc/passwd\n"
+    "sums of a file elsewhere": lambda folder: (folder / SUMS_FILE).write_text(
+        (folder / SUMS_FILE).read_text(encoding="utf-8")
+        + f"{sha256_of(Path('/etc/passwd'))}  ../../../../../../../../etc/passwd\n"
     ),
     "an array that climbs out": members(
         lambda found: [*found, *((name, found[0][1]) for name in ("../../canary", "/tmp/canary"))]
@@ -254,9 +255,9 @@ BOTH = {
     "settings that are a pipe": instead(SETTINGS, os.mkfifo),
     "weights that are a folder": instead(WEIGHTS, Path.mkdir),
     "weights of a terabyte": lambda folder: sparse(folder / WEIGHTS),
-    "sums of 200 MB": instead(SUMS, lambda path: path.write_bytes(b"a" * 2 * 10**8)),
+    "sums of 200 MB": instead(SUMS_FILE, lambda path: path.write_bytes(b"a" * 2 * 10**8)),
     "no weights": lambda folder: (folder / WEIGHTS).unlink(),
-    "no sums": lambda folder: (folder / SUMS).unlink(),
+    "no sums": lambda folder: (folder / SUMS_FILE).unlink(),
     "a file more": lambda folder: ((folder / "more").write_text("more", encoding="utf-8"), resum(folder)),
     "a thousand files": lambda folder: [(folder / f"{number}.txt").touch() for number in range(1000)],
     "a newer schema": settings(lambda record: record.update(schema=99)),
@@ -292,8 +293,8 @@ EXPORTS = {
     ),
     "no card": lambda folder: ((folder / CARD).unlink(), resum(folder)),
     "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me.", encoding="utf-8"), resum(folder)),
-    "a training state": lambda folder: ((folder / training_state.STATE).write_bytes(b"PK"), resum(folder)),
-    "a training state of a terabyte": lambda folder: sparse(folder / training_state.STATE),
+    "a training state": lambda folder: ((folder / training_state.STATE_FILE).write_bytes(b"PK"), resum(folder)),
+    "a training state of a terabyte": lambda folder: sparse(folder / training_state.STATE_FILE),
     "photos prepared otherwise": settings(lambda record: record["preparation"].update(version=99)),
 }
 
@@ -430,8 +431,8 @@ def test_no_verb_unpickles_anything_of_a_run(exported, searched, tmp_path):
 
 
 def test_a_snapshot_with_pickles_is_refused(tmp_path):
-    with sealed(tmp_path / "after-001-x") as draft:
-        np.savez(draft / training_state.STATE, counters=np.array([Canary(str(tmp_path / "canary"))], object))
+    with atomic_folder(tmp_path / "after-001-x") as draft:
+        np.savez(draft / training_state.STATE_FILE, counters=np.array([Canary(str(tmp_path / "canary"))], object))
         (draft / training_state.LOG).write_text(json.dumps({"config": {}, "seed": 0, "epochs": []}), encoding="utf-8")
     with pytest.raises(CheckpointError, match="damaged"):
         training_state.load(tmp_path / "after-001-x")

@@ -97,7 +97,7 @@ def test_notebook_with_other_backend_is_refused():
     said = _python(
         "import keras\n"
         "keras.src.backend.config._BACKEND = 'jax'\n"
-        "from huetune.data_tools.common.terminal import import_tensorflow\n"
+        "from huetune.data_tools.common.tensorflow_import import import_tensorflow\n"
         "from huetune.data_tools.common.errors import UserError\n"
         "try: import_tensorflow()\n"
         "except UserError as error: print(error)",

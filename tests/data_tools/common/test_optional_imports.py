@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from huetune.data_tools.common.optional_imports import extra
+from huetune.data_tools.common.optional_imports import import_extra
 from huetune.model.diagram import missing_graphviz
 
 ROOT = Path(__file__).parents[3]
@@ -26,10 +26,10 @@ def test_extra_that_breaks_itself_is_not_called_missing(tmp_path, monkeypatch):
     (tmp_path / "broken_extra.py").write_text("import no_such_module", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
-        extra("broken_extra", "any")
+        import_extra("broken_extra", "any")
 
 
-def test_extras_are_imported_by_extra_alone():
+def test_extras_are_imported_by_import_extra_alone():
     """Any other import of one would end where a plain `pip install huetune` was made."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     plain = {re.split(r"[\[>]", line)[0].replace("-", "_") for line in project["dependencies"]}
@@ -42,8 +42,8 @@ def test_extras_are_imported_by_extra_alone():
             elif isinstance(node, ast.ImportFrom):
                 assert (node.module or "").partition(".")[0] not in MODULES, path
             elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
-                "extra",
-                "require",
+                "import_extra",
+                "require_extra",
             ):
                 module, name = (ast.literal_eval(word) for word in node.args)
                 asked[module.partition(".")[0]] = name

@@ -18,8 +18,8 @@ from huetune.data_tools.photos.dataset import load
 from huetune.data_tools.photos.discovery import class_counts, find_photos, sample_photos, walk_photos
 from huetune.data_tools.photos.file_types import OTHER, PHOTO, kind_of
 from huetune.data_tools.photos.source import Source
-from huetune.data_tools.storage.bucket_cache import path_of
-from huetune.data_tools.storage.object_store import Bucket
+from huetune.data_tools.storage.bucket_cache import local_path
+from huetune.data_tools.storage.object_store import BucketPath
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8))
 
@@ -160,10 +160,10 @@ def test_older_run_finds_the_files_that_it_found(tmp_path: Path) -> None:
 
 def test_photos_in_a_bucket_are_known_by_their_endings(store: Any, tmp_path: Path) -> None:
     """What is in them would have to be fetched first."""
-    place = Bucket.of(store.uri(f"hue/{tmp_path.name}"))
+    place = BucketPath.of(store.uri(f"hue/{tmp_path.name}"))
     for key in ("a.jfif", "b.png", "c.heic", "d.NEF", "e", "f.txt"):
         (place / key).write(saved("PNG"))
-    here = path_of(str(place))
+    here = local_path(str(place))
     (here / "left here").parent.mkdir(parents=True)
     (here / "left here").write_bytes(saved("PNG"))
     photos, skipped = Source(here).read()

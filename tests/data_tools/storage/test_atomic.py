@@ -13,27 +13,28 @@ import pytest
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.storage.atomic import (
-    HOMELESS,
-    LARGEST,
-    MAX_STATE_BYTES,
-    STATE,
-    SUMS,
-    alone,
-    check_files,
-    check_sums,
-    own_folder,
+    atomic_folder,
+    atomic_write,
+    exclusive,
     recover,
     remove_drafts,
-    replace,
     require_new,
-    require_place,
-    sealed,
+    require_writable,
 )
+from huetune.data_tools.storage.checksums import (
+    MAX_FILE_BYTES,
+    MAX_STATE_BYTES,
+    STATE_FILE,
+    SUMS_FILE,
+    check_files,
+    check_sums,
+)
+from huetune.data_tools.storage.user_folders import NONEXISTENT_HOME, user_folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    with sealed(tmp_path / "made" / "folder") as draft:
+    with atomic_folder(tmp_path / "made" / "folder") as draft:
         (draft / "one").write_bytes(b"1" * 1000)
         (draft / "two").write_text("2", encoding="utf-8")
     return tmp_path / "made" / "folder"
@@ -42,7 +43,7 @@ def folder(tmp_path):
 def test_a_sealed_folder_is_whole_for_us_and_for_coreutils(folder):
     check_sums(folder)
     checked = subprocess.run(
-        ["sha256sum", "--check", SUMS], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True
+        ["sha256sum", "--check", SUMS_FILE], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True
     )
     assert checked.stdout.splitlines() == ["one: OK", "two: OK"]
     assert [path.name for path in folder.parent.iterdir()] == ["folder"]
@@ -50,15 +51,15 @@ def test_a_sealed_folder_is_whole_for_us_and_for_coreutils(folder):
 
 def test_nothing_is_put_into_a_sealed_folder(folder):
     for place in (folder, folder / "pictures", folder / "a" / "b"):
-        with pytest.raises(StorageError, match="is sealed"):
-            require_place(place)
-    require_place(folder.parent / "pictures")
+        with pytest.raises(StorageError, match="has checksums and would count as damaged"):
+            require_writable(place)
+    require_writable(folder.parent / "pictures")
     (folder / "one").unlink()
     os.mkfifo(folder / "one")
-    require_place(folder / "pictures")
+    require_writable(folder / "pictures")
     # As a folder of downloads, with the sums of some of what is in it.
     (folder / "more").mkdir()
-    require_place(folder / "pictures")
+    require_writable(folder / "pictures")
 
 
 def _flip(path):
@@ -70,12 +71,15 @@ def _flip(path):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: _flip(folder / "one"), "one': damaged"),
-        (lambda folder: (folder / "one").write_bytes(b"1" * 999), "one': damaged"),
-        (lambda folder: (folder / "two").unlink(), "holds other files than"),
-        (lambda folder: (folder / "more").write_text("3", encoding="utf-8"), "holds other files than"),
-        (lambda folder: (folder / SUMS).unlink(), "has no SHA256SUMS"),
-        (lambda folder: (folder / SUMS).write_bytes(b"\xff\xfe"), "cannot be read"),
+        (lambda folder: _flip(folder / "one"), "one': is damaged"),
+        (lambda folder: (folder / "one").write_bytes(b"1" * 999), "one': is damaged"),
+        (lambda folder: (folder / "two").unlink(), "holds other files than its SHA256SUMS lists"),
+        (
+            lambda folder: (folder / "more").write_text("3", encoding="utf-8"),
+            "holds other files than its SHA256SUMS lists",
+        ),
+        (lambda folder: (folder / SUMS_FILE).unlink(), "has no SHA256SUMS"),
+        (lambda folder: (folder / SUMS_FILE).write_bytes(b"\xff\xfe"), "cannot be read"),
     ],
     ids=["flipped", "cut", "missing", "one more", "no sums", "no text"],
 )
@@ -93,25 +97,25 @@ def test_where_no_folder_could_be_put_is_known_before_it_is_filled(tmp_path, mon
     require_new(tmp_path / "a" / "b" / "new")
     for folder, message in (
         (tmp_path / "link", "is a link"),
-        (Path("/dev/shm"), "a disk of its own|is not empty"),
+        (Path("/dev/shm"), "a mount point|is not empty"),
         (tmp_path / ("x" * 250), "File name too long"),
-        (Path("/proc/new"), "cannot be made"),
+        (Path("/proc/new"), "cannot be created"),
     ):
         with pytest.raises(StorageError, match=message):
             require_new(folder)
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(StorageError, match="the folder that you are in"):
+    with pytest.raises(StorageError, match="is the current folder"):
         require_new(tmp_path / "empty")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
 
 
 def test_of_two_who_make_a_folder_one_is_refused(tmp_path):
-    with alone(tmp_path / "model"):
-        with pytest.raises(StorageError, match="another process is making it"), alone(tmp_path / "model"):
+    with exclusive(tmp_path / "model"):
+        with pytest.raises(StorageError, match="another process is writing it"), exclusive(tmp_path / "model"):
             pass
-        with alone(tmp_path / "other"):
+        with exclusive(tmp_path / "other"):
             pass
-    with alone(tmp_path / "model"):
+    with exclusive(tmp_path / "model"):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -127,9 +131,9 @@ def test_alone_does_not_count_a_lock_that_was_removed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", late)
     with (
-        alone(tmp_path / "model"),
-        pytest.raises(StorageError, match="making it; wait"),
-        alone(tmp_path / "model", "wait"),
+        exclusive(tmp_path / "model"),
+        pytest.raises(StorageError, match="writing it; wait"),
+        exclusive(tmp_path / "model", "wait"),
     ):
         pass
     assert not next(first, False) and not list(tmp_path.iterdir())
@@ -142,7 +146,7 @@ def test_alone_on_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", missing)
-    with pytest.raises(OSError, match="not implemented"), alone(tmp_path / "model"):
+    with pytest.raises(OSError, match="not implemented"), exclusive(tmp_path / "model"):
         pass
 
 
@@ -164,19 +168,19 @@ def test_remove_drafts_takes_only_what_huetune_wrote(folder):
 def test_check_files_knows_how_large_a_training_state_is(tmp_path):
     """The state of the largest model's training is larger than any model, but no more than it can be."""
     for name, size, fine in (
-        (STATE, LARGEST + 1, True),
-        (STATE, MAX_STATE_BYTES + 1, False),
-        ("weights.npz", LARGEST + 1, False),
+        (STATE_FILE, MAX_FILE_BYTES + 1, True),
+        (STATE_FILE, MAX_STATE_BYTES + 1, False),
+        ("weights.npz", MAX_FILE_BYTES + 1, False),
     ):
         with (tmp_path / name).open("wb") as file:
             file.truncate(size)
-        with contextlib.nullcontext() if fine else pytest.raises(CheckpointError, match="more than any"):
+        with contextlib.nullcontext() if fine else pytest.raises(CheckpointError, match="in a model it has at most"):
             check_files(tmp_path)
         (tmp_path / name).unlink()
 
 
 def test_what_fails_on_the_way_leaves_the_old_folder_and_no_draft(folder):
-    with pytest.raises(RuntimeError), sealed(folder) as draft:
+    with pytest.raises(RuntimeError), atomic_folder(folder) as draft:
         (draft / "one").write_text("new", encoding="utf-8")
         raise RuntimeError
     check_sums(folder)
@@ -204,7 +208,7 @@ def _replace_in_child(folder, step, how):
 
     try:
         sys.addaudithook(hit)
-        with sealed(folder) as draft:
+        with atomic_folder(folder) as draft:
             (draft / "one").write_bytes(b"new")
         os._exit(0 if seen < step else 3)
     except OSError:
@@ -224,7 +228,7 @@ def test_sealed_interrupted_at_any_step_loses_nothing(folder, how):
         check_sums(folder)
         found.append((folder / "one").read_bytes() == b"new")
         assert not list(folder.parent.glob("*.old")), "the old version is gone once the new one is in place"
-        with sealed(folder) as draft:
+        with atomic_folder(folder) as draft:
             (draft / "one").write_bytes(b"old")
     assert found == sorted(found) and not found[0] and found[-1] and step > 3
 
@@ -232,7 +236,7 @@ def test_sealed_interrupted_at_any_step_loses_nothing(folder, how):
 def test_recover_leaves_a_folder_to_the_process_making_it(folder):
     """A reader that looks between the two renames of a living process waits, and takes nothing from it."""
     folder.rename(folder.with_name(".folder.old"))
-    with alone(folder), pytest.raises(StorageError, match="another process is replacing it"):
+    with exclusive(folder), pytest.raises(StorageError, match="another process is replacing it"):
         recover(folder)
     assert not folder.exists()
     recover(folder)
@@ -242,7 +246,7 @@ def test_recover_leaves_a_folder_to_the_process_making_it(folder):
 def test_recover_with_both_versions_keeps_the_new_one(folder):
     """A new version that is damaged or not huetune's does not cost the old one."""
     aside = folder.with_name(".folder.old")
-    with sealed(aside) as draft:
+    with atomic_folder(aside) as draft:
         (draft / "one").write_bytes(b"old")
     (folder / "more").touch()
     recover(folder)
@@ -270,12 +274,12 @@ def test_recover_on_a_read_only_disk_names_the_old_version(folder, monkeypatch):
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    replace(path, b"old")
-    replace(path, b"new")
+    atomic_write(path, b"old")
+    atomic_write(path, b"new")
     assert path.read_bytes() == b"new"
     monkeypatch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
-        replace(path, b"newest")
+        atomic_write(path, b"newest")
     assert path.read_bytes() == b"new" and [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
@@ -287,7 +291,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         ("/home/rose", "/var/state", "/var/state/huetune"),
         (None, "/var/state", "/var/state/huetune"),
         (None, None, None),
-        (HOMELESS, None, None),
+        (NONEXISTENT_HOME, None, None),
     ],
 )
 def test_own_folder_is_where_the_xdg_standard_says(home, state, expected, monkeypatch):
@@ -298,4 +302,4 @@ def test_own_folder_is_where_the_xdg_standard_says(home, state, expected, monkey
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert own_folder("state") == (Path(expected) if expected else None)
+    assert user_folder("state") == (Path(expected) if expected else None)

@@ -12,19 +12,26 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
 from huetune.data_tools.storage import output_files
-from huetune.data_tools.storage.bucket_cache import bucket_of, path_of, push
-from huetune.data_tools.storage.output_files import RECORD, Output, check_file, require_apart, write_file, write_new
+from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, push
+from huetune.data_tools.storage.output_files import (
+    RECORD_FILE,
+    OutputFolder,
+    require_outside_photos,
+    require_replaceable,
+    write_file,
+    write_new,
+)
 from huetune.results.evaluation import evaluate
 from huetune.results.export.best_model import find_model
 
 
 def fill(folder, files, command="evaluate"):
-    with Output(folder, command) as out:
+    with OutputFolder(folder, command) as out:
         return [out.add(name, content) for name, content in files.items()]
 
 
 def contents(folder):
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != RECORD_FILE)
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
@@ -47,7 +54,7 @@ def test_output_removes_what_it_no_longer_writes(tmp_path):
 
 
 def test_output_of_equal_names_and_contents_is_one_file(tmp_path):
-    with Output(tmp_path, "log") as out:
+    with OutputFolder(tmp_path, "log") as out:
         assert [out.add("a.png", content) for content in (b"1", b"1", b"2", b"2")] == ["a.png"] * 2 + ["a_2.png"] * 2
     assert contents(tmp_path) == {"a.png": b"1", "a_2.png": b"2"}
 
@@ -55,7 +62,7 @@ def test_output_of_equal_names_and_contents_is_one_file(tmp_path):
 def test_output_that_fails_leaves_the_old_files(tmp_path):
     fill(tmp_path / "old", {"a.png": b"1"})
     for folder in ("old", "new"):
-        with pytest.raises(KeyboardInterrupt), Output(tmp_path / folder, "evaluate") as out:
+        with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / folder, "evaluate") as out:
             out.add("a.png", b"2")
             raise KeyboardInterrupt
     assert contents(tmp_path) == {"old/a.png": b"1"} and not (tmp_path / "new").exists()
@@ -80,7 +87,7 @@ def test_output_stopped_at_any_step_can_be_repeated(step, tmp_path, monkeypatch)
         return stop
 
     with monkeypatch.context() as patch:
-        for name in ("replace", "remove"):
+        for name in ("atomic_write", "remove"):
             patch.setattr(output_files, name, stopping(getattr(output_files, name)))
         if step:
             with pytest.raises(OSError, match="No space"):
@@ -94,25 +101,25 @@ def test_output_does_not_follow_a_foreign_record(tmp_path):
     """A record may come with a folder from anyone."""
     (tmp_path / "mine.png").write_bytes(b"1")
     fill(tmp_path / "out", {"a.png": b"1"})
-    record = json.loads((tmp_path / "out" / RECORD).read_text(encoding="utf-8"))
+    record = json.loads((tmp_path / "out" / RECORD_FILE).read_text(encoding="utf-8"))
     sha256 = record["evaluate"][0][1]
     names = ["../mine.png", str(tmp_path / "mine.png"), "a.png"]
-    (tmp_path / "out" / RECORD).write_text(json.dumps({"evaluate": [[name, sha256] for name in names]}), "utf-8")
+    (tmp_path / "out" / RECORD_FILE).write_text(json.dumps({"evaluate": [[name, sha256] for name in names]}), "utf-8")
     fill(tmp_path / "out", {"b.png": b"2"})
     assert contents(tmp_path) == {"mine.png": b"1", "out/b.png": b"2"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"evaluate": 5}', '{"evaluate": [["a"]]}', "{" * 10_000])
 def test_a_damaged_record_is_refused_in_one_line(content, tmp_path):
-    (tmp_path / RECORD).write_text(content, encoding="utf-8")
-    with pytest.raises(StorageError, match=r"is damaged .*remove it, or choose another --out$"):
+    (tmp_path / RECORD_FILE).write_text(content, encoding="utf-8")
+    with pytest.raises(StorageError, match=r"is damaged .*remove it or choose another --out$"):
         fill(tmp_path, {"a.png": b"1"})
-    assert [path.name for path in tmp_path.iterdir()] == [RECORD]
+    assert [path.name for path in tmp_path.iterdir()] == [RECORD_FILE]
 
 
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "c").write_bytes(b"mine")
-    with pytest.raises(StorageError, match="c': is a file, where a folder must be made"):
+    with pytest.raises(StorageError, match="c': is a file where a folder is needed"):
         fill(tmp_path, {"c/a.png": b"1"})
     assert contents(tmp_path) == {"c": b"mine"}
 
@@ -143,23 +150,23 @@ def test_a_named_file_is_replaced_only_if_unchanged(tmp_path):
     path.write_bytes(b"mine")
     for place in (path, tmp_path):
         with pytest.raises(StorageError, match="choose another --out"):
-            check_file(place)
+            require_replaceable(place)
 
 
 def test_output_in_a_bucket_keeps_what_others_put_there(store, tmp_path, monkeypatch):
     """Another machine has written the file of the first, and somebody a file of their own."""
     place = store.uri(f"hue/{tmp_path.name}/out")
-    fill(path_of(place), {"c/a.png": b"1", "c/old.png": b"1"})
-    mine = path_of(place) / "m.json"
+    fill(local_path(place), {"c/a.png": b"1", "c/old.png": b"1"})
+    mine = local_path(place) / "m.json"
     mine.write_bytes(b"mine")
     push(mine)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
-    assert fill(path_of(place), {"c/a.png": b"2", "m.json": b"2"}) == ["c/a.png", "m_2.json"]
+    assert fill(local_path(place), {"c/a.png": b"2", "m.json": b"2"}) == ["c/a.png", "m_2.json"]
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "third"))
-    assert fill(path_of(place), {"c/a.png": b"2", "m.json": b"2"}) == ["c/a.png", "m_2.json"]
-    keys = {RECORD, "c/a.png", "m.json", "m_2.json"}
-    bucket = bucket_of(path_of(place))
-    assert bucket and set(bucket.objects()) == keys
+    assert fill(local_path(place), {"c/a.png": b"2", "m.json": b"2"}) == ["c/a.png", "m_2.json"]
+    keys = {RECORD_FILE, "c/a.png", "m.json", "m_2.json"}
+    bucket = bucket_path(local_path(place))
+    assert bucket and set(bucket.list_objects()) == keys
 
 
 @pytest.mark.parametrize(
@@ -180,10 +187,10 @@ def test_an_output_among_the_photos_is_refused(photos, out, fine, tmp_path, monk
     (tmp_path / "link").symlink_to("t")
     words = [tmp_path / photos, tmp_path / out, "colorized"]
     if fine:
-        require_apart(*words)
+        require_outside_photos(*words)
     else:
         with pytest.raises(ValueError, match="choose another --out"):
-            require_apart(*words)
+            require_outside_photos(*words)
 
 
 @pytest.fixture

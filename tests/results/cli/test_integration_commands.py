@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 from pyarrow import parquet
 
 from huetune.data_tools.common.errors import StorageError, UserError
-from huetune.data_tools.storage.bucket_cache import path_of, push
-from huetune.data_tools.storage.output_files import RECORD
+from huetune.data_tools.storage.bucket_cache import local_path, push
+from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.results.analysis.winner import find_winner
 from huetune.results.integrations import tensorboard
 from huetune.results.integrations.mlflow import Log, check_uri
@@ -130,7 +130,7 @@ def test_tensorboard_write_on_a_full_disk_raises(study, tmp_path):
 
 
 def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
-    here = path_of(place := store.uri("hue/handed/tiny"))
+    here = local_path(place := store.uri("hue/handed/tiny"))
     shutil.copytree(searched[0] / "tiny", here)
     for file in (here / MANIFEST, copy_of(here / STUDY)):
         push(file)
@@ -331,4 +331,4 @@ def test_a_table_goes_to_a_file_or_a_pipe(in_process, executable, searched, run,
     assert piped == file.read_bytes()
     refused = in_process("trials", "tiny", "--out", tmp_path / "table.txt")
     assert refused.returncode == 2 and "say which --format" in refused.stderr
-    assert sorted(tmp_path.iterdir()) == [tmp_path / RECORD, file]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / RECORD_FILE, file]

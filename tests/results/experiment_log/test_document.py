@@ -19,8 +19,8 @@ from huetune.data_tools.common.errors import CheckpointError, PhotoError, UserEr
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.color import gray_to_luma, luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import prepare
-from huetune.data_tools.storage.atomic import SUMS, sum_of
-from huetune.data_tools.storage.output_files import RECORD
+from huetune.data_tools.storage.checksums import SUMS_FILE, sha256_of
+from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.model.checkpoint import LOG, load, log_of, read
 from huetune.model.checkpoint import SETTINGS as SETTINGS_FILE
 from huetune.model.cli import train
@@ -400,7 +400,7 @@ def test_what_is_missing_is_left_out_and_said(trained, tmp_path, no_graphviz, mo
     assert "name some with --photos" in done.stderr and "apt-get install graphviz" in done.stderr
     text = (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     assert "No pictures: Graphviz or pydot was not installed." in text and "**526,512**" in text and "![" not in text
-    assert [path.name for path in (tmp_path / "log").rglob("*") if path.name != RECORD] == ["log.md"]
+    assert [path.name for path in (tmp_path / "log").rglob("*") if path.name != RECORD_FILE] == ["log.md"]
 
 
 def test_photos_of_ones_own_choice(trained, tmp_path, no_graphviz):
@@ -429,7 +429,7 @@ def test_log_keeps_files_that_are_not_its_own(trained, tmp_path, no_graphviz):
         assert all((tmp_path / "log" / link).is_file() for link in links)
     call(log, trained / "model-3", "--out", tmp_path / "log", "--lang", "ko")
     assert {path.name for path in (tmp_path / "log").iterdir()} == {
-        *("log.md", "log_2.md", "log.ko.md", "photos", "model-3", RECORD)
+        *("log.md", "log_2.md", "log.ko.md", "photos", "model-3", RECORD_FILE)
     }
 
 
@@ -486,9 +486,9 @@ def test_of_an_export_the_log_says_what_is_known(searched, tmp_path, no_graphviz
 def test_a_model_that_says_nonsense_of_its_training_is_refused(harm, trained, tmp_path):
     shutil.copytree(trained / "model-1", tmp_path / "model")
     harm(tmp_path / "model")
-    files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS]
-    (tmp_path / "model" / SUMS).write_text(
-        "".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
+    files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS_FILE]
+    (tmp_path / "model" / SUMS_FILE).write_text(
+        "".join(f"{sha256_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
     )
     done = call(log, tmp_path / "model", "--out", tmp_path / "log")
     assert isinstance(done.exception, CheckpointError), done.exception
@@ -500,9 +500,9 @@ def test_a_bucket_is_not_asked_because_a_model_says_so(trained, tmp_path, no_gra
         shutil.copytree(trained / "model-1", tmp_path / "model")
         place = f"s3://x/y?endpoint_override=127.0.0.1:{store.getsockname()[1]}&scheme=http"
         _say_otherwise(tmp_path / "model", source={**NO_SOURCE, "folder": place})
-        files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS]
-        (tmp_path / "model" / SUMS).write_text(
-            "".join(f"{sum_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
+        files = [path for path in sorted((tmp_path / "model").iterdir()) if path.name != SUMS_FILE]
+        (tmp_path / "model" / SUMS_FILE).write_text(
+            "".join(f"{sha256_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
         )
         done = call(log, tmp_path / "model", "--out", tmp_path / "log")
         assert done.exit_code == 0 and "in a bucket, which is not read" in done.stderr, done.output

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from huetune.data_tools.common.errors import CheckpointError, NoTrialError, StorageError
-from huetune.data_tools.storage.atomic import SUMS, replace
+from huetune.data_tools.storage.atomic import atomic_write
+from huetune.data_tools.storage.checksums import SUMS_FILE
 from huetune.model.checkpoint import CARD, EXPORTED, FILES, PROBE, SETTINGS, WEIGHTS, load, read
 from huetune.model.metrics import scores
 from huetune.results.analysis.winner import find_winner
@@ -61,7 +62,7 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
     assert won and won.row == row
     best_model.export(path, tmp_path / "exported", best_model.metric_record(won))
     files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
-    assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS}
+    assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS_FILE}
     assert f"held-out photos: {row['score']:.4g} in the search, **not confirmed**" in files[CARD].decode()
     settings = json.loads(files[SETTINGS])
     assert settings["metric"] == {
@@ -107,7 +108,7 @@ def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp
     before = os.umask(0o027)
     try:
         best_model.export(path, tmp_path / "exported")
-        replace(tmp_path / "file", b"")
+        atomic_write(tmp_path / "file", b"")
     finally:
         os.umask(before)
     modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "exported").iterdir()}

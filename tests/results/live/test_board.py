@@ -34,7 +34,7 @@ def board(count=3, **known):
             "slots": 4,
             "seconds": 751.0,
             "left": 1860.0,
-            "words": ("in the hands of process 4711 of ada on rosebud, since 2026-11-24 16:00:00",),
+            "words": ("locked by process 4711 (user ada) on host rosebud since 2026-11-24 16:00:00",),
             **known,
         }
     )

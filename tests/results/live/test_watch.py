@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from huetune.data_tools.common.errors import StorageError
-from huetune.data_tools.storage.atomic import replace
-from huetune.data_tools.storage.bucket_cache import path_of, push
-from huetune.data_tools.storage.run_lock import held
+from huetune.data_tools.storage.atomic import atomic_write
+from huetune.data_tools.storage.bucket_cache import local_path, push
+from huetune.data_tools.storage.run_lock import lock_run
 from huetune.results.live.watch import View, changes, picture, watch
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
@@ -103,7 +103,7 @@ def _picture(search):
 
 def test_what_runs_is_shown(search):
     search.searches()
-    with held(search.run.folder):
+    with lock_run(search.run.folder):
         finished, said = _picture(search)
     assert not finished
     assert "2 of 4 trials ended: 1 complete, 1 pruned; 2 running in 2 slots" in said
@@ -112,7 +112,7 @@ def test_what_runs_is_shown(search):
     # the ended ones did in the mean.
     assert "0:01:0" in said and "about 60 s left" in said
     assert "running trial 2 1/3" in said and "trial 3 0/3 ··· - mse_weight 8" in said
-    assert f"in the hands of process {os.getpid()} of" in said
+    assert f"locked by process {os.getpid()} (user" in said
 
 
 def test_a_trial_that_another_worker_took_over_between_two_looks_runs(search):
@@ -170,7 +170,7 @@ def test_replicates_are_shown_likewise(search):
     record = StudyWriter(again, search.run)
     search.train(2.5, [0.07, 0.05, 0.041], record=record, name="trial 0", seed=1_000_000)
     search.begin(2.5, record, name="trial 0", seed=1_000_001)
-    with held(search.run.folder):
+    with lock_run(search.run.folder):
         said = _picture(search)[1]
     assert "1 of 2 replicates ended: 1 complete; 1 running in 1 slot" in said and "about 90 s left" in said.replace(
         "2 min", "90 s"
@@ -183,7 +183,7 @@ def test_a_study_that_gives_way_to_its_copy_is_the_one_that_is_looked_at(search)
     """As `resume` does with a damaged one, and the mirror of a bucket with each new copy."""
     view = View(lambda: search.run)
     path = search.run.folder / STUDY
-    replace(path, path.read_bytes())
+    atomic_write(path, path.read_bytes())
     storage = open_storage(sqlite_url(path))
     optuna.load_study(study_name="roses", storage=storage).set_user_attr("asked", {**ASKED, "trials": 9})
     view.look()
@@ -208,7 +208,7 @@ finally:
 def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(search):
     search.searches()
     words = ["watch", str(search.run.folder), "--interval", "0.1"]
-    with held(search.run.folder):
+    with lock_run(search.run.folder):
         process = subprocess.Popen(
             [sys.executable, "-c", MODULES, *words],
             stdout=subprocess.PIPE,
@@ -241,22 +241,22 @@ def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(se
         "trial 4 pruned mse_weight 3 (epoch 1; best 0.03, trial 2)",
         "trial 3 waiting mse_weight 8 (epoch 0; best 0.03, trial 2)",
     ]
-    assert lines[0].startswith("in the hands of process ") and lines[-2].startswith("nobody searches; go on with: ")
+    assert lines[0].startswith("locked by process ") and lines[-2].startswith("nobody searches; go on with: ")
     assert lines[-1] == "[]" and process.returncode == 1
 
 
 def test_a_terminal_of_any_size_whose_owner_leaves(search, executable):
     search.searches()
-    with held(search.run.folder):
+    with lock_run(search.run.folder):
         words = ("watch", str(search.run.folder), "--interval", "0.1")
         terminal = Terminal(100, 30, executable, *words)
-        terminal.wait_for("2 running in 2 slots", "trial 2 1/3", "ended last trial 1 1/3", "in the hands of")
+        terminal.wait_for("2 running in 2 slots", "trial 2 1/3", "ended last trial 1 1/3", "locked by")
         running = optuna.Trial(search.study, search.study.trials[2]._trial_id)
         search.epoch(running, 2, 0.03)
         terminal.wait_for("trial 2 2/3", "best so far (one color for everything: 0.08) trial 2")
         for columns, lines in (60, 15), (200, 50), (72, 18):
             terminal.resize(columns, lines)
-            terminal.wait_for("2 of 4 trials ended", "trial 2 2/3", "mse_weight 4", "running trial", "in the hands of")
+            terminal.wait_for("2 of 4 trials ended", "trial 2 2/3", "mse_weight 4", "running trial", "locked by")
             # Nothing is there twice, as it would be if the old picture had been folded.
             assert terminal.text.count("best so far") == terminal.text.count("2 running in 2 slots") == 1
         terminal.type("\x03")
@@ -268,7 +268,7 @@ def test_a_terminal_of_any_size_whose_owner_leaves(search, executable):
 
 def test_a_terminal_whose_search_comes_to_its_end(search, executable):
     search.searches()
-    with held(search.run.folder):
+    with lock_run(search.run.folder):
         terminal = Terminal(90, 24, executable, "watch", str(search.run.folder), "--interval", "0.1", NO_COLOR="1")
         terminal.wait_for("2 running in 2 slots")
         for trial in search.study.trials[2:]:
@@ -285,9 +285,9 @@ def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
     search.searches()
     words = [executable, "watch", str(search.run.folder), "--interval", "0.1"]
     forced = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    with held(search.run.folder), (tmp_path / "out").open("wb") as out:
+    with lock_run(search.run.folder), (tmp_path / "out").open("wb") as out:
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL, env=forced)
-        while b"in the hands of" not in (tmp_path / "out").read_bytes():
+        while b"locked by" not in (tmp_path / "out").read_bytes():
             time.sleep(0.05)
         for trial in search.study.trials[2:]:
             search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.COMPLETE, [0.06])
@@ -306,9 +306,9 @@ def test_a_dumb_terminal_gets_lines(search, executable):
 
 def test_from_another_machine_a_run_in_a_bucket(store, executable, tmp_path):
     place = store.uri("hue/watched/roses")
-    search = Search(path_of(place))
+    search = Search(local_path(place))
     push(search.run.folder / MANIFEST)
-    with held(search.run.folder):
+    with lock_run(search.run.folder):
         search.searches(slots=8)
         search.train(2.5, [0.07, 0.05, 0.04])
         search.begin(4.0)
@@ -318,4 +318,4 @@ def test_from_another_machine_a_run_in_a_bucket(store, executable, tmp_path):
     said = " ".join(done.stdout.split())
     assert done.returncode == 0, done.stderr
     assert "1 of 4 trials ended: 1 complete; 1 running in 8 slots" in said
-    assert f"in the hands of process {os.getpid()} of" in said
+    assert f"locked by process {os.getpid()} (user" in said

@@ -12,7 +12,7 @@ from playwright.sync_api import sync_playwright
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.storage.output_files import RECORD
+from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.results.cli.report_command import report as report_command
 from huetune.results.records.run import MANIFEST, find_run
 from huetune.results.report import charts
@@ -366,5 +366,5 @@ def test_only_a_report_is_replaced(tmp_path):
     with pytest.raises(StorageError, match="choose another --out"):
         report.write(tmp_path / "new.html", report.MARK)
     # Older versions kept no record.
-    (tmp_path / RECORD).unlink()
+    (tmp_path / RECORD_FILE).unlink()
     report.write(tmp_path / "new.html", report.MARK)

@@ -18,7 +18,7 @@ NOTHING = "no run 'nothing' in 'runs': there are none yet"
 RANGE = "is not in the range"
 INTEGER = "is not a valid integer"
 DURATION = "is not a duration such as 90s, 30m or 1h30m"
-EMPTY = "says nothing"
+EMPTY = "must not be empty"
 
 # What is typed, the exit code, and what the line says. `photos` holds no photo, `full` something, `text` is a file.
 WORDS: list[tuple[str, int, str]] = [
@@ -58,11 +58,11 @@ WORDS: list[tuple[str, int, str]] = [
     (r"search --name 'a\x1b[31m'", 2, NAME),
     (f"search --name {LONG}", 2, NAME),
     ("search --storage ''", 2, EMPTY),
-    ("search --storage text", 4, "cannot be made (Not a directory)"),
-    ("search --storage 's3://b/x?scheme=ftp'", 2, "the scheme is http or https"),
-    ("search --storage /proc/nothing", 4, "cannot be made (No such file or directory)"),
+    ("search --storage text", 4, "cannot be created (Not a directory)"),
+    ("search --storage 's3://b/x?scheme=ftp'", 2, "the scheme must be http or https"),
+    ("search --storage /proc/nothing", 4, "cannot be created (No such file or directory)"),
     ("search --storage . --name full", 4, "exists already; choose another --name"),
-    (f"search --storage {LONG}", 4, "cannot be made (File name too long)"),
+    (f"search --storage {LONG}", 4, "cannot be created (File name too long)"),
     # Budgets
     ("search --trials 0", 2, "trials must be 1 or more, received 0"),
     ("search --trials -3", 2, "trials must be 1 or more, received -3"),
@@ -212,7 +212,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("train --batching x", 2, "is not one of 'photos', 'boxes'"),
     ("train --seed x", 2, INTEGER),
     ("train --out full", 4, "is not empty"),
-    ("train --out text/x", 4, "cannot be made (Not a directory)"),
+    ("train --out text/x", 4, "cannot be created (Not a directory)"),
     ("train --set ''", 2, EMPTY),
     ("train --set activation", 2, "--set 'activation': must be NAME=VALUE, as in activation=relu"),
     ("train --set =relu", 2, "--set '=relu': must be NAME=VALUE"),
@@ -245,7 +245,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("data garden --out g --count 0", 2, RANGE),
     ("data garden --out g --count 99999999999", 2, RANGE),
     ("data garden --out g --seed -1", 2, RANGE),
-    ("data garden --out text/x", 4, "cannot be made (Not a directory)"),
+    ("data garden --out text/x", 4, "cannot be created (Not a directory)"),
     ("data garden --out full", 4, "is not empty"),
     ("data check nowhere", 3, "'nowhere' is not a folder"),
     ("data check ''", 2, EMPTY),
@@ -256,7 +256,7 @@ WORDS: list[tuple[str, int, str]] = [
     ("data fetch flowers --url http://127.0.0.1:1/x", 3, "cannot be fetched"),
     ("data fetch flowers --url http://127.0.0.1:1/x --out new", 3, "cannot be fetched"),
     ("data fetch flowers --sha256 nonsense", 2, "--sha256 'nonsense': is none"),
-    ("data fetch flowers --out text/x", 4, "cannot be made (Not a directory)"),
+    ("data fetch flowers --out text/x", 4, "cannot be created (Not a directory)"),
     # Watching, reports, logs and other people's tools
     ("trials nothing --out text/x --format csv", 4, NOTHING),
     ("trials nothing --out ''", 2, EMPTY),

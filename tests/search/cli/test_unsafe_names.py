@@ -123,7 +123,7 @@ def test_a_folder_that_is_called_dot(run, said, monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     code, _, err = said("best", run, "--export", ".")
-    assert code == 4 and "is the folder that you are in" in err and not list(Path().iterdir())
+    assert code == 4 and "is the current folder" in err and not list(Path().iterdir())
     code, _, err = said("trials", run, "--format", "csv", "--out", ".")
     assert code == 4 and "Is a directory" in err and err.count("\n") == 1
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from huetune.data_tools.cli.options import split_list
 from huetune.data_tools.common.errors import UserError
-from huetune.data_tools.common.terminal import words
 from huetune.model.config import PRESETS, batched
 from huetune.results.records.run import MANIFEST
 from huetune.search.cli.main import cli
@@ -145,4 +145,4 @@ def test_search_options_have_the_defaults_of_the_dataclass():
     assert {"epochs", "searcher", "seed", "cpus_per_trial", "time_budget"} <= own
     dependent = {"trials", "scheduler", "confirm", "warm_start"}
     assert {name: typed[name] for name in own} == {name: None if name in dependent else expected[name] for name in own}
-    assert words(typed["objective"]) == Search.objectives
+    assert split_list(typed["objective"]) == Search.objectives
