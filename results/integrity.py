@@ -32,7 +32,8 @@ from huetune.results.records.run import (
 )
 from huetune.results.records.run_photos import MOVED
 from huetune.results.records.study_file import Studies
-from huetune.results.records.trial_records import StudyRecord, TrialRecord, digest
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord, digest
 
 DRAFTED = (STUDY, MANIFEST, MOVED, PULLED, final_check.FILE)
 """Files of a run that are replaced while it is searched; `resume` takes away drafts of these."""
@@ -145,7 +146,7 @@ def unfinished(run: Run) -> list[str]:
     # An ended search has no such trials: where it does, that is a violation.
     parts = [part for part in (None if StudyRecord.of(study).ended else study, replicates) if part]
     left = [trial for part in parts for trial in part.get_trials(deepcopy=False) if not trial.state.is_finished()]
-    if not left and (StudyRecord.of(study).asked.trials is None or View(lambda: run).finished):
+    if not left and (StudyRecord.of(study).requested.trials is None or View(lambda: run).finished):
         return []
     what = "confirmation" if StudyRecord.of(study).ended else "search"
     waiting = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]
@@ -165,7 +166,7 @@ def _so_far(study: optuna.Study, replicates: optuna.Study | None) -> str:
     if part is None:
         return "no finalist is trained again yet"
     trials = part.get_trials(deepcopy=False)
-    total = StudyRecord.of(part).asked.trials or len(trials)
+    total = StudyRecord.of(part).requested.trials or len(trials)
     return f"{sum(trial.state.is_finished() for trial in trials)} of {total} {what} have ended"
 
 
@@ -191,12 +192,12 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
                 yield f"{name}: has not ended, although its search has"
             continue
         if trial.state == TrialState.COMPLETE:
-            if len(done) != record.full_epochs:
-                yield f"{name}: complete after {len(done)} of {record.full_epochs} epochs"
-            best = record.best(objective)
+            if len(done) != record.planned_epochs:
+                yield f"{name}: complete after {len(done)} of {record.planned_epochs} epochs"
+            best = record.best_epoch(objective)
             if best and trial.values[0] != best[objective]:
                 yield f"{name}: its value {trial.values[0]!r} is not that of its best epoch, {best[objective]!r}"
-        if best := record.best(objective):
+        if best := record.best_epoch(objective):
             try:
                 check_sums(run.folder / (best.checkpoint or ""))
             except CheckpointError as error:
@@ -205,7 +206,7 @@ def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
 
 def _budget(study: optuna.Study) -> Iterator[str]:
     trials, searched = study.get_trials(deepcopy=False), StudyRecord.of(study)
-    stop, budget = searched.ended, searched.asked.trials
+    stop, budget = searched.ended, searched.requested.trials
     if budget is None:
         return
     if len(trials) > budget:

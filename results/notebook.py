@@ -26,7 +26,8 @@ from huetune.results.analysis.winner import headline
 from huetune.results.export import best_model
 from huetune.results.records.baseline import baseline_line
 from huetune.results.records.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
-from huetune.results.records.trial_records import StudyRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.report import charts
 from huetune.results.report.svg import to_svg
 from huetune.results.tables import trial_table
@@ -78,7 +79,7 @@ class OpenRun:
         return pd.DataFrame(
             {"trial": trial.number, **epoch.record}
             for trial in study.get_trials(deepcopy=False)
-            for epoch in trial_table.epochs(trial)
+            for epoch in TrialRecord.of(trial).epochs
         )
 
     def effects(self) -> pd.DataFrame:

@@ -19,8 +19,9 @@ from huetune.results.analysis.intervals import Estimate, difference, mean, quant
 from huetune.results.analysis.replicates import of_trial, replicated, shown_estimate
 from huetune.results.records.baseline import STAYED
 from huetune.results.records.run import NUMBER, Run
-from huetune.results.records.trial_records import StudyRecord, TrialRecord, config_key
-from huetune.results.tables.trial_table import Row, note_of, shown, trial_of
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord, config_key, find_trial
+from huetune.results.tables.trial_table import Row, shown
 
 PAIRS = 3
 """Pairs of trials from which on they are used: fewer say too little."""
@@ -84,13 +85,13 @@ def measured(study: optuna.Study, replicates: optuna.Study | None) -> list[Measu
     found = []
     for group in trials.values():
         # Of one that was trained further, how it ended.
-        lengths = [TrialRecord.of(trial).full_epochs for trial in group]
+        lengths = [TrialRecord.of(trial).planned_epochs for trial in group]
         most = max(lengths)
         full = [trial for trial, length in zip(group, lengths, strict=True) if length == most]
         repeated = of_trial(full[0], again)
         scores = [*(trial.values[0] for trial in full), *(repeated.scores if repeated else ())]
         point = {name: full[0].params.get(name) for name in parameters}
-        at_baseline = any(map(note_of, [*full, *(repeated.trials if repeated else ())]))
+        at_baseline = any(TrialRecord.of(trial).note for trial in (*full, *(repeated.trials if repeated else ())))
         found.append(Measured(point, float(np.mean(scores)), at_baseline))
     return found
 
@@ -288,7 +289,7 @@ def config_of(run: Run, name: str, study: optuna.Study | None = None) -> Config:
         return like(Config.of(run.manifest["base"]), name)
     if not NUMBER.fullmatch(name):
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
-    if trial := trial_of(study or run.study(), int(name)):
+    if trial := find_trial(study or run.study(), int(name)):
         return TrialRecord.of(trial).configuration
     raise NoTrialError(f"run {run.name!r} has no trial {name}; see them with `{run.command('trials')}`")
 

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from huetune.model.metrics import METRICS, better
 from huetune.results.analysis.intervals import Estimate, difference, mean
 from huetune.results.records.outcomes import FailureKind
-from huetune.results.records.trial_records import StudyRecord, TrialRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 
 LEAST = 2
 """Seeds without which there is no error bar."""
@@ -50,10 +51,10 @@ def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
     """
     trials = study.get_trials(deepcopy=False) if study else []
     known = [(trial, record) for trial in trials if (record := TrialRecord.of(trial)).config]
-    most = max((record.full_epochs for _, record in known), default=0)
+    most = max((record.planned_epochs for _, record in known), default=0)
     groups: dict[str, list[FrozenTrial]] = {}
     for trial, record in known:
-        if record.full_epochs == most:
+        if record.planned_epochs == most:
             groups.setdefault(record.key, []).append(trial)
     return {key: _gather(trials) for key, trials in groups.items()}
 
@@ -71,7 +72,7 @@ def of_trial(trial: FrozenTrial, found: Mapping[str, Replicated]) -> Replicated 
         return None
     record = TrialRecord.of(trial)
     group = found.get(record.key)
-    return group if group and TrialRecord.of(group.trials[0]).full_epochs == record.full_epochs else None
+    return group if group and TrialRecord.of(group.trials[0]).planned_epochs == record.planned_epochs else None
 
 
 def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
@@ -97,7 +98,7 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
     if replicates is None:
         return {}
     found = replicated(replicates)
-    most = max((TrialRecord.of(group.trials[0]).full_epochs for group in found.values()), default=0)
+    most = max((TrialRecord.of(group.trials[0]).planned_epochs for group in found.values()), default=0)
     objective, finalists = StudyRecord.of(study).objective, StudyRecord.of(replicates).finalists
     sign = 1 if METRICS[objective].minimized else -1
     ranks = {}
@@ -106,7 +107,7 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
         if trial.number not in finalists:
             continue
         record = TrialRecord.of(trial)
-        if record.full_epochs == most and (key := record.key) not in known:
+        if record.planned_epochs == most and (key := record.key) not in known:
             known.add(key)
             group = of_trial(trial, found)
             if not group or (len(group.scores) < LEAST and not group.failed):

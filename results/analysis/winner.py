@@ -15,9 +15,11 @@ from huetune.results.analysis.replicates import (
     shown_estimate,
     verdict,
 )
+from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import EpochMetrics, StudyRecord, TrialRecord
-from huetune.results.tables.trial_table import Row, best_epoch, front_ends, measures, rows, shown, trial_of
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord, find_trial
+from huetune.results.tables.trial_table import Row, front_ends, measures, rows, shown
 from huetune.results.tables.trial_table import winner as best_row
 
 
@@ -60,11 +62,11 @@ def trainings(
     """
     first = StudyRecord.of(study).objective
     objective = by or first
-    trial = trial_of(study, number)
+    trial = find_trial(study, number)
     assert trial
     group = of_trial(trial, replicated(replicates))
     complete = [again for again in (group.trials if group else ()) if again.state == TrialState.COMPLETE]
-    found = [Training(one, metrics) for one in (trial, *complete) if (metrics := best_epoch(one, first))]
+    found = [Training(one, metrics) for one in (trial, *complete) if (metrics := TrialRecord.of(one).best_epoch(first))]
     return sorted(found, key=lambda one: one.metrics[objective], reverse=not METRICS[objective].minimized)
 
 
@@ -144,7 +146,7 @@ def winner_of(
     if row is None:
         return None
     first = StudyRecord.of(study).objective
-    objective, trial = by or first, trial_of(study, row["trial"])
+    objective, trial = by or first, find_trial(study, row["trial"])
     assert trial
     group = of_trial(trial, replicated(replicates))
     again = group.scores if group and objective == first else ()

@@ -34,7 +34,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     from huetune.results.analysis.winner import headline, winner_of
     from huetune.results.evaluation import final_check
     from huetune.results.export import best_model
-    from huetune.results.records.trial_records import StudyRecord
+    from huetune.results.records.study_record import StudyRecord
     from huetune.results.tables.trial_table import rows, shown
 
     study, replicates = studies = found.snapshot()

@@ -102,7 +102,7 @@ def until_ended(run: Any, study: Any, look: Callable[[Any], int]) -> int:
     """Look at a study again and again until nobody searches any more, and return the sum of what was seen."""
     from huetune.data_tools.storage.run_lock import lock_holder
     from huetune.results.records.run import find_run
-    from huetune.results.records.trial_records import StudyRecord
+    from huetune.results.records.study_record import StudyRecord
 
     seen = 0
     while lock_holder(run.folder) and not StudyRecord.of(study).ended:

@@ -127,7 +127,7 @@ def effects(run: str, storage: Path, form: str) -> None:
     found = find_run(run, storage)
 
     from huetune.results.analysis import effects as found_effects
-    from huetune.results.records.trial_records import StudyRecord
+    from huetune.results.records.study_record import StudyRecord
     from huetune.results.tables import trial_table as tables
 
     study, replicates = found.snapshot()

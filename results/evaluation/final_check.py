@@ -27,7 +27,7 @@ from huetune.results.export import best_model
 from huetune.results.records.run import EVALUATION, EVALUATIONS, Run
 from huetune.results.records.run_photos import source_of
 from huetune.results.records.study_file import Studies
-from huetune.results.records.trial_records import StudyRecord
+from huetune.results.records.study_record import StudyRecord
 from huetune.results.tables.trial_table import shown
 
 FILE = "final-check.json"

@@ -22,8 +22,9 @@ from huetune.results.evaluation.final_check import FinalCheck
 from huetune.results.evaluation.final_check import read_or_none as final_check
 from huetune.results.records.baseline import note
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import StudyRecord, TrialRecord
-from huetune.results.tables.trial_table import epochs, rows
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
+from huetune.results.tables.trial_table import rows
 
 TOP = 3
 """Best trials in the log of a search, besides its presets, unless told otherwise."""
@@ -181,7 +182,7 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
     """
     study, replicates = run.snapshot()
     table = rows(study, replicates)
-    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if epochs(trial)}
+    trials = {trial.number: trial for trial in study.get_trials(deepcopy=False) if TrialRecord.of(trial).epochs}
     for number in numbers:
         if number not in trials:
             raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")
@@ -205,7 +206,7 @@ def _of_trial(
     searched = StudyRecord.of(study)
     objective = searched.objective
     record, photos = TrialRecord.of(trial), run.manifest["photos"]
-    best, name = record.best(objective), f"trial {trial.number}"
+    best, name = record.best_epoch(objective), f"trial {trial.number}"
     assert best and best.checkpoint and record.seed is not None
     group = of_trial(trial, groups)
     return Entry(
@@ -215,7 +216,7 @@ def _of_trial(
         config=record.configuration,
         seed=record.seed,
         state=record.state,
-        target=record.full_epochs,
+        target=record.planned_epochs,
         epochs=[epoch.record for epoch in record.epochs],
         best=best.record,
         objective=objective,

@@ -15,8 +15,9 @@ from huetune.results.analysis.winner import Winner, trainings
 from huetune.results.export.model_card import model_card
 from huetune.results.records.run import EVALUATIONS, STORAGE, Run, find_source
 from huetune.results.records.study_file import Studies
-from huetune.results.records.trial_records import StudyRecord
-from huetune.results.tables.trial_table import Row, best_epoch, front_ends, rows, trial_of, winner
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord, find_trial
+from huetune.results.tables.trial_table import Row, front_ends, rows, winner
 
 
 def best_checkpoints(run: Run, by: str | None = None, studies: Studies | None = None) -> tuple[Row, list[Path]]:
@@ -82,8 +83,8 @@ def trial_checkpoint(run: Run, study: optuna.Study, number: int) -> Path:
     Raises:
         NoTrialError: the trial does not exist, or has not finished an epoch.
     """
-    trial = trial_of(study, number)
-    best = best_epoch(trial, StudyRecord.of(study).objective) if trial else None
+    trial = find_trial(study, number)
+    best = TrialRecord.of(trial).best_epoch(StudyRecord.of(study).objective) if trial else None
     if best and best.checkpoint:
         return run.path(best.checkpoint)
     raise NoTrialError(f"run {run.name!r} has no trial {number} with a finished epoch")

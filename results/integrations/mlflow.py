@@ -17,7 +17,8 @@ from huetune.data_tools.common.terminal import is_utf8
 from huetune.data_tools.common.url_secrets import has_secret
 from huetune.results.analysis.winner import Winner, winner_of
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import StudyRecord, TrialRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
 
 EXPERIMENT = "huetune"
@@ -163,11 +164,11 @@ class Log:
             made = self._client.create_run(self._experiment, start, tags, f"{self._name}-{trial.number:04}")
             key = self._begun[trial.number] = made.info.run_id
         params = [self._entities.Param(name, str(value)) for name, value in (record.config or {}).items()]
-        scores, now, metrics = record.curve(objective), float(start or 0), []
+        scores, now, metrics = record.best_so_far(objective), float(start or 0), []
         for epoch in record.epochs:
             now += epoch.seconds * 1000
-            boxes = {} if epoch.boxes is None else {"boxes": epoch.boxes}
-            for name, value in {"score": scores[epoch.epoch], **boxes, **epoch}.items():
+            patches = {} if epoch.patches is None else {"boxes": epoch.patches}
+            for name, value in {"score": scores[epoch.epoch], **patches, **epoch}.items():
                 metrics.append(self._entities.Metric(name, value, int(now), epoch.epoch))
         for first in range(0, max(len(metrics), 1), SIZES["metrics"]):
             self._client.log_batch(key, metrics[first : first + SIZES["metrics"]])

@@ -41,7 +41,8 @@ from tensorboardX.record_writer import RecordWriter
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.storage.output_files import record_files, recorded_files
 from huetune.model.config import PRESETS
-from huetune.results.records.trial_records import StudyRecord, TrialRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import measures
 
 FOLDER = "tensorboard"
@@ -113,24 +114,24 @@ def _extend(path: Path, events: Iterator[Event], known: str | None) -> str:
 
 
 def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
-    record_files = TrialRecord.of(trial)
-    start = record_files.start
+    record = TrialRecord.of(trial)
+    start = record.start
     now = start.timestamp() if start else 0.0
     yield Event(wall_time=now, file_version="brain.Event:2")
     begun = SessionStartInfo(start_time_secs=now, group_name=f"trial {trial.number}")
-    for name, value in {**trial.params, PRESET: record_files.preset}.items():
+    for name, value in {**trial.params, PRESET: record.preset}.items():
         if value is not None:
             setattr(begun.hparams[name], _kind(value)[0], value)
     yield _plugin(now, "session_start_info", HParamsPluginData(session_start_info=begun))
-    scores = record_files.curve(objective)
-    for epoch in record_files.epochs:
+    scores = record.best_so_far(objective)
+    for epoch in record.epochs:
         # The study has no clock of each epoch, but how long each took.
         now += epoch.seconds
         tags = {SCORE: scores[epoch.epoch], **epoch}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in tags.items()]
         yield Event(wall_time=now, step=epoch.epoch, summary=Summary(value=values))
     if trial.state in ENDS:
-        end = record_files.end
+        end = record.end
         now = end.timestamp() if end else now
         ended = SessionEndInfo(status=ENDS[trial.state], end_time_secs=now)
         yield _plugin(now, "session_end_info", HParamsPluginData(session_end_info=ended))

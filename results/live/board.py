@@ -12,7 +12,7 @@ from rich.text import Text
 from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, best_of
 from huetune.results.records.baseline import note
-from huetune.results.records.trial_records import TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import settings, shown
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
@@ -36,7 +36,7 @@ class Training:
         number: in its study.
         name: that it is called by.
         settings: what was chosen for it, in a line; empty for a replicate.
-        state: a word of `results.records.trial_records.STATES`.
+        state: a word of `results.records.trial_record.STATES`.
         target: its last epoch.
         scores: after each epoch, by the epoch's number.
         seconds: that each epoch took.

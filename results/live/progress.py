@@ -16,7 +16,8 @@ from huetune.data_tools.common.terminal import say
 from huetune.model.metrics import best_of
 from huetune.results.live.board import Board, Training, draw
 from huetune.results.live.eta import Pace
-from huetune.results.records.trial_records import STATES, StudyRecord, TrialRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import STATES, TrialRecord
 from huetune.results.tables.trial_table import ENDED, settings, shown
 
 KEPT = 100

@@ -19,7 +19,8 @@ from huetune.results.analysis.winner import headline
 from huetune.results.live.progress import Display, animated
 from huetune.results.records.baseline import baseline_line
 from huetune.results.records.run import STUDY, Run
-from huetune.results.records.trial_records import STATES, Session, StudyRecord, TrialRecord
+from huetune.results.records.study_record import Session, StudyRecord
+from huetune.results.records.trial_record import STATES, TrialRecord
 from huetune.results.tables.trial_table import ENDED, rows
 
 WIDTH = 120
@@ -233,7 +234,7 @@ class Phase:
     @property
     def seconds_left(self) -> float | None:
         """Until no more trials are begun; None where time does not end the search."""
-        budget = StudyRecord.of(self._study).asked.time_budget
+        budget = StudyRecord.of(self._study).requested.time_budget
         return None if budget is None else max(0.0, budget - (self.seconds or 0.0))
 
 
@@ -277,4 +278,4 @@ def changes(
 
 
 def _asked(study: optuna.Study) -> int | None:
-    return StudyRecord.of(study).asked.trials
+    return StudyRecord.of(study).requested.trials

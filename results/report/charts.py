@@ -12,6 +12,7 @@ import optuna
 from huetune.model.metrics import running_best
 from huetune.results.analysis.effects import Effect
 from huetune.results.analysis.replicates import Replicated
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.report.chart_style import (
     COLORS,
     PADDED_SCALE,
@@ -28,7 +29,7 @@ from huetune.results.report.chart_style import (
     trial_mark,
     winner_number,
 )
-from huetune.results.tables.trial_table import Row, curve
+from huetune.results.tables.trial_table import Row
 
 
 def score_history(
@@ -84,7 +85,7 @@ def learning_curves(
     points = [
         {**mark, "epoch": epoch, "score": score}
         for mark in (trial_mark(row, objective, parameters) for row in table)
-        for epoch, score in curve(trials[mark["trial"]], objective).items()
+        for epoch, score in TrialRecord.of(trials[mark["trial"]]).best_so_far(objective).items()
         if is_finite(score)
     ]
     y = score_axis([point["score"] for point in points], baseline, objective)

@@ -34,7 +34,7 @@ from huetune.model.weights import parameter_counts
 from huetune.results.analysis.effects import baseline_line, effect_rows, effects, importance_line, measured
 from huetune.results.evaluation.gallery import Picture, evenly, gallery
 from huetune.results.export.best_model import trial_checkpoints
-from huetune.results.records.trial_records import TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.report import charts
 from huetune.results.report.chart_style import COLORS
 from huetune.results.report.parallel_coordinates import parallel_coordinates

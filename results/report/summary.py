@@ -15,9 +15,10 @@ from huetune.results.analysis.winner import headline, winner_of
 from huetune.results.evaluation.final_check import REFERENCES, is_current, read_or_none
 from huetune.results.records.baseline import AT_BASELINE, baseline_line
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import StudyRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord, find_trial
 from huetune.results.report.chart_style import STATE_OPACITY
-from huetune.results.tables.trial_table import Row, front_ends, note_of, rows, shown, trial_of
+from huetune.results.tables.trial_table import Row, front_ends, rows, shown
 
 TOP = 3
 """Complete trials that stand for the finalists where there was no confirmation."""
@@ -68,7 +69,7 @@ class Findings:
 
     def trial(self, number: int) -> optuna.trial.FrozenTrial:
         """A trial of the study."""
-        trial = trial_of(self.study, number)
+        trial = find_trial(self.study, number)
         assert trial
         return trial
 
@@ -140,7 +141,7 @@ class Findings:
                 "This run is of an older huetune, which did not record how to read its photos again, nor the code and "
                 "the hardware: what rests on these is missing here."
             )
-        total = self.searched.asked.trials
+        total = self.searched.requested.trials
         done = sum(row["state"] not in ("running", "waiting") for row in self.table)
         so_far = f"{done} of {total} trials had ended" if total else f"{done} trials had ended"
         if by := lock_holder(self.run.folder):
@@ -156,7 +157,7 @@ class Findings:
 
     def facts(self) -> list[tuple[str, str]]:
         """What was done, by name."""
-        search, wanted = self.manifest.get("search", {}), self.searched.asked
+        search, wanted = self.manifest.get("search", {}), self.searched.requested
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
         seconds = self.searched.seconds
         won = winner_of(self.study, self.replicates, self.table)
@@ -218,7 +219,7 @@ class Findings:
                     "to": estimate.high if estimate else None,
                     "each seed": ", ".join(shown(score) for score in group.scores) if group else None,
                     "diverged": group.failed or None if group else None,
-                    AT_BASELINE: sum(note_of(one) == AT_BASELINE for one in group.trials) or None if group else None,
+                    AT_BASELINE: sum(bool(TrialRecord.of(one).note) for one in group.trials) or None if group else None,
                     "in the search": row["score"],
                 }
             )

@@ -18,7 +18,8 @@ from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, better
 from huetune.results.analysis.replicates import of_trial, places, replicated
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import EpochMetrics, StudyRecord, TrialRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 
 Row = dict[str, Any]
 
@@ -30,41 +31,9 @@ def measures() -> tuple[str, ...]:
     return "train_loss", *METRICS.shown
 
 
-def epochs(trial: optuna.Trial | FrozenTrial) -> list[EpochMetrics]:
-    """Return the epochs that a trial finished, in order."""
-    return list(TrialRecord.of(trial).epochs)
-
-
-def curve(trial: FrozenTrial, objective: str) -> dict[int, float]:
-    """Return the best value so far after each epoch of a trial."""
-    return TrialRecord.of(trial).curve(objective)
-
-
-def best_epoch(trial: FrozenTrial, objective: str) -> EpochMetrics | None:
-    """Return a trial's best epoch, whose weights are its checkpoint; None before the first."""
-    return TrialRecord.of(trial).best(objective)
-
-
-def note_of(trial: FrozenTrial) -> str | None:
-    """Return the note of a trial that is still at the mean-color baseline after its grace; None for any other."""
-    return TrialRecord.of(trial).note
-
-
-def full(study: optuna.Study) -> dict[int, FrozenTrial]:
-    """Return by their numbers the trials that came to the end of all epochs; those before an extension had fewer."""
-    epochs = StudyRecord.of(study).asked.epochs
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return {trial.number: trial for trial in trials if TrialRecord.of(trial).full_epochs >= epochs}
-
-
 def settings(trial: optuna.Trial | FrozenTrial) -> str:
     """Return a trial's parameters in one short line."""
     return ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
-
-
-def trial_of(study: optuna.Study, number: int) -> FrozenTrial | None:
-    """Return the trial of a number; None where there is none."""
-    return next((trial for trial in study.get_trials(deepcopy=False) if trial.number == number), None)
 
 
 def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
@@ -96,7 +65,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     records = list(map(TrialRecord.of, trials))
     extended = any(record.continues is not None for record in records)
     for trial, record in zip(trials, records, strict=True):
-        best = record.best(objective)
+        best = record.best_epoch(objective)
         score = None if trial.state == TrialState.FAIL or best is None else best[objective]
         group = of_trial(trial, again)
         estimate = group.estimate(objective) if group else None

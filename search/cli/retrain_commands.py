@@ -38,7 +38,7 @@ def confirm(
 
     from huetune.results.analysis.replicates import verdict
     from huetune.results.evaluation import final_check
-    from huetune.results.tables.trial_table import full
+    from huetune.results.records.study_record import fully_trained
     from huetune.search.session.repair import repair
     from huetune.search.session.replicate_runner import replicate_finalists
 
@@ -47,7 +47,7 @@ def confirm(
         study = found.study()
         if len(study.directions) > 1:
             raise UserError(f"run {found.name!r} has several objectives, but confirm ranks by one")
-        if not full(study):
+        if not fully_trained(study):
             raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
         parts = photos_of(found, quiet, photos)
         replicate_finalists(found, parts, _cluster_of(found, address), top, seeds, stdout, quiet=quiet)
@@ -115,10 +115,9 @@ def rerun(run: str, trial: int, storage: Path, photos: Path | None) -> int:
 
     found = find_run(run, storage)
 
-    from huetune.results.records.trial_records import TrialRecord
-    from huetune.results.tables.trial_table import trial_of
+    from huetune.results.records.trial_record import TrialRecord, find_trial
 
-    recorded = trial_of(found.study(), trial)
+    recorded = find_trial(found.study(), trial)
     record = TrialRecord.of(recorded) if recorded else None
     if record is None or record.seed is None or not record.epochs:
         raise NoTrialError(f"run {found.name!r} has no trial {trial} with a finished epoch")

@@ -14,8 +14,9 @@ from huetune.model.metrics import METRICS
 from huetune.results.analysis.replicates import diverged
 from huetune.results.live.progress import Display
 from huetune.results.records.run import REPLICATES, Run, open_storage
-from huetune.results.records.trial_records import Asked, StudyRecord, TrialRecord, config_key, write_study
-from huetune.results.tables.trial_table import full, rows
+from huetune.results.records.study_record import RequestedBudget, StudyRecord, fully_trained, write_study
+from huetune.results.records.trial_record import TrialRecord, config_key
+from huetune.results.tables.trial_table import rows
 from huetune.search.ray_runtime.cluster import Cluster
 from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
@@ -48,7 +49,7 @@ def replicate_finalists(
         replicates = _open_replicates(run)
         # Finalists of an earlier confirmation remain, because one of them may have won it, unless an extension has
         # trained other trials further since.
-        candidates = full(run.study())
+        candidates = fully_trained(run.study())
         earlier = [number for number in StudyRecord.of(replicates).finalists if number in candidates]
         write_study(replicates, finalists=tuple(dict.fromkeys([*earlier, *finalists])))
         if not quiet:
@@ -69,7 +70,7 @@ def missing_finalists(run: Run, top: int, seeds: int) -> bool:
 def _finalists(run: Run, top: int) -> dict[int, Config]:
     """Return the best configurations by the number of their best trial; each configuration once."""
     study = run.study()
-    trials = full(study)
+    trials = fully_trained(study)
     best: dict[str, FrozenTrial] = {}
     for row in rows(study):
         if trial := trials.get(row["trial"]):
@@ -111,10 +112,10 @@ def replicate(
         return
     total = len(trials) + len(missing)
     searched = StudyRecord.of(run.study())
-    epochs = searched.asked.epochs
+    epochs = searched.requested.epochs
     display = Display(console, run.name, searched, trials, what="replicates", quiet=quiet)
     # `huetune watch`, in another process, reads the budget from here.
-    write_study(study, asked=Asked(total, epochs))
+    write_study(study, requested=RequestedBudget(total, epochs))
     searcher = StudySearcher(
         StudyWriter(study, run),
         run.folder / REPLICATES,
@@ -133,12 +134,12 @@ def replicate(
 
 def _missing_jobs(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str, Config], seeds: int) -> list[Job]:
     """Return the trainings that are missing, seed by seed: after Ctrl-C all configurations have about as many."""
-    epochs = StudyRecord.of(run.study()).asked.epochs
+    epochs = StudyRecord.of(run.study()).requested.epochs
     # Interrupted ones are resumed in any case. Failed ones are trained again unless they diverged.
     existing = {
         (record.key, record.seed)
         for trial in trials
-        if (record := TrialRecord.of(trial)).full_epochs >= epochs
+        if (record := TrialRecord.of(trial)).planned_epochs >= epochs
         and (not trial.state.is_finished() or trial.state == TrialState.COMPLETE or diverged(trial))
     }
     first = run.manifest["search"]["seed"] + REPLICATE_SEED_OFFSET

@@ -22,7 +22,8 @@ from huetune.model.metrics import METRICS, zero_line
 from huetune.results.live.progress import Display
 from huetune.results.records.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from huetune.results.records.run_photos import FILES, files_of
-from huetune.results.records.trial_records import StudyRecord, TrialRecord, write_launch, write_study
+from huetune.results.records.study_record import StudyRecord, write_launch, write_study
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
 from huetune.search.process.mlflow_follower import logged_to_mlflow
 from huetune.search.ray_runtime.cluster import Cluster
@@ -133,8 +134,8 @@ def extend(
         stop_when_flat=None,
     )
     # From here on the run is an interrupted search with the larger budget, which `resume` can continue.
-    earlier = [number for number in searched.asked.further if number not in further]
-    write_study(study, end=None, asked=requested_budget(search, (*earlier, *further)))
+    earlier = [number for number in searched.requested.further if number not in further]
+    write_study(study, end=None, requested=requested_budget(search, (*earlier, *further)))
     _search_and_confirm(run, study, search, parts, console, quiet)
 
 
@@ -191,7 +192,7 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
     continued = {record.continues for record in records.values()}
     jobs = [
         Job(records[number].configuration, dict(records[number].params), records[number].seed, {"continues": number})
-        for number in StudyRecord.of(study).asked.further
+        for number in StudyRecord.of(study).requested.further
         if number not in continued
     ]
     for preset in search.warm_start:
@@ -294,7 +295,7 @@ def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, sourc
             objectives=search.objectives,
             parameters=tuple(search.space.domains),
             baseline=zero_line(parts.validation.chroma, mean_chroma),
-            asked=requested_budget(search),
+            requested=requested_budget(search),
         ),
     )
     manifest = make_manifest(search, parts, source, url)

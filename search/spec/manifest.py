@@ -17,7 +17,7 @@ from huetune.model.config import Config
 from huetune.model.metrics import METRICS
 from huetune.results.records.provenance import code, hardware, versions
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import Asked, StudyRecord
+from huetune.results.records.study_record import RequestedBudget, StudyRecord
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import Search
 from huetune.search.spec.space import Space
@@ -80,7 +80,7 @@ def load_search(run: Run, address: str | None = None) -> Search:
             for name, where in manifest["conditions"].items()
         },
     )
-    options |= {name: value for name, value in vars(StudyRecord.of(study).asked).items() if name in options}
+    options |= {name: value for name, value in vars(StudyRecord.of(study).requested).items() if name in options}
     options |= {"storage": run.folder.parent, "space": space, "study": manifest["study"]}
     return Search(**options, resources=load_resources(run, address))
 
@@ -98,11 +98,11 @@ def load_resources(run: Run, address: str | None) -> Resources:
     return Resources(**{**run.manifest["cluster"], "address": address})
 
 
-def requested_budget(search: Search, further: tuple[int, ...] = ()) -> Asked:
+def requested_budget(search: Search, further: tuple[int, ...] = ()) -> RequestedBudget:
     """Return the part of a specification that an extension can change, and that is therefore stored in the study.
 
     Args:
         search: the specification.
         further: numbers of the trials that are trained further.
     """
-    return Asked(search.trials, search.epochs, search.time_budget, search.stop_when_flat, further)
+    return RequestedBudget(search.trials, search.epochs, search.time_budget, search.stop_when_flat, further)

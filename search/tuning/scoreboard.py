@@ -6,7 +6,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.metrics import best_of
-from huetune.results.records.trial_records import EpochMetrics, TrialRecord, best_epoch_of, curve_of
+from huetune.results.records.epoch_metrics import EpochMetrics, best_epoch, best_so_far
+from huetune.results.records.trial_record import TrialRecord
 
 Curve = dict[int, float]
 """The best score so far after each epoch, by epoch."""
@@ -31,7 +32,7 @@ class Scoreboard:
 
     def restore(self, trial: FrozenTrial, record: TrialRecord) -> Curve:
         """Add a trial that the study had before this session; return its curve, which is empty if it failed."""
-        curve = {} if trial.state == TrialState.FAIL else record.curve(self._objective)
+        curve = {} if trial.state == TrialState.FAIL else record.best_so_far(self._objective)
         if trial.state.is_finished():
             self._curves_before[trial.number] = curve
         if curve:
@@ -65,15 +66,15 @@ class Scoreboard:
 
     def end(self, number: int) -> Curve:
         """Drop the epochs of a trial that ended, keep its score, and return its curve."""
-        return curve_of(self._epochs.pop(number), self._objective)
+        return best_so_far(self._epochs.pop(number), self._objective)
 
     def best_epoch(self, number: int) -> EpochMetrics | None:
         """Return the best epoch of a running trial; None before its first."""
-        return best_epoch_of(self._epochs[number], self._objective)
+        return best_epoch(self._epochs[number], self._objective)
 
     def curve(self, number: int, continues: int | None) -> Curve:
         """Return the curve of a running trial; before its first epoch, that of the ended trial that it continues."""
-        curve = curve_of(self._epochs[number], self._objective)
+        curve = best_so_far(self._epochs[number], self._objective)
         return dict(curve or ({} if continues is None else self._curves_before.get(continues, {})))
 
     def curves_before(self, excluded: Collection[int | None]) -> list[Curve]:

@@ -21,8 +21,10 @@ from ray.tune.search import Searcher
 from huetune.data_tools.common.errors import StorageError, UserError
 from huetune.data_tools.storage.bucket_cache import list_paths
 from huetune.model.metrics import METRICS
+from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.outcomes import Failure, FailureKind, Stop
-from huetune.results.records.trial_records import STATES, End, EpochMetrics, Session, StudyRecord, TrialRecord
+from huetune.results.records.study_record import End, Session, StudyRecord
+from huetune.results.records.trial_record import STATES, TrialRecord
 from huetune.search.ray_runtime.worker import BEST, FAILED, REFUSED, STORAGE
 from huetune.search.spec.space import Space
 from huetune.search.tuning.retry_policy import RetryPolicy
@@ -242,7 +244,7 @@ class StudySearcher(Searcher):
             self.aborted_by = error
 
     def _record_epoch(self, trial: optuna.Trial, metrics: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        epoch = EpochMetrics.reported(metrics)
+        epoch = EpochMetrics.from_result(metrics)
         if not self.progress[trial.number]:
             self._writer.update_trial(trial, host=result["host"], pid=result["pid"])
         # Optuna accepts intermediate values only in studies with a single objective.

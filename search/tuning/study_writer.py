@@ -16,17 +16,11 @@ from huetune.data_tools.storage import bucket_lease
 from huetune.data_tools.storage.atomic import atomic_write, flush_to_disk
 from huetune.data_tools.storage.bucket_cache import bucket_path, remove
 from huetune.model import training_state
+from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
 from huetune.results.records.run import PULLED, STUDY, Run, copy_of
-from huetune.results.records.trial_records import (
-    EpochMetrics,
-    TrialRecord,
-    begun_trial,
-    digest,
-    write_epoch,
-    write_study,
-    write_trial,
-)
+from huetune.results.records.study_record import write_study
+from huetune.results.records.trial_record import TrialRecord, digest, running_trial, write_epoch, write_trial
 
 
 class StudyWriter:
@@ -45,7 +39,7 @@ class StudyWriter:
 
     def start_trial(self, record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> optuna.Trial:
         """Record a new running trial, with all that it is, in one step."""
-        template = begun_trial(record, domains)
+        template = running_trial(record, domains)
         with self._guarded():
             trial = begin_trial(self.study, template)
             self.back_up()
@@ -181,7 +175,7 @@ def tidy(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -
         folders.setdefault(path.parent.name, []).append(path)
     for trial in trials:
         paths = folders.get(f"{trial.number:04}", [])
-        best = TrialRecord.of(trial).best(objective)
+        best = TrialRecord.of(trial).best_epoch(objective)
         kept = {Path(best.checkpoint).name} if best and best.checkpoint else set()
         if trial.state == TrialState.COMPLETE:
             ends = sorted((path for path in paths if path.match(training_state.NAMES)), key=training_state.order)

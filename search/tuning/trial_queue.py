@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial
 
 from huetune.model.config import Config
-from huetune.results.records.trial_records import config_key
+from huetune.results.records.trial_record import config_key
 from huetune.search.spec.space import Space
 from huetune.search.tuning.sampler import Point, Sampler
 

@@ -30,7 +30,7 @@ from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepa
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import Split, split, split_first
 from huetune.model.config import PRESETS, batched
-from huetune.results.tables.trial_table import epochs as epochs_of
+from huetune.results.records.trial_record import TrialRecord
 from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
 from tests.benchmarks.processes import SLOTS, first_step, one_thread, side_by_side
 
@@ -131,7 +131,7 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
         for ends in workers.values():
             (warm, _), *others = sorted(ends, key=lambda end: end[0])
             wall += max([warm, *(ended for ended, _ in others)]) - warm
-            busy += sum(epoch["seconds"] for _, trial in others for epoch in epochs_of(trial))
+            busy += sum(epoch["seconds"] for _, trial in others for epoch in TrialRecord.of(trial).epochs)
     return seconds, wall / busy
 
 

@@ -16,8 +16,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from huetune.data_tools.photos.split import Split
 from huetune.model.config import PRESETS, batched
+from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.run import open_storage, sqlite_url
-from huetune.results.records.trial_records import EpochMetrics, TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.cluster import Cluster
 from huetune.search.ray_runtime.worker import BEST, Trial
 from huetune.search.spec.space_parser import parse_space

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import digest
+from huetune.results.records.trial_record import digest
 
 HUETUNE = str(Path(sys.executable).with_name("huetune"))
 NAME = "chaos"

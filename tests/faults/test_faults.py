@@ -17,7 +17,7 @@ from rich.console import Console
 
 from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of
-from huetune.results.records.trial_records import TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.search.session.repair import repair
 from tests.allowed_skips import skip_without
 from tests.faults.chaos import PROCESSES, QUICK

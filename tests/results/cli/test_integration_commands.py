@@ -23,7 +23,7 @@ from huetune.results.integrations import tensorboard
 from huetune.results.integrations.mlflow import Log, check_uri
 from huetune.results.integrations.optuna_dashboard import serving
 from huetune.results.records.run import MANIFEST, STUDY, copy_of, find_run
-from huetune.results.records.trial_records import TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables import trial_table
 
 
@@ -68,7 +68,7 @@ def test_tensorboard_reads_every_epoch_and_how_each_trial_ended(study, tmp_path)
     for trial in study.trials:
         scalars, hparams = read_back(tmp_path / f"{trial.number:04}")
         row = table[trial.number]
-        for figures in trial_table.epochs(trial):
+        for figures in TrialRecord.of(trial).epochs:
             for name in ("train_loss", "chroma_mse", "skill"):
                 assert scalars[name][figures.epoch] == pytest.approx(figures[name], rel=1e-6)
         if row["score"] is not None:
@@ -226,7 +226,9 @@ def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone
         assert child.info.status == ends[row["state"]] and child.data.tags["state"] == row["state"]
         assert float(child.data.params["learning_rate"]) == row["learning_rate"]
         history = client.get_metric_history(child.info.run_id, "chroma_mse")
-        expected = {figures.epoch: figures["chroma_mse"] for figures in trial_table.epochs(study.trials[row["trial"]])}
+        expected = {
+            figures.epoch: figures["chroma_mse"] for figures in TrialRecord.of(study.trials[row["trial"]]).epochs
+        }
         assert {metric.step: metric.value for metric in history} == expected
         assert (child.data.tags.get("error"), child.data.tags.get("note")) == (row["error"], row["note"])
         assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"

@@ -19,9 +19,11 @@ from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import local_path, push
 from huetune.data_tools.storage.run_lock import lock_run
 from huetune.results.live.watch import View, changes, picture, watch
+from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
-from huetune.results.records.trial_records import STATES, Asked, End, EpochMetrics, Session, TrialRecord
+from huetune.results.records.study_record import End, RequestedBudget, Session
+from huetune.results.records.trial_record import STATES, TrialRecord
 from huetune.search.tuning.study_writer import StudyWriter
 from tests.terminal import Terminal
 
@@ -156,7 +158,7 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
         "but was trained once; better than the mean-color baseline (0.08) in one training"
     )
     # An extension is not the end of it.
-    search.record.update_study(asked=Asked(6, EPOCHS))
+    search.record.update_study(requested=RequestedBudget(6, EPOCHS))
     assert "nobody searches" in _picture(search)[1]
 
 

@@ -18,7 +18,8 @@ from huetune.results.live.watch import View
 from huetune.results.notebook import OpenRun
 from huetune.results.records.baseline import MAX_BASELINE_SKILL, baseline_line, grace, note
 from huetune.results.records.run import find_run
-from huetune.results.records.trial_records import StudyRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.report import charts
 from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
@@ -162,7 +163,7 @@ def test_finalists_count_replicates_at_the_baseline(tmp_path):
 def test_board_has_the_note_beside_the_state(run):
     stuck, good = run.made.trials[1], run.made.trials[0]
     notes = [Training.of(stuck, state, "chroma_mse").note for state in ("pruned", "running", "failed")]
-    assert notes == ["at baseline", "at baseline", ""] and len(trial_table.epochs(stuck)) == grace(EPOCHS)
+    assert notes == ["at baseline", "at baseline", ""] and len(TrialRecord.of(stuck).epochs) == grace(EPOCHS)
     assert Training.of(good, "complete", "chroma_mse").note == ""
     console = Console(width=160, record=True, file=io.StringIO())
     display = Display(console, "made", StudyRecord.of(run.made), run.made.trials[:4])

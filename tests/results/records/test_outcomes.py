@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from huetune.results.analysis.replicates import diverged
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
-from huetune.results.records.trial_records import TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 
 STOPS = [
     (Stop(StopReason.TRIAL_BUDGET, 30), "trial budget reached (30)", "all 30 are asked for"),

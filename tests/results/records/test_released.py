@@ -15,7 +15,7 @@ from huetune.model.checkpoint import EXPORTED, FILES, load
 from huetune.results.export.best_model import best_checkpoints, find_model
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.run import Run
-from huetune.results.records.trial_records import StudyRecord
+from huetune.results.records.study_record import StudyRecord
 from huetune.results.tables.trial_table import run_rows
 from huetune.search.cli.main import cli
 from huetune.search.spec import manifest

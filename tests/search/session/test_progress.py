@@ -14,7 +14,8 @@ from rich.console import Console
 from huetune.model.config import PRESETS, batched
 from huetune.results.live.progress import Display
 from huetune.results.records.outcomes import Failure, FailureKind
-from huetune.results.records.trial_records import StudyRecord, TrialRecord
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler

@@ -15,7 +15,8 @@ from rich.console import Console
 from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of, open_storage
-from huetune.results.records.trial_records import StudyRecord, digest
+from huetune.results.records.study_record import StudyRecord
+from huetune.results.records.trial_record import digest
 from huetune.results.tables.trial_table import run_rows, winner
 from huetune.search.session.repair import repair
 from tests.faults.program import ALONE
@@ -58,7 +59,7 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
     complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
     # As an extension leaves it that had no time for one of them.
     study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
-    study.set_user_attr("asked", {**asdict(StudyRecord.of(study).asked), "further": [min(complete)]})
+    study.set_user_attr("asked", {**asdict(StudyRecord.of(study).requested), "further": [min(complete)]})
     # The scenes of the garden are in a folder now.
     write_garden(12, tmp_path / "scenes")
     done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 5, "--photos", tmp_path / "scenes")
@@ -92,7 +93,7 @@ def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
     total = len(before) + len(complete)
     study = optuna.load_study(study_name=run.study_name, storage=open_storage(run.database))
     study.set_user_attr(
-        "asked", {**asdict(StudyRecord.of(study).asked), "trials": total, "epochs": 4, "further": complete}
+        "asked", {**asdict(StudyRecord.of(study).requested), "trials": total, "epochs": 4, "further": complete}
     )
     study.set_user_attr("ended", {**Stop(StopReason.TIME_BUDGET, len(before)).record, "trials": total, "epochs": 4})
     done = huetune("extend", "tiny", "--storage", run.folder.parent, "--epochs", 4)

@@ -13,7 +13,7 @@ from huetune.model.network import build
 from huetune.results.export.best_model import trial_checkpoint
 from huetune.results.records.outcomes import FailureKind
 from huetune.results.records.run import find_run
-from huetune.results.records.trial_records import TrialRecord
+from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
 from tests.faults.program import ALONE
 

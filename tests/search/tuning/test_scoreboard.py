@@ -4,7 +4,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from huetune.results.records.trial_records import EpochMetrics, TrialRecord
+from huetune.results.records.epoch_metrics import EpochMetrics
+from huetune.results.records.trial_record import TrialRecord
 from huetune.search.tuning.scoreboard import Scoreboard
 
 

@@ -9,8 +9,7 @@ from optuna.trial import TrialState
 from huetune.data_tools.common.errors import StorageError
 from huetune.model.config import PRESETS, Config, batched
 from huetune.results.records.outcomes import Stop, StopReason
-from huetune.results.records.trial_records import TrialRecord
-from huetune.results.tables.trial_table import curve
+from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.retry_policy import MAX_DEATHS
@@ -101,7 +100,7 @@ def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
     after.enqueue([Job(config, study.trials[1].params, 101, {"continues": 1})])
     assert len(after.ended_curves) == 2
     after.suggest("d")
-    assert "d" in after.resumed and after.curve("d") == curve(study.trials[1], "chroma_mse") != {}
+    assert "d" in after.resumed and after.curve("d") == TrialRecord.of(study.trials[1]).best_so_far("chroma_mse") != {}
     assert len(after.ended_curves) == 2
     after.suggest("e")
     assert "e" not in after.resumed and after.curve("e") == {}

@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from huetune.model.config import PRESETS, batched
-from huetune.results.records.trial_records import config_key
+from huetune.results.records.trial_record import config_key
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.trial_queue import Job, TrialQueue, grid_jobs
