@@ -35,6 +35,27 @@ if TYPE_CHECKING:  # NumPy takes longer than a verb's help
     from huetune.model.training_folder import Training
 
 
+class _RecipeChoice(click.Choice):
+    """A choice of recipes that also accepts their older names."""
+
+    def __init__(self) -> None:
+        super().__init__(["photos", "patches"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from huetune.model.config import OLD_RECIPES
+
+        return super().convert(OLD_RECIPES.get(value, value), param, ctx)
+
+
+recipe_option = click.option(
+    "--batching",
+    type=_RecipeChoice(),
+    default="photos",
+    show_default=True,
+    help="Recipe: train on whole photos, or on single patches as in the experiment log.",
+)
+
+
 @click.command()
 @click.option("--preset", type=TEXT, default="model-2", show_default=True, help="See `huetune presets`.")
 @click.option(
@@ -53,7 +74,7 @@ if TYPE_CHECKING:  # NumPy takes longer than a verb's help
 @click.option(
     "--epochs", type=count_from(1), default=5, show_default=True, help="Epochs in all, those before --resume included."
 )
-@click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
+@recipe_option
 @seed_option
 @click.option(
     "--out", type=FOLDER, help="New folder for model and log.  [default: trained/PRESET, and what --set changes]"
@@ -76,12 +97,14 @@ def train(
 ) -> None:
     """Train one model: a preset, or with --set any configuration.
 
-    It is trained on whole photos, or with --batching boxes as the log did. Each epoch is kept: --resume continues a
-    training that was interrupted, or trains on to more --epochs, without the options that it was started with.
+    It is trained on whole photos, or with --batching patches as in the experiment log. Each epoch is saved: --resume
+    continues a training that was interrupted, or trains on to more --epochs, without the options that it was started
+    with.
 
     Example: huetune train --preset model-2 --set activation=relu --photos flowers --epochs 10
     """
-    from huetune.model.config import PRESETS, batched
+    from huetune.model.presets import PRESETS
+    from huetune.model.recipes import with_recipe
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -92,7 +115,7 @@ def train(
     changes = _changes(settings)
     if "batching" in given and changes.setdefault("batching", batching) != batching:
         raise UserError(f"--batching {batching} and --set batching={changes['batching']}: choose one of them")
-    base = batched(PRESETS[preset], changes.get("batching", batching))
+    base = with_recipe(PRESETS[preset], changes.get("batching", batching))
     config = replace(base, **changes)
     out = out or Path("trained") / "-".join([preset, *_differences(base, config, "-")])
     source = Source(photos, garden, split_list(classes))
@@ -158,7 +181,7 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set {word!r}: must be NAME=VALUE, as in activation=relu")
         value = _value(text, kinds.get(name, str))
         try:
-            Config.of({name: value})
+            value = getattr(Config.of({name: value}), name)
         except UserError as error:
             raise UserError(f"--set {word!r}: {error}") from None
         if changes.setdefault(name, value) != value:
@@ -191,7 +214,8 @@ def _differences(base: "Config", config: "Config", sign: str) -> list[str]:
 
 def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
     """Begin a training in a new folder."""
-    from huetune.model.config import PRESETS, batched, like
+    from huetune.model.presets import PRESETS, with_preset
+    from huetune.model.recipes import with_recipe
     from huetune.model.training_folder import check_new, held
 
     check_new(out, wanted.source)
@@ -206,7 +230,7 @@ def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
     learned = first if first and first < len(read) else None
     parts = _parts(read, learned, wanted.seed)
     config, preset = wanted.config, wanted.preset
-    changed = ", ".join(_differences(batched(PRESETS[preset], config.batching), config, " "))
+    changed = ", ".join(_differences(with_recipe(PRESETS[preset], config.batching), config, " "))
     say(
         f"{preset}{changed and f' with {changed}'}: "
         f"{len(parts.training)} photos from {wanted.source}, {len(parts.validation)} held out"
@@ -216,7 +240,7 @@ def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
     check_new(out, wanted.source)
     origin = {
         # With another model it is not the preset that the log tells of.
-        "preset" if like(config, preset) == config else "based_on": preset,
+        "preset" if with_preset(config, preset) == config else "based_on": preset,
         "objective": "chroma_mse",
         "epochs": wanted.epochs,
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -419,7 +443,7 @@ def parts_of(
 def _epochbar(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(label)
-        yield lambda done, boxes: progress.update(task, completed=done, total=boxes)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def epoch_line(figures: dict[str, float], epochs: int) -> str:
@@ -428,5 +452,5 @@ def epoch_line(figures: dict[str, float], epochs: int) -> str:
 
     parts = ", ".join(f"{name} {figures['train_' + name]:.4f}" for name in ("mse", "norm", "kl", "l2"))
     scores = ", ".join(f"{name} {figures[name]:.4f}" for name in METRICS.shown)
-    head = f"epoch {figures['epoch']}/{epochs}  {figures['boxes']} boxes  {figures['seconds']:.0f} s"
+    head = f"epoch {figures['epoch']}/{epochs}  {figures['boxes']} patches  {figures['seconds']:.0f} s"
     return f"{head}  loss {figures['train_loss']:.4f} ({parts})  held out: {scores}"

@@ -1,62 +1,70 @@
-"""The settings of one model and its training, and the presets that the seed's log names."""
+"""The configuration of a model: its structure and how it is trained."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from huetune.data_tools.common.errors import UserError, did_you_mean
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 
 Activation = Literal["relu", "silu", "gelu", "elu", "tanh", "leaky_relu"]
-Batching = Literal["boxes", "photos"]
-Dropped = Literal["units", "channels", "dense"]
-Optimizer = Literal["adam", "muon"]
-Initial = Literal["glorot", "he"]
-MOST_UNITS = 4096
-"""Of a model of 33 million parameters."""
+Recipe = Literal["patches", "photos"]
+DropoutTarget = Literal["units", "channels", "dense"]
+OptimizerName = Literal["adam", "muon"]
+Initializer = Literal["glorot", "he"]
+MAX_MERGE_UNITS = 4096
+"""The largest `merge_units`, which gives a model of 33 million parameters."""
+OLD_RECIPES: dict[str, str] = {"boxes": "patches"}
+"""Older names of recipes, which commands and stored configurations may contain, with the current ones."""
 
 FILTERS = (16, 32, 32, 48, 48)
-"""Of a tower's 3 x 3 convolutions."""
+"""Filters of the 3 x 3 convolutions of a tower."""
 CONTEXT = 32
-"""Features that each tower hands on."""
+"""Units of the last layer of a tower."""
 HIDDEN = 64, 96
-"""Units of the hidden layer of the encoder and of the decoder, after their towers."""
+"""Units of the hidden layer after the towers, of the encoder and of the decoder."""
 LATENT = 120
+"""Length of a latent vector."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides a model and its training, save the photos and the seed.
+    """The settings that, with the photos and the seed, determine a model and its training.
 
     Args:
         mse_weight: weight of the squared error in the loss, above 0.
         activation: of every hidden layer.
-        skip: whether each tower also hands on its flattened 14 x 14 view.
-        merge_units: units of the Dense layer that ends a tower's convolutions, 1 to 4096.
-        positions: values that tell where a box lies, 2 or 7.
-        dropout: share of the units dropped, 0 up to but not including 1.
-        dropout_of: what convolutions drop: "units" one by one; whole "channels", whose work is then saved, and of which
-            a multiple of 8 is kept; or nothing, where "dense" says that only Dense layers drop units.
-        optimizer: "adam"; "muon" trains the hidden Dense layers with Muon, all else with Adam.
+        skip: whether each tower has a skip connection: the Dense layer after its convolutions also reads its flattened
+            14 x 14 context window.
+        merge_units: units of that Dense layer, 1 to 4096.
+        positions: number of values that encode the position of a patch, 2 or 7.
+        dropout: fraction of the units to drop, in [0, 1).
+        dropout_of: what is dropped. "units": single units of convolutions and Dense layers. "channels": whole channels
+            of convolutions, which saves their computation and keeps a multiple of 8, and units of Dense layers.
+            "dense": units of Dense layers only.
+        optimizer: "adam", or "muon", which trains the matrices between hidden layers with Muon and the rest with Adam.
         learning_rate: of the first step, above 0.
         decay: the learning rate after k steps is learning_rate / (1 + decay x k); 0 or more.
-        weight_decay: share of the matrices that Muon trains, times the learning rate, that each step takes off them
-            (decoupled from the loss); 0 or more, and without effect under Adam.
-        batching: "boxes" trains on loose boxes, as the log did; "photos" on whole photos, whose boxes share work.
-        batch_size: boxes or photos a step, 1 or more.
-        clip: largest norm of a step's gradient; 0 clips nothing.
+        weight_decay: decoupled weight decay of the matrices that Muon trains: each step subtracts weight_decay x
+            learning rate x weights; 0 or more, without effect with "adam".
+        batching: the recipe. "patches" trains on single patches of any photos, as the experiment log did; "photos" on
+            whole photos, whose patches share computation. The older name "boxes" is read as "patches".
+        batch_size: patches or photos in a step, 1 or more.
+        clip: maximum norm of the gradient of a step; 0 disables clipping.
         flips: whether photos are mirrored left to right at random.
-        l2: weight of the squared kernels of all convolutions in the loss, 0 or more.
-        initial: the first weights: "glorot", as Keras draws them; or "he", with answers that start at 0.
-        centered: whether training subtracts the luma of a usual photo from the views; the trained model does not.
-        encoder_side: patches along each side of the square, anew for each step, for which the encoder is computed with
-            whole photos, 1 to 14; all others get their latent vectors from N(0, 1), as at inference.
-        averaging: share that the average of the weights, which is scored and kept, keeps of itself in a step; 0 up to
-            but not including 1, and 0 keeps the last weights.
+        l2: weight of the L2 penalty on the kernels of all convolutions, 0 or more.
+        initial: initial weights. "glorot": as Keras draws them; "he": scaled by the gain of the activation, with 0 for
+            the output layers.
+        centered: whether training subtracts the mean luma of photos from the context windows. The trained model takes
+            the luma as it is.
+        encoder_side: side, in patches, of the random square of each photo for which the encoder is computed in a step
+            with "photos", 1 to 14. The other patches get their latent vectors from N(0, 1), as at inference.
+        averaging: decay of the exponential moving average of the weights, which is scored and saved, in [0, 1); 0 uses
+            the last weights.
 
     Raises:
-        UserError: a value outside of these, in one line.
+        UserError: a value is of another type or out of range.
     """
 
     mse_weight: float = 2.5
@@ -65,30 +73,29 @@ class Config:
     merge_units: int = 96
     positions: int = 2
     dropout: float = 0.45
-    dropout_of: Dropped = "units"
-    optimizer: Optimizer = "adam"
+    dropout_of: DropoutTarget = "units"
+    optimizer: OptimizerName = "adam"
     learning_rate: float = 0.001
     decay: float = 1e-6
     weight_decay: float = 0.0
-    batching: Batching = "boxes"
+    batching: Recipe = "patches"
     batch_size: int = 32
     clip: float = 0.0
     flips: bool = False
     l2: float = 0.001
-    initial: Initial = "glorot"
+    initial: Initializer = "glorot"
     centered: bool = False
     encoder_side: int = PATCHES_PER_SIDE
     averaging: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "batching", _current_recipe(self.batching))
         for field in fields(self):
             _check_type(field.name, getattr(self, field.name), field.default)
-        _check("activation", self.activation, self.activation in get_args(Activation), _one_of(get_args(Activation)))
-        _check("batching", self.batching, self.batching in get_args(Batching), _one_of(get_args(Batching)))
-        _check("dropout_of", self.dropout_of, self.dropout_of in get_args(Dropped), _one_of(get_args(Dropped)))
-        _check("optimizer", self.optimizer, self.optimizer in get_args(Optimizer), _one_of(get_args(Optimizer)))
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            _check(name, value, value in choices, f"one of {', '.join(choices)}")
         _check("positions", self.positions, self.positions in (2, 7), "2 or 7")
-        _check("initial", self.initial, self.initial in get_args(Initial), _one_of(get_args(Initial)))
         for name in ("dropout", "averaging"):
             value = getattr(self, name)
             _check(name, value, 0 <= value < 1, "0 up to but not including 1")
@@ -101,27 +108,43 @@ class Config:
         _check(
             "encoder_side", self.encoder_side, 1 <= self.encoder_side <= PATCHES_PER_SIDE, f"1 to {PATCHES_PER_SIDE}"
         )
-        # A model file may come from anyone: none is to ask for more memory than there is.
-        _check("merge_units", self.merge_units, 1 <= self.merge_units <= MOST_UNITS, f"1 to {MOST_UNITS}")
+        # A model file may be hostile: it must not be able to request more memory than there is.
+        _check("merge_units", self.merge_units, 1 <= self.merge_units <= MAX_MERGE_UNITS, f"1 to {MAX_MERGE_UNITS}")
         _check("batch_size", self.batch_size, self.batch_size >= 1, "1 or more")
 
     @property
     def structure(self) -> tuple[Any, ...]:
-        """What decides the layers: two configurations of one structure can share one traced model."""
+        """The settings that determine the layers. Configurations of the same structure can share a traced model."""
         return self.activation, self.skip, self.merge_units, self.positions
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "Config":
-        """Return the configuration with the given values, the defaults elsewhere.
+        """Return the configuration with the given values, and the defaults for the other settings.
+
+        Args:
+            values: by the names of the settings.
 
         Raises:
-            UserError: a name that is none of the fields, or a bad value.
+            UserError: a name is not a setting, or a value is of another type or out of range.
         """
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
                 raise UserError(f"unknown setting {name!r}: {did_you_mean(name, names, 'known settings are')}")
         return cls(**values)
+
+
+def with_current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings with the values renamed that older versions called otherwise.
+
+    Args:
+        values: by the names of the settings, as an older version stored them.
+    """
+    return {name: _current_recipe(value) if name == "batching" else value for name, value in values.items()}
+
+
+def _current_recipe(value: Any) -> Any:
+    return OLD_RECIPES.get(value, value) if isinstance(value, str) else value
 
 
 def _check_type(name: str, value: object, default: object) -> None:
@@ -136,95 +159,11 @@ def _check(name: str, value: object, fine: bool, wanted: str) -> None:
         raise UserError(f"{name} must be {wanted}, received {value!r}")
 
 
-def _one_of(words: tuple[str, ...]) -> str:
-    return f"one of {', '.join(words)}"
-
-
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "activation": get_args(Activation),
+    "batching": get_args(Recipe),
+    "dropout_of": get_args(DropoutTarget),
+    "optimizer": get_args(OptimizerName),
+    "initial": get_args(Initializer),
+}
 _KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
-
-_MODEL_2 = Config()
-PRESETS: dict[str, Config] = {
-    "model-1": replace(_MODEL_2, mse_weight=4.0, skip=False),
-    "model-2": _MODEL_2,
-    "model-3": replace(_MODEL_2, mse_weight=4.0),
-    "model-4": replace(_MODEL_2, mse_weight=2.0, merge_units=128),
-    "model-6": replace(_MODEL_2, merge_units=128, positions=7),
-}
-"""The log's models by name, in the log's own way of training."""
-
-MODEL = ("mse_weight", "activation", "skip", "merge_units", "positions")
-"""The settings in which presets differ; how a model is trained is not among them."""
-
-BATCHINGS: dict[Batching, dict[str, Any]] = {
-    "boxes": {
-        "dropout_of": "units",
-        "batch_size": 32,
-        "optimizer": "adam",
-        "learning_rate": 0.001,
-        "decay": 1e-6,
-        "weight_decay": 0.0,
-        "clip": 0.0,
-        "flips": False,
-        "dropout": 0.45,
-        "l2": 0.001,
-        "initial": "glorot",
-        "centered": False,
-        "encoder_side": PATCHES_PER_SIDE,
-        "averaging": 0.0,
-    },
-    "photos": {
-        "dropout_of": "dense",
-        "batch_size": 1,
-        "optimizer": "muon",
-        "learning_rate": 0.002,
-        "decay": 0.002,
-        "weight_decay": 0.0,
-        "clip": 1.0,
-        "flips": True,
-        "dropout": 0.45,
-        "l2": 0.0001,
-        "initial": "he",
-        "centered": True,
-        "encoder_side": 7,
-        "averaging": 0.99,
-    },
-}
-"""What each way of batching is trained with: the log's own way, and a recipe for whole photos by which every structure
-learns, whatever its activation, `skip` and loss weight (`tests.benchmarks structures`).
-
-The patches of a photo are alike, so its steps are few for the work they cost, and each must count. Muon moves every
-hidden matrix, the convolutions' kernels among them, by an equal share: no layer stands still because its gradients are
-small, and a weak L2 cannot shrink it to nothing. Centered views and scaled first weights keep what photos have in
-common from drowning what tells them apart; answers that start at 0 stay out of the flat ends of tanh. Only Dense layers
-drop units: whole channels of a photo, dropped in five layers one after the other, are more noise than most activations
-learn through. Flips keep the few photos from being learned by heart; clipping, decay and the average of the weights
-keep one odd photo from spoiling the rest. The encoder sees the same photo as the decoder, so its answer comes to
-N(0, 1) within an epoch, as the loss asks; a quarter of the patches is enough to hold it there.
-"""
-
-
-def like(config: Config, preset: str) -> Config:
-    """Return a configuration with a preset's model, trained as before."""
-    return replace(config, **{name: getattr(PRESETS[preset], name) for name in MODEL})
-
-
-def batched(config: Config, batching: Batching) -> Config:
-    """Return a configuration with a way of batching and all that goes with it."""
-    return replace(config, batching=batching, **BATCHINGS[batching])
-
-
-_DROPPED: dict[Dropped, str] = {"units": "units", "channels": "channels", "dense": "units of Dense layers alone"}
-
-
-def recipes_line() -> str:
-    """Return in a line that presets say nothing of the training, and what each way of training has of its own."""
-    recipes = ((batching, batched(_MODEL_2, batching)) for batching in BATCHINGS)
-    each = "; ".join(
-        f"{name}: dropout {config.dropout:g} of {_DROPPED[config.dropout_of]}, {config.optimizer}, "
-        f"{config.learning_rate:g}"
-        for name, config in recipes
-    )
-    return (
-        "presets are the log's models; each way of training (--batching) has its own dropout, optimizer and learning "
-        f"rate: {each}"
-    )

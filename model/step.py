@@ -48,8 +48,8 @@ class Step:
         )
         self._mse_weight, self._l2, self._center = (tf.Variable(0.0) for _ in range(3))
         self._seed = tf.Variable(0, dtype=tf.int64)
-        size, boxes = config.batch_size, 1 if config.batching == "boxes" else PATCHES_PER_SIDE * PATCHES_PER_SIDE
-        sides = [WINDOW_SIDE if config.batching == "boxes" else view.side for view in CONTEXT_WINDOWS]
+        size, boxes = config.batch_size, 1 if config.batching == "patches" else PATCHES_PER_SIDE**2
+        sides = [WINDOW_SIDE if config.batching == "patches" else view.side for view in CONTEXT_WINDOWS]
         views = [tf.TensorSpec([size, side, side, 1]) for side in sides]
         signature = [views, tf.TensorSpec([size * boxes, config.positions]), tf.TensorSpec([size * boxes, 2])]
         self.run = tf.function(self._run, input_signature=signature, autograph=False, jit_compile=compiled or None)

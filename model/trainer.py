@@ -110,7 +110,7 @@ class Trainer:
         self._step.totals.assign(tf.zeros_like(self._step.totals))
         boxes = steps = 0
         batches = list(self._batches())
-        size = len(batches[0]) * (1 if self.config.batching == "boxes" else BOXES)
+        size = len(batches[0]) * (1 if self.config.batching == "patches" else BOXES)
         for batch in batches:
             self._step.run(*self._tensors(batch))
             steps, boxes = steps + 1, boxes + size
@@ -168,7 +168,7 @@ class Trainer:
 
     def _count(self, config: Config) -> int:
         """What there is to fill batches with: boxes or photos."""
-        return len(self.training) * (BOXES if config.batching == "boxes" else 1)
+        return len(self.training) * (BOXES if config.batching == "patches" else 1)
 
     def _batches(self) -> Iterator[np.ndarray]:
         """The epoch's boxes or photos in a new order; those that fill no batch sit this epoch out, as in the log."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
-from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, MODEL, PRESETS, Activation, Config
+from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Activation, Config
 
 MODELS = "encoder", "decoder"
 TOWERS = [f"{model}_{view.covers}" for view in CONTEXT_WINDOWS for model in MODELS]
@@ -99,14 +99,6 @@ def parameter_counts(config: Config) -> dict[str, int]:
         encoder += mine * math.prod(stack.shape)
         decoder += (len(stack.layers) - mine) * math.prod(stack.shape)
     return {"encoder_parameters": encoder, "decoder_parameters": decoder, "parameters": encoder + decoder}
-
-
-def preset_rows() -> list[dict[str, Any]]:
-    """Return the presets as rows: name, settings, and how many parameters their models have."""
-    return [
-        {"name": name, **{field: getattr(config, field) for field in MODEL}, **parameter_counts(config)}
-        for name, config in PRESETS.items()
-    ]
 
 
 def first_weights(config: Config, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.data_tools.common.errors import NoTrialError, UserError
-from huetune.model.config import PRESETS, Config, like
+from huetune.model.config import Config
 from huetune.model.metrics import METRICS
+from huetune.model.presets import PRESETS, with_preset
 from huetune.results.analysis.intervals import Estimate, difference, mean, quantile
 from huetune.results.analysis.replicates import of_trial, replicated, shown_estimate
 from huetune.results.records.baseline import STAYED
@@ -286,7 +287,7 @@ def config_of(run: Run, name: str, study: optuna.Study | None = None) -> Config:
         NoTrialError: there is no trial of that number.
     """
     if name in PRESETS:
-        return like(Config.of(run.manifest["base"]), name)
+        return with_preset(Config.of(run.manifest["base"]), name)
     if not NUMBER.fullmatch(name):
         raise UserError(f"{name!r}: neither a preset ({', '.join(PRESETS)}) nor the number of a trial")
     if trial := find_trial(study or run.study(), int(name)):

@@ -22,7 +22,7 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
 
     Example: huetune structure model-2 --out structure
     """
-    from huetune.model.config import PRESETS
+    from huetune.model.presets import PRESETS
     from huetune.results.records.run import find_source
 
     require_writable(out)

@@ -158,8 +158,8 @@ def presets(form: str) -> None:
 
     Example: huetune presets --format json
     """
-    from huetune.model.config import recipes_line
-    from huetune.model.weights import preset_rows
+    from huetune.model.presets import preset_rows
+    from huetune.model.recipes import describe_recipes
     from huetune.results.tables.trial_table import fitted, to_json
 
     rows = preset_rows()
@@ -169,7 +169,7 @@ def presets(form: str) -> None:
         least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
         how = "--format json or a wider terminal"
         stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
-        say(recipes_line())
+        say(describe_recipes())
 
 
 def show_trials(run: Any, top: int = 10) -> None:

@@ -40,7 +40,7 @@ from tensorboardX.record_writer import RecordWriter
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.storage.output_files import record_files, recorded_files
-from huetune.model.config import PRESETS
+from huetune.model.presets import PRESETS
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import measures

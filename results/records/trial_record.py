@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from huetune.data_tools.common.errors import UserError
-from huetune.model.config import Config
+from huetune.model.config import Config, with_current_names
 from huetune.results.records.baseline import note
 from huetune.results.records.epoch_metrics import EpochMetrics, best_epoch, best_so_far
 from huetune.results.records.outcomes import Failure
@@ -101,13 +101,16 @@ class TrialRecord:
             (record for key, record in stored.items() if key.startswith(EPOCH_PREFIX)),
             key=lambda record: record["epoch"],
         )
+        plain = {name: stored.get(name) for name in _PLAIN}
+        if plain["config"]:
+            plain["config"] = with_current_names(plain["config"])
         # Released huetune stored a sentence in "error".
         failure = stored.get("failure") or stored.get("error")
         return cls(
             number=trial.number,
             state=STATES[frozen.state] if frozen else "running",
             params=trial.params,
-            **{name: stored.get(name) for name in _PLAIN},
+            **plain,
             notes=tuple(stored.get("notes", ())),
             deaths=tuple(map(Failure.of, stored.get("deaths", ()))),
             failure=Failure.of(failure) if failure else None,

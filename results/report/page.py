@@ -28,8 +28,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from huetune.data_tools.common.errors import CheckpointError, UserError
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.storage.output_files import require_replaceable, write_file
-from huetune.model.config import MODEL
+from huetune.model.config import with_current_names
 from huetune.model.metrics import METRICS
+from huetune.model.presets import PRESET_SETTINGS
 from huetune.model.weights import parameter_counts
 from huetune.results.analysis.effects import baseline_line, effect_rows, effects, importance_line, measured
 from huetune.results.evaluation.gallery import Picture, evenly, gallery
@@ -218,7 +219,9 @@ def _structures(found: Findings, models: Mapping[str, int]) -> list[Row]:
             config = TrialRecord.of(found.trial(number)).configuration
         except UserError:
             continue  # of another huetune
-        table.append({"model": name, **{one: getattr(config, one) for one in MODEL}, **parameter_counts(config)})
+        table.append(
+            {"model": name, **{one: getattr(config, one) for one in PRESET_SETTINGS}, **parameter_counts(config)}
+        )
     return table
 
 
@@ -263,13 +266,14 @@ def _reproduction(found: Findings) -> dict[str, Any]:
         "hardware": ", ".join(f"{name} {value}" for name, value in manifest.get("hardware", {}).items()),
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.get("versions", {}).items()),
     }
+    base = with_current_names(manifest.get("base", {}))
     won = winner(found.table)
     return {
         "command": shlex.join(command),
         "again": found.run.command("rerun", str(won["trial"])) if won else None,
         "recorded": {name: "not recorded" if value in (None, "") else value for name, value in recorded.items()},
         "space": {name: _domain(domain) for name, domain in manifest.get("space", {}).items()},
-        "base": ", ".join(f"{name} {shown(value)}" for name, value in manifest.get("base", {}).items()),
+        "base": ", ".join(f"{name} {shown(value)}" for name, value in base.items()),
     }
 
 

@@ -12,6 +12,7 @@ from huetune.data_tools.cli.options import FOLDER, TEXT, count_from, split_list
 from huetune.data_tools.common import optional_imports
 from huetune.data_tools.common.terminal import progress_bar, say, stderr, stdout
 from huetune.data_tools.photos.source import Source
+from huetune.model.cli import recipe_option
 from huetune.results.cli.options import storage_option
 from huetune.search.cli.option_types import (
     COUNT,
@@ -65,7 +66,7 @@ DEFAULT_WARM_START = ",".join(Search.warm_start)
 @resource_options
 @click.option("--seed", type=SEED, default=Search.seed, show_default=True)
 @click.option("--space", type=FOLDER, help="TOML file of the search space.")
-@click.option("--batching", type=click.Choice(["photos", "boxes"]), default="photos", show_default=True)
+@recipe_option
 @click.option("--warm-start", type=TEXT, help=f"Presets to try first, or none.  [default: {DEFAULT_WARM_START}]")
 @click.option("--study", type=TEXT, help="Database URL of the study.  [default: study.db in the run's folder]")
 @click.option("--mlflow", metavar="URI", help="Log each trial to MLflow when it has ended.")
@@ -97,12 +98,13 @@ def search(
 
     Example: huetune search --photos flowers --name roses --trials 30
     """
-    from huetune.model.config import PRESETS, batched
+    from huetune.model.presets import PRESETS
+    from huetune.model.recipes import with_recipe
     from huetune.search.spec.space_file import read_space
     from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
     from huetune.search.spec.validation import check_storage, check_storage_outside_photos
 
-    base = batched(PRESETS["model-2"], batching)
+    base = with_recipe(PRESETS["model-2"], batching)
     searched = read_space(space, base) if space else parse_space(DEFAULT_SPACE, base)
     presets = split_list(DEFAULT_WARM_START if warm_start is None else warm_start)
     presets = () if presets == ("none",) else presets

@@ -9,7 +9,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from huetune.data_tools.common.errors import UserError
-from huetune.model.config import Config, like
+from huetune.model.config import Config
+from huetune.model.presets import with_preset
 from huetune.search.spec.domains import MAX_POINTS, all_values, contains, grid_values, is_among
 
 
@@ -60,7 +61,7 @@ class Space:
         Only the model of the preset counts. How it is trained (its batching and learning rate, for example) is that of
         `base`.
         """
-        config = like(self.base, preset)
+        config = with_preset(self.base, preset)
         point = self.active_settings({name: getattr(config, name) for name in self.domains})
         # Settings that are not searched, or ruled out by a condition, have the value of the base, not of the preset.
         if self.config(point) != config:

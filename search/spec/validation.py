@@ -16,8 +16,8 @@ from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.atomic import require_writable
 from huetune.data_tools.storage.bucket_cache import bucket_path, list_paths, location_of
 from huetune.data_tools.storage.run_lock import LOCK_FILE, lock_holder
-from huetune.model.config import PRESETS
 from huetune.model.metrics import METRICS
+from huetune.model.presets import PRESETS
 from huetune.results.integrations.mlflow import check_uri
 from huetune.results.records.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
 from huetune.results.records.run_photos import FILES

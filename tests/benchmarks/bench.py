@@ -29,13 +29,14 @@ from huetune.data_tools.photos.color import PHOTO_SIDE
 from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepare
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import Split, split, split_first
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.records.trial_record import TrialRecord
 from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
 from tests.benchmarks.processes import SLOTS, first_step, one_thread, side_by_side
 
 PEER = PRESETS["model-2"]
-OURS = batched(PEER, "photos")
+OURS = with_recipe(PEER, "photos")
 WEIGHTS = [1.0 + index / 2 for index in range(12)]
 COUNTS = 50, 100, 200, 400
 NAMED_ONLY = "packing", "table", "structures", "ranks"

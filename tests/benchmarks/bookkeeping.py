@@ -15,7 +15,8 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from huetune.data_tools.photos.split import Split
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.run import open_storage, sqlite_url
 from huetune.results.records.trial_record import TrialRecord
@@ -55,7 +56,7 @@ def bookkeeping(parts: Split) -> dict[str, float]:
 
     Ray's own bar for its Tune is 10,000 such trials on 16 CPUs in 800 s, 28 % over the ideal 625.
     """
-    space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
+    space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, with_recipe(PRESETS["model-2"], "photos"))
     ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         study = _study(Path(folder))

@@ -10,7 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 from huetune.data_tools.photos.split import Split
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 
 TOGETHER = 1, 2, 4, 8, 16
 EPOCHS = 9
@@ -62,7 +63,7 @@ def _work(parts: Split, place: int, compiled: bool, halved: bool, barrier: Any) 
 
     policy = "mixed_bfloat16" if halved else "float32"
     trainer = Trainer(parts.training, parts.validation, compiled, policy)
-    trainer.start(batched(PRESETS["model-2"], "photos"), place)
+    trainer.start(with_recipe(PRESETS["model-2"], "photos"), place)
     trainer.epoch()
     first = time.perf_counter() - begun
     rates = list(_rates(trainer, place, barrier))

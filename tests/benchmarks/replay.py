@@ -31,7 +31,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.analysis.intervals import mean
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space import Space
@@ -217,7 +218,7 @@ def _space(grid: bool = False) -> Space:
     record: dict[str, Any] = {name: {"choices": values} for name, values in GRID.items()}
     if not grid:
         record["mse_weight"] = {"low": LOW, "high": HIGH, "log": True}
-    return parse_space(record, batched(PRESETS["model-2"], "photos"))
+    return parse_space(record, with_recipe(PRESETS["model-2"], "photos"))
 
 
 def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) -> StudySearcher:
@@ -397,7 +398,7 @@ def scale(asks: Sequence[int] = (100, 1_000, 10_000), in_flight: int = 256) -> d
             "activation": {"choices": GRID["activation"]},
             "skip": {"choices": GRID["skip"]},
         },
-        batched(PRESETS["model-2"], "photos"),
+        with_recipe(PRESETS["model-2"], "photos"),
     )
     sampler = Sampler(space, "tpe", ["minimize"], 0, max(asks))
     live: list[dict[str, Any]] = []

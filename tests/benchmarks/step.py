@@ -12,13 +12,15 @@ import numpy as np
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
-from huetune.model.config import PRESETS, Config, batched
+from huetune.model.config import Config
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from tests.benchmarks.processes import first_step, side_by_side, timed_steps
 
 BATCH_SIZES = 1, 2, 4, 8
 WARM_UP_STEPS, STEPS = 5, 40
 SCENES = 16
-DEFAULT = batched(PRESETS["model-2"], "photos")
+DEFAULT = with_recipe(PRESETS["model-2"], "photos")
 ACTIVATIONS = "silu", "relu"
 OTHER = replace(DEFAULT, activation="tanh", skip=False)
 """The structure that is met first: what a process does once is not counted for a new one."""

@@ -23,20 +23,22 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 from filelock import FileLock
 
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import Split, split
-from huetune.model.config import PRESETS, Activation, Batching, Config, batched
+from huetune.model.config import Activation, Config, Recipe
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from tests.benchmarks.processes import first_step, one_thread
 
 STRUCTURES = Path(__file__).with_name("structures.csv")
 SHARED = Path(__file__).parents[3] / "shared" / "photos"
 FOLDERS = {"flowers": SHARED / "flowers" / "train", "roses-train": SHARED / "roses-train"}
 SETS = "garden 100", "roses-train", "flowers 300"
-RECIPES: dict[str, Batching] = {"patches": "boxes", "photos": "photos"}
+RECIPES: tuple[str, ...] = get_args(Recipe)
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 SKIPS = {"on": True, "off": False}
 WEIGHTS = (4.0,)
@@ -49,7 +51,7 @@ CPU_TOLERANCE = 0.9
 
 
 class Run(NamedTuple):
-    """A configuration trained from a seed on a set of photos, with a key of RECIPES."""
+    """A configuration trained from a seed on a set of photos, with a recipe of RECIPES."""
 
     set: str
     recipe: str
@@ -70,7 +72,7 @@ class Run(NamedTuple):
     def config(self) -> Config:
         """What it is trained with."""
         settings: dict[str, Any] = {"activation": self.activation, "skip": self.skip, "mse_weight": self.mse_weight}
-        return batched(replace(PRESETS["model-2"], **settings), RECIPES[self.recipe])
+        return with_recipe(replace(PRESETS["model-2"], **settings), cast(Recipe, self.recipe))
 
 
 class Epoch(NamedTuple):
@@ -410,7 +412,7 @@ def chosen(
 
     Args:
         asked: the parsed options.
-        recipe: a key of RECIPES.
+        recipe: of RECIPES.
         activations: where no option names some; `weights` and `sets` likewise.
         weights: see there.
         sets: see there.

@@ -18,7 +18,9 @@ from typing import Any, get_type_hints
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
 from huetune.data_tools.photos.split import Split, split_first
-from huetune.model.config import PRESETS, Config, batched
+from huetune.model.config import Config
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from tests.benchmarks.processes import one_thread
 
 TABLE = Path(__file__).with_name("table.csv")
@@ -86,7 +88,7 @@ def _start(parts: Split) -> None:
 
 
 def _curve(run: Row) -> list[Row]:
-    base = batched(PRESETS["model-2"], "photos")
+    base = with_recipe(PRESETS["model-2"], "photos")
     _trainer.start(replace(base, **{name: run[name] for name in GRID}), run["seed"])
     curve = []
     for epoch in range(1, EPOCHS + 1):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from huetune.data_tools.photos.context_windows import extract_windows, positions
-from huetune.model.config import PRESETS
 from huetune.model.network import LATENT, build
+from huetune.model.presets import PRESETS
 from tests.benchmarks import peers
 
 

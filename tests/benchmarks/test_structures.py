@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from tests.benchmarks import structures
 from tests.benchmarks.structures import Epoch, Goal, Run
 
@@ -104,7 +105,7 @@ def test_unknown_set_is_refused(capsys):
 
 def test_run_has_the_recipe_of_its_batching():
     patches, photos = RELU.config, _photos(RELU).config
-    assert patches == batched(patches, "boxes") and photos == batched(photos, "photos")
+    assert patches == with_recipe(patches, "patches") and photos == with_recipe(photos, "photos")
     assert (photos.activation, photos.skip, photos.mse_weight) == ("relu", True, 4.0)
     assert ELU.config.merge_units == PRESETS["model-2"].merge_units and ELU.config.skip is False
 

@@ -8,7 +8,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from huetune.data_tools.photos.split import Split
-from huetune.model.config import PRESETS, Config, batched
+from huetune.model.config import Config
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from tests.benchmarks import peers
 from tests.benchmarks.processes import side_by_side
 
@@ -59,7 +61,7 @@ def training(parts: Split, seeds: Mapping[Structure, int]) -> dict[str, Any]:
     theirs = {run: {rate: next(curves) for rate in PEER_RATES} for run in runs}
     targets = [_error(_best_epoch(_best_curve(theirs[run]))) for run in runs]
     goals = [
-        (parts, batched(structure.config, "photos"), seed, target)
+        (parts, with_recipe(structure.config, "photos"), seed, target)
         for (structure, seed), target in zip(runs, targets, strict=True)
     ]
     ours = dict(zip(runs, side_by_side(_our_curve, goals), strict=True))

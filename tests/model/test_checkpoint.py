@@ -12,8 +12,8 @@ from huetune.data_tools.storage.atomic import atomic_folder, require_new
 from huetune.data_tools.storage.checksums import SUMS_FILE
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
 from huetune.model.colorizer import CHUNK, Colorizer
-from huetune.model.config import PRESETS
 from huetune.model.network import LATENT, build
+from huetune.model.presets import PRESETS
 from huetune.results.export.best_model import find_model
 
 CONFIG = PRESETS["model-1"]

@@ -20,7 +20,8 @@ from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE
 from huetune.model import npz
 from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
 from huetune.model.cli import train
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.experiment_log.entry import of_checkpoint
 
 EPOCHS = 8
@@ -69,7 +70,7 @@ def assert_equal(one: Path, other: Path) -> None:
 def test_train_with_settings_trains_that_configuration(uninterrupted):
     found = read(uninterrupted)
     assert (found.config.activation, found.config.skip, found.config.merge_units) == ("relu", False, 8)
-    usual = batched(PRESETS["model-2"], "photos")
+    usual = with_recipe(PRESETS["model-2"], "photos")
     assert (found.config.learning_rate, found.config.batching) == (usual.learning_rate, "photos")
     assert {path.name for path in uninterrupted.iterdir()} == FILES
     # It is another model than the preset, and no table calls it so.
@@ -94,7 +95,7 @@ def test_train_keeps_the_best_of_all_epochs(uninterrupted):
         ("--set skip=true --preset model-3", "model-3"),
         ("--set mse_weight=8 --set skip=False --seed 0", "model-2-mse_weight-8.0-skip-false"),
         # It brings the other settings of that batching: none of them is a change then.
-        ("--set batching=boxes --set optimizer=adam", "model-2"),
+        ("--set batching=patches --set optimizer=adam", "model-2"),
         ("--batching boxes --set batching=boxes --set learning_rate=1e-05", "model-2-learning_rate-1e-05"),
         ("--set 'clip = 0.5' --set clip=0.50", "model-2-clip-0.5"),
     ],
@@ -167,7 +168,7 @@ def test_resume_of_a_complete_training_changes_nothing(words, copied, photos, in
         ("--seed 7", "--seed 7: the training in 'model' was started with --seed 3; leave it out, or train anew in"),
         ("--preset model-1", "--preset model-1: the training in 'model' was started with --preset model-2"),
         ("--set skip=true", "skip=true: the training in 'model' was started with skip=false"),
-        ("--batching boxes", "batching=boxes: the training in 'model' was started with batching=photos"),
+        ("--batching patches", "batching=patches: the training in 'model' was started with batching=photos"),
         ("--garden 5", "--garden 5: the training in 'model' was started with --photos /"),
         ("--photos . --classes rose", "--classes rose: the training in 'model' was started without --classes"),
         ("--train-first 2", "--train-first 2: the training in 'model' was started without --train-first"),

@@ -3,7 +3,9 @@
 import pytest
 
 from huetune.data_tools.common.errors import UserError
-from huetune.model.config import BATCHINGS, MODEL, PRESETS, Config, batched
+from huetune.model.config import Config, with_current_names
+from huetune.model.presets import PRESET_SETTINGS, PRESETS
+from huetune.model.recipes import RECIPES, with_recipe
 
 
 @pytest.mark.parametrize(
@@ -32,7 +34,7 @@ from huetune.model.config import BATCHINGS, MODEL, PRESETS, Config, batched
         ({"encoder_side": 0}, "encoder_side must be 1 to 14, received 0"),
         ({"encoder_side": 15}, "encoder_side must be 1 to 14, received 15"),
         ({"optimizer": "sgd"}, "optimizer must be one of adam, muon, received 'sgd'"),
-        ({"batching": "photo"}, "batching must be one of boxes, photos, received 'photo'"),
+        ({"batching": "photo"}, "batching must be one of patches, photos, received 'photo'"),
         ({"mse_wieght": 2.0}, "unknown setting 'mse_wieght': did you mean 'mse_weight'?"),
     ],
 )
@@ -43,19 +45,27 @@ def test_a_bad_value_is_named_with_what_would_do(values, message):
     assert "\n" not in str(refused.value)
 
 
+def test_config_reads_boxes_as_patches():
+    """Released models and runs store the older name of the recipe."""
+    assert Config.of({"batching": "boxes"}) == Config(batching="patches")
+    assert with_current_names({"batching": "boxes", "l2": 0.1}) == {"batching": "patches", "l2": 0.1}
+    with pytest.raises(UserError, match="batching must be a word, received "):
+        Config.of({"batching": ["boxes"]})
+
+
 def test_presets_differ_from_each_other_and_train_as_the_log_did():
     assert len(set(PRESETS.values())) == len(PRESETS) == 5
     for config in PRESETS.values():
-        assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("boxes", 32, 0.001, 1e-6)
+        assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("patches", 32, 0.001, 1e-6)
         assert (config.optimizer, config.weight_decay, config.clip, config.flips) == ("adam", 0.0, 0.0, False)
         assert (config.dropout, config.dropout_of, config.l2, config.initial) == (0.45, "units", 0.001, "glorot")
         assert (config.centered, config.encoder_side, config.averaging) == (False, 14, 0.0)
 
 
-@pytest.mark.parametrize("batching", BATCHINGS)
+@pytest.mark.parametrize("batching", RECIPES)
 def test_batching_changes_how_a_model_is_trained_not_what_it_is(batching):
-    assert batched(PRESETS["model-6"], batching).structure == PRESETS["model-6"].structure
-    assert batched(PRESETS["model-6"], batching).mse_weight == PRESETS["model-6"].mse_weight
+    assert with_recipe(PRESETS["model-6"], batching).structure == PRESETS["model-6"].structure
+    assert with_recipe(PRESETS["model-6"], batching).mse_weight == PRESETS["model-6"].mse_weight
 
 
 def test_settings_of_training_alone_do_not_make_another_structure():
@@ -65,11 +75,11 @@ def test_settings_of_training_alone_do_not_make_another_structure():
     assert Config(skip=False).structure != Config().structure
 
 
-@pytest.mark.parametrize("batching", BATCHINGS)
+@pytest.mark.parametrize("batching", RECIPES)
 def test_a_recipe_sets_all_that_its_batching_is_trained_with(batching):
     """Whatever way a model was trained before, nothing of that is left."""
     fields = set(Config.__dataclass_fields__)
-    assert set(BATCHINGS[batching]) == fields - {*MODEL, "batching"}
+    assert set(RECIPES[batching]) == fields - {*PRESET_SETTINGS, "batching"}
     odd = {"dropout": 0.31, "l2": 0.1, "decay": 0.7, "clip": 9.0, "learning_rate": 0.3, "batch_size": 5}
     odd |= {"averaging": 0.123, "weight_decay": 0.7, "encoder_side": 2}
-    assert batched(Config.of(odd), batching) == batched(Config(), batching)
+    assert with_recipe(Config.of(odd), batching) == with_recipe(Config(), batching)

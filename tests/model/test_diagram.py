@@ -11,9 +11,10 @@ from PIL import Image
 from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.model.checkpoint import read
-from huetune.model.config import PRESETS, batched
 from huetune.model.diagram import FORMATS, PICTURES, draw, missing_graphviz
 from huetune.model.network import build
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.model.weights import parameter_counts
 from huetune.results.cli.structure_command import structure
 from huetune.results.export.best_model import find_model
@@ -26,7 +27,7 @@ graphviz = needs("graphviz")
 def drawn(tmp_path_factory):
     """The pictures of model-2, and of model-1 as whole photos train it."""
     folder = tmp_path_factory.mktemp("structure")
-    channels = replace(batched(PRESETS["model-1"], "photos"), dropout=0.45, dropout_of="channels")
+    channels = replace(with_recipe(PRESETS["model-1"], "photos"), dropout=0.45, dropout_of="channels")
     configs = {"loose": PRESETS["model-2"], "whole": channels}
     for name, config in configs.items():
         (folder / name).mkdir()

@@ -80,7 +80,7 @@ def test_forward_without_dropout_is_the_keras_model(activation, skip, rng):
     vae, weights = build(config).vae, _weights(config, rng)
     for centered in (False, True):
         _set(vae, weights, centered)
-        for batching in ("photos", "boxes"):
+        for batching in ("photos", "patches"):
             trained = replace(config, batching=batching, centered=centered)
             views, place, noise = batch = _batch(trained, rng)
             _assert_close(_answers(trained, weights, batch, Dice([1, 2], ALL)), vae([*views, place, noise]))
@@ -127,9 +127,9 @@ def _masks(channels, living) -> dict[str, tf.Tensor]:
         ({"batching": "photos"}, 0.45, False),
         ({"batching": "photos", "activation": "elu", "skip": False, "encoder_side": 7}, 0.2, True),
         ({"batching": "photos", "encoder_side": 5}, 0.02, True),
-        ({"batching": "boxes", "merge_units": 33}, 0.3, True),
+        ({"batching": "patches", "merge_units": 33}, 0.3, True),
     ],
-    ids=["photos", "a square of photos", "photos, too little to drop any", "boxes"],
+    ids=["photos", "a square of photos", "photos, too little to drop any", "patches"],
 )
 def test_forward_leaves_out_what_a_mask_would_have_dropped(changes, rate, tensors, rng):
     """Values and gradients are those of the full function whose weights do not read the dropped channels."""
@@ -179,7 +179,7 @@ class _Recorder(Dice):
         return super().drop(units)
 
 
-@pytest.mark.parametrize("batching", ["photos", "boxes"])
+@pytest.mark.parametrize("batching", ["photos", "patches"])
 @pytest.mark.parametrize(
     ("of", "rate", "expected"),
     [

@@ -9,8 +9,10 @@ import pytest
 
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 from huetune.data_tools.photos.context_windows import extract_windows, positions, shrink
-from huetune.model.config import PRESETS, Activation, Config, batched
+from huetune.model.config import Activation, Config
 from huetune.model.network import LATENT, build
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.model.weights import parameter_counts
 
 BOXES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
@@ -35,7 +37,7 @@ def test_a_preset_has_the_logs_parameters(preset):
     [
         *PRESETS.values(),
         Config(skip=False, merge_units=1, positions=7),
-        batched(Config(merge_units=300, dropout=0.0), "photos"),
+        with_recipe(Config(merge_units=300, dropout=0.0), "photos"),
     ],
 )
 def test_parameter_counts_of_built_networks_are_equal(config):

@@ -10,13 +10,14 @@ import pytest
 from huetune.data_tools.datasets.synthetic_garden import garden, scene_name
 from huetune.data_tools.photos.dataset import prepare
 from huetune.model import trainer as training
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.model.step import Step
 from huetune.model.trainer import DivergedError, Trainer
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 
 PHOTOS = replace(
-    batched(PRESETS["model-2"], "photos"),
+    with_recipe(PRESETS["model-2"], "photos"),
     batch_size=1,
     optimizer="muon",
     learning_rate=0.002,
@@ -58,7 +59,7 @@ def trainer(photos):
     return trainer
 
 
-@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
+@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "patches"])
 def test_a_used_worker_gives_the_numbers_of_a_fresh_one(config, trainer, photos):
     fresh = Trainer(*photos)
     expected = _epochs(fresh, config, 3, count=2)
@@ -142,7 +143,7 @@ def test_centered_training_scores_the_model_as_it_is_used(trainer):
 
 def test_the_step_of_the_default_recipe_is_a_small_graph(trainer):
     """Each operation costs some microseconds a step, and its trace a millisecond."""
-    trainer.start(batched(PRESETS["model-2"], "photos"), 0)
+    trainer.start(with_recipe(PRESETS["model-2"], "photos"), 0)
     operations = trainer._step.run.get_concrete_function().graph.get_operations()
     assert 500 < len(operations) <= 2500
 
@@ -176,7 +177,7 @@ def test_each_step_drops_others(single):
     assert len({single.epoch()["train_kl"] for _ in range(3)}) == 3
 
 
-@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
+@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "patches"])
 def test_the_loss_holds_the_squared_kernels(config, single):
     single.start(replace(config, learning_rate=1e-30), 0)
     kernels = [weight.numpy() for weight in single.vae.trainable_weights if len(weight.shape) == 4]
@@ -185,7 +186,7 @@ def test_the_loss_holds_the_squared_kernels(config, single):
     assert single.epoch()["train_l2"] == pytest.approx(expected, rel=1e-4)
 
 
-@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "boxes"])
+@pytest.mark.parametrize("config", [PHOTOS, BOXES], ids=["photos", "patches"])
 def test_a_mirrored_photo_comes_with_its_colors(config, single):
     """Each box of a mirrored photo has the view and the color that the box across has in the photo itself."""
     single.start(replace(config, flips=True, batch_size=1 if config is PHOTOS else 196), 0)
@@ -212,15 +213,15 @@ def test_a_mirrored_photo_comes_with_its_colors(config, single):
 def test_boxes_that_fill_no_batch_sit_the_epoch_out(trainer):
     """As in the log: of 100 photos' 19,600 boxes, 19,584 fill batches of 32."""
     count = len(trainer.training) * 196
-    assert _epochs(trainer, BOXES, 0)[0]["boxes"] == count // 128 * 128 < count
-    assert _epochs(trainer, PHOTOS, 0)[0]["boxes"] == count
+    assert _epochs(trainer, BOXES, 0)[0]["patches"] == count // 128 * 128 < count
+    assert _epochs(trainer, PHOTOS, 0)[0]["patches"] == count
 
 
 def test_the_bar_hears_of_every_step(trainer):
     trainer.start(PHOTOS, 0)
     heard = []
     figures = trainer.epoch(lambda done, boxes: heard.append((done, boxes)))
-    assert heard[-1] == (figures["boxes"], figures["boxes"])
+    assert heard[-1] == (figures["patches"], figures["patches"])
     assert [done for done, _ in heard] == [196 * step for step in range(1, len(heard) + 1)]
 
 

@@ -7,10 +7,13 @@ import pytest
 
 from huetune.data_tools.common.errors import CheckpointError
 from huetune.model import training_state
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.model.trainer import Trainer
 
-CONFIG = replace(batched(PRESETS["model-2"], "photos"), merge_units=16, optimizer="muon", averaging=0.9, dropout=0.3)
+CONFIG = replace(
+    with_recipe(PRESETS["model-2"], "photos"), merge_units=16, optimizer="muon", averaging=0.9, dropout=0.3
+)
 
 
 def _numbers(figures):

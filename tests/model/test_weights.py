@@ -9,15 +9,19 @@ import pytest
 import tensorflow as tf
 
 from huetune.data_tools.photos.context_windows import positions
-from huetune.model.config import LATENT, PRESETS, Activation, Config, batched
+from huetune.model.config import LATENT, Activation, Config
 from huetune.model.network import build
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.model.weights import CENTER, TOWERS, as_layers, first_weights, parameter_counts, stacks
 
 STRUCTURES = {
     **{name: config for name, config in PRESETS.items() if name != "model-3"},  # of model-2's structure
     "a lean one": Config(skip=False, positions=7, merge_units=1, activation="relu"),
-    "whole channels dropped": replace(batched(Config(merge_units=130), "photos"), dropout=0.4, dropout_of="channels"),
-    "nothing dropped": replace(batched(Config(), "photos"), dropout=0.0),
+    "whole channels dropped": replace(
+        with_recipe(Config(merge_units=130), "photos"), dropout=0.4, dropout_of="channels"
+    ),
+    "nothing dropped": replace(with_recipe(Config(), "photos"), dropout=0.0),
 }
 
 

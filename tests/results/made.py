@@ -11,8 +11,9 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 from optuna.trial import TrialState, create_trial
 
-from huetune.model.config import PRESETS, Config
+from huetune.model.config import Config
 from huetune.model.metrics import METRICS
+from huetune.model.presets import PRESETS
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, open_storage, sqlite_url
 

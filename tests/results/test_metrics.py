@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from huetune.model.cli import epoch_line
-from huetune.model.config import PRESETS
 from huetune.model.metrics import METRICS, Metric, better, scores, zero_line
+from huetune.model.presets import PRESETS
 from huetune.results.analysis.winner import find_winner
 from huetune.results.evaluation import evaluate
 from huetune.results.experiment_log.document import write as write_log

@@ -24,7 +24,7 @@ from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.model.checkpoint import LOG, load, log_of, read
 from huetune.model.checkpoint import SETTINGS as SETTINGS_FILE
 from huetune.model.cli import train
-from huetune.model.config import PRESETS
+from huetune.model.presets import PRESETS
 from huetune.results.cli.best_command import best
 from huetune.results.cli.log_command import log
 from huetune.results.cli.report_command import report

@@ -10,7 +10,7 @@ from optuna.distributions import FloatDistribution
 
 from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.outcomes import Failure, FailureKind
-from huetune.results.records.trial_record import TrialRecord, running_trial, write_epoch, write_trial
+from huetune.results.records.trial_record import TrialRecord, config_key, running_trial, write_epoch, write_trial
 
 EPOCH = {"epoch": 1, "boxes": 588, "train_seconds": 1.0, "seconds": 2.0, "train_loss": 3.0, "skill": 0.5}
 RECORD = TrialRecord(
@@ -92,3 +92,12 @@ def test_user_attributes_have_one_owner_each():
             if names & ACCESS:
                 found.add(path.relative_to(root).as_posix())
     assert found == OWNERS
+
+
+def test_trial_record_reads_boxes_as_patches():
+    """Released huetune stored the older name of the recipe."""
+    trial = optuna.create_study().ask()
+    trial.set_user_attr("config", {"batching": "boxes", "mse_weight": 2.0})
+    read = TrialRecord.of(trial)
+    assert read.config == {"batching": "patches", "mse_weight": 2.0}
+    assert read.key == config_key({"batching": "patches", "mse_weight": 2.0})

@@ -15,7 +15,8 @@ from PIL import Image
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from huetune.data_tools.datasets.synthetic_garden import garden, write_garden
-from huetune.model.config import BATCHINGS, PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import RECIPES, with_recipe
 from huetune.results.records.run import MANIFEST, Run, open_storage
 from huetune.search.cli.search_end import print_next_commands
 
@@ -36,13 +37,14 @@ def test_presets_as_json_have_the_logs_figures(in_process):
     }
 
 
-def test_presets_say_that_ways_of_training_are_apart(in_process):
+def test_presets_command_describes_the_recipes_apart(in_process):
     """In numbers of the recipes themselves, below the table and not in what a program reads."""
     said = " ".join(in_process("presets").stdout.split())
-    assert "presets are the log's models; each way of training (--batching) has its own dropout, optimizer" in said
-    dropped = {"boxes": "units", "photos": "units of Dense layers alone"}
-    for name, recipe in BATCHINGS.items():
-        config = batched(PRESETS["model-2"], name)
+    line = "presets are the models of the experiment log; dropout, optimizer and learning rate belong to the recipe"
+    assert f"{line} (--batching)" in said
+    dropped = {"patches": "units", "photos": "units of Dense layers only"}
+    for name, recipe in RECIPES.items():
+        config = with_recipe(PRESETS["model-2"], name)
         assert recipe.items() <= asdict(config).items()
         words = f"dropout {config.dropout:g} of {dropped[name]}, {config.optimizer}, {config.learning_rate:g}"
         assert f"{name}: {words}" in said
@@ -151,11 +153,11 @@ def test_train_prints_the_log_and_keeps_the_best_epoch(huetune, in_process, tmp_
     done = huetune(*words, "--batching", "boxes")
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
-    assert len(lines) == 2 and lines[0].startswith("epoch 1/2  576 boxes")
+    assert len(lines) == 2 and lines[0].startswith("epoch 1/2  576 patches")
     log = json.loads((out / "log.json").read_text(encoding="utf-8"))
     settings = json.loads((out / "settings.json").read_text(encoding="utf-8"))
     assert settings["figures"] == min(log, key=lambda epoch: epoch["chroma_mse"])
-    assert settings["config"]["batching"] == "boxes" and settings["photos"]["training"] == 3
+    assert settings["config"]["batching"] == "patches" and settings["photos"]["training"] == 3
     assert in_process(*words).returncode == 4
 
 

@@ -11,7 +11,8 @@ import optuna
 import pytest
 from rich.console import Console
 
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.live.progress import Display
 from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.study_record import StudyRecord
@@ -25,7 +26,7 @@ from huetune.search.tuning.study_writer import StudyWriter
 from tests.terminal import Terminal
 
 EPOCHS = 4
-SPACE = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, batched(PRESETS["model-2"], "photos"))
+SPACE = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, with_recipe(PRESETS["model-2"], "photos"))
 SEARCHED = StudyRecord(objectives=("chroma_mse",), baseline={"chroma_mse": 0.5})
 DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=2)
 

@@ -7,7 +7,8 @@ import pytest
 
 from huetune.data_tools.common.errors import StorageError, UserError
 from huetune.data_tools.photos.source import Source
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.search.ray_runtime.cluster import raised_by_ray, slots
 from huetune.search.session.runner import launch
 from huetune.search.spec.resources import Resources
@@ -15,7 +16,7 @@ from huetune.search.spec.search_spec import Search
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 from huetune.search.spec.validation import check_storage_outside_photos, is_half_created
 
-SPACE = parse_space(DEFAULT_SPACE, batched(PRESETS["model-2"], "photos"))
+SPACE = parse_space(DEFAULT_SPACE, with_recipe(PRESETS["model-2"], "photos"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from huetune.data_tools.cli.options import split_list
 from huetune.data_tools.common.errors import UserError
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.records.run import MANIFEST
 from huetune.search.cli.main import cli
 from huetune.search.spec.manifest import load_search
@@ -20,7 +21,7 @@ from huetune.search.tuning.schedulers import SCHEDULERS as RAY_SCHEDULERS
 from tests.interpreter import output_of
 from tests.results.made import make_run
 
-SPACE = parse_space(DEFAULT_SPACE, batched(PRESETS["model-2"], "photos"))
+SPACE = parse_space(DEFAULT_SPACE, with_recipe(PRESETS["model-2"], "photos"))
 OF_RESOURCES = {field.name for field in fields(Resources)}
 
 # What is typed, the field and the value that it is in Python and in a manifest, and the whole message.
@@ -110,7 +111,7 @@ WITHOUT_RAY = """
 import sys
 from pathlib import Path
 from huetune.data_tools.common.errors import UserError
-from huetune.model.config import PRESETS
+from huetune.model.presets import PRESETS
 from huetune.search.spec import validation
 from huetune.search.spec import manifest
 from huetune.search.spec.search_spec import Search

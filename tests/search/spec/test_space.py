@@ -2,10 +2,11 @@
 
 import pytest
 
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 
-BASE = batched(PRESETS["model-2"], "photos")
+BASE = with_recipe(PRESETS["model-2"], "photos")
 
 CONDITIONAL = {
     "merge_units": {"low": 64, "high": 128, "step": 32, "where": {"skip": True}},
@@ -35,7 +36,7 @@ def test_space_size_is_infinite_with_a_float_range():
 def test_preset_point_is_none_outside_of_the_space():
     space = parse_space(DEFAULT_SPACE, BASE)
     assert space.preset_point("model-1") == {"mse_weight": 4.0, "activation": "silu", "skip": False}
-    assert space.config(space.preset_point("model-3") or {}) == batched(PRESETS["model-3"], "photos")
+    assert space.config(space.preset_point("model-3") or {}) == with_recipe(PRESETS["model-3"], "photos")
     assert space.preset_point("model-4") is None, "merge_units is not searched, and the preset has another value"
     narrow = parse_space({"mse_weight": {"low": 1.0, "high": 3.0}}, BASE)
     assert narrow.preset_point("model-2") == {"mse_weight": 2.5} and narrow.preset_point("model-3") is None

@@ -2,10 +2,12 @@
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from huetune.model.config import PRESETS, Config, batched
+from huetune.model.config import Config
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.search.spec.space_file import read_space
 
-BASE = batched(PRESETS["model-2"], "photos")
+BASE = with_recipe(PRESETS["model-2"], "photos")
 
 
 def test_read_space_accepts_every_kind_of_domain(tmp_path):

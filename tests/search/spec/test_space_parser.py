@@ -5,10 +5,12 @@ from dataclasses import fields
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from huetune.model.config import PRESETS, Config, batched
+from huetune.model.config import Config
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.search.spec.space_parser import DEFAULT_SPACE, SpaceError, parse_space
 
-BASE = batched(PRESETS["model-2"], "photos")
+BASE = with_recipe(PRESETS["model-2"], "photos")
 
 
 def test_default_space_varies_weight_activation_and_skip():

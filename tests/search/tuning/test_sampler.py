@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from huetune.data_tools.common.errors import UserError
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.search.spec.search_spec import Search
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import SAMPLERS, Sampler
 
-BASE = batched(PRESETS["model-2"], "photos")
+BASE = with_recipe(PRESETS["model-2"], "photos")
 TOGGLES = parse_space({"skip": {"choices": [True, False]}, "activation": {"choices": ["relu", "silu", "gelu"]}}, BASE)
 CONDITIONAL = parse_space(
     {

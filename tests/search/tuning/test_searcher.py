@@ -7,7 +7,9 @@ import pytest
 from optuna.trial import TrialState
 
 from huetune.data_tools.common.errors import StorageError
-from huetune.model.config import PRESETS, Config, batched
+from huetune.model.config import Config
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.worker import BEST
@@ -21,7 +23,8 @@ from huetune.search.tuning.trial_queue import Job, grid_jobs
 
 EPOCHS = 3
 SPACE = parse_space(
-    {"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}}, batched(PRESETS["model-2"], "photos")
+    {"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}},
+    with_recipe(PRESETS["model-2"], "photos"),
 )
 TOGGLES = parse_space({"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, SPACE.base)
 

@@ -5,14 +5,16 @@ from dataclasses import asdict
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from huetune.model.config import PRESETS, batched
+from huetune.model.presets import PRESETS
+from huetune.model.recipes import with_recipe
 from huetune.results.records.trial_record import config_key
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.trial_queue import Job, TrialQueue, grid_jobs
 
 SPACE = parse_space(
-    {"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, batched(PRESETS["model-2"], "photos")
+    {"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}},
+    with_recipe(PRESETS["model-2"], "photos"),
 )
 POINTS = SPACE.grid_points()
 CONFIGS = [SPACE.config(point) for point in POINTS]
