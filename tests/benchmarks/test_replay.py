@@ -7,12 +7,10 @@ import pytest
 from optuna.trial import TrialState
 
 from huetune.results.records.outcomes import Stop, StopReason
-from huetune.search.tuning.sampler import Sampler
-from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
-from huetune.search.tuning.study_writer import StudyWriter
 from tests.benchmarks import replay
 from tests.benchmarks.table import EPOCHS, SEEDS, read_table
+from tests.search.builders import make_searcher, make_study
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +23,8 @@ def _run(table, searcher, scheduler="asha", seed=0, **words):
 
 
 def _searcher(budget, clock=lambda: 0.0, grid=False):
-    import optuna
-
-    space = replay._space(grid)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler())
-    searcher = StudySearcher(
-        StudyWriter(study),
-        replay.Path("/nonexistent"),
-        space=space,
-        sampler=Sampler(space, "tpe", ["minimize"], 0, budget.trials),
-        budget=budget,
-        epochs=EPOCHS,
-        seed=0,
-        objectives=["chroma_mse"],
-        clock=clock,
-    )
-    return searcher, study
+    study = make_study()
+    return make_searcher(study, replay._space(grid), budget, epochs=EPOCHS, clock=clock), study
 
 
 def test_the_table_is_whole_and_has_real_differences_and_real_noise(table):

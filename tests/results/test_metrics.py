@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,13 +23,12 @@ from huetune.results.tables.trial_table import run_rows, with_zero_line
 from huetune.search.cli.main import cli
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
-from huetune.search.tuning.study_writer import StudyWriter
 from huetune.search.tuning.trial_queue import Job
 from tests.results.cli.test_integration_commands import read_back
 from tests.results.experiment_log.test_document import seed_log
 from tests.results.made import make_run
+from tests.search.builders import make_searcher
 
 NAME = "blue_error"
 EPOCHS = 2
@@ -60,16 +58,7 @@ def run(registered, tmp_path, rng):
     mean_chroma = truth.mean(axis=(0, 1, 2))
     made = make_run(tmp_path / "made", 0, objectives=(NAME,))
     space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, PRESETS["model-2"])
-    searcher = StudySearcher(
-        StudyWriter(made.made),
-        Path("/nonexistent"),
-        space=space,
-        sampler=None,
-        budget=Budget(3),
-        epochs=EPOCHS,
-        seed=0,
-        objectives=[NAME],
-    )
+    searcher = make_searcher(made.made, space, Budget(3), epochs=EPOCHS, sampler=None, objective=NAME)
     points = [{"mse_weight": weight} for weight in (1.0, 2.0, 4.0)]
     searcher.enqueue(Job(space.config(point), point) for point in points)
     for number in range(3):

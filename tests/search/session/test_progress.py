@@ -5,44 +5,30 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import optuna
 import pytest
 from rich.console import Console
 
-from huetune.model.presets import PRESETS
-from huetune.model.recipes import with_recipe
 from huetune.results.live.progress import Display
 from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
-from huetune.search.tuning.sampler import Sampler
-from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
+from tests.search.builders import BASE, make_searcher, make_study
 from tests.terminal import Terminal
 
 EPOCHS = 4
-SPACE = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, with_recipe(PRESETS["model-2"], "photos"))
+SPACE = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, BASE)
 SEARCHED = StudyRecord(objectives=("chroma_mse",), baseline={"chroma_mse": 0.5})
 DIVERGED = Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=2)
 
 
 def _searcher(study, display, slots=2, clock=lambda: 0.0, **budget):
-    searcher = StudySearcher(
-        StudyWriter(study),
-        Path("/nonexistent"),
-        space=SPACE,
-        sampler=Sampler(SPACE, "random", ["minimize"], 0, 6),
-        budget=Budget(6, **budget),
-        epochs=EPOCHS,
-        seed=0,
-        objectives=["chroma_mse"],
-        listener=display,
-        clock=clock,
+    searcher = make_searcher(
+        study, SPACE, Budget(6, **budget), epochs=EPOCHS, sampler="random", listener=display, clock=clock
     )
     searcher.count_slots = lambda: slots
     return searcher
@@ -66,7 +52,7 @@ def _end(searcher, name, epoch, score, seconds=10.0):
 
 @pytest.fixture
 def study():
-    return optuna.create_study(sampler=optuna.samplers.RandomSampler())
+    return make_study()
 
 
 def test_the_board_follows_the_searcher(study):

@@ -7,16 +7,11 @@ import pytest
 
 from huetune.data_tools.common.errors import StorageError, UserError
 from huetune.data_tools.photos.source import Source
-from huetune.model.presets import PRESETS
-from huetune.model.recipes import with_recipe
 from huetune.search.ray_runtime.cluster import raised_by_ray, slots
 from huetune.search.session.runner import launch
 from huetune.search.spec.resources import Resources
-from huetune.search.spec.search_spec import Search
-from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 from huetune.search.spec.validation import check_storage_outside_photos, is_half_created
-
-SPACE = parse_space(DEFAULT_SPACE, with_recipe(PRESETS["model-2"], "photos"))
+from tests.search.builders import make_search
 
 
 @pytest.mark.parametrize(
@@ -37,7 +32,7 @@ SPACE = parse_space(DEFAULT_SPACE, with_recipe(PRESETS["model-2"], "photos"))
 )
 def test_a_bad_request_is_refused_in_one_line(asked, message):
     with pytest.raises(UserError) as refused:
-        Search(**{"name": "fine", "storage": Path("runs"), "space": SPACE, **asked})
+        make_search(**asked)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -127,7 +122,7 @@ def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="exists already; choose another --name"):
-        launch(Search("mine", tmp_path, SPACE), parts, Console(), source=Source())
+        launch(make_search(name="mine", storage=tmp_path), parts, Console(), source=Source())
     assert (tmp_path / "mine" / "file").read_text(encoding="utf-8") == "mine"
 
 
@@ -143,6 +138,6 @@ def test_a_bad_study_leaves_no_run_behind(study, error, message, tmp_path, parts
     from rich.console import Console
 
     with pytest.raises(error, match=message) as refused:
-        launch(Search("new", tmp_path, SPACE, study=study), parts, Console(), source=Source())
+        launch(make_search(name="new", storage=tmp_path, study=study), parts, Console(), source=Source())
     assert "secret" not in str(refused.value)
     assert not (tmp_path / "new").exists()

@@ -2,26 +2,22 @@
 
 import json
 from dataclasses import fields
-from pathlib import Path
 
 import pytest
 
 from huetune.data_tools.cli.options import split_list
 from huetune.data_tools.common.errors import UserError
-from huetune.model.presets import PRESETS
-from huetune.model.recipes import with_recipe
 from huetune.results.records.run import MANIFEST
 from huetune.search.cli.main import cli
 from huetune.search.spec.manifest import load_search
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
-from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
 from huetune.search.tuning.sampler import SAMPLERS
 from huetune.search.tuning.schedulers import SCHEDULERS as RAY_SCHEDULERS
 from tests.interpreter import output_of
 from tests.results.made import make_run
+from tests.search.builders import make_search
 
-SPACE = parse_space(DEFAULT_SPACE, with_recipe(PRESETS["model-2"], "photos"))
 OF_RESOURCES = {field.name for field in fields(Resources)}
 
 # What is typed, the field and the value that it is in Python and in a manifest, and the whole message.
@@ -68,9 +64,9 @@ BAD = [
 
 def _in_python(field, value):
     if field in OF_RESOURCES:
-        Search("fine", Path("runs"), SPACE, Resources(**{field: value}))
+        make_search(resources=Resources(**{field: value}))
     else:
-        Search("fine", Path("runs"), SPACE, **{field: value})
+        make_search(**{field: value})
 
 
 def _in_manifest(field, value, folder):
@@ -104,7 +100,7 @@ def test_bad_value_has_one_message_whoever_asks(typed, field, value, message, sa
 def test_counts_of_other_types_are_refused(value):
     """A manifest may hold anything; a traceback was the answer."""
     with pytest.raises(UserError, match="trials must be a whole number, received "):
-        Search("fine", Path("runs"), SPACE, trials=value)
+        make_search(trials=value)
 
 
 WITHOUT_RAY = """

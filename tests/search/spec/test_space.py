@@ -5,8 +5,7 @@ import pytest
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
-
-BASE = with_recipe(PRESETS["model-2"], "photos")
+from tests.search.builders import BASE
 
 CONDITIONAL = {
     "merge_units": {"low": 64, "high": 128, "step": 32, "where": {"skip": True}},

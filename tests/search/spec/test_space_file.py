@@ -3,11 +3,8 @@
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from huetune.model.config import Config
-from huetune.model.presets import PRESETS
-from huetune.model.recipes import with_recipe
 from huetune.search.spec.space_file import read_space
-
-BASE = with_recipe(PRESETS["model-2"], "photos")
+from tests.search.builders import BASE
 
 
 def test_read_space_accepts_every_kind_of_domain(tmp_path):

@@ -6,11 +6,8 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from huetune.model.config import Config
-from huetune.model.presets import PRESETS
-from huetune.model.recipes import with_recipe
 from huetune.search.spec.space_parser import DEFAULT_SPACE, SpaceError, parse_space
-
-BASE = with_recipe(PRESETS["model-2"], "photos")
+from tests.search.builders import BASE
 
 
 def test_default_space_varies_weight_activation_and_skip():

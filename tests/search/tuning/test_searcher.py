@@ -1,49 +1,29 @@
 """A searcher that takes over a study knows all that the one before it knew, and owes exactly the rest."""
 
-from pathlib import Path
-
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.model.config import Config
-from huetune.model.presets import PRESETS
-from huetune.model.recipes import with_recipe
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.worker import BEST
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.retry_policy import MAX_DEATHS
-from huetune.search.tuning.sampler import Sampler
-from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
-from huetune.search.tuning.study_writer import StudyWriter
 from huetune.search.tuning.trial_queue import Job, grid_jobs
+from tests.search.builders import BASE, make_searcher, make_study
 
 EPOCHS = 3
-SPACE = parse_space(
-    {"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}},
-    with_recipe(PRESETS["model-2"], "photos"),
-)
+SPACE = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}, "skip": {"choices": [True, False]}}, BASE)
 TOGGLES = parse_space({"skip": {"choices": [True, False]}, "merge_units": {"choices": [64, 96]}}, SPACE.base)
 
 
-def _study():
-    return optuna.create_study(sampler=optuna.samplers.RandomSampler())
-
-
 def _searcher(study, trials=6, space=SPACE, kind="tpe", clock=lambda: 0.0, **budget):
-    searcher = StudySearcher(
-        StudyWriter(study),
-        Path("/nonexistent"),
-        space=space,
-        sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], len(study.trials), trials),
-        budget=Budget(trials, **budget),
-        epochs=EPOCHS,
-        seed=100,
-        objectives=["chroma_mse"],
-        clock=clock,
+    sampler = None if kind == "grid" else kind
+    searcher = make_searcher(
+        study, space, Budget(trials, **budget), epochs=EPOCHS, sampler=sampler, seed=100, clock=clock
     )
     if kind == "grid":
         searcher.enqueue(grid_jobs(space, 0))
@@ -69,7 +49,7 @@ def _train(searcher, name, epochs=EPOCHS, score=0.5):
 
 @pytest.mark.parametrize("clean", [True, False], ids=["after leaving", "after a kill"])
 def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
-    study = _study()
+    study = make_study()
     before = _searcher(study)
     ended = _train(before, "a", score=0.9)
     left = [_train(before, "b", epochs=2), _train(before, "c", epochs=0)]
@@ -93,7 +73,7 @@ def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
 
 def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
     """Which a scheduler is to know as its own, and not to count twice."""
-    study = _study()
+    study = make_study()
     before = _searcher(study)
     for name in "abc":
         _train(before, name)
@@ -110,20 +90,21 @@ def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
 
 
 def test_a_trial_that_goes_on_began_when_it_began():
-    study = _study()
+    study = make_study()
     before = _searcher(study)
     _train(before, "a", epochs=1)
     first = TrialRecord.of(study.trials[0]).start
     before.close()
     after = _searcher(study)
     _train(after, "b")
-    assert first and TrialRecord.of(study.trials[0]).start == first != study.trials[0].datetime_start.astimezone()
+    resumed_at = study.trials[0].datetime_start
+    assert first and resumed_at and TrialRecord.of(study.trials[0]).start == first != resumed_at.astimezone()
     assert study.trials[0].user_attrs["begun"].endswith("+00:00"), "UTC, wherever it is read"
 
 
 @pytest.mark.parametrize("kind", ["tpe", "grid"])
 def test_a_space_that_came_to_its_end_before_still_has(kind):
-    study = _study()
+    study = make_study()
     before = _searcher(study, 99, TOGGLES, kind)
     for name in "ab":
         _train(before, name)
@@ -135,7 +116,7 @@ def test_a_space_that_came_to_its_end_before_still_has(kind):
 
 
 def test_time_and_flatness_count_from_the_first_start():
-    study, now = _study(), [0.0]
+    study, now = make_study(), [0.0]
     before = _searcher(study, 99, clock=lambda: now[0], seconds=100.0, patience=3)
     _train(before, "a", score=0.5)
     now[0] = 60.0
@@ -152,13 +133,13 @@ def test_time_and_flatness_count_from_the_first_start():
 
 
 def _copied(study, count):
-    other = _study()
+    other = make_study()
     other.add_trials(study.trials[:count])
     return other
 
 
 def test_epochs_that_a_dying_worker_could_not_tell_of_are_told_by_the_next():
-    study = _study()
+    study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
     searcher.on_trial_result("a", _figures(1, 0.5))
@@ -169,7 +150,7 @@ def test_epochs_that_a_dying_worker_could_not_tell_of_are_told_by_the_next():
 
 
 def test_a_late_word_of_an_old_worker_is_not_taken():
-    study = _study()
+    study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
     searcher.on_trial_result("a", _figures(1, 0.5))
@@ -180,7 +161,7 @@ def test_a_late_word_of_an_old_worker_is_not_taken():
 
 
 def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
-    study = _study()
+    study = make_study()
     searcher = _searcher(study, 1)
     for life in range(2 * MAX_DEATHS - 1):
         asked = searcher.suggest(f"life-{life}")
@@ -196,7 +177,7 @@ def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
 
 
 def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monkeypatch):
-    study = _study()
+    study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
     broken = optuna.exceptions.StorageInternalError("disk is full")
@@ -210,7 +191,7 @@ def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monke
 
 
 def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypatch):
-    study = _study()
+    study = make_study()
     searcher = _searcher(study)
     _train(searcher, "a", epochs=2)
     broken = optuna.exceptions.StorageInternalError("disk is full")
@@ -223,7 +204,7 @@ def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypat
 
 def test_whoever_leaves_leaves_no_trial_running_that_was_not_reached():
     """Three were running when the first session was killed; the second had taken up one when it was asked to leave."""
-    study = _study()
+    study = make_study()
     before = _searcher(study)
     for name in "abc":
         before.suggest(name)
