@@ -1,1 +1,1 @@
-"""Photos become arrays: reading and checking, luma and chroma, contexts, splits, and the built-in garden."""
+"""Photos become arrays: reading and checking, luma and chroma maps, context windows, splits, built-in data sets."""

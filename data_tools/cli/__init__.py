@@ -1,1 +1,1 @@
-"""The commands about photos, and the options that other commands share."""
+"""The commands `huetune data ...`, and the options that other commands share."""

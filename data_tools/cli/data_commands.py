@@ -1,4 +1,4 @@
-"""Verbs of photos, and the options by which every verb is told which photos."""
+"""The commands `huetune data ...`, and the options and the function with which all commands read photos."""
 
 import shlex
 from array import array
@@ -35,77 +35,86 @@ photo_options = combine_options(
     ),
     click.option(
         "--garden",
+        metavar="N",
         type=click.IntRange(2, MAX_SCENES),
-        help=f"Scenes of the built-in garden instead.  [default: {DEFAULT_SCENES}]",
+        help=f"Use N scenes of the synthetic garden instead.  [default: {DEFAULT_SCENES}]",
     ),
-    click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in roses,tulips."),
+    click.option("--classes", type=TEXT, help="Use only these subfolders of --photos, as in roses,tulips."),
     click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used."),
 )
+
+
+MAX_PRINTED_LINES = 10
+"""How many skipped photos, notes or groups of near-duplicates a command names."""
 
 
 def read_photos(
     source: Source, strict: bool = False, quiet: bool = False, wanted: "RgbFilter | None" = None
 ) -> "PhotoSet":
-    """Return the photos of a source, and tell which files of it are skipped.
+    """Read the photos of a source and print which of them are skipped, with the reasons.
 
     Args:
-        source: of the photos.
-        strict: stop at the first photo that cannot be used.
-        quiet: show no progress, and do not tell which files are skipped.
-        wanted: which colors will be asked for, see `Source.read`.
+        source: Where the photos are.
+        strict: Stop at the first photo that cannot be used.
+        quiet: Print neither a progress bar nor the skipped photos.
+        wanted: Selects the photos whose RGB values are needed later, see `Source.read`.
+
+    Returns:
+        All photos that can be used.
 
     Raises:
-        PhotoError: none can be used, or with `strict` one cannot.
+        PhotoError: No photo can be used, or with `strict`, at least one cannot.
     """
-    photos, left_out = source.read(partial(progress_bar, quiet=quiet), wanted)
-    if left_out and strict:
-        raise PhotoError(left_out[0])
+    photos, skipped = source.read(partial(progress_bar, quiet=quiet), wanted)
+    if skipped and strict:
+        raise PhotoError(skipped[0])
     if not quiet:
-        _tell("skipped", left_out)
-        _tell("note", photos.notes)
+        _print_some("skipped", skipped)
+        _print_some("note", photos.notes)
     if not len(photos):
-        raise PhotoError(f"{str(source)!r}: none of its photos can be used")
+        raise PhotoError(f"{str(source)!r}: none of its photos can be used; see `huetune data check`")
     return photos
 
 
 def every_photo(digest: str, files: int) -> bool:
-    """Say that the colors of all photos will be asked for, see `Source.read`."""
+    """Select all photos: a filter for `read_photos` if the RGB values of each photo are needed later."""
     return True
 
 
-def _tell(what: str, lines: Sequence[str], most: int = 10) -> None:
-    for line in lines[:most]:
-        say(f"{what}: {line}", "yellow", stderr)
-    if len(lines) > most:
-        rest = f"{len(lines) - most} more, {len(lines)} in all"
-        say(f"{what}: {rest}; see `huetune data check`", "yellow", stderr)
+def _print_some(label: str, lines: Sequence[str]) -> None:
+    """Print the first of some lines to standard error, and how many there are."""
+    for line in lines[:MAX_PRINTED_LINES]:
+        say(f"{label}: {line}", "yellow", stderr)
+    if len(lines) > MAX_PRINTED_LINES:
+        rest = f"{len(lines) - MAX_PRINTED_LINES} more, {len(lines)} in all"
+        say(f"{label}: {rest}; see `huetune data check`", "yellow", stderr)
 
 
 @click.group()
 def data() -> None:
-    """Make, fetch and check photos."""
+    """Create, download and check photos."""
 
 
 @data.command()
-@click.option("--count", type=count_from(1), default=DEFAULT_SCENES, show_default=True)
+@click.option("--count", type=count_from(1), default=DEFAULT_SCENES, show_default=True, help="Number of scenes.")
 @click.option("--out", type=FOLDER, required=True, help="New folder for the scenes.")
 @seed_option
 def garden(count: int, out: Path, seed: int) -> None:
-    """Write scenes of the built-in garden as PNG files.
+    """Write scenes of the synthetic garden as PNG files.
 
     Example: huetune data garden --count 100 --out garden
     """
     from huetune.data_tools.datasets.synthetic_garden import write_garden
 
-    write_garden(count, out, seed, progress=progress_bar("planting", count))
-    say(f"{count} scenes in {out}")
+    write_garden(count, out, seed, progress=progress_bar("drawing scenes", count))
+    say(f"{_count(count, 'scene')} in {out}")
 
 
 @data.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--classes", type=TEXT, help="Only these subfolders, as in roses,tulips.")
+@click.option("--classes", type=TEXT, help="Check only these subfolders, as in roses,tulips.")
 def check(folder: Path, classes: str | None) -> None:
-    """Say which photos of a folder would be used, and why not the rest.
+    """List photos that would be skipped, with the reasons, and count the others.
 
     Example: huetune data check flowers --classes roses
     """
@@ -129,8 +138,8 @@ def check(folder: Path, classes: str | None) -> None:
             paths.append(path)
     if not count:
         raise discovery.no_photos_error(folder, others)
-    # Of a million files nothing is kept but this; their names are found again.
-    pixels, marks, names = array("Q"), array("Q"), list[Path]()
+    # With more files only these numbers are kept: the files are found again by walking the folder a second time.
+    digests, hashes, names = array("Q"), array("Q"), list[Path]()
     for path, outcome in photos.outcomes(
         paths if count <= photos.MAX_CACHED_FILES else discovery.walk_photos(folder, wanted),
         progress=progress_bar("reading photos", count),
@@ -141,52 +150,63 @@ def check(folder: Path, classes: str | None) -> None:
         else:
             if outcome.note:
                 say(f"note: {str(path)!r}: {outcome.note}", "yellow")
-            pixels.append(int(outcome.digest[:16], 16))
+            digests.append(int(outcome.digest[:16], 16))
             if count <= photos.MAX_CACHED_FILES:
-                marks.extend(near_duplicates.perceptual_hashes(outcome.gray[None], [outcome.digest])[0].tolist())
+                hashes.extend(near_duplicates.perceptual_hashes(outcome.gray[None], [outcome.digest])[0].tolist())
                 names.append(path)
-    copies = len(pixels) - len(np.unique(pixels))
-    near = _near_duplicates(names, np.array(marks, np.uint64).reshape(len(names), -1))
+    copies = _count(len(digests) - len(np.unique(digests)), "copy", "copies")
+    repeated = _print_near_duplicates(names, np.array(hashes, np.uint64).reshape(len(names), -1))
     for line in skipped_kinds(others):
         say(f"skipped: {line}", "yellow")
-    found = f"{near} near-duplicates" if count <= photos.MAX_CACHED_FILES else "near-duplicates not looked for"
-    found = f"{copies} of them copies, {found}"
-    say(f"{count} files: {len(pixels)} photos to use, {found}; {count - len(pixels)} skipped")
+    similar = _count(repeated, "near-duplicate") if count <= photos.MAX_CACHED_FILES else "near-duplicates not checked"
+    usable = f"{_count(len(digests), 'usable photo')} ({copies}, {similar})"
+    say(f"{_count(count, 'file')}: {usable}, {count - len(digests)} skipped")
     if others[OTHER]:
-        files = "other file that is no photo" if others[OTHER] == 1 else "other files that are no photos"
-        say(f"{others[OTHER]} {files}")
+        say(f"{_count(others[OTHER], 'other file that is not a photo', 'other files that are not photos')}")
 
 
-def _near_duplicates(names: Sequence[Path], marks: "NDArray[np.uint64]", most: int = 10) -> int:
-    """Name the groups of photos that show one picture, copies aside; return how many photos repeat one before."""
+def _count(number: int, singular: str, plural: str = "") -> str:
+    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
+
+
+def _print_near_duplicates(names: Sequence[Path], hashes: "NDArray[np.uint64]") -> int:
+    """Print the groups of near-duplicates, without exact copies.
+
+    Args:
+        names: The photos.
+        hashes: Their perceptual hashes: uint64 [photos, hashes of a photo]. Copies have the same first hash.
+
+    Returns:
+        How many photos are near-duplicates of an earlier one.
+    """
     import numpy as np
 
     from huetune.data_tools.photos import near_duplicates
 
     if not names:
         return 0
-    _, first = np.unique(marks[:, 0], return_index=True)
+    _, first = np.unique(hashes[:, 0], return_index=True)
     first = np.sort(first)
-    numbers = near_duplicates.group_near_duplicates(marks[first])
+    numbers = near_duplicates.group_near_duplicates(hashes[first])
     groups: dict[int, list[Path]] = {}
-    for place, number in zip(first.tolist(), numbers.tolist(), strict=True):
-        groups.setdefault(number, []).append(names[place])
+    for index, number in zip(first.tolist(), numbers.tolist(), strict=True):
+        groups.setdefault(number, []).append(names[index])
     several = [group for group in groups.values() if len(group) > 1]
-    for group in several[:most]:
+    for group in several[:MAX_PRINTED_LINES]:
         rest = f" and {len(group) - 3} more" if len(group) > 3 else ""
         say(f"near-duplicates: {', '.join(repr(str(path)) for path in group[:3])}{rest}", "yellow")
-    if len(several) > most:
-        say(f"near-duplicates: and {len(several) - most} more groups", "yellow")
+    if len(several) > MAX_PRINTED_LINES:
+        say(f"near-duplicates: {_count(len(several) - MAX_PRINTED_LINES, 'more group')}", "yellow")
     return len(first) - len(groups)
 
 
 @data.command()
 @click.argument("name", type=click.Choice(["flowers"]))
 @click.option("--out", type=FOLDER, default=Path("photos"), show_default=True, help="Folder for the photos.")
-@click.option("--url", type=TEXT, help="Where to download from.  [default: TensorFlow's archive]")
-@click.option("--sha256", type=TEXT, help="Checksum of the archive.  [default: that of TensorFlow's]")
+@click.option("--url", type=TEXT, help="URL of the archive.  [default: TensorFlow's archive]")
+@click.option("--sha256", type=TEXT, help="SHA-256 of the archive.  [default: that of TensorFlow's archive]")
 def fetch(name: str, out: Path, url: str | None, sha256: str | None) -> None:
-    """Download TensorFlow's 3,670 photos of flowers, CC BY, 218 MiB.
+    """Download TensorFlow's 3,670 photos of flowers (license CC BY, 218 MiB).
 
     Example: huetune data fetch flowers --out photos
     """

@@ -1,1 +1,1 @@
-"""What all parts share: errors, the terminal, optional imports, and the settings of Keras."""
+"""Code that all parts share: errors, terminal output, optional imports, and Keras with huetune's settings."""

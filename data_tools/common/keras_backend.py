@@ -1,9 +1,9 @@
-"""TensorFlow and Keras, with huetune's own settings. All other modules import both from here.
+"""TensorFlow and Keras with huetune's settings. All other modules import both from here.
 
-Keras reads `keras.json` (in KERAS_HOME or ~/.keras) and several variables when it is imported: its backend, its float
-type, its image data format and its epsilon are those of the machine. With other ones than huetune's, a model has other
-weights or other shapes, or Keras cannot be imported at all. So Keras is imported without them, and layers are built
-under `own_settings`, for a notebook may have imported Keras first and changed it since.
+When Keras is imported, it reads its backend, float type, image data format and epsilon from `keras.json` (in KERAS_HOME
+or ~/.keras) and from environment variables. With other values than huetune's, a model has other weights or shapes, or
+Keras cannot be imported at all. Therefore Keras is imported without these settings, and layers are built inside of
+`own_settings`, because a notebook may have imported Keras before and changed its settings since.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ _KERAS_VARIABLES = (
     "KERAS_MAX_STEPS_PER_EPOCH",
     "KERAS_NNX_ENABLED",
 )
-"""What Keras 3.15 reads when it is imported. TensorFlow 2.21 contains an older Keras, which reads KERAS_HOME too."""
+"""Variables that Keras 3.15 reads when it is imported. The older Keras inside TensorFlow 2.21 reads KERAS_HOME, too."""
 
 
 def _require_tensorflow_backend() -> None:
-    """Refuse a process whose Keras computes with something else: a backend cannot be changed after the import."""
+    """Raise a UserError if Keras was imported with another backend, which cannot be changed after the import."""
     backend = imported_backend()
     if backend and backend != "tensorflow":
         raise UserError(
@@ -40,9 +40,9 @@ def _require_tensorflow_backend() -> None:
 
 @contextlib.contextmanager
 def _without_machine_settings() -> Iterator[None]:
-    """Have Keras find neither its file nor its variables while it is imported. The file is not written, either."""
+    """Hide Keras's settings file and environment variables during the import, and keep Keras from writing the file."""
     before = {name: os.environ.pop(name) for name in _KERAS_VARIABLES if name in os.environ}
-    # The null device is no folder: no file is found in it and none can be made, and Keras goes on without.
+    # The null device is not a folder: Keras finds no file in it, cannot create one, and continues without.
     os.environ |= {"KERAS_HOME": os.devnull, "KERAS_BACKEND": "tensorflow"}
     try:
         yield
@@ -60,12 +60,12 @@ restore_home(keras)
 
 @contextlib.contextmanager
 def own_settings(dtype_policy: str = FLOATX) -> Iterator[None]:
-    """Build layers with huetune's settings; afterwards the process has its own again.
+    """Apply huetune's settings of Keras while layers are built, and restore the process's settings afterwards.
 
-    A layer keeps what it was built with: a model may be traced and used outside of this.
+    A layer keeps the settings that it was built with, so a model can be traced and used outside of the block.
 
     Args:
-        dtype_policy: name of the Keras policy by which the layers compute.
+        dtype_policy: Name of the Keras dtype policy for the layers, as "mixed_bfloat16".
     """
     config = keras.config
     before = config.floatx(), config.image_data_format(), config.epsilon(), config.dtype_policy()

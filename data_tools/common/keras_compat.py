@@ -1,8 +1,8 @@
-"""All private parts of Keras that huetune uses, read from Keras 3.15.1.
+"""All private parts of Keras that huetune uses, as of Keras 3.15.1.
 
-It is here, and imports no Keras, for `data_tools.common.keras_backend` needs it while it imports Keras.
-`PRIVATE` names each and what breaks without it. tests/data_tools/common/test_keras_compat.py looks for them in
-the installed version.
+The module does not import Keras, because `keras_backend` needs it before and during the import of Keras. `PRIVATE`
+lists the private names and what breaks without them; tests/data_tools/common/test_keras_compat.py checks that the
+installed version has them.
 """
 
 import os
@@ -10,24 +10,24 @@ import sys
 from types import ModuleType
 
 PRIVATE: dict[str, tuple[tuple[str, ...] | None, str]] = {
-    "keras.src.backend.config.backend": ((), "a process whose Keras has another backend is refused in one line"),
-    "keras.src.backend.config._KERAS_DIR": (None, "a notebook's downloads with Keras go where they always go"),
+    "keras.src.backend.config.backend": ((), "a process whose Keras has another backend is refused with one line"),
+    "keras.src.backend.config._KERAS_DIR": (None, "downloads of Keras in a notebook go to the usual folder"),
 }
-"""By name: its parameters, None where it has none to check, and what in huetune breaks without it."""
+"""Maps each name to its parameters, or None if they are not checked, and to what breaks in huetune without it."""
 
 
 def imported_backend() -> str | None:
-    """Return the backend of the Keras that this process has imported, or failed to import; None where it has not."""
-    # An import that failed leaves this module behind, but not `keras` with its public `keras.config.backend`.
+    """Return the backend of Keras if this process has imported it or tried to; otherwise None."""
+    # A failed import leaves this module behind, but not `keras` with the public `keras.config.backend`.
     config = sys.modules.get("keras.src.backend.config")
     return config.backend() if config else None
 
 
 def restore_home(keras: ModuleType) -> None:
-    """Have Keras keep data sets and weights in the user's folder again, if it was imported with none.
+    """Set Keras's folder for data sets and weights to the user's again, if Keras was imported without one.
 
     Args:
-        keras: the package, imported.
+        keras: The imported package.
     """
     config = keras.src.backend.config
     if os.devnull == config._KERAS_DIR:

@@ -1,4 +1,4 @@
-"""Packages that only some people want: the message of a missing one names the extra of huetune that brings it."""
+"""Imports of optional packages. The error for a missing package names the extra of huetune that installs it."""
 
 import importlib
 from importlib.util import find_spec
@@ -7,30 +7,33 @@ from typing import Any
 from huetune.data_tools.common.errors import UserError
 
 
-def import_extra(module: str, name: str) -> Any:
-    """Import a module of a package that need not be installed.
+def import_extra(module: str, extra: str) -> Any:
+    """Import a module of an optional package.
 
     Args:
-        module: its name in Python.
-        name: of huetune's extra that brings the package, see `optional-dependencies` in pyproject.toml.
+        module: Name of the module.
+        extra: Extra of huetune that installs the package, from `optional-dependencies` in pyproject.toml.
+
+    Returns:
+        The module.
 
     Raises:
-        UserError: it is not installed; says how to get it.
+        UserError: The package is not installed; the message has the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         if not (error.name or "").startswith(module.partition(".")[0]):
             raise
-        raise _missing(module, name) from None
+        raise _missing(module, extra) from None
 
 
-def require_extra(module: str, name: str) -> None:
-    """Refuse, without importing it, what will need a module that is not installed; see `extra`."""
+def require_extra(module: str, extra: str) -> None:
+    """Check that a module of an optional package is installed, without importing it; see `import_extra`."""
     if find_spec(module) is None:
-        raise _missing(module, name)
+        raise _missing(module, extra)
 
 
-def _missing(module: str, name: str) -> UserError:
+def _missing(module: str, extra: str) -> UserError:
     package = module.partition(".")[0].replace("_", "-")
-    return UserError(f"{package} is not installed; get it with: pip install 'huetune[{name}]'")
+    return UserError(f"{package} is not installed; get it with: pip install 'huetune[{extra}]'")

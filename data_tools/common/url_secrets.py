@@ -1,13 +1,13 @@
-"""Secrets that somebody put into a URL, which would be written down with it."""
+"""Detection of passwords in URLs: a URL that is recorded would store its password, too."""
 
 import re
 
 from sqlalchemy.engine import URL
 
-# Not passfile and sslkey, which name files.
-_NAMES = re.compile(r"pass(?!file)|pwd|secret|token|credential|(api|access)_?key", re.IGNORECASE)
+# Without passfile and sslkey, whose values are names of files.
+_SECRET_NAMES = re.compile(r"pass(?!file)|pwd|secret|token|credential|(api|access)_?key", re.IGNORECASE)
 
 
 def has_secret(url: URL) -> bool:
-    """Whether a URL has a password, in its place or after the "?" under any of the names that drivers have for one."""
-    return bool(url.password) or any(_NAMES.search(name) for name in url.query)
+    """Return whether a URL has a password, before the host or in an option after the "?"."""
+    return bool(url.password) or any(_SECRET_NAMES.search(name) for name in url.query)

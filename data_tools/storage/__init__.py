@@ -1,1 +1,1 @@
-"""Folders and buckets: atomic writes, checksums, locks and leases."""
+"""Atomic folders and files, checksums, output folders, buckets, and the lock of a run."""

@@ -357,7 +357,7 @@ def test_broken_profile_is_read_as_srgb_and_said(
         assert (photos.notes, left_out) == ((line,), [])
     assert check_readable([tmp_path / "a.png"]) == [line]
     done = in_process("data", "check", tmp_path)
-    assert f"note: {line}" in done.stdout.replace("\n", " ").replace("  ", " ") and "1 photos to use" in done.stdout
+    assert f"note: {line}" in done.stdout.replace("\n", " ").replace("  ", " ") and "1 usable photo (" in done.stdout
 
 
 def test_jpeg_with_a_lost_part_of_its_profile_is_read_and_said(scene: Pixels, tmp_path: Path) -> None:

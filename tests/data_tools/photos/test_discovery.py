@@ -104,9 +104,9 @@ def test_data_check_says_what_it_passes_by(tmp_path: Path, in_process: Callable)
     skipped = [line for line in lines if line.startswith("skipped: '")]
     assert len(skipped) == 1 and skipped[0].endswith("HEIC is not read; convert it to JPEG or PNG")
     assert lines[-len(LINES) - 2 : -2] == [f"skipped: {line}" for line in LINES]
-    found = f"{len(READ) + 1} files: {len(READ)} photos to use"
-    assert lines[-2] == f"{found}, 10 of them copies, 4 near-duplicates; 1 skipped"
-    assert lines[-1] == f"{len(OTHERS)} other files that are no photos"
+    found = f"{len(READ) + 1} files: {len(READ)} usable photos"
+    assert lines[-2] == f"{found} (10 copies, 4 near-duplicates), 1 skipped"
+    assert lines[-1] == f"{len(OTHERS)} other files that are not photos"
 
 
 def test_strict_stops_at_a_kind_that_is_not_read(tmp_path: Path, in_process: Callable) -> None:

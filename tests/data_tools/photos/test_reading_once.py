@@ -146,4 +146,4 @@ def test_data_check_looks_once_into_files_without_an_ending(
 
     monkeypatch.setattr(discovery, "read_head", read_head)
     done = in_process("data", "check", folder)
-    assert done.stdout.startswith("30 files: 30 photos to use") and sorted(looked) == ["a photo", "notes.txt"]
+    assert done.stdout.startswith("30 files: 30 usable photos (") and sorted(looked) == ["a photo", "notes.txt"]

@@ -123,6 +123,6 @@ def test_data_check_counts_near_duplicates(in_process, tmp_path):
     done = in_process("data", "check", tmp_path)
     assert done.returncode == 0
     *groups, count = done.stdout.splitlines()
-    assert count == "7 files: 7 photos to use, 1 of them copies, 2 near-duplicates; 0 skipped"
+    assert count == "7 files: 7 usable photos (1 copy, 2 near-duplicates), 0 skipped"
     named = [(tmp_path / one, tmp_path / other) for one, other in (("a.png", "f.jpg"), ("c.png", "g.png"))]
     assert groups == [f"near-duplicates: {str(one)!r}, {str(other)!r}" for one, other in named]

@@ -166,7 +166,7 @@ def test_data_check_says_what_it_would_use_and_why_not_the_rest(in_process, tmp_
     (tmp_path / "bad.jpg").write_text("no picture", encoding="utf-8")
     done = in_process("data", "check", tmp_path)
     assert done.returncode == 0
-    assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 photos to use" in done.stdout
+    assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 usable photo (" in done.stdout
 
 
 def test_a_checked_folder_is_prepared_once_and_an_empty_word_keeps_nothing(in_process, tmp_path, monkeypatch):

@@ -55,7 +55,7 @@ def test_checking_photos(folder, said):
     assert_plain(out)
     lines = out.splitlines()
     assert len(lines) == len(NAMES) + 1 and all(line.startswith("skipped: '") for line in lines[:-1])
-    assert lines[-1] == "20 files: 10 photos to use, 0 of them copies, 0 near-duplicates; 10 skipped"
+    assert lines[-1] == "20 files: 10 usable photos (0 copies, 0 near-duplicates), 10 skipped"
 
 
 def test_writing_scenes(folder, said):
