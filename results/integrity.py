@@ -17,7 +17,7 @@ from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.data_tools.storage.run_lock import LOCK_FILE, lock_holder
 from huetune.model import training_state
 from huetune.results.evaluation import final_check
-from huetune.results.live.watch import View
+from huetune.results.live.watch import WatchedRun
 from huetune.results.records.outcomes import StopReason
 from huetune.results.records.run import (
     MANIFEST,
@@ -146,7 +146,7 @@ def unfinished(run: Run) -> list[str]:
     # An ended search has no such trials: where it does, that is a violation.
     parts = [part for part in (None if StudyRecord.of(study).ended else study, replicates) if part]
     left = [trial for part in parts for trial in part.get_trials(deepcopy=False) if not trial.state.is_finished()]
-    if not left and (StudyRecord.of(study).requested.trials is None or View(lambda: run).finished):
+    if not left and (StudyRecord.of(study).requested.trials is None or WatchedRun(lambda: run).finished):
         return []
     what = "confirmation" if StudyRecord.of(study).ended else "search"
     waiting = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]

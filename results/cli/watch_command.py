@@ -31,11 +31,11 @@ def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
     find = partial(find_run, run, storage)
     find()
 
-    from huetune.results.live.watch import picture
+    from huetune.results.live.watch import show_once
     from huetune.results.live.watch import watch as follow
 
     try:
-        ended = picture(find, stdout) if once else follow(find, stdout, interval)
+        ended = show_once(find, stdout) if once else follow(find, stdout, interval)
     except Interrupted as signal:
         return signal.exit_code
     return 0 if ended or once else 1

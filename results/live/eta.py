@@ -1,59 +1,62 @@
-"""How long a search still takes, from how long its trials took."""
+"""Estimates how long a search will still take from how long its ended trials took."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 
-class Pace:
-    """What ended trials say of those that run and those that have not begun; early-stopped ones count as they were."""
+class DurationEstimator:
+    """Estimates remaining durations from ended trials; pruned and failed trials count with the time that they took."""
 
     def __init__(self) -> None:
-        # By the epochs that a trial has behind it: how many ended ones came so far, and how long they took from there.
+        # For each number of finished epochs: how many ended trials continued beyond it, and their seconds from there.
         self._count: defaultdict[int, int] = defaultdict(int)
-        self._rest: defaultdict[int, float] = defaultdict(float)
+        self._remaining: defaultdict[int, float] = defaultdict(float)
 
     def add(self, seconds: Mapping[int, float]) -> None:
-        """Take in an ended trial.
+        """Add an ended trial.
 
         Args:
-            seconds: that each of its epochs took, by the epoch's number; empty for one that failed before the first.
+            seconds: duration of each epoch by the epoch's number; empty for a trial that failed in its first epoch.
         """
-        rest, last = sum(seconds.values()), max(seconds, default=0)
+        remaining, last = sum(seconds.values()), max(seconds, default=0)
         self._count[0] += 1
-        self._rest[0] += rest
-        for epoch, took in sorted(seconds.items()):
-            rest -= took
+        self._remaining[0] += remaining
+        for epoch, duration in sorted(seconds.items()):
+            remaining -= duration
             if epoch < last:
                 self._count[epoch] += 1
-                self._rest[epoch] += rest
+                self._remaining[epoch] += remaining
 
-    def rest(self, seconds: Mapping[int, float], target: int) -> float:
-        """Return how long a running trial still takes: as ended ones from there, or else at its own pace.
+    def trial_seconds_left(self, seconds: Mapping[int, float], target: int) -> float:
+        """Return how long a running trial will still take.
+
+        This is the mean of the ended trials that continued beyond its last epoch; if there are none, its own mean
+        duration of an epoch times the epochs that are left.
 
         Args:
-            seconds: that each of its epochs took, by the epoch's number.
-            target: its last epoch.
+            seconds: duration of each of its epochs by the epoch's number.
+            target: number of epochs that it is to be trained.
         """
         epoch = max(seconds, default=0)
         if count := self._count.get(epoch):
-            return self._rest[epoch] / count
+            return self._remaining[epoch] / count
         return sum(seconds.values()) / max(1, len(seconds)) * max(0, target - epoch)
 
-    def left(
+    def seconds_left(
         self, running: Iterable[tuple[Mapping[int, float], int]], waiting: int, slots: int, budget: float | None = None
     ) -> float | None:
-        """Return the seconds until all trials have ended; None before any has, for then there is nothing to go by.
+        """Return the seconds until all trials have ended; None before any trial has ended.
 
         Args:
-            running: the seconds by epoch of each running trial, and its last epoch.
-            waiting: trials that are still to be begun.
-            slots: trials that run side by side, 1 or more.
-            budget: seconds after which no more are begun; None for as long as it takes.
+            running: the arguments of `trial_seconds_left` for each running trial.
+            waiting: number of trials that have not started.
+            slots: number of trials that run at a time, 1 or more.
+            budget: seconds after which no more trials start; None for no limit.
         """
         if not self._count:
             return None
-        usual = self._rest[0] / self._count[0]
-        rests = [self.rest(*trial) for trial in running]
-        longest = max([*rests, usual if waiting else 0.0])
-        left = max(longest, (sum(rests) + waiting * usual) / slots)
-        return left if budget is None else min(left, max(longest, budget + usual))
+        mean = self._remaining[0] / self._count[0]
+        each = [self.trial_seconds_left(*trial) for trial in running]
+        longest = max([*each, mean if waiting else 0.0])
+        left = max(longest, (sum(each) + waiting * mean) / slots)
+        return left if budget is None else min(left, max(longest, budget + mean))

@@ -1,4 +1,4 @@
-"""A search that another process runs, here or elsewhere, seen through its study."""
+"""Watches a search that another process runs, on this or another machine, by reading its study."""
 
 import contextlib
 import signal
@@ -23,171 +23,182 @@ from huetune.results.records.study_record import Session, StudyRecord
 from huetune.results.records.trial_record import STATES, TrialRecord
 from huetune.results.tables.trial_table import ENDED, rows
 
-WIDTH = 120
-"""Of a picture in a file."""
-LOCAL, BUCKET = 2.0, 10.0
-"""Seconds between two looks at a run."""
+FILE_WIDTH = 120
+"""Width in characters of a board that is written to a file or a pipe."""
+FOLDER_INTERVAL_SECONDS, BUCKET_INTERVAL_SECONDS = 2.0, 10.0
+"""Time between two reads of a run in a folder, and of one in a bucket, where each read costs requests."""
 
 
 def watch(find: Callable[[], Run], console: Console, interval: float | None = None) -> bool:
-    """Show a search until it ends, or nobody searches any more.
+    """Show a search until it ends or no process runs it any more.
 
     Args:
-        find: finds the run, and of one in a bucket what is there by now.
-        console: where to.
-        interval: seconds between two looks; None for as many as are polite.
+        find: finds the run; of a run in a bucket, it gets the current files.
+        console: the console.
+        interval: seconds between two reads; None for the default, which depends on where the run is.
 
     Returns:
-        Whether the search came to its end.
+        Whether the search has finished.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM, of which the search knows nothing.
+        Interrupted: Ctrl-C or SIGTERM, which do not affect the search.
         StorageError: there is no such run, or it cannot be read any more.
     """
-    view = View(find)
-    if view.by and not animated(console):
-        say(view.words[0], console=console)
-    with _patient() as rest:
+    run = WatchedRun(find)
+    if run.holder and not animated(console):
+        say(run.status_lines[0], console=console)
+    with _deferred_signals() as sleep:
         while True:
-            phase = view.phase()
+            phase = run.phase()
             with phase.display(console) as display:
-                phase.tell(display)
-                while view.by and view.replicating == phase.replicating:
-                    rest(interval or view.interval)
-                    view.look()
-                    phase.tell(display)
-            if not view.by:
+                phase.update(display)
+                while run.holder and run.replicating == phase.replicating:
+                    sleep(interval or run.interval)
+                    run.refresh()
+                    phase.update(display)
+            if not run.holder:
                 break
-    for line in view.words:
+    for line in run.status_lines:
         say(line, console=console)
-    return view.finished
+    return run.finished
 
 
-def picture(find: Callable[[], Run], console: Console) -> bool:
-    """Show a search as it is now; otherwise as `watch`."""
-    view = View(find)
-    phase = view.phase()
+def show_once(find: Callable[[], Run], console: Console) -> bool:
+    """Show the current state of a search; arguments and result are those of `watch`."""
+    run = WatchedRun(find)
+    phase = run.phase()
     display = phase.display(console, quiet=True)
-    phase.tell(display)
-    # In a file a bar over the whole width would be a long one.
-    console.print(display.board, width=console.width if console.is_terminal else WIDTH)
-    return view.finished
+    phase.update(display)
+    # Rich would take the width of a file from the environment, which may be very large.
+    console.print(display.board, width=console.width if console.is_terminal else FILE_WIDTH)
+    return run.finished
 
 
 @contextlib.contextmanager
-def _patient() -> Iterator[Callable[[float], None]]:
-    """Have Ctrl-C and SIGTERM wait until nothing is read, and yield how to rest in between; a second one does not wait.
+def _deferred_signals() -> Iterator[Callable[[float], None]]:
+    """Defer Ctrl-C and SIGTERM during reads, and yield an interruptible `sleep`; a second signal is not deferred.
 
-    An exception out of nowhere may come just when Python or a database tidies up, which takes no notice of any.
+    An exception that a signal handler raises while Python or a database driver cleans up would be ignored.
+
+    Raises:
+        Interrupted: a signal came, at the next sleep or during it.
     """
     caught: list[Interrupted] = []
-    resting = False
+    sleeping = False
 
-    def note(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         caught.append(Interrupted(number))
-        if resting or len(caught) > 1:
+        if sleeping or len(caught) > 1:
             raise caught[0]
 
-    def rest(seconds: float) -> None:
-        nonlocal resting
-        resting = True
+    def sleep(seconds: float) -> None:
+        nonlocal sleeping
+        sleeping = True
         if caught:
             raise caught[0]
         time.sleep(seconds)
-        resting = False
+        sleeping = False
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield rest
+        yield sleep
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-class View:
-    """A run, as it was when it was last looked at.
+class WatchedRun:
+    """A run and the state in which it was when it was last read.
 
     Args:
-        find: finds the run, and of one in a bucket what is there by now.
+        find: finds the run; of a run in a bucket, it gets the current files.
+
+    Attributes:
+        run: the run.
+        holder: description of the process that runs the search; None if no process does.
+        study: study of the search.
+        replicates: study of the replicates; None before there are any.
     """
 
     def __init__(self, find: Callable[[], Run]):
         self._find = find
-        self._file: Any = None
-        self.look()
+        self._version: Any = None
+        self.refresh()
 
-    def look(self) -> None:
-        """See what has become of the run.
+    def refresh(self) -> None:
+        """Read the run again.
 
         Raises:
-            StorageError: it is not there any more, or cannot be read.
+            StorageError: the run does not exist any more, or cannot be read.
         """
         self.run = self._find()
-        # First, for what nobody holds any more stays as it is then read.
-        self.by = lock_holder(self.run.folder)
+        # The lock is read first: if no process holds it, the study that is read next does not change any more.
+        self.holder = lock_holder(self.run.folder)
         database = self.run.folder / STUDY
-        # An open study reads its ended trials once. It is opened anew when it is another file, and when who wrote it is
-        # gone: what that one left half written is undone then.
-        file = self.by, database.stat().st_ino if database.is_file() else None
-        if file != self._file:
-            self._file, self.study, self.replicates = file, self.run.study(), None
+        # An open study reads its ended trials only once. It is opened again if the file was replaced, and when the
+        # process that wrote it has ended, because its unfinished transactions are rolled back then.
+        version = self.holder, database.stat().st_ino if database.is_file() else None
+        if version != self._version:
+            self._version, self.study, self.replicates = version, self.run.study(), None
         self.replicates = self.replicates or self.run.replicates()
 
     @property
     def interval(self) -> float:
-        """Seconds until it is polite to look again."""
-        return BUCKET if bucket_path(self.run.folder) else LOCAL
+        """Default seconds between two reads."""
+        return BUCKET_INTERVAL_SECONDS if bucket_path(self.run.folder) else FOLDER_INTERVAL_SECONDS
 
     @property
     def replicating(self) -> bool:
-        """Whether it is at its replicates, or was when it was left."""
+        """Whether the search trains replicates, or did when it was stopped."""
         if self.replicates is None:
             return False
         trials = self.replicates.get_trials(deepcopy=False)
-        owed = len(trials) < (_asked(self.replicates) or 0) or not all(trial.state.is_finished() for trial in trials)
-        return owed or (self.by is not None and StudyRecord.of(self.study).ended is not None)
+        incomplete = len(trials) < (_requested(self.replicates) or 0) or not all(
+            trial.state.is_finished() for trial in trials
+        )
+        return incomplete or (self.holder is not None and StudyRecord.of(self.study).ended is not None)
 
     @property
     def finished(self) -> bool:
-        """Whether all that was to be trained came to its end, replicates too."""
-        if self.by or not StudyRecord.of(self.study).ended or self.replicating:
+        """Whether all requested trials and replicates have ended."""
+        if self.holder or not StudyRecord.of(self.study).ended or self.replicating:
             return False
         if self.replicates or not self.run.manifest["search"].get("confirm"):
             return True
         return not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     @property
-    def words(self) -> list[str]:
-        """Whose search it is, or how it ended."""
-        if self.by:
-            return [f"locked by {self.by}"]
+    def status_lines(self) -> list[str]:
+        """Which process searches, or how the search ended, one text per line."""
+        if self.holder:
+            return [f"locked by {self.holder}"]
         if not self.finished:
-            return [f"nobody searches; go on with: {self.run.command('resume')}"]
+            return [f"the search is not running; continue it with: {self.run.command('resume')}"]
         table = rows(self.study, self.replicates)
         lines = headline(self.study, self.replicates, table), baseline_line(table)
         return [f"the search ended: {StudyRecord.of(self.study).ended}", *(line for line in lines if line)]
 
     @property
     def winner(self) -> int | None:
-        """The number of the confirmed winner; None before there is one, and where that is left open."""
+        """Number of the confirmed winner; None if there is none yet, or if several objectives leave it open."""
         return next((number for number, place in places(self.study, self.replicates).items() if place == 1), None)
 
     def phase(self) -> "Phase":
-        """Return which of its two studies there is something to see of."""
+        """Return the study that is being written: that of the search or that of its replicates."""
         return Phase(self, self.replicating)
 
 
 class Phase:
-    """One of a run's studies, which tells a display what a live searcher would.
+    """One of the two studies of a run, with the state that a display reads (`results.live.progress.SearchStatus`).
 
     Args:
-        view: of the run.
-        replicating: whether it is the study of replicates.
+        run: the run.
+        replicating: whether it is the study of the replicates.
     """
 
-    def __init__(self, view: View, replicating: bool):
+    def __init__(self, run: WatchedRun, replicating: bool):
         self.replicating = replicating
-        self._view = view
+        self._run = run
         self._trials = self._study.get_trials(deepcopy=False)
         self._known = {
             trial.number: (STATES[trial.state] if trial.state.is_finished() else "waiting", trial)
@@ -196,63 +207,66 @@ class Phase:
 
     @property
     def _study(self) -> optuna.Study:
-        return self._view.replicates if self.replicating and self._view.replicates else self._view.study
+        return self._run.replicates if self.replicating and self._run.replicates else self._run.study
 
     def display(self, console: Console, quiet: bool = False) -> Display:
-        """Return what shows it, with all that it holds by now."""
-        what = "replicates" if self.replicating else "trials"
-        name, searched = self._view.run.name, StudyRecord.of(self._view.study)
-        return Display(console, name, searched, self._trials, what=what, quiet=quiet)
+        """Return a display that shows all trials that the study has now."""
+        noun = "replicates" if self.replicating else "trials"
+        name, searched = self._run.run.name, StudyRecord.of(self._run.study)
+        return Display(console, name, searched, self._trials, noun=noun, quiet=quiet)
 
-    def tell(self, display: Display) -> None:
-        """Tell a display what has happened since the last time."""
-        for trial, event in changes(self._known, self._study.get_trials(deepcopy=False), self._view.by is not None):
+    def update(self, display: Display) -> None:
+        """Pass the events since the last call to a display."""
+        for trial, event in trial_events(
+            self._known, self._study.get_trials(deepcopy=False), self._run.holder is not None
+        ):
             display(self, trial, event)
-        display.tell(self, self._view.words, None if self.replicating else self._view.winner)
+        display.update(self, self._run.status_lines, None if self.replicating else self._run.winner)
 
     @property
     def trials(self) -> int | None:
-        """In all; None where the study does not say."""
-        return _asked(self._study)
+        """Number of trials that were requested; None if the study does not record it."""
+        return _requested(self._study)
 
     @property
     def _session(self) -> Session | None:
-        return StudyRecord.of(self._study).session if self._view.by else None
+        return StudyRecord.of(self._study).session if self._run.holder else None
 
     @property
     def slots(self) -> int | None:
-        """How many may run at once; None where nobody searches."""
+        """Number of trials that can run at a time; None if no process searches."""
         return session.slots if (session := self._session) else None
 
     @property
     def seconds(self) -> float | None:
-        """That were searched; of a running search by this machine's clock."""
+        """Seconds that the search has taken; of a running search by the clock of this machine."""
         if session := self._session:
             return session.spent + max(0.0, time.time() - session.since)
         return StudyRecord.of(self._study).seconds
 
     @property
     def seconds_left(self) -> float | None:
-        """Until no more trials are begun; None where time does not end the search."""
+        """Seconds until no more trials start; None without a time budget."""
         budget = StudyRecord.of(self._study).requested.time_budget
         return None if budget is None else max(0.0, budget - (self.seconds or 0.0))
 
 
-def changes(
-    before: dict[int, tuple[str, FrozenTrial]], trials: Sequence[FrozenTrial], held: bool
+def trial_events(
+    before: dict[int, tuple[str, FrozenTrial]], trials: Sequence[FrozenTrial], running: bool
 ) -> Iterator[tuple[FrozenTrial, str]]:
-    """Yield what has happened to the trials of a study since the last look.
+    """Yield the events of a study since it was last read.
 
     Args:
-        before: each trial by its number, and its state; is brought up to date.
-        trials: by now.
-        held: whether anybody trains; where nobody does, those that ran wait.
+        before: state and record of each trial by its number, as of the last read; is updated.
+        trials: the trials as of now.
+        running: whether a process searches. If none does, trials that the study records as running are waiting for
+            `resume`.
 
     Yields:
-        A trial and an event, as `Display` wants them.
+        A trial and an event, as `Display` takes them.
     """
     for trial in trials:
-        state = STATES[trial.state] if held or trial.state != TrialState.RUNNING else "waiting"
+        state = STATES[trial.state] if running or trial.state != TrialState.RUNNING else "waiting"
         was, old = before.get(trial.number, (None, None))
         if was in ENDED:
             continue
@@ -269,13 +283,13 @@ def changes(
                 was = "waiting" if event == "died" else was
         if state == "running":
             if was == "waiting":
-                yield trial, "goes on"
+                yield trial, "resumed"
             elif len(record.measured) > (len(known.measured) if known else 0):
                 yield trial, "epoch"
-        elif state != was and not (held and state == "waiting" and record.deaths):
-            # Of one that died and waits for another worker it was said that it died.
+        elif state != was and not (running and state == "waiting" and record.deaths):
+            # The worker of a trial that waits for another worker has died: the event "died" was yielded for that.
             yield trial, state
 
 
-def _asked(study: optuna.Study) -> int | None:
+def _requested(study: optuna.Study) -> int | None:
     return StudyRecord.of(study).requested.trials

@@ -113,7 +113,7 @@ def replicate(
     total = len(trials) + len(missing)
     searched = StudyRecord.of(run.study())
     epochs = searched.requested.epochs
-    display = Display(console, run.name, searched, trials, what="replicates", quiet=quiet)
+    display = Display(console, run.name, searched, trials, noun="replicates", quiet=quiet)
     # `huetune watch`, in another process, reads the budget from here.
     write_study(study, requested=RequestedBudget(total, epochs))
     searcher = StudySearcher(

@@ -57,7 +57,7 @@ class StudySearcher(Searcher):
         epochs: number of epochs of a complete trial.
         seed: trial k is trained with seed + k, unless its job has its own seed.
         objectives: keys of `model.metrics.METRICS`; the first one is the score.
-        listener: called with the searcher, the trial and an event: "started", "goes on", "epoch", "died", "warning",
+        listener: called with the searcher, the trial and an event: "started", "resumed", "epoch", "died", "warning",
             "waiting" (interrupted until `resume`), or the state in which it ended.
         clock: returns monotonic seconds.
 
@@ -175,7 +175,7 @@ class StudySearcher(Searcher):
 
     def _resume_trial(self, trial_id: str, trial: FrozenTrial) -> dict[str, Any]:
         self.resumed.add(trial_id)
-        return self._run(trial_id, self._writer.mark_running(trial), TrialRecord.of(trial).epochs, "goes on")
+        return self._run(trial_id, self._writer.mark_running(trial), TrialRecord.of(trial).epochs, "resumed")
 
     def _run(self, trial_id: str, trial: optuna.Trial, epochs: Sequence[EpochMetrics], event: str) -> dict[str, Any]:
         self.running[trial_id] = trial

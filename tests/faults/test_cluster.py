@@ -51,7 +51,7 @@ def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket, lay
     assert code == 0, said
     after = trials(storage)
     assert states(storage) == {TrialState.COMPLETE} and len(after) == 3
-    assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " goes on " in said
+    assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " resumed " in said
     assert len({trial.user_attrs["pid"] for trial in after}) > 1
     assert not executed()
     assert not list(storage.glob("*/trials/*/*/*")), "the driver's machine saw no checkpoint"

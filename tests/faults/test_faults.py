@@ -48,7 +48,7 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
     done = {trial.number: len(trial.intermediate_values) for trial in trials(tmp_path)}
     code, said = start(tmp_path, "resume", NAME).end()
     assert code == 0, said
-    gone_on = [re.search(rf"trial {number} +goes on .*\(epoch (\d)", said) for number in done if done[number] < 6]
+    gone_on = [re.search(rf"trial {number} +resumed .*\(epoch (\d)", said) for number in done if done[number] < 6]
     assert gone_on and all(found for found in gone_on)
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 3
     assert_whole(tmp_path)
@@ -68,7 +68,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(start, in_pro
     (killed,) = [trial for trial in trials(tmp_path) if "deaths" in trial.user_attrs]
     assert [death.kind for death in TrialRecord.of(killed).deaths] == [FailureKind.WORKER_DIED]
     assert str(TrialRecord.of(killed).deaths[0]).startswith("died: ")
-    assert re.search(rf"trial {killed.number} +goes on", said) and list(killed.intermediate_values) == list(range(1, 9))
+    assert re.search(rf"trial {killed.number} +resumed", said) and list(killed.intermediate_values) == list(range(1, 9))
 
 
 @pytest.fixture

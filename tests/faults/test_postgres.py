@@ -28,7 +28,7 @@ def test_a_study_in_postgres_outlives_its_server(postgres, start, tmp_path, monk
     postgres.start()
 
     code, said = start(tmp_path, "resume", NAME).end()
-    assert code == 0 and " goes on " in said, said
+    assert code == 0 and " resumed " in said, said
     assert [trial.state for trial in trials()] == [TrialState.COMPLETE] * 3
     assert [list(trial.intermediate_values) for trial in trials()] == [list(range(1, 21))] * 3
     done = subprocess.run(

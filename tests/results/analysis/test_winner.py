@@ -15,7 +15,7 @@ from huetune.results.analysis.winner import find_winner, headline
 from huetune.results.experiment_log.entry import of_run
 from huetune.results.export import best_model
 from huetune.results.integrations.optuna_dashboard import serving
-from huetune.results.live.watch import picture
+from huetune.results.live.watch import show_once
 from huetune.results.notebook import OpenRun
 from huetune.results.report import charts
 from huetune.results.report.parallel_coordinates import BEST_TENTH, WINNER, parallel_coordinates
@@ -81,9 +81,9 @@ def test_winner_is_the_same_in_each_document(run):
     assert entries[made.place, str(second)].winner and entries[made.place, str(second)].used == (SEED, 0.021)
     assert not entries[made.place, str(first)].winner and entries[made.place, str(first)].used is None
     console = Console(file=io.StringIO(), width=100, record=True)
-    assert picture(lambda: made, console)
+    assert show_once(lambda: made, console)
     said = " ".join(console.export_text().split())
-    assert f"confirmed winner, as the search trained it (one color for everything: 0.083) trial {second} " in said
+    assert f"confirmed winner (its trial in the search; mean-color baseline: 0.083) trial {second} " in said
 
 
 def test_charts_mark_the_winner_and_not_the_best_score(run):

@@ -1,8 +1,8 @@
-"""The time left is what ended trials took, early-stopped ones among them."""
+"""Tests the estimate of the time left: the mean of the ended trials, early-stopped ones included."""
 
 import pytest
 
-from huetune.results.live.eta import Pace
+from huetune.results.live.eta import DurationEstimator
 
 
 def _seconds(epochs, each=10.0):
@@ -10,49 +10,49 @@ def _seconds(epochs, each=10.0):
 
 
 @pytest.fixture
-def pace():
+def estimator():
     """Two trials of four epochs, and two that were stopped after the first."""
-    pace = Pace()
+    estimator = DurationEstimator()
     for epochs in (4, 1, 4, 1):
-        pace.add(_seconds(epochs))
-    return pace
+        estimator.add(_seconds(epochs))
+    return estimator
 
 
-def test_none_before_there_is_a_basis(pace):
-    assert Pace().left([(_seconds(1), 4)], 10, 2) is None
-    pace = Pace()
-    pace.add({})
-    assert pace.left([], 10, 2) == 0.0
+def test_seconds_left_before_a_trial_ended_is_none():
+    assert DurationEstimator().seconds_left([(_seconds(1), 4)], 10, 2) is None
+    estimator = DurationEstimator()
+    estimator.add({})
+    assert estimator.seconds_left([], 10, 2) == 0.0
 
 
-def test_trials_that_are_to_begin_take_the_mean_of_the_ended_ones(pace):
-    assert pace.left([], 8, 2) == pytest.approx(8 * 25 / 2)
+def test_seconds_left_of_new_trials_is_the_mean(estimator):
+    assert estimator.seconds_left([], 8, 2) == pytest.approx(8 * 25 / 2)
 
 
-def test_who_came_further_is_compared_with_those_who_did(pace):
-    assert pace.rest({}, 4) == pytest.approx(25)
-    assert pace.rest(_seconds(1), 4) == pytest.approx(30)  # of those that went on: all the three others
-    assert pace.rest(_seconds(3), 4) == pytest.approx(10)
+def test_trial_seconds_left_counts_trials_that_came_as_far(estimator):
+    assert estimator.trial_seconds_left({}, 4) == pytest.approx(25)
+    assert estimator.trial_seconds_left(_seconds(1), 4) == pytest.approx(30)  # both trials of four epochs: 3 more
+    assert estimator.trial_seconds_left(_seconds(3), 4) == pytest.approx(10)
 
 
-def test_one_that_was_stopped_did_not_go_on_whatever_its_seconds_sum_up_to():
-    """0.1 + 0.2 - 0.1 - 0.2 is no 0."""
-    pace = Pace()
+def test_trial_seconds_left_ignores_trials_stopped_there():
+    """Decided by the epoch, not by the seconds that are left over: 0.1 + 0.2 - 0.1 - 0.2 is not 0."""
+    estimator = DurationEstimator()
     for _ in range(3):
-        pace.add({1: 0.1, 2: 0.2, 3: 0.3})
-    pace.add({1: 0.1, 2: 0.2, 3: 0.3, 4: 60.0})
-    assert pace.rest({1: 0.1, 2: 0.2, 3: 0.3}, 4) == pytest.approx(60.0)
+        estimator.add({1: 0.1, 2: 0.2, 3: 0.3})
+    estimator.add({1: 0.1, 2: 0.2, 3: 0.3, 4: 60.0})
+    assert estimator.trial_seconds_left({1: 0.1, 2: 0.2, 3: 0.3}, 4) == pytest.approx(60.0)
 
 
-def test_where_nobody_came_yet_a_trial_has_its_own_pace(pace):
-    assert pace.rest(_seconds(5, 7.0), 8) == pytest.approx(21)
+def test_trial_seconds_left_beyond_all_ended_uses_its_own_pace(estimator):
+    assert estimator.trial_seconds_left(_seconds(5, 7.0), 8) == pytest.approx(21)
 
 
-def test_no_slots_make_one_trial_shorter(pace):
-    assert pace.left([(_seconds(1), 4)], 0, 100) == pytest.approx(30)
-    assert pace.left([], 1, 100) == pytest.approx(25)
+def test_seconds_left_with_many_slots_is_the_longest_trial(estimator):
+    assert estimator.seconds_left([(_seconds(1), 4)], 0, 100) == pytest.approx(30)
+    assert estimator.seconds_left([], 1, 100) == pytest.approx(25)
 
 
-def test_a_time_budget_ends_it_earlier(pace):
-    assert pace.left([], 80, 2, budget=50.0) == pytest.approx(75)
-    assert pace.left([(_seconds(1), 4)], 80, 2, budget=0.0) == pytest.approx(30)
+def test_seconds_left_with_a_time_budget_is_shorter(estimator):
+    assert estimator.seconds_left([], 80, 2, budget=50.0) == pytest.approx(75)
+    assert estimator.seconds_left([(_seconds(1), 4)], 80, 2, budget=0.0) == pytest.approx(30)

@@ -1,4 +1,4 @@
-"""A search that another process runs is seen as it is: running, left, ended, trained again; here or in a bucket."""
+"""Tests `watch` on searches that are running, stopped, ended or training replicates, in folders and in a bucket."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import local_path, push
 from huetune.data_tools.storage.run_lock import lock_run
-from huetune.results.live.watch import View, changes, picture, watch
+from huetune.results.live.watch import WatchedRun, show_once, trial_events, watch
 from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, find_run, open_storage, sqlite_url
@@ -32,7 +32,7 @@ ASKED = {"trials": 4, "epochs": EPOCHS, "further": []}
 
 
 class Search:
-    """Writes a run as a search does, without the training."""
+    """Writes a run as a search does, without training."""
 
     def __init__(self, folder):
         folder.mkdir(parents=True)
@@ -80,7 +80,7 @@ class Search:
 
 @pytest.fixture
 def search(tmp_path):
-    """Two trials have ended, two run."""
+    """A search of which two trials have ended and two are running."""
     search = Search(tmp_path / "roses")
     search.train(2.5, [0.07, 0.05, 0.04])
     search.train(1.0, [0.09], TrialState.PRUNED)
@@ -97,48 +97,48 @@ def _said(console):
     return " ".join(console.file.getvalue().split())
 
 
-def _picture(search):
+def _shown_once(search):
     console = _console()
-    finished = picture(lambda: find_run(str(search.run.folder)), console)
+    finished = show_once(lambda: find_run(str(search.run.folder)), console)
     return finished, _said(console)
 
 
-def test_what_runs_is_shown(search):
+def test_show_once_of_a_running_search_shows_its_state(search):
     search.searches()
     with lock_run(search.run.folder):
-        finished, said = _picture(search)
+        finished, said = _shown_once(search)
     assert not finished
     assert "2 of 4 trials ended: 1 complete, 1 pruned; 2 running in 2 slots" in said
-    assert "best so far (one color for everything: 0.08) trial 0 3/3" in said
-    # One waits for nothing, two run: the one takes 60 s more, as the complete trial did from there, the other 60 s, as
-    # the ended ones did in the mean.
+    assert "best trial so far (mean-color baseline: 0.08) trial 0 3/3" in said
+    # Two trials run in two slots: one takes 60 s more, like the complete trial from there on, the other 60 s, the mean
+    # of the ended ones.
     assert "0:01:0" in said and "about 60 s left" in said
     assert "running trial 2 1/3" in said and "trial 3 0/3 ··· - mse_weight 8" in said
     assert f"locked by process {os.getpid()} (user" in said
 
 
-def test_a_trial_that_another_worker_took_over_between_two_looks_runs(search):
+def test_trial_events_of_a_retried_trial_are_died_and_resumed(search):
     known = {trial.number: (STATES[trial.state], trial) for trial in search.study.trials}
     trial = search.begin(2.0)
-    assert [event for _, event in changes(known, search.study.trials, True)] == ["started"]
+    assert [event for _, event in trial_events(known, search.study.trials, True)] == ["started"]
     search.record.update_trial(trial, deaths=(Failure(FailureKind.WORKER_DIED, "killed"),))
     search.record.mark_running(search.record.mark_interrupted(trial))
-    assert [event for _, event in changes(known, search.study.trials, True)] == ["died", "goes on"]
+    assert [event for _, event in trial_events(known, search.study.trials, True)] == ["died", "resumed"]
 
 
-def test_what_was_left_waits_and_the_remedy_is_said(search):
+def test_watch_of_a_stopped_search_shows_how_to_continue(search):
     search.searches()
-    finished, said = _picture(search)
+    finished, said = _shown_once(search)
     assert not finished and "2 of 4 trials ended: 1 complete, 1 pruned; 2 waiting" in said
     assert "slots" not in said and " left" not in said.replace("was left", "")
     place = os.path.relpath(search.run.folder)
-    assert f"nobody searches; go on with: huetune resume {place}" in said.replace("\n", " ")
+    assert f"the search is not running; continue it with: huetune resume {place}" in said.replace("\n", " ")
     console = _console()
     assert watch(lambda: search.run, console) is False
-    assert _said(console) == f"nobody searches; go on with: huetune resume {place}"
+    assert _said(console) == f"the search is not running; continue it with: huetune resume {place}"
 
 
-def test_what_has_ended_is_told_and_watched_no_longer(search):
+def test_watch_of_an_ended_search_shows_the_result(search):
     for trial in search.study.trials[2:]:
         search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
     search.end()
@@ -146,10 +146,11 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
     (search.run.folder / MANIFEST).write_text(
         json.dumps({**manifest, "search": {**manifest["search"], "confirm": [1, 2]}}), encoding="utf-8"
     )
-    finished, said = _picture(search)
-    assert not finished and "nobody searches; go on with" in said  # the best is still to be confirmed
+    finished, said = _shown_once(search)
+    # The finalists have not been confirmed yet.
+    assert not finished and "the search is not running; continue it with" in said
     (search.run.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    finished, said = _picture(search)
+    finished, said = _shown_once(search)
     assert finished and "4 of 4 trials ended: 1 complete, 1 pruned, 2 failed" in said
     assert "the search ended: trial budget reached (4)" in said
     console = _console()
@@ -157,12 +158,12 @@ def test_what_has_ended_is_told_and_watched_no_longer(search):
         "the search ended: trial budget reached (4) trial 0 has the best chroma_mse of 1 complete trial, 0.04, "
         "but was trained once; better than the mean-color baseline (0.08) in one training"
     )
-    # An extension is not the end of it.
+    # After an extension the search has not ended.
     search.record.update_study(requested=RequestedBudget(6, EPOCHS))
-    assert "nobody searches" in _picture(search)[1]
+    assert "the search is not running" in _shown_once(search)[1]
 
 
-def test_replicates_are_shown_likewise(search):
+def test_show_once_of_replicates_shows_their_state(search):
     for trial in search.study.trials[2:]:
         search.record.end_trial(optuna.Trial(search.study, trial._trial_id), TrialState.FAIL, None)
     search.end()
@@ -173,28 +174,28 @@ def test_replicates_are_shown_likewise(search):
     search.train(2.5, [0.07, 0.05, 0.041], record=record, name="trial 0", seed=1_000_000)
     search.begin(2.5, record, name="trial 0", seed=1_000_001)
     with lock_run(search.run.folder):
-        said = _picture(search)[1]
+        said = _shown_once(search)[1]
     assert "1 of 2 replicates ended: 1 complete; 1 running in 1 slot" in said and "about 90 s left" in said.replace(
         "2 min", "90 s"
     )
     assert "running trial 0 again, seed 1000001 0/3" in said
-    assert "nobody searches" in _picture(search)[1]
+    assert "the search is not running" in _shown_once(search)[1]
 
 
-def test_a_study_that_gives_way_to_its_copy_is_the_one_that_is_looked_at(search):
-    """As `resume` does with a damaged one, and the mirror of a bucket with each new copy."""
-    view = View(lambda: search.run)
+def test_refresh_after_the_study_was_replaced_reads_the_new_one(search):
+    """`resume` replaces a damaged study, and the local copy of a bucket is replaced by each newer one."""
+    watched = WatchedRun(lambda: search.run)
     path = search.run.folder / STUDY
     atomic_write(path, path.read_bytes())
     storage = open_storage(sqlite_url(path))
     optuna.load_study(study_name="roses", storage=storage).set_user_attr("asked", {**ASKED, "trials": 9})
-    view.look()
-    assert view.phase().trials == 9
+    watched.refresh()
+    assert watched.phase().trials == 9
 
 
-def test_a_run_that_is_taken_away_ends_the_watching(search):
+def test_show_once_without_a_run_is_refused(search):
     with pytest.raises(StorageError, match="no run"):
-        picture(lambda: find_run("other", search.run.folder.parent), _console())
+        show_once(lambda: find_run("other", search.run.folder.parent), _console())
 
 
 MODULES = """
@@ -207,7 +208,7 @@ finally:
 """
 
 
-def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(search):
+def test_watch_into_a_pipe_prints_lines_without_ray(search):
     search.searches()
     words = ["watch", str(search.run.folder), "--interval", "0.1"]
     with lock_run(search.run.folder):
@@ -234,33 +235,35 @@ def test_a_pipe_gets_a_line_an_event_and_neither_ray_nor_tensorflow_is_needed(se
     lines += process.communicate(timeout=60)[0].splitlines()
     told = [" ".join(line.partition(" s  ")[2].split()) for line in lines]
     assert told[1:-2] == [
-        "trial 2 goes on mse_weight 4 (epoch 1; best 0.04, trial 0)",
-        "trial 3 goes on mse_weight 8 (epoch 0; best 0.04, trial 0)",
+        "trial 2 resumed mse_weight 4 (epoch 1; best so far 0.04, trial 0)",
+        "trial 3 resumed mse_weight 8 (epoch 0; best so far 0.04, trial 0)",
         "trial 2 died mse_weight 4 (epoch 2; died: of hunger)",
-        "trial 2 goes on mse_weight 4 (epoch 2; best 0.03, trial 2)",
-        "trial 2 complete mse_weight 4 (epoch 2; best 0.03, trial 2)",
+        "trial 2 resumed mse_weight 4 (epoch 2; best so far 0.03, trial 2)",
+        "trial 2 complete mse_weight 4 (epoch 2; best so far 0.03, trial 2)",
         "trial 4 started mse_weight 3",
-        "trial 4 pruned mse_weight 3 (epoch 1; best 0.03, trial 2)",
-        "trial 3 waiting mse_weight 8 (epoch 0; best 0.03, trial 2)",
+        "trial 4 pruned mse_weight 3 (epoch 1; best so far 0.03, trial 2)",
+        "trial 3 waiting mse_weight 8 (epoch 0; best so far 0.03, trial 2)",
     ]
-    assert lines[0].startswith("locked by process ") and lines[-2].startswith("nobody searches; go on with: ")
+    assert lines[0].startswith("locked by process ") and lines[-2].startswith(
+        "the search is not running; continue it with: "
+    )
     assert lines[-1] == "[]" and process.returncode == 1
 
 
-def test_a_terminal_of_any_size_whose_owner_leaves(search, executable):
+def test_watch_in_a_terminal_resizes_and_ends_by_ctrl_c(search, executable):
     search.searches()
     with lock_run(search.run.folder):
         words = ("watch", str(search.run.folder), "--interval", "0.1")
         terminal = Terminal(100, 30, executable, *words)
-        terminal.wait_for("2 running in 2 slots", "trial 2 1/3", "ended last trial 1 1/3", "locked by")
+        terminal.wait_for("2 running in 2 slots", "trial 2 1/3", "recently ended trial 1 1/3", "locked by")
         running = optuna.Trial(search.study, search.study.trials[2]._trial_id)
         search.epoch(running, 2, 0.03)
-        terminal.wait_for("trial 2 2/3", "best so far (one color for everything: 0.08) trial 2")
+        terminal.wait_for("trial 2 2/3", "best trial so far (mean-color baseline: 0.08) trial 2")
         for columns, lines in (60, 15), (200, 50), (72, 18):
             terminal.resize(columns, lines)
             terminal.wait_for("2 of 4 trials ended", "trial 2 2/3", "mse_weight 4", "running trial", "locked by")
-            # Nothing is there twice, as it would be if the old picture had been folded.
-            assert terminal.text.count("best so far") == terminal.text.count("2 running in 2 slots") == 1
+            # Nothing is there twice, as it would be if lines of the former size had been wrapped.
+            assert terminal.text.count("best trial so far") == terminal.text.count("2 running in 2 slots") == 1
         terminal.type("\x03")
         assert terminal.end() == 130
     assert b"\x1b[?1049l" in terminal.raw and b"\x1b[?25h" in terminal.raw
@@ -268,7 +271,7 @@ def test_a_terminal_of_any_size_whose_owner_leaves(search, executable):
     assert b"2 of 4 trials ended" in last and b"interrupted" not in last and b"Traceback" not in terminal.raw
 
 
-def test_a_terminal_whose_search_comes_to_its_end(search, executable):
+def test_watch_in_a_terminal_ends_with_the_search(search, executable):
     search.searches()
     with lock_run(search.run.folder):
         terminal = Terminal(90, 24, executable, "watch", str(search.run.folder), "--interval", "0.1", NO_COLOR="1")
@@ -282,7 +285,7 @@ def test_a_terminal_whose_search_comes_to_its_end(search, executable):
     assert b"\x1b[3" not in terminal.raw.replace(b"\x1b[3m", b"")  # no color; italics are none
 
 
-def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
+def test_watch_with_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
     """FORCE_COLOR asks for colors, not for the screen codes of the live board."""
     search.searches()
     words = [executable, "watch", str(search.run.folder), "--interval", "0.1"]
@@ -300,13 +303,13 @@ def test_forced_color_in_a_file_draws_no_board(search, executable, tmp_path):
     assert not re.search(rb"\x1b(?!\[[0-9;]*m)", seen), seen
 
 
-def test_a_dumb_terminal_gets_lines(search, executable):
+def test_watch_in_a_dumb_terminal_prints_lines(search, executable):
     terminal = Terminal(90, 24, executable, "watch", str(search.run.folder), TERM="dumb")
     assert terminal.end() == 1
-    assert terminal.raw.startswith(b"nobody searches; go on with") and b"\x1b[" not in terminal.raw
+    assert terminal.raw.startswith(b"the search is not running; continue it with") and b"\x1b[" not in terminal.raw
 
 
-def test_from_another_machine_a_run_in_a_bucket(store, executable, tmp_path):
+def test_watch_of_a_bucket_from_another_machine_shows_it(store, executable, tmp_path):
     place = store.uri("hue/watched/roses")
     search = Search(local_path(place))
     push(search.run.folder / MANIFEST)

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from huetune.model.metrics import METRICS
 from huetune.results.analysis import effects
-from huetune.results.live.board import Training, draw
+from huetune.results.live.board import TrainingProgress, draw
 from huetune.results.live.progress import Display
-from huetune.results.live.watch import View
+from huetune.results.live.watch import WatchedRun
 from huetune.results.notebook import OpenRun
 from huetune.results.records.baseline import MAX_BASELINE_SKILL, baseline_line, grace, note
 from huetune.results.records.run import find_run
@@ -145,8 +145,8 @@ def test_findings_tell_of_trials_at_the_baseline(run):
 
 
 def test_watched_search_tells_of_trials_at_the_baseline(run):
-    view = View(lambda: run)
-    assert view.finished and view.words[-1] == LINE
+    watched = WatchedRun(lambda: run)
+    assert watched.finished and watched.status_lines[-1] == LINE
 
 
 def test_finalists_count_replicates_at_the_baseline(tmp_path):
@@ -162,13 +162,13 @@ def test_finalists_count_replicates_at_the_baseline(tmp_path):
 
 def test_board_has_the_note_beside_the_state(run):
     stuck, good = run.made.trials[1], run.made.trials[0]
-    notes = [Training.of(stuck, state, "chroma_mse").note for state in ("pruned", "running", "failed")]
+    notes = [TrainingProgress.of(stuck, state, "chroma_mse").note for state in ("pruned", "running", "failed")]
     assert notes == ["at baseline", "at baseline", ""] and len(TrialRecord.of(stuck).epochs) == grace(EPOCHS)
-    assert Training.of(good, "complete", "chroma_mse").note == ""
+    assert TrainingProgress.of(good, "complete", "chroma_mse").note == ""
     console = Console(width=160, record=True, file=io.StringIO())
     display = Display(console, "made", StudyRecord.of(run.made), run.made.trials[:4])
-    display(View(lambda: run).phase(), run.made.trials[4], "complete")
-    assert "(epoch 8; at baseline; best 0.0" in console.export_text()
+    display(WatchedRun(lambda: run).phase(), run.made.trials[4], "complete")
+    assert "(epoch 8; at baseline; best so far 0.0" in console.export_text()
     lines = [line.plain for line in draw(display.board, 160, 60)]
     noted = [line for line in lines if "  at baseline  mse_weight" in line]
     assert len(noted) == 2 and ["pruned  at baseline" in line for line in noted].count(True) == 1

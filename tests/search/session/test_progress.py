@@ -64,11 +64,11 @@ def test_the_board_follows_the_searcher(study):
     _epochs(searcher, "a", 0.4, 0.3, 0.35)
     board = display.board
     assert [(one.number, one.epoch, one.target) for one in board.running] == [(0, 3, 4), (1, 0, 4)]
-    assert board.best and board.best.best("chroma_mse") == (2, 0.3) and board.left is None
-    assert (board.asked, board.slots, dict(board.states)) == (6, 2, {"running": 2})
+    assert board.best and board.best.best("chroma_mse") == (2, 0.3) and board.seconds_left is None
+    assert (board.requested, board.slots, dict(board.states)) == (6, 2, {"running": 2})
     _end(searcher, "a", 4, 0.2)
     # One ended after 40 s. One of that kind runs, four wait: 200 s on two slots.
-    assert display.board.left == pytest.approx(100)
+    assert display.board.seconds_left == pytest.approx(100)
     searcher.suggest("c")
     searcher.worker_died("b", "of hunger")
     board = display.board
@@ -81,7 +81,7 @@ def test_the_board_follows_the_searcher(study):
     board = display.board
     assert board.best and board.best.number == 0 and [one.number for one in board.ended] == [2, 0]
     assert (
-        board.ended[0].remark == "diverged in epoch 2: train_loss is nan" and board.ended[0].best("chroma_mse") is None
+        board.ended[0].problem == "diverged in epoch 2: train_loss is nan" and board.ended[0].best("chroma_mse") is None
     )
 
 
@@ -97,7 +97,7 @@ def test_who_goes_on_knows_what_was(study):
     after.suggest("c")
     board = display.board
     assert dict(board.states) == {"complete": 1, "running": 1} and board.best and board.best.number == 0
-    assert [(one.number, one.epoch) for one in board.running] == [(1, 1)] and board.left == pytest.approx(
+    assert [(one.number, one.epoch) for one in board.running] == [(1, 1)] and board.seconds_left == pytest.approx(
         (30 + 160) / 2
     )
 
@@ -111,7 +111,7 @@ def test_a_time_budget_is_part_of_the_estimate(study):
     _epochs(searcher, "a", 0.4, 0.3, 0.3)
     _end(searcher, "a", 4, 0.2)
     # Five trials of 40 s are wanted; but none begins later than in 20 s.
-    assert display.board.left == pytest.approx(60) and display.board.seconds == 40
+    assert display.board.seconds_left == pytest.approx(60) and display.board.elapsed_seconds == 40
 
 
 def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
