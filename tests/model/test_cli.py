@@ -256,3 +256,17 @@ def test_resume_of_a_damaged_training_is_refused(harm, message, copied, in_proce
     harm(copied)
     done = in_process("train", "--resume", "--out", copied, "--epochs", 99)
     assert done.returncode == 6 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_train_writes_the_log_and_the_best_epoch(huetune, in_process, tmp_path):
+    out = tmp_path / "trained"
+    words = ["train", "--preset", "model-1", "--garden", 4, "--train-first", 3, "--epochs", 2, "--out", out]
+    done = huetune(*words, "--batching", "boxes")
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 2 and lines[0].startswith("epoch 1/2  576 patches")
+    log = json.loads((out / "log.json").read_text(encoding="utf-8"))
+    settings = json.loads((out / "settings.json").read_text(encoding="utf-8"))
+    assert settings["figures"] == min(log, key=lambda epoch: epoch["chroma_mse"])
+    assert settings["config"]["batching"] == "patches" and settings["photos"]["training"] == 3
+    assert in_process(*words).returncode == 4

@@ -21,7 +21,7 @@ from tests.faults.chaos import QUICK
 RECIPES = Path(__file__).parents[2] / "search" / "recipes"
 
 
-def test_rays_cluster_launcher_takes_the_cluster_file():
+def test_cluster_launcher_accepts_the_recipe():
     config = yaml.safe_load((RECIPES / "ray-cluster.yaml").read_text(encoding="utf-8"))
     validate_config(prepare_config(config))
     with pytest.raises(Exception, match="no_such_key"):
@@ -31,7 +31,7 @@ def test_rays_cluster_launcher_takes_the_cluster_file():
         assert "RAY_AUTH_MODE=token" in start
 
 
-def test_the_job_has_what_kuberay_wants_and_the_token_on_every_pod():
+def test_rayjob_has_the_token_on_every_pod():
     job = yaml.safe_load((RECIPES / "rayjob.yaml").read_text(encoding="utf-8"))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
@@ -50,7 +50,7 @@ def test_the_job_has_what_kuberay_wants_and_the_token_on_every_pod():
 
 
 @pytest.mark.parametrize("name", ["README.md", "rayjob.yaml"])
-def test_every_word_of_the_recipes_is_one_of_the_command(name, in_process):
+def test_recipe_options_exist(name, in_process):
     text = (RECIPES / name).read_text(encoding="utf-8")
     told = in_process("search", "--help").stdout + in_process("resume", "--help").stdout
     known = set(re.findall(r"--[a-z-]+", told))
@@ -61,7 +61,7 @@ def test_every_word_of_the_recipes_is_one_of_the_command(name, in_process):
             assert option in known, json.dumps(words)
 
 
-def test_lock_has_what_jobs_and_the_dashboard_need():
+def test_lock_has_the_packages_of_ray_default():
     """They want `ray[default]`, of which `ray[tune]` brings little."""
     lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
     needed = {one.partition(";")[0] for one in requires("ray") or () if 'extra == "default"' in one}
@@ -78,7 +78,7 @@ SMALL = {
 """What the test replaces in the recipe. Paths below /shared lie in its folder."""
 
 
-def test_job_recipe_as_written_runs_a_search(tmp_path):
+def test_job_recipe_runs_a_search_as_written(tmp_path):
     """`ray job submit` and the dashboard need packages that a search does not."""
     skip_without("ray[default]")
     # A network of its own, where Ray's ports are free, and processes that all end with it.

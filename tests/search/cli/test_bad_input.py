@@ -330,7 +330,7 @@ def assert_refused(said: Callable, folder: Path, words: str, code: int, message:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("words", "code", "message"), WORDS, ids=[words[:60] for words, _, _ in WORDS])
-def test_a_wrong_word_ends_in_one_line_and_makes_nothing(words, code, message, said, folder):
+def test_command_with_bad_argument_fails_in_one_line(words, code, message, said, folder):
     assert_refused(said, folder, words.encode().decode("unicode_escape") if "\\" in words else words, code, message)
 
 
@@ -344,7 +344,7 @@ def options_of(command: click.Command, path: str = "") -> Iterator[tuple[str, st
             yield path, parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
 
 
-def test_every_verb_and_option_is_in_the_table():
+def test_bad_arguments_cover_every_command_and_option():
     typed = [set(f"{words} ".replace("=", " ").split(" ")) | {words} for words, _, _ in WORDS]
     missing = [
         f"{verb} {option}"
@@ -435,7 +435,7 @@ SPACES: list[tuple[str, str]] = [
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(("text", "message"), SPACES, ids=[text[:60] for text, _ in SPACES])
-def test_a_wrong_space_ends_in_one_line_that_names_the_key(text, message, said, folder):
+def test_search_with_bad_space_names_line_and_key(text, message, said, folder):
     (folder / "space.toml").write_text(text, encoding="utf-8")
     assert_refused(said, folder, "search --space space.toml", 2, message)
 
@@ -448,12 +448,12 @@ def test_a_wrong_space_ends_in_one_line_that_names_the_key(text, message, said, 
         (b"[skip]\nchoices = [true]\n# gr\xfcn", "line 3: is not UTF-8; save it as UTF-8"),
     ],
 )
-def test_space_that_is_no_utf_8_is_refused(content, message, said, folder):
+def test_search_with_space_in_other_encoding_is_refused(content, message, said, folder):
     (folder / "space.toml").write_bytes(content)
     assert_refused(said, folder, "search --space space.toml", 2, message)
 
 
-def test_a_grid_without_end_is_refused(said, folder):
+def test_search_with_too_large_grid_is_refused(said, folder):
     ranges = {"mse_weight": (1, 2), "dropout": (0, 0.5), "learning_rate": (0.1, 0.2), "decay": (0, 1), "clip": (0, 1)}
     ranges |= {"merge_units": (1, 4096), "batch_size": (1, 10**12)}
     text = "".join(f"[{name}]\nlow = {low}\nhigh = {high}\n" for name, (low, high) in ranges.items())
@@ -464,7 +464,7 @@ def test_a_grid_without_end_is_refused(said, folder):
 @pytest.mark.parametrize(
     ("words", "code"), [("serch", 2), ("search --name ../x", 2), ("search --searcher cmaes", 2), ("resume nothing", 4)]
 )
-def test_a_wrong_word_takes_less_than_two_seconds_from_a_cold_start(words, code, executable, folder):
+def test_command_with_bad_argument_fails_within_two_seconds(words, code, executable, folder):
     """Of the processor: how many others are at work on it is not ours to say."""
     child = subprocess.Popen([executable, *words.split()], stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)

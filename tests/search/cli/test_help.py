@@ -30,7 +30,7 @@ def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[
 @pytest.mark.parametrize(
     ("path", "verb"), list(verbs()), ids=lambda part: " ".join(part) if isinstance(part, tuple) else ""
 )
-def test_the_help_of_each_verb_has_an_example_that_can_be_typed(path, verb):
+def test_help_of_every_command_has_a_valid_example(path, verb):
     shown = " ".join(CliRunner().invoke(cli, [*path, "--help"], terminal_width=1000).output.split())
     example = re.search(r"Example: (huetune .*?)(?= Options:|$)", shown)
     assert example, f"no example in the help of {' '.join(path)}"
@@ -39,7 +39,7 @@ def test_the_help_of_each_verb_has_an_example_that_can_be_typed(path, verb):
     verb.make_context(path[-1], words[len(path) :])
 
 
-def test_every_run_can_be_completed():
+def test_every_run_argument_has_shell_completion():
     lacking = [
         " ".join(path)
         for path, verb in verbs()
@@ -50,13 +50,13 @@ def test_every_run_can_be_completed():
 
 
 @pytest.mark.parametrize(("word", "near"), [("serch", "search"), ("dashbord", "dashboard"), ("data fech", "fetch")])
-def test_an_unknown_verb_brings_the_nearest_to_mind(word, near):
+def test_unknown_command_suggests_the_nearest(word, near):
     with pytest.raises(click.UsageError) as refused:
         cli.main(shlex.split(word), standalone_mode=False)
     assert f"'{near}'" in refused.value.format_message()
 
 
-def test_an_unknown_option_brings_the_nearest_to_mind():
+def test_unknown_option_suggests_the_nearest():
     with pytest.raises(click.UsageError) as refused:
         cli.main(["trials", "roses", "--sor", "trial"], standalone_mode=False)
     assert "--sort" in refused.value.format_message()
@@ -85,7 +85,7 @@ HEAVY = {"ray", "tensorflow", "keras", "optuna", "pandas", "numpy", "scipy", "PI
         ([], {"_HUETUNE_COMPLETE": "bash_complete", "COMP_WORDS": "huetune confi"}, "plain,confirm"),
     ],
 )
-def test_help_versions_and_completion_wait_for_nothing(words, environment, shown, tmp_path):
+def test_help_and_completion_import_nothing_heavy(words, environment, shown, tmp_path):
     (tmp_path / "S" / "tiny").mkdir(parents=True)
     (tmp_path / "S" / "tiny" / "manifest.json").write_text("{}", encoding="utf-8")
     program = tmp_path / "huetune"
@@ -133,7 +133,7 @@ REFUSED_BY_NUMPY = [
 
 
 @pytest.mark.parametrize(("lines", "known"), [(REFUSED, set()), (REFUSED_BY_NUMPY, {"numpy", "PIL"})])
-def test_bad_input_is_refused_before_anything_heavy(lines, known, tmp_path):
+def test_bad_input_is_refused_without_heavy_imports(lines, known, tmp_path):
     """One process refuses them all, so no line of them has imported any of it."""
     (tmp_path / "R").mkdir()
     (tmp_path / "R" / "manifest.json").write_text("{}", encoding="utf-8")
@@ -147,7 +147,7 @@ def test_bad_input_is_refused_before_anything_heavy(lines, known, tmp_path):
     assert (HEAVY | {"altair", "skimage", "tensorboardX", "mlflow"}) & set(modules) <= known
 
 
-def test_the_version_is_said_with_those_of_the_parts():
+def test_version_option_lists_versions_of_packages():
     lines = CliRunner().invoke(cli, ["--version"]).output.splitlines()
     assert [line.split()[0] for line in lines] == ["huetune", "python", *VERSIONED_PACKAGES]
     assert all(re.fullmatch(r"\S+ \d+\.\d+\S*", line) for line in lines)
@@ -177,7 +177,7 @@ def on_terminal(executable: str, *words: str, **environment: str) -> tuple[int, 
     return process.wait(), seen.decode()
 
 
-def test_colors_are_for_terminals_that_want_them(executable, tmp_path):
+def test_error_is_red_only_on_a_terminal_with_colors(executable, tmp_path):
     words = ["data", "check", str(tmp_path / "nowhere")]
     _, seen = on_terminal(executable, *words)
     assert re.search(r"\x1b\[[0-9;]*31m", seen), "an error is red"
@@ -202,7 +202,7 @@ def test_colors_are_for_terminals_that_want_them(executable, tmp_path):
         (True, {"TTY_COMPATIBLE": "0"}, False, False),
     ],
 )
-def test_layout_follows_the_stream_color_the_variables(on_tty, variables, animates, colors, monkeypatch, tmp_path):
+def test_console_layout_follows_stream_and_colors_variables(on_tty, variables, animates, colors, monkeypatch, tmp_path):
     """Each of the two streams is judged by itself, whatever the other one is."""
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
@@ -225,6 +225,6 @@ def test_layout_follows_the_stream_color_the_variables(on_tty, variables, animat
     os.close(ours)
 
 
-def test_a_binary_table_is_not_for_a_terminal(executable):
+def test_parquet_table_on_a_terminal_is_refused(executable):
     code, seen = on_terminal(executable, "trials", "roses", "--format", "parquet")
     assert code == 2 and "add --out FILE or a pipe" in seen

@@ -76,14 +76,14 @@ def copied(confirmed, tmp_path):
     return tmp_path
 
 
-def test_a_space_that_comes_to_an_end_ends_the_search_which_says_so(confirmed, run):
+def test_search_ends_when_its_space_is_exhausted(confirmed, run):
     assert "search space exhausted, all 3 configurations were tried" in confirmed[1].stdout
     trials = run.study().get_trials()
     assert len(trials) == 3 == len({json.dumps(trial.user_attrs["config"]) for trial in trials})
     assert {tuple(sorted(trial.params)) for trial in trials} == {("flips",), ("clip", "flips")}
 
 
-def test_finalists_are_trained_again_from_fresh_seeds_at_full_epochs(confirmed, run):
+def test_finalists_train_all_epochs_from_shared_fresh_seeds(confirmed, run):
     study = optuna.load_study(study_name="toggles/replicates", storage=f"sqlite:///{confirmed[0]}/toggles/study.db")
     best_two = sorted(run.study().get_trials(), key=lambda trial: trial.value)[:2]
     assert study.user_attrs["finalists"] == [trial.number for trial in best_two]
@@ -96,7 +96,7 @@ def test_finalists_are_trained_again_from_fresh_seeds_at_full_epochs(confirmed, 
     assert len({seed for _, seed in again}) == 2, "the same seeds for both, so that luck is shared"
 
 
-def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, run):
+def test_trial_table_ranks_finalists_by_confirmed_score(confirmed, run):
     table = run_rows(run)
     groups = replicated(run.replicates())
     means = {row["trial"]: row["confirmed"] for row in table if row["place"]}
@@ -112,7 +112,7 @@ def test_the_table_shows_both_scores_and_the_confirmed_winner_wins(confirmed, ru
     )
 
 
-def test_the_best_model_is_the_winners_best_training(run):
+def test_best_model_is_the_best_training_of_the_winner(run):
     row, paths = best_checkpoints(run)
     assert row["place"] == 1 and len(paths) == 3
     scores = [
@@ -139,7 +139,7 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     assert re.search(rf"confirmed winner, as the search trained it \(.*?\) trial {won.number} ", shown)
 
 
-def test_the_last_word_is_with_photos_that_neither_stage_has_seen(confirmed, run):
+def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):
     """The mean over all trainings of the winner, with its interval, is kept with the run."""
     won = winner(run_rows(run))
     assert won
@@ -168,7 +168,7 @@ def _seeds(run):
     return [trial.user_attrs["seed"] for trial in run.replicates().get_trials()]
 
 
-def test_a_final_check_of_another_winner_is_made_again(copied, in_process):
+def test_final_check_of_another_winner_is_renewed(copied, in_process):
     """As after a `compare` that changed the winner: `best` says that it is old, `confirm` and `resume` renew it."""
     run = find_run("toggles", copied)
     whole = (run.folder / final_check.FILE).read_bytes()
@@ -185,7 +185,7 @@ def test_a_final_check_of_another_winner_is_made_again(copied, in_process):
         assert done.returncode == 0 and "measure again" not in done.stdout
 
 
-def test_confirming_again_trains_only_what_is_missing(copied, in_process):
+def test_confirm_and_compare_train_only_missing_replicates(copied, in_process):
     run = find_run("toggles", copied)
     before = _seeds(run)
     write_garden(12, copied / "scenes")
@@ -195,7 +195,7 @@ def test_confirming_again_trains_only_what_is_missing(copied, in_process):
         assert _seeds(run) == before
 
 
-def test_a_damaged_study_gives_way_to_its_copy_before_anything_is_confirmed(copied, in_process):
+def test_confirm_and_compare_repair_a_damaged_study_first(copied, in_process):
     """Whose next copy would have the damage, too."""
     path = copied / "toggles" / STUDY
     for words in (("confirm", "toggles", "--top", 2, "--seeds", 2), ("compare", "toggles", "0", "0", "--seeds", 2)):
@@ -207,7 +207,7 @@ def test_a_damaged_study_gives_way_to_its_copy_before_anything_is_confirmed(copi
         assert not damage(path) and not damage(copy_of(path))
 
 
-def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, huetune, in_process):
+def test_compare_prints_percentages_with_an_interval(copied, huetune, in_process):
     run = find_run("toggles", copied)
     done = huetune("compare", "toggles", "model-2", "0", "--storage", copied, "--seeds", 2)
     assert done.returncode == 0, done.stderr
@@ -219,7 +219,7 @@ def test_a_preset_is_compared_with_a_trial_in_per_cent_with_an_interval(copied, 
     assert wrong.returncode == 2 and "'model-9': neither a preset" in wrong.stderr
 
 
-def test_the_log_judges_by_fresh_seeds(run):
+def test_log_verdict_agrees_with_compare(run):
     """Its verdict on two confirmed trials is that of `compare`."""
     new, old = newest_first(entry for entry in of_run(run) if entry.again)[:2]
     assert new.known_as and old.known_as
@@ -230,7 +230,7 @@ def test_the_log_judges_by_fresh_seeds(run):
     assert ("no significant difference to [" in text) == sentence.endswith("no significant difference")
 
 
-def test_a_trial_is_trained_again_to_the_last_bit(copied, confirmed, huetune, in_process):
+def test_rerun_gives_the_same_bits(copied, confirmed, huetune, in_process):
     """Also where the garden's scenes are in a folder now."""
     write_garden(12, copied / "scenes")
     done = huetune("rerun", "toggles", "1", "--storage", copied, "--photos", copied / "scenes")
@@ -239,7 +239,7 @@ def test_a_trial_is_trained_again_to_the_last_bit(copied, confirmed, huetune, in
     assert in_process("rerun", "toggles", "99", "--storage", confirmed[0]).returncode == 5
 
 
-def test_a_trial_whose_record_was_changed_is_not_the_same(copied, huetune):
+def test_rerun_of_a_changed_record_reports_the_difference(copied, huetune):
     study = optuna.load_study(study_name="toggles", storage=f"sqlite:///{copied}/toggles/study.db")
     trial = study.get_trials()[1]
     figures = {**trial.user_attrs["epoch-2"], "chroma_mse": trial.user_attrs["epoch-2"]["chroma_mse"] * (1 + 1e-15)}
@@ -252,7 +252,7 @@ def test_a_trial_whose_record_was_changed_is_not_the_same(copied, huetune):
     assert done.returncode == 1 and "chroma_mse was" in done.stdout and "1 of 2 epochs differ" in done.stdout
 
 
-def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
+def test_confirm_with_other_photos_is_refused(copied, in_process):
     manifest = json.loads((copied / "toggles" / "manifest.json").read_text(encoding="utf-8"))
     manifest["photos"]["source"]["scenes"] = 11
     (copied / "toggles" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
@@ -260,7 +260,7 @@ def test_other_photos_are_not_taken_for_the_runs(copied, in_process):
     assert done.returncode == 3 and "not the photos any more" in done.stderr
 
 
-def test_effects_of_a_run(confirmed, run, in_process):
+def test_effects_with_few_trials_lack_importances(confirmed, run, in_process):
     trainings = measured(*run.snapshot())
     assert len(trainings) == 3, "a configuration each, however often it was trained"
     assert importances(run.study()) == ({}, 3), "too few to say"
@@ -269,7 +269,7 @@ def test_effects_of_a_run(confirmed, run, in_process):
     assert effects(trainings, ["flips", "clip"], "chroma_mse")
 
 
-def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeypatch):
+def test_manifest_has_versions_and_no_environment(run, monkeypatch):
     manifest = run.manifest
     assert manifest["command"][1:3] == ["search", "--garden"] and manifest["versions"]["ray"]
     assert set(manifest["code"]) == {"commit", "dirty"} and manifest["hardware"]["cores"] > 0
@@ -279,7 +279,7 @@ def test_the_manifest_says_with_what_and_of_the_environment_nothing(run, monkeyp
 
 
 @pytest.mark.long
-def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
+def test_median_scheduler_prunes_and_never_pauses(huetune, tmp_path):
     """A pause would need a worker's whole state on disk; Tune's rule asks for one where it lacks trials to compare."""
     done = huetune(
         *("search", *QUICK, *ALONE, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
@@ -291,7 +291,7 @@ def test_the_median_rule_stops_and_never_pauses(huetune, tmp_path):
 
 
 @pytest.mark.long
-def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process, tmp_path):
+def test_best_after_two_objectives_requires_an_objective(huetune, in_process, tmp_path):
     done = huetune(
         *("search", *QUICK, *ALONE, "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4),
         *("--epochs", 1, "--objective", "chroma_mse,chroma_ratio_error", "--searcher", "nsga2"),
@@ -311,7 +311,7 @@ def test_two_objectives_have_a_front_and_best_asks_which_end(huetune, in_process
         assert row[objective] == min(trial.values[end] for trial in study.get_trials())
 
 
-def test_after_an_extension_finalists_are_different_configurations_of_all_epochs(tmp_path):
+def test_missing_finalists_after_extension_are_fully_trained(tmp_path):
     run = make_run(tmp_path / "made", 20, finalists=3)
     assert not missing_finalists(run, 3, 3)
     complete = [trial for trial in run.made.trials if trial.state == TrialState.COMPLETE]

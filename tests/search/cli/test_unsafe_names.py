@@ -49,7 +49,7 @@ def folder(tmp_path) -> Path:
     return folder
 
 
-def test_checking_photos(folder, said):
+def test_data_check_escapes_file_names(folder, said):
     code, out, _ = said("data", "check", folder)
     assert code == 0
     assert_plain(out)
@@ -58,13 +58,13 @@ def test_checking_photos(folder, said):
     assert lines[-1] == "20 files: 10 usable photos (0 copies, 0 near-duplicates), 10 skipped"
 
 
-def test_writing_scenes(folder, said):
+def test_data_garden_escapes_the_folder_name(folder, said):
     code, out, _ = said("data", "garden", "--count", 1, "--out", folder / NAMES[1])
     assert code == 0
     assert_plain(out)
 
 
-def test_evaluating_and_colorizing(folder, said, searched, tmp_path):
+def test_evaluate_and_colorize_accept_odd_file_names(folder, said, searched, tmp_path):
     model, out_folder = tmp_path / NAMES[4], tmp_path / NAMES[1] / "out"
     export(find_model("tiny", searched[0])[0], model)
     code, out, err = said("evaluate", model, "--photos", folder, "--samples", 1, "--out", out_folder)
@@ -100,13 +100,13 @@ def run(searched, tmp_path) -> Path:
     return run
 
 
-def test_watching(run, said):
+def test_watch_escapes_names(run, said):
     code, out, _ = said("watch", run, "--once")
     assert code == 0
     assert_plain(out)
 
 
-def test_documents_of_photos_of_such_names(folder, searched, said, monkeypatch, tmp_path):
+def test_report_and_log_accept_odd_file_names(folder, searched, said, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))  # no Graphviz to wait for
     for verb, words in (("report", ["--out", tmp_path / "r.html"]), ("log", ["--out", tmp_path / "l", "--trials", 0])):
         code, out, err = said(verb, "tiny", "--storage", searched[0], "--photos", folder, *words)
@@ -117,7 +117,7 @@ def test_documents_of_photos_of_such_names(folder, searched, said, monkeypatch, 
     assert "\n4 of 10 test photos, spread evenly\n\n| " in text
 
 
-def test_a_folder_that_is_called_dot(run, said, monkeypatch, tmp_path):
+def test_current_folder_as_run_is_read_and_never_replaced(run, said, monkeypatch, tmp_path):
     monkeypatch.chdir(run)
     assert said("trials", ".") == said("trials", run)
     (tmp_path / "empty").mkdir()
@@ -160,7 +160,7 @@ def odd(searched, tmp_path) -> Path:
         "rerun 0",
     ],
 )
-def test_a_run_whose_path_is_not_utf8_is_refused(odd, said, monkeypatch, words):
+def test_run_with_a_path_that_is_not_utf8_is_refused(odd, said, monkeypatch, words):
     """No URL of its study can hold it: one line says so, and nothing is called damaged."""
     monkeypatch.chdir(odd.parent)
     before = sorted(Path().rglob("*"))
@@ -171,14 +171,14 @@ def test_a_run_whose_path_is_not_utf8_is_refused(odd, said, monkeypatch, words):
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_list_names_a_run_whose_path_is_not_utf8(odd, said):
+def test_list_shows_a_run_with_a_path_that_is_not_utf8(odd, said):
     code, out, _ = said("list", "--storage", odd)
     assert code == 0 and out.startswith("tiny  ") and "must be UTF-8; rename the folder" in out
     assert_plain(out)
 
 
 @pytest.mark.parametrize("option", ["--storage {}", "--study sqlite:///{}", "--study postgresql://h/{}"])
-def test_a_search_that_is_to_write_no_utf8_makes_nothing(said, monkeypatch, tmp_path, option):
+def test_search_with_a_path_that_is_not_utf8_creates_nothing(said, monkeypatch, tmp_path, option):
     monkeypatch.chdir(tmp_path)
     name, place = option.split()
     code, _, err = said("search", "--garden", 4, "--trials", 1, name, place.format(os.fsdecode(b"st\xfcck")))
@@ -186,7 +186,7 @@ def test_a_search_that_is_to_write_no_utf8_makes_nothing(said, monkeypatch, tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_a_search_from_a_folder_that_is_no_utf8_is_refused(said, monkeypatch, tmp_path):
+def test_search_in_a_folder_that_is_not_utf8_is_refused(said, monkeypatch, tmp_path):
     """Ray sends the path of the current folder to its workers."""
     (here := tmp_path / os.fsdecode(b"st\xfcck")).mkdir()
     monkeypatch.chdir(here)
@@ -203,7 +203,7 @@ def test_tables(run, said, form):
         assert_plain(out)
 
 
-def test_listing_showing_and_verifying_runs(run, said):
+def test_list_best_and_verify_escape_names(run, said):
     for code, words in ((0, ["list", "--storage", run.parent]), (0, ["best", run]), (1, ["verify", run, "--quick"])):
         ended, out, _ = said(*words)
         assert ended == code
@@ -211,7 +211,7 @@ def test_listing_showing_and_verifying_runs(run, said):
     assert len(said("list", "--storage", run.parent)[1].splitlines()) == 1
 
 
-def test_a_terminal_without_the_letters_gets_their_numbers(folder, huetune, monkeypatch):
+def test_terminal_in_ascii_gets_escaped_letters(folder, huetune, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     done = huetune("data", "check", folder)
     assert done.returncode == 0, done.stderr

@@ -56,7 +56,7 @@ def service():
     server.server_close()
 
 
-def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, service, lay_traps, tmp_path):
+def test_search_with_notify_and_mlflow_hides_the_token(executable, service, lay_traps, tmp_path):
     """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile.
 
     Others' code in the current folder is left alone by all of its processes.
@@ -101,7 +101,7 @@ def test_a_search_is_logged_and_told_of_and_the_token_is_nowhere(executable, ser
     assert [one.data.metrics["score"] for one in logged] == [score]
 
 
-def test_a_service_that_does_not_take_it_costs_one_line(searched, capsys, monkeypatch):
+def test_notification_that_fails_prints_one_line(searched, capsys, monkeypatch):
     monkeypatch.setenv(VARIABLE, "x")
     with notify_on_exit(f"json://127.0.0.1:9/{TOKEN}", "tiny", searched[0]):
         assert VARIABLE not in os.environ
@@ -117,35 +117,35 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("error", "why"), BROKEN)
-def test_a_search_that_breaks_off_is_told_of_and_breaks_off(error, why, service, searched):
+def test_notification_of_a_failed_search_has_the_reason(error, why, service, searched):
     with pytest.raises(type(error)), notify_on_exit(service.url, "tiny", searched[0]):
         raise error
     ((_, message),) = service.heard
     assert (message["title"], message["message"]) == ("huetune: tiny ended early", why)
 
 
-def test_a_search_that_was_over_before_is_not_told_of_again(service, searched, in_process, tmp_path):
+def test_resume_of_a_finished_search_sends_no_notification(service, searched, in_process, tmp_path):
     shutil.copytree(searched[0], tmp_path / "runs")
     done = in_process("resume", "tiny", "--storage", tmp_path / "runs", "--notify", service.url)
     assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout, done.stderr
     assert not service.heard
 
 
-def test_that_a_search_is_done_is_told_also_where_nobody_can_read_what_came_of_it(service, tmp_path):
+def test_notification_without_readable_results_is_sent(service, tmp_path):
     with notify_on_exit(service.url, "gone", tmp_path):
         pass
     [(_, message)] = service.heard
     assert message["title"] == "huetune: gone is done" and "its results cannot be read now" in message["message"]
 
 
-def test_a_url_that_no_service_has_is_refused_before_anything_and_not_shown(capsys, tmp_path):
+def test_notification_to_unsupported_url_hides_the_url(capsys, tmp_path):
     with pytest.raises(UserError) as refused, notify_on_exit(f"nonsense://{TOKEN}", "roses", tmp_path):
         pytest.fail("it was begun")
     assert "Apprise does not support the URL" in str(refused.value)
     assert TOKEN not in str(refused.value) + "".join(capsys.readouterr())
 
 
-def test_an_mlflow_that_refuses_or_hangs_costs_one_line(searched, capsys, monkeypatch):
+def test_mlflow_that_refuses_or_hangs_prints_one_line(searched, capsys, monkeypatch):
     run = find_run("tiny", searched[0])
     # Whatever else its process says, at its very end too, is not taken for the reason.
     monkeypatch.setenv("PYTHONVERBOSE", "1")

@@ -55,7 +55,7 @@ def study():
     return make_study()
 
 
-def test_the_board_follows_the_searcher(study):
+def test_board_follows_the_searcher(study):
     display, _ = _display()
     searcher = _searcher(study, display)
     searcher.suggest("a")
@@ -85,7 +85,7 @@ def test_the_board_follows_the_searcher(study):
     )
 
 
-def test_who_goes_on_knows_what_was(study):
+def test_board_of_a_resumed_search_has_its_past(study):
     before = _searcher(study, _display()[0])
     before.suggest("a")
     before.suggest("b")
@@ -102,7 +102,7 @@ def test_who_goes_on_knows_what_was(study):
     )
 
 
-def test_a_time_budget_is_part_of_the_estimate(study):
+def test_board_estimate_respects_the_time_budget(study):
     now = [0.0]
     display, _ = _display()
     searcher = _searcher(study, display, 1, lambda: now[0], seconds=60.0)
@@ -114,7 +114,7 @@ def test_a_time_budget_is_part_of_the_estimate(study):
     assert display.board.seconds_left == pytest.approx(60) and display.board.elapsed_seconds == 40
 
 
-def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
+def test_board_counts_only_own_epochs_of_a_continued_trial(study):
     display, _ = _display()
     searcher = _searcher(study, display, 1)
     searcher.suggest("a")
@@ -128,7 +128,7 @@ def test_trials_taken_further_take_the_time_of_their_own_epochs(study):
     assert display.board.running[0].seconds == {4: 7.0}
 
 
-def test_the_study_says_how_many_slots_there_are_and_since_when(study):
+def test_study_records_slots_and_start_of_the_session(study):
     slots = [2]
     searcher = _searcher(study, _display()[0])
     searcher.count_slots = lambda: slots[0]
@@ -140,7 +140,7 @@ def test_the_study_says_how_many_slots_there_are_and_since_when(study):
     assert study.user_attrs["session"]["slots"] == 5
 
 
-def test_whoever_leaves_says_what_waits(study):
+def test_closing_searcher_prints_interrupted_trials(study):
     display, console = _display()
     searcher = _searcher(study, display)
     searcher.suggest("a")
@@ -149,7 +149,7 @@ def test_whoever_leaves_says_what_waits(study):
     assert "trial 0   waiting" in console.file.getvalue() and dict(display.board.states) == {"waiting": 1}
 
 
-def test_a_terminal_has_a_screen_for_it_and_keeps_the_last_board(study):
+def test_display_on_terminal_leaves_the_last_board(study):
     display, console = _display(terminal=True)
     with display:
         searcher = _searcher(study, display)
@@ -164,7 +164,7 @@ def test_a_terminal_has_a_screen_for_it_and_keeps_the_last_board(study):
     assert "diverged in epoch 2: train_loss is nan" in after and "running" not in after and "left" not in after
 
 
-def test_a_reader_who_went_away_ends_no_search(study):
+def test_display_on_closed_pipe_does_not_end_the_search(study):
     class Gone(io.StringIO):
         def write(self, text):
             raise BrokenPipeError
@@ -198,13 +198,13 @@ os.kill(os.getpid(), signal.SIGINT)
 """
 
 
-def test_second_signal_outside_a_search_names_no_search():
+def test_second_signal_outside_a_search_names_no_remedy():
     """Whoever leaves `train` or `evaluate` at once has nothing that `huetune resume` could continue."""
     done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (130, "huetune: stopped immediately\n")
 
 
-def test_who_is_left_at_once_has_the_terminal_back():
+def test_second_signal_restores_the_terminal():
     terminal = Terminal(80, 24, sys.executable, "-c", SHOWN)
     terminal.wait_for("calm")
     terminal.type("\x03")

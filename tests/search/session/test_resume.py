@@ -47,14 +47,14 @@ def _trials(run):
         (("--epochs", 2), "epochs must be at least 3, those of this search, received 2"),
     ],
 )
-def test_bad_words_change_nothing(words, message, run, in_process):
+def test_extend_with_bad_options_changes_nothing(words, message, run, in_process):
     before = run.study().user_attrs
     done = in_process("extend", "tiny", "--storage", run.folder.parent, *words)
     assert done.returncode == 2 and message in done.stderr
     assert run.study().user_attrs == before
 
 
-def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_process, tmp_path):
+def test_extend_continues_complete_trials_as_new_trials(run, huetune, in_process, tmp_path):
     before = {trial.number: digest(trial) for trial in _trials(run)}
     complete = {trial.number for trial in _trials(run) if trial.state == TrialState.COMPLETE}
     # As an extension leaves it that had no time for one of them.
@@ -86,7 +86,7 @@ def test_complete_trials_train_further_as_trials_of_their_own(run, huetune, in_p
 
 
 @pytest.mark.long
-def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
+def test_extend_trains_what_an_earlier_extension_did_not(run, huetune):
     """To the very number of trials that it was to have."""
     before = _trials(run)
     complete = [trial.number for trial in before if trial.state == TrialState.COMPLETE]
@@ -102,7 +102,7 @@ def test_what_an_extension_had_no_time_for_is_asked_for_again(run, huetune):
     assert len(_trials(run)) == total
 
 
-def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, in_process):
+def test_resume_of_an_older_schema_is_refused(run, in_process):
     _change(run, "schema", 1)
     done = in_process("resume", "tiny", "--storage", run.folder.parent)
     assert (
@@ -111,7 +111,7 @@ def test_a_run_of_an_older_huetune_is_read_but_not_gone_on_with(run, in_process)
     assert in_process("trials", "tiny", "--storage", run.folder.parent).returncode == 0
 
 
-def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
+def test_repair_ignores_a_damaged_copy_of_an_intact_study(run, capsys):
     before = (run.folder / STUDY).read_bytes()
     copy_of(run.folder / STUDY).write_bytes(b"no copy")
     repair(run, Console())
@@ -123,7 +123,7 @@ def test_a_damaged_copy_is_no_reason_to_touch_a_whole_study(run, capsys):
     [pytest.param(True, marks=pytest.mark.long), False],
     ids=["unconfirmed", "and nothing says that it had ended"],
 )
-def test_a_search_that_died_after_its_last_trial_only_does_the_rest(known, run, huetune, in_process):
+def test_resume_after_the_last_trial_only_confirms(known, run, huetune, in_process):
     before = {trial.number: digest(trial) for trial in _trials(run)}
     _change(run, "search", {**run.manifest["search"], "confirm": [1, 2]})
     if not known:

@@ -30,7 +30,7 @@ from tests.search.builders import make_search
         ({"warm_start": ("model-9",)}, "warm-start must name presets (model-1, model-2"),
     ],
 )
-def test_a_bad_request_is_refused_in_one_line(asked, message):
+def test_search_with_bad_value_is_refused_in_one_line(asked, message):
     with pytest.raises(UserError) as refused:
         make_search(**asked)
     assert message in str(refused.value) and "\n" not in str(refused.value)
@@ -69,7 +69,7 @@ def test_half_created_run_folder_has_only_files_of_huetune(name, ours, tmp_path)
         ("rose", "rose-runs", True),
     ],
 )
-def test_runs_are_not_kept_among_photos(photos, storage, fine, tmp_path, monkeypatch):
+def test_storage_among_photos_is_refused(photos, storage, fine, tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "photos")
     monkeypatch.chdir(tmp_path / "photos")
@@ -77,7 +77,7 @@ def test_runs_are_not_kept_among_photos(photos, storage, fine, tmp_path, monkeyp
         check_storage_outside_photos(Source(Path(photos)), Path(storage))
 
 
-def test_a_trial_takes_some_cpu():
+def test_resources_out_of_range_are_refused():
     with pytest.raises(UserError, match="cpus-per-trial must be above 0, received 0"):
         Resources(cpus_per_trial=0)
     with pytest.raises(UserError, match="gpus-per-trial must be 0 or more, received nan"):
@@ -94,16 +94,16 @@ def test_a_trial_takes_some_cpu():
         (1, 0.1, {"CPU": 16.0, "GPU": 0.3}, 3),
     ],
 )
-def test_slots_are_what_the_resources_hold(cpus, gpus, resources, expected):
+def test_slots_are_what_the_resources_allow(cpus, gpus, resources, expected):
     assert slots(cpus, gpus, resources) == expected
 
 
-def test_no_room_for_a_single_trial_is_said():
+def test_slots_without_resources_for_one_trial_fail():
     with pytest.raises(UserError, match="no room for a trial of 1 CPUs and 1 GPUs: Ray has 4 and 0"):
         slots(1, 1, {"CPU": 4.0})
 
 
-def test_whose_error_it_is_shows_where_it_was_raised():
+def test_raised_by_ray_follows_the_traceback():
     from ray import tune
 
     def error_of(action):
@@ -116,7 +116,7 @@ def test_whose_error_it_is_shows_where_it_was_raised():
     assert not raised_by_ray(error_of(lambda: slots(1, 1, {})))
 
 
-def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
+def test_launch_with_a_taken_name_is_refused(tmp_path, parts):
     from rich.console import Console
 
     (tmp_path / "mine").mkdir()
@@ -134,7 +134,7 @@ def test_a_name_that_is_taken_loses_nothing(tmp_path, parts):
         ("sqlite:////no/such/folder/study.db", StorageError, "'/no/such/folder' is not a folder"),
     ],
 )
-def test_a_bad_study_leaves_no_run_behind(study, error, message, tmp_path, parts):
+def test_launch_with_a_bad_study_leaves_no_run(study, error, message, tmp_path, parts):
     from rich.console import Console
 
     with pytest.raises(error, match=message) as refused:

@@ -22,7 +22,7 @@ def _study(storage, name):
     return optuna.load_study(study_name=name, storage=f"sqlite:///{storage}/{name}/study.db")
 
 
-def test_each_trial_ends_as_what_it_was(searched):
+def test_trial_states_are_complete_pruned_and_failed(searched):
     """Complete after all its epochs, pruned with every epoch's value, failed with the reason."""
     trials = _study(searched[0], "tiny").get_trials()
     by_state = {state: [trial for trial in trials if trial.state == state] for state in TrialState}
@@ -42,7 +42,7 @@ def test_each_trial_ends_as_what_it_was(searched):
     assert by_state[TrialState.COMPLETE] and by_state[TrialState.PRUNED]
 
 
-def test_the_study_alone_holds_every_epoch(searched):
+def test_study_holds_every_epoch(searched):
     trials = _study(searched[0], "tiny").get_trials()
     figures = [trial.user_attrs[f"epoch-{epoch}"] for trial in trials for epoch in trial.intermediate_values]
     assert {epoch["epoch"] for epoch in figures} == {1, 2, 3}
@@ -53,14 +53,14 @@ def test_the_study_alone_holds_every_epoch(searched):
         assert trial.user_attrs["config"]["mse_weight"] == trial.params["mse_weight"]
 
 
-def test_a_failed_trial_does_not_cost_its_worker(searched):
+def test_diverged_trial_keeps_its_worker(searched):
     """Six trials, two slots: two workers, though two of the trials diverged."""
     pids = {trial.user_attrs.get("pid") for trial in _study(searched[0], "tiny").get_trials()}
     assert len(pids - {None}) == 2
     assert "died" not in searched[1].stdout
 
 
-def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched):
+def test_run_keeps_only_checkpoints_that_the_study_names(searched):
     run = find_run("tiny", searched[0])
     study = run.study()
     named = {trial_checkpoint(run, study, row["trial"]) for row in rows(study) if row["score"] is not None}
@@ -70,7 +70,7 @@ def test_a_trial_keeps_the_checkpoint_that_the_study_names_and_no_other(searched
     assert {path.parent.name for path in ends} == complete and len(ends) == len(complete)
 
 
-def test_searched_models_do_not_follow_keras_settings(searched):
+def test_searched_models_ignore_keras_settings(searched):
     """The search ran where keras.json says float16 and channels_first: its checkpoints were refused as damaged."""
     run = find_run("tiny", searched[0])
     folder = trial_checkpoint(run, run.study(), 0)
@@ -80,13 +80,13 @@ def test_searched_models_do_not_follow_keras_settings(searched):
     }
 
 
-def test_the_search_ends_with_test_photos_that_it_colorized(searched):
+def test_search_ends_with_a_contact_sheet_of_test_photos(searched):
     storage, done = searched
     assert re.search(r"final check of trial \d, trained once: 1 photos that no trial has seen", done.stdout)
     assert (storage / "tiny" / "evaluation" / "contact-sheet.png").is_file()
 
 
-def test_the_manifest_says_what_was_asked(searched):
+def test_manifest_records_the_specification(searched):
     manifest = json.loads((searched[0] / "tiny" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["search"]["epochs"] == 3 and manifest["search"]["searcher"] == "grid"
     assert manifest["space"]["mse_weight"]["name"] == "FloatDistribution"
@@ -96,7 +96,7 @@ def test_the_manifest_says_what_was_asked(searched):
     assert manifest["versions"]["python"] and manifest["study"] is None
 
 
-def test_a_pipe_gets_a_line_an_event_and_what_to_do_next(searched):
+def test_search_to_a_pipe_prints_a_line_per_event(searched):
     lines = searched[1].stdout.splitlines()
     assert (
         sum(" started " in line for line in lines)
@@ -109,7 +109,7 @@ def test_a_pipe_gets_a_line_an_event_and_what_to_do_next(searched):
     assert "\x1b" not in searched[1].stdout and searched[1].stderr == ""
 
 
-def test_the_logs_models_are_tried_first_and_nothing_is_left_waiting(huetune, tmp_path):
+def test_search_tries_presets_first(huetune, tmp_path):
     """More presets than trials, another database, and quiet."""
     url = f"sqlite:///{tmp_path / 'team.db'}"
     words = ["--garden", 6, "--trials", 2, "--epochs", 1, "--name", "first", "--storage", tmp_path, "--quiet"]

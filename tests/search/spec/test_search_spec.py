@@ -84,7 +84,7 @@ def _in_manifest(field, value, folder):
 
 
 @pytest.mark.parametrize(("typed", "field", "value", "message"), BAD, ids=[typed for typed, *_ in BAD])
-def test_bad_value_has_one_message_whoever_asks(typed, field, value, message, said, tmp_path, monkeypatch):
+def test_bad_value_has_one_message_in_every_interface(typed, field, value, message, said, tmp_path, monkeypatch):
     """The command used to refuse half of them in its own words, and Python took some of them."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as refused:
@@ -97,7 +97,7 @@ def test_bad_value_has_one_message_whoever_asks(typed, field, value, message, sa
 
 
 @pytest.mark.parametrize("value", ["12", 2.5, True, None])
-def test_counts_of_other_types_are_refused(value):
+def test_search_with_a_trial_count_of_another_type_is_refused(value):
     """A manifest may hold anything; a traceback was the answer."""
     with pytest.raises(UserError, match="trials must be a whole number, received "):
         make_search(trials=value)
@@ -124,17 +124,17 @@ print(sorted({"ray", "tensorflow"} & set(sys.modules)))
 """
 
 
-def test_search_is_made_and_validated_without_ray():
+def test_search_is_validated_without_ray():
     cmaes, cpus, imported = output_of("-P", "-c", WITHOUT_RAY).splitlines()
     assert cmaes.startswith("searcher cmaes needs one objective") and cpus.startswith("cpus-per-trial must be above 0")
     assert imported == "[]"
 
 
-def test_search_names_are_those_with_an_implementation():
+def test_searcher_and_scheduler_names_are_implemented():
     assert tuple(SAMPLERS) == SEARCHERS and tuple(RAY_SCHEDULERS) == SCHEDULERS
 
 
-def test_search_options_have_the_defaults_of_the_dataclass():
+def test_search_options_default_to_those_of_the_dataclass():
     """Those that depend on other options are None: the command's help says how."""
     typed = cli.commands["search"].make_context("search", []).params
     expected = {field.name: field.default for kind in (Search, Resources) for field in fields(kind)}

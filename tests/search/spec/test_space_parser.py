@@ -31,7 +31,7 @@ def test_default_space_varies_weight_activation_and_skip():
         ("mse_weight", 1, 5, 4, 5, None),
     ],
 )
-def test_parse_space_notes_a_step_that_does_not_divide_the_range(name, low, high, step, last, note):
+def test_parse_space_notes_a_step_that_misses_the_end(name, low, high, step, last, note):
     """One note lists the values, in place of two warnings by Optuna."""
     space = parse_space({name: {"low": low, "high": high, "step": step}}, BASE)
     domain = space.domains[name]
