@@ -139,19 +139,19 @@ def extend(
     _search_and_confirm(run, study, search, parts, console, quiet)
 
 
-def _sampler(search: Search, drawn: int = 0) -> Sampler:
+def _sampler(search: Search, existing_trials: int) -> Sampler:
     directions = [METRICS.objectives[objective] for objective in search.objectives]
     # The seed differs after an interruption, so that the sampler does not draw the same points again.
-    return Sampler(search.space, search.searcher, directions, search.seed + drawn, search.trials)
+    return Sampler(search.space, search.searcher, directions, search.seed + existing_trials, search.trials)
 
 
 def _search_and_confirm(
     run: Run, study: optuna.Study, search: Search, parts: Split, console: Console, quiet: bool
 ) -> None:
     """Train the trials and replicates that are missing; the run is locked."""
-    there = study.get_trials(deepcopy=False)
-    before = len(there)
-    display = Display(console, run.name, StudyRecord.of(study), there, quiet=quiet)
+    trials = study.get_trials(deepcopy=False)
+    before = len(trials)
+    display = Display(console, run.name, StudyRecord.of(study), trials, quiet=quiet)
     searcher = StudySearcher(
         StudyWriter(study, run),
         run.folder / TRIALS,
@@ -229,7 +229,7 @@ def _new_run(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
         require_unused(folder)
         raise
     except OSError as error:
-        raise StorageError(f"{str(folder)!r}: cannot be made ({error.strerror}); choose another --storage") from None
+        raise StorageError(f"{str(folder)!r}: cannot be created ({error.strerror}); choose another --storage") from None
     run = Run(folder)
     with lock_run(folder):
         if list_paths(folder, MANIFEST):
@@ -242,7 +242,7 @@ def _new_run(search: Search, parts: Split, source: Source) -> Iterator[tuple[Run
             shutil.rmtree(folder)
             raise
         try:
-            _describe(run, study, search, parts, source, url)
+            _record_specification(run, study, search, parts, source, url)
             yield run, study
         finally:
             # If the database does not answer, there may be trials.
@@ -286,7 +286,9 @@ def _discard(run: Run, url: URL | None) -> None:
     remove(run.folder)
 
 
-def _describe(run: Run, study: optuna.Study, search: Search, parts: Split, source: Source, url: URL | None) -> None:
+def _record_specification(
+    run: Run, study: optuna.Study, search: Search, parts: Split, source: Source, url: URL | None
+) -> None:
     """Write the specification of a search to its study, and its manifest and list of photos to the run."""
     mean_chroma = parts.training.chroma.mean(axis=(0, 1, 2))
     write_launch(

@@ -171,7 +171,7 @@ def test_damaged_files_give_way_to_the_generation_before_and_it_is_said(start, l
         (snapshot / "state.npz").write_bytes((snapshot / "state.npz").read_bytes()[:1000])
     code, said = start(left, "resume", NAME).end()
     assert code == 0, said
-    assert "damaged" in said and "taken from its copy" in said and list((left / NAME).glob(f"{STUDY}.damaged-*"))
+    assert "damaged" in said and "replaced by its copy" in said and list((left / NAME).glob(f"{STUDY}.damaged-*"))
     assert len(re.findall(r"trial 2 +warning .*left aside .*after-", said)) == 1
     assert len(re.findall(r"trial 3 +warning .*left aside .*after-", said)) == 2
     after = {trial.number: trial for trial in trials(left)}
@@ -191,7 +191,7 @@ def test_a_study_without_a_good_copy_is_not_touched(start, left):
         path.write_bytes(path.read_bytes()[:20_000])
     before = (left / NAME / STUDY).read_bytes()
     code, said = start(left, "resume", NAME).end()
-    assert code == 4 and "take both from a backup" in said and "Traceback" not in said, said
+    assert code == 4 and "restore both from a backup" in said and "Traceback" not in said, said
     assert (left / NAME / STUDY).read_bytes() == before
 
 
@@ -201,7 +201,7 @@ def test_an_altered_trial_is_noticed_and_taken_from_the_copy(left, capsys):
     assert "trial 0 of 'run' is not as it ended" in verified(left)[1]
     repair(Run(left / NAME), Console())
     said = capsys.readouterr().out
-    assert "trial 0 of 'run' is not as it ended" in said and "taken from its copy" in said
+    assert "trial 0 of 'run' is not as it ended" in said and "replaced by its copy" in said
     assert "is not as it ended" not in verified(left)[1]
 
 

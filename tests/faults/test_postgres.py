@@ -37,6 +37,6 @@ def test_a_study_in_postgres_outlives_its_server(postgres, start, tmp_path, monk
     assert done.returncode == 0, done.stdout
     # A second run of the name, in another storage, would mix with it.
     code, said = start(tmp_path / "other", *search(), "--study", postgres.url).end()
-    assert code == 4 and "the study cannot be made" in said, said
+    assert code == 4 and "the study cannot be created" in said, said
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert written and not [path for path in written if PASSWORD.encode() in path.read_bytes()]

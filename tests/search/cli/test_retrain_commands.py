@@ -203,7 +203,7 @@ def test_confirm_and_compare_repair_a_damaged_study_first(copied, in_process):
             connection.execute("UPDATE trial_values SET value = value / 2")
         assert damage(path) and not damage(copy_of(path))
         done = in_process(*words, "--storage", copied)
-        assert "taken from its copy" in done.stdout, done.stderr
+        assert "replaced by its copy" in done.stdout, done.stderr
         assert not damage(path) and not damage(copy_of(path))
 
 

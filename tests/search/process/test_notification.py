@@ -111,7 +111,7 @@ def test_notification_that_fails_prints_one_line(searched, capsys, monkeypatch):
 
 BROKEN = [
     (StorageError("the disk is full"), "the disk is full"),
-    (Interrupted(15, "go on with: huetune resume tiny"), "interrupted; go on with: huetune resume tiny"),
+    (Interrupted(15, "continue with: huetune resume tiny"), "interrupted; continue with: huetune resume tiny"),
     (ZeroDivisionError(), "ZeroDivisionError"),
 ]
 
