@@ -14,8 +14,8 @@ import numpy as np
 
 from huetune.data_tools.common.errors import CheckpointError, first_line
 from huetune.data_tools.photos.color import PATCH_SIDE, PHOTO_SIDE
-from huetune.data_tools.photos.prepared_cache import VERSION
 from huetune.data_tools.photos.source import MAX_SCENES
+from huetune.data_tools.photos.versions import PREPARATION_VERSION
 from huetune.data_tools.storage.atomic import atomic_folder, recover
 from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE, check_files, check_sums, sha256_of
 from huetune.model import npz
@@ -39,7 +39,7 @@ keeps its training state, as STATE."""
 MAX_CACHED_SETS = 2**26
 """Characters of the settings; they have 2,000 and 32 a photo."""
 PREPARATION = {
-    "version": VERSION,
+    "version": PREPARATION_VERSION,
     "side": PHOTO_SIDE,
     "box": PATCH_SIDE,
     "luma": "ITU-R BT.601, 0 to 1",

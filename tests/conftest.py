@@ -25,7 +25,8 @@ import pytest
 from filelock import FileLock
 
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepare
+from huetune.data_tools.photos.dataset import PhotoSet, load, prepare
+from huetune.data_tools.photos.discovery import find_photos
 from huetune.data_tools.photos.split import Split, split
 from huetune.data_tools.storage import object_store
 from tests import allowed_skips

@@ -1,6 +1,6 @@
-"""What the numbers of a picture mean as colors: its color profile, and the same picture in sRGB.
+"""Color profiles of images, and conversion to sRGB.
 
-A colorizer learns and compares colors, so a photo in Display P3 or Adobe RGB must not be taken for a pale one in sRGB.
+A colorizer learns and compares colors, so a photo in Display P3 or Adobe RGB must not be read as a pale one in sRGB.
 """
 
 import contextlib
@@ -16,25 +16,25 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
-"""Colors that sRGB has stay exactly as they are, which training and metrics need; the perceptual intent of a profile
-with tables would shift them all, each profile in a way of its own. Others go to the border of sRGB."""
+"""Colors inside of the sRGB gamut stay exact, which training and metrics need; others are clipped to its border. The
+perceptual intent would shift all colors, differently for each profile with tables."""
 FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
-"""The darkest ink of a CMYK profile becomes black, as Photoshop does it. Without lcms's cache of one pixel threads can
-share a transform."""
+"""With black point compensation the darkest ink of a CMYK profile becomes black, as in Photoshop. Without lcms's
+one-pixel cache, threads can share a transform."""
 MAX_EQUAL_STEPS = 2
-"""Steps of 255 by which a profile may change a channel and still counts as sRGB, so that the photo keeps its bits.
+"""Levels of 255 by which a profile may change a channel and still count as sRGB, so that pixels stay unchanged.
 
 The sRGB profiles of HP, Google, Apple and Facebook round their curves to within 2; gamma 2.2 differs by up to 6.
 """
 MAX_CACHED_TRANSFORMS = 32
-"""Transforms that are kept: cameras and phones have one profile each."""
+"""Cached transforms. Each camera or phone has one profile."""
 GAMMA_TOLERANCE = 0.05
-"""Share by which a PNG's gamma may differ from 1 / 2.2 and stands for sRGB, as in libpng: that is what writers of sRGB
-are told to say."""
+"""Relative difference from 1 / 2.2 within which a PNG's gamma means sRGB, as in libpng. The PNG specification tells
+writers of sRGB to store 1 / 2.2."""
 CHROMATICITY_TOLERANCE = 0.002
-"""Difference in x or y within which a PNG's primaries are those of sRGB."""
+"""Difference in x or y within which a PNG's primaries count as those of sRGB."""
 MAX_CHUNKS = 1000
-"""PNG chunks, and boxes of an AVIF, that are looked through."""
+"""PNG chunks or AVIF boxes that are searched in a file."""
 
 Chromaticities = tuple[float, ...]
 """x and y of white, red, green and blue: 8 numbers."""
@@ -47,7 +47,7 @@ SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 """IEC 61966-2-1 as the five numbers of ICC's parametric curve 3; a curve of one number is a gamma."""
 
 _SPACES = {"RGB": b"RGB ", "GRAY": b"GRAY", "CMYK": b"CMYK", "LAB": b"Lab "}
-# ITU-T H.273: what PNG's cICP and AVIF's nclx say. 2 is "unspecified".
+# Codes of ITU-T H.273, which PNG's cICP and AVIF's nclx contain. 2 is "unspecified".
 _PRIMARIES: dict[int, Chromaticities] = {
     1: SRGB,
     2: SRGB,
@@ -59,16 +59,20 @@ _PRIMARIES: dict[int, Chromaticities] = {
     11: (0.314, 0.351, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
     12: (*_D65, 0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
 }
-# A picture in a video's curve (1, 6, 14, 15) is shown with sRGB's, as browsers do.
+# The transfer curves of video (1, 6, 14, 15) are read as that of sRGB, as browsers do.
 _CURVES = {**dict.fromkeys((1, 2, 6, 13, 14, 15), SRGB_CURVE), 4: (2.2,), 5: (2.8,), 8: (1.0,)}
 _HDR = {16: "PQ", 18: "HLG"}
 
 
-class HighDynamicRangeError(ValueError):
-    """Pixels whose white is far above that of sRGB: how to darken them is a choice, not a conversion."""
+class UnsupportedPixelsError(ValueError):
+    """Pixels that cannot be converted to 8-bit sRGB without a choice, such as where white is."""
+
+
+class HighDynamicRangeError(UnsupportedPixelsError):
+    """Pixels of an HDR photo, whose white is far brighter than that of sRGB. Tone mapping would be a choice."""
 
     def __init__(self, curve: str):
-        super().__init__(f"it is HDR ({curve}), whose brightness sRGB has no room for; save it as SDR first")
+        super().__init__(f"HDR ({curve}), which is brighter than sRGB can represent; save it as SDR first")
 
 
 class ProfileError(ValueError):
@@ -76,30 +80,30 @@ class ProfileError(ValueError):
 
 
 def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None:
-    """Return the ICC profile of a picture, made of what its file says; None where that is sRGB or nothing.
+    """Return the ICC profile of an image, made from the color information in its file; None for sRGB or no information.
 
-    A PNG's cICP chunk comes before its ICC profile, then its sRGB chunk, then gAMA and cHRM; an AVIF's ICC profile
-    before its codes. A camera that saves Adobe RGB without a profile says so in EXIF (R03).
+    In a PNG the cICP chunk has precedence over the ICC profile, then follow sRGB, gAMA and cHRM. In an AVIF the ICC
+    profile has precedence over the nclx codes. A camera that saves Adobe RGB without a profile marks it in EXIF (R03).
 
     Args:
         image: as opened by Pillow, not loaded or changed.
-        file: that it was opened from; None where its name leads there.
+        file: file that it was opened from; None to open `image.filename`.
 
     Raises:
-        ProfileError: what the file says makes no sense.
-        HighDynamicRangeError: it is of a PQ or HLG picture.
+        ProfileError: the color information is invalid.
+        HighDynamicRangeError: the image has the transfer curve PQ or HLG.
     """
     if image.mode == "LAB":
-        return _lab_profile()  # whatever the file says: Lab pixels have one meaning
+        return _lab_profile()  # Lab pixels have one meaning, whatever profile the file has
     gray = image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
     if image.format == "PNG" and (codes := _first(image, file, _png_chunks, b"cICP")):
         if len(codes) != 4 or codes[2:] != b"\0\1":
-            raise ProfileError("its cICP makes no sense")
+            raise ProfileError("its cICP chunk is invalid")
         return _coded(codes[0], codes[1], gray)
     if "icc_profile" in image.info:
         if profile := image.info["icc_profile"]:
             return profile
-        if profile is None:  # so Pillow says it
+        if profile is None:  # Pillow's value for an incomplete profile
             raise ProfileError("it is incomplete")
     if image.format == "PNG" and "srgb" not in image.info:
         return _by_gamma(image.info.get("gamma"), image.info.get("chromaticity"), gray)
@@ -111,25 +115,25 @@ def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None
 
 
 def to_srgb(image: Image.Image, profile: bytes, side: int | None = None) -> Image.Image:
-    """Return a picture's colors in sRGB.
+    """Convert an image to sRGB.
 
     Args:
-        image: of mode L, I;16, RGB, CMYK or LAB.
-        profile: ICC. One for RGB fits a gray picture, too.
-        side: where given, the pixels along each side that it will be shrunk to: a large picture then comes back at
-            three times that, for to convert 12 megapixels takes half a second.
+        image: image of mode L, I;16, RGB, CMYK or LAB.
+        profile: ICC profile. A profile for RGB also fits a gray image.
+        side: pixels along each side to which the caller will shrink the image. A large image is then returned with
+            three times that, because converting 12 megapixels takes half a second.
 
     Returns:
-        The picture itself where the profile is sRGB, or else one of mode L or RGB.
+        The image itself if the profile is sRGB, otherwise an image of mode L or RGB.
 
     Raises:
-        ProfileError: the profile is damaged, or of another kind of picture.
+        ProfileError: the profile is damaged, or for another kind of pixels.
     """
     space = _space(profile)
     if space == "RGB" and image.mode in ("L", "I;16"):
         image = eight_bits(image).convert("RGB")
     if space == "GRAY" and image.mode == "RGB" and image.convert("L").convert("RGB").tobytes() == image.tobytes():
-        image = image.convert("L")  # a WebP has no gray
+        image = image.convert("L")  # WebP stores gray images as RGB
     if {"L": "GRAY", "I;16": "GRAY"}.get(image.mode, image.mode.upper()) != space:
         raise ProfileError(f"it is for {space} pixels, not for {image.mode}")
     if space == "GRAY":
@@ -143,14 +147,14 @@ def to_srgb(image: Image.Image, profile: bytes, side: int | None = None) -> Imag
 
 
 def srgb_chunk() -> PngImagePlugin.PngInfo:
-    """Return what tells viewers that a PNG's pixels are sRGB; 13 bytes, where a profile takes 600."""
+    """Return the chunk that marks the pixels of a PNG as sRGB, with 13 bytes instead of the 600 of a profile."""
     chunks = PngImagePlugin.PngInfo()
     chunks.add(b"sRGB", b"\0")
     return chunks
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """Return a gray picture of 16 bits a pixel in 8; another mode as it is. Pillow's own way makes 256 and up white."""
+    """Convert a 16-bit gray image to 8 bits; leave other modes as they are. Pillow would clip values above 255."""
     if image.mode != "I;16":
         return image
     return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
@@ -162,10 +166,10 @@ def _lab_profile() -> bytes:
 
 
 def _space(profile: bytes) -> str:
-    """What pixels a profile is for, a key of `_SPACES`; a profile of links between profiles, say, is for none."""
-    space = next((name for name, mark in _SPACES.items() if profile[16:20] == mark), None)
+    """Return the color space of a profile, a key of `_SPACES`."""
+    space = next((name for name, signature in _SPACES.items() if profile[16:20] == signature), None)
     if not space or profile[12:16] not in (b"mntr", b"scnr", b"prtr", b"spac"):
-        raise ProfileError("it is damaged, or none of a picture")
+        raise ProfileError("it is damaged, or not for images")
     return space
 
 
@@ -178,7 +182,7 @@ def _opened(profile: bytes) -> ImageCms.ImageCmsProfile:
 
 @functools.lru_cache(MAX_CACHED_TRANSFORMS)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What turns pixels of a mode into sRGB; None where that would change nothing."""
+    """Return the transform from a mode to sRGB; None if it would change nothing."""
     transform = _made_transform(profile, mode, "RGB", FLAGS)
     if mode != "RGB":
         return transform
@@ -191,9 +195,9 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @functools.lru_cache(MAX_CACHED_TRANSFORMS)
 def _gray_curve(profile: bytes, mode: str) -> NDArray[np.uint8] | None:
-    """The step of sRGB for each gray, uint8 [256] or [65536]; None where that is the gray itself."""
+    """Return the sRGB level of each gray level, uint8 [256] or [65536]; None if they are equal."""
     steps = np.arange(256, dtype=np.uint8) if mode == "L" else np.arange(65536, dtype=np.uint16)
-    # lcms's own curve of a linear gray is wrong by up to 10 of 255; without its optimization by 0.5.
+    # For linear gray, the optimized curve of lcms is wrong by up to 10 levels of 255, the other by 0.5.
     transform = _made_transform(profile, mode, "L", FLAGS | ImageCms.Flags.NOOPTIMIZE)
     made = np.asarray(transform.apply(Image.fromarray(steps[None])))[0]
     unchanged = np.rint(steps / (steps[-1] / 255))
@@ -209,11 +213,11 @@ def _made_transform(profile: bytes, mode: str, target: str, flags: ImageCms.Flag
 
 
 def _by_gamma(gamma: float | None, chromaticities: Sequence[float] | None, gray: bool) -> bytes | None:
-    """The profile of a PNG's gAMA and cHRM, either of which may be missing; None for sRGB."""
+    """Return the profile for a PNG's gAMA and cHRM, either of which may be missing; None for sRGB."""
     curve: tuple[float, ...] = SRGB_CURVE
     if gamma is not None:
         if not 0.1 <= gamma <= 10:
-            raise ProfileError("its gAMA makes no sense")
+            raise ProfileError("its gAMA chunk is invalid")
         curve = SRGB_CURVE if abs(gamma * 2.2 - 1) <= GAMMA_TOLERANCE else (1 / gamma,)
     where = SRGB if chromaticities is None else tuple(chromaticities)
     if len(where) == 8 and np.abs(np.subtract(where, SRGB)).max() <= CHROMATICITY_TOLERANCE:
@@ -222,7 +226,7 @@ def _by_gamma(gamma: float | None, chromaticities: Sequence[float] | None, gray:
 
 
 def _coded(primaries: int, transfer: int, gray: bool) -> bytes | None:
-    """The profile of two codes of ITU-T H.273; None for sRGB."""
+    """Return the profile for codes of ITU-T H.273; None for sRGB."""
     if transfer in _HDR:
         raise HighDynamicRangeError(_HDR[transfer])
     if primaries not in _PRIMARIES or transfer not in _CURVES:
@@ -234,7 +238,7 @@ def _coded(primaries: int, transfer: int, gray: bool) -> bytes | None:
 def _is_adobe_rgb(image: Image.Image) -> bool:
     try:
         return str(image.getexif().get_ifd(ExifTags.IFD.Interop).get(1)).startswith("R03")
-    except Exception:  # damaged EXIF makes Pillow raise nearly anything
+    except Exception:  # for damaged EXIF data Pillow raises many types
         return False
 
 
@@ -244,19 +248,19 @@ def _first(
     parts_of: Callable[[BinaryIO], Iterator[tuple[bytes, bytes]]],
     name: bytes,
 ) -> bytes | None:
-    """The first part of that name in a picture's file; None without, or where there is no file."""
+    """Return the first part with that name in an image's file; None if there is none, or no file."""
     with contextlib.ExitStack() as stack:
         if file is None:
             if not (path := getattr(image, "filename", "")):
                 return None
             file = stack.enter_context(Path(path).open("rb"))
-        # Pillow reads on from where it stopped.
+        # Pillow continues to read where it stopped.
         stack.callback(file.seek, file.tell())
         return next((content for found, content in parts_of(file) if found == name), None)
 
 
 def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The small chunks before a PNG's pixels: Pillow drops cICP."""
+    """Yield the small chunks before the pixels of a PNG. Pillow drops cICP."""
     file.seek(8)
     for _ in range(MAX_CHUNKS):
         head = file.read(8)
@@ -271,36 +275,36 @@ def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _avif_boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """The color boxes of an AVIF, by their kind: Pillow knows the ICC profile alone."""
+    """Yield type and content of the color boxes of an AVIF. Pillow reads only the ICC profile."""
     file.seek(0)
     data = file.read()
-    inside = {b"meta": 4, b"iprp": 0, b"ipco": 0}
-    waiting = [(0, len(data))]
+    header_bytes = {b"meta": 4, b"iprp": 0, b"ipco": 0}
+    stack = [(0, len(data))]
     for _ in range(MAX_CHUNKS):
-        if not waiting:
+        if not stack:
             return
-        start, end = waiting.pop()
+        start, end = stack.pop()
         size, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
         stop = start + size
         if start + 8 > end or size < 8 or stop > end:
             continue
-        waiting.append((stop, end))
+        stack.append((stop, end))
         if kind == b"colr":
             yield data[start + 8 : start + 12], data[start + 12 : stop]
-        elif kind in inside:
-            waiting.append((start + 8 + inside[kind], stop))
+        elif kind in header_bytes:
+            stack.append((start + 8 + header_bytes[kind], stop))
 
 
 def profile_bytes(chromaticities: Chromaticities, curve: tuple[float, ...], gray: bool = False) -> bytes:
-    """Return an ICC profile, version 4.
+    """Make an ICC profile, version 4.
 
     Args:
-        chromaticities: of white and the primaries; of no matter to a gray profile.
+        chromaticities: of white and the primaries; not used for a gray profile.
         curve: a gamma, or the five numbers of `SRGB_CURVE`.
-        gray: of a picture of one channel.
+        gray: make a profile for one channel.
 
     Raises:
-        ProfileError: such primaries span no colors.
+        ProfileError: the primaries are degenerate.
     """
     shape = b"para" + struct.pack(">4xHxx", 0 if len(curve) == 1 else 3) + _fixed(curve)
     parts = {b"wtpt": b"XYZ \0\0\0\0" + _fixed(_D50)}
@@ -337,7 +341,7 @@ def _fixed(numbers: Sequence[float] | NDArray[np.floating]) -> bytes:
 
 
 def _colorants(chromaticities: Chromaticities) -> NDArray[np.float64]:
-    """The columns are X, Y, Z of red, green and blue as seen under D50, float64 [3, 3]."""
+    """Return X, Y, Z of red, green and blue, adapted to D50, as the columns of a float64 [3, 3] matrix."""
     with np.errstate(all="ignore"):
         try:
             x, y = np.array(chromaticities, np.float64).reshape(4, 2).T
@@ -347,7 +351,7 @@ def _colorants(chromaticities: Chromaticities) -> NDArray[np.float64]:
             scale = (_BRADFORD @ _D50) / (_BRADFORD @ light)
             adapted = np.linalg.solve(_BRADFORD, scale[:, None] * (_BRADFORD @ columns))
         except (ValueError, np.linalg.LinAlgError):
-            raise ProfileError("its primaries span no colors") from None
+            raise ProfileError("its primaries are degenerate") from None
     if not (np.isfinite(adapted).all() and np.abs(adapted).max() < 10):
-        raise ProfileError("its primaries span no colors")
+        raise ProfileError("its primaries are degenerate")
     return adapted

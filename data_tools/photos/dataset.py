@@ -1,4 +1,4 @@
-"""Photos on disk become arrays: reading, checking and gathering them."""
+"""Sets of photos as arrays, and their preparation from files on all cores."""
 
 import hashlib
 import io
@@ -19,28 +19,27 @@ from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import near_duplicates
 from huetune.data_tools.photos.color import PHOTO_SIDE, chroma_map, gray, gray_to_luma
 from huetune.data_tools.photos.decoding import open_file, open_photo
-from huetune.data_tools.photos.discovery import find_photos as find_photos
-from huetune.data_tools.photos.discovery import walk_photos as walk_photos
 from huetune.data_tools.photos.prepared_cache import (
     CachedSets,
+    Outcome,
     PreparedPhoto,
     SkippedPhoto,
     set_key,
-    stacked,
+    stack,
     write_set,
 )
-from huetune.data_tools.photos.source import READING
 from huetune.data_tools.photos.suitability import why_unsuitable
+from huetune.data_tools.photos.versions import READER_VERSION
 
 MAX_CACHED_FILES = 20_000
-"""Files of the largest set that is cached: 300 MB."""
+"""Files of the largest set that is cached, which takes 300 MB."""
 READ_AHEAD_FILES = 64
-"""Files that are worked on before the first of them is asked for."""
-MAX_COLOR_BYTES = 2**29
-"""Size of the colors that are kept of a set, so that these photos need not be decoded again: of 14,000 photos."""
+"""Files that are submitted to the thread pool before the result of the first is awaited."""
+MAX_RGB_BYTES = 2**29
+"""Size of the RGB pixels that a set keeps, so that these photos need not be decoded again: those of 14,000 photos."""
 
 RgbFilter = Callable[[str, int], bool]
-"""Whether the colors of a photo will be asked for: from its digest, and how many files there are."""
+"""Takes the digest of a photo and the number of files; returns whether the photo's RGB pixels are kept."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -51,12 +50,13 @@ class PhotoSet:
     """Photos as the model needs them, about 14 KB each.
 
     Attributes:
-        names: where each photo came from.
+        names: path or scene name of each photo.
         gray: uint8 [n, 112, 112], 0..255, the luma.
         chroma: float32 [n, 14, 14, 2], the chroma maps.
-        digests: sha256 of each photo's decoded pixels, hexadecimal: equal photos have equal digests.
-        notes: a line for each photo with which something was wrong that did not keep it from being used.
-        colors: by digest uint8 [112, 112, 3] of those photos whose colors were kept. They do not travel to workers.
+        digests: sha256 of each photo's decoded pixels, hexadecimal; equal photos have equal digests.
+        notes: a line for each usable photo with a warning, such as a damaged color profile.
+        rgb: RGB pixels, uint8 [112, 112, 3], by digest, of the photos whose pixels are kept. They are not pickled, so
+            they are not sent to workers.
     """
 
     names: tuple[str, ...]
@@ -64,10 +64,10 @@ class PhotoSet:
     chroma: NDArray[np.float32]
     digests: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    colors: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
+    rgb: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "colors": {}}
+        return {**self.__dict__, "rgb": {}}
 
     def __len__(self) -> int:
         return len(self.names)
@@ -84,67 +84,67 @@ class PhotoSet:
 
     @property
     def fingerprint(self) -> str:
-        """A sha256 over all photos, whatever their names or order."""
+        """A sha256 over the pixels of all photos, independent of their names and order."""
         return hashlib.sha256("".join(sorted(self.digests)).encode()).hexdigest()
 
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> "PhotoSet":
-        """Return the photos at the given places, without notes."""
+        """Return the photos at the given indices, without notes."""
         names = tuple(self.names[index] for index in indices)
         digests = tuple(self.digests[index] for index in indices)
         chosen = np.asarray(indices, np.intp)
-        colors = {digest: self.colors[digest] for digest in digests if digest in self.colors}
-        return PhotoSet(names, self.gray[chosen], self.chroma[chosen], digests, colors=colors)
+        rgb = {digest: self.rgb[digest] for digest in digests if digest in self.rgb}
+        return PhotoSet(names, self.gray[chosen], self.chroma[chosen], digests, rgb=rgb)
 
 
-class _Colors:
-    """Keeps the colors of wanted photos, as many as there is room for.
+class _RgbStore:
+    """The RGB pixels of selected photos, up to `MAX_RGB_BYTES`.
 
     Args:
-        wanted: which.
-        files: how many there are to read.
+        keep_rgb: selects the photos; None for none.
+        files: number of files that will be read.
     """
 
-    def __init__(self, wanted: RgbFilter | None, files: int):
-        self._wanted, self._files = wanted, files
-        self.squares: dict[str, NDArray[np.uint8]] = {}
+    def __init__(self, keep_rgb: RgbFilter | None, files: int):
+        self._keep_rgb, self._files = keep_rgb, files
+        self.pixels: dict[str, NDArray[np.uint8]] = {}
 
-    def add(self, digest: str, square: NDArray[np.uint8]) -> None:
-        """Keep a photo, uint8 [112, 112, 3], if it is wanted."""
-        room = (len(self.squares) + 1) * square.nbytes <= MAX_COLOR_BYTES
-        if self._wanted and room and self._wanted(digest, self._files):
-            self.squares[digest] = square.copy()  # a view would hold what it is a part of
+    def offer(self, digest: str, square: NDArray[np.uint8]) -> None:
+        """Keep a photo, uint8 [112, 112, 3], if it is selected and fits."""
+        fits = (len(self.pixels) + 1) * square.nbytes <= MAX_RGB_BYTES
+        if self._keep_rgb and fits and self._keep_rgb(digest, self._files):
+            self.pixels[digest] = square.copy()  # a view would keep the array that it is a part of in memory
 
 
-def prepare(photos: NDArray[np.uint8], names: Sequence[str], wanted: RgbFilter | None = None) -> PhotoSet:
-    """Return photos that are in memory as a set.
+def prepare(photos: NDArray[np.uint8], names: Sequence[str], keep_rgb: RgbFilter | None = None) -> PhotoSet:
+    """Make a set of photos that are in memory.
 
     Args:
         photos: uint8 [n, 112, 112, 3], RGB in 0..255.
         names: n names.
-        wanted: which colors to keep; None for none.
+        keep_rgb: selects the photos whose RGB pixels are kept; None for none.
     """
-    colors = _Colors(wanted, len(photos))
-    return _gather(names, [_prepare_square(photo, colors) for photo in photos], colors)
+    rgb_store = _RgbStore(keep_rgb, len(photos))
+    return _gather(names, [_prepare_square(photo, rgb_store) for photo in photos], rgb_store)
 
 
-def _prepare_square(square: NDArray[np.uint8], colors: _Colors) -> PreparedPhoto:
+def _prepare_square(square: NDArray[np.uint8], rgb_store: _RgbStore) -> PreparedPhoto:
     digest = hashlib.sha256(square.tobytes()).hexdigest()
-    colors.add(digest, square)
+    rgb_store.offer(digest, square)
     return PreparedPhoto(gray(square), chroma_map(square), digest)
 
 
-def _gather(names: Sequence[str], photos: Sequence[PreparedPhoto], colors: _Colors) -> PhotoSet:
+def _gather(names: Sequence[str], photos: Sequence[PreparedPhoto], rgb_store: _RgbStore) -> PhotoSet:
     notes = tuple(f"{name!r}: {photo.note}" for name, photo in zip(names, photos, strict=True) if photo.note)
     digests = tuple(photo.digest for photo in photos)
-    return PhotoSet(tuple(names), *stacked(photos), digests, notes, colors.squares)
+    return PhotoSet(tuple(names), *stack(photos), digests, notes, rgb_store.pixels)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
-    """Return a photo upright, at its own size, in sRGB.
+    """Read a photo at its full size, upright and in sRGB.
 
     Args:
-        path: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, PPM or AVIF; any mode. Transparent pixels are laid on
-            white, whatever color they hide.
+        path: JPEG, PNG, WebP, GIF (its first frame), BMP, TIFF, PPM or AVIF in any mode. Transparent pixels are
+            composited on white.
 
     Returns:
         uint8 [height, width, 3], RGB in 0..255.
@@ -156,29 +156,29 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
         return np.asarray(photo.image)
 
 
-def read_square(path: Path, reading: int = READING) -> NDArray[np.uint8]:
-    """Return a photo at the model's size: uint8 [112, 112, 3]; the rest as `read_photo`."""
-    with open_photo(path, profiles=reading > 1, side=PHOTO_SIDE) as photo:
+def read_square(path: Path, reader_version: int = READER_VERSION) -> NDArray[np.uint8]:
+    """Read a photo at the model's size, uint8 [112, 112, 3]; otherwise like `read_photo`."""
+    with open_photo(path, profiles=reader_version > 1, side=PHOTO_SIDE) as photo:
         return resize(photo.image)
 
 
 def read_squares(
-    paths: Sequence[Path], progress: Callable[[Iterable], Iterable] = iter, reading: int = READING
+    paths: Sequence[Path], progress: Callable[[Iterable], Iterable] = iter, reader_version: int = READER_VERSION
 ) -> NDArray[np.uint8]:
-    """Return photos at the model's size, read on all cores: uint8 [n, 112, 112, 3]; the rest as `read_square`."""
+    """Read photos at the model's size on all cores, uint8 [n, 112, 112, 3]; otherwise like `read_square`."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        squares = list(progress(pool.map(partial(read_square, reading=reading), paths)))
+        squares = list(progress(pool.map(partial(read_square, reader_version=reader_version), paths)))
     return np.array(squares, np.uint8).reshape(-1, PHOTO_SIDE, PHOTO_SIDE, 3)
 
 
 def check_readable(paths: Iterable[Path]) -> list[str]:
-    """Read photos without keeping them, so that a bad one is known before anything is made of the others.
+    """Decode photos without keeping them, so that an unreadable one is found before the others are processed.
 
     Returns:
-        A line for each with which something is wrong that does not keep it from being used.
+        A line for each photo with a warning, such as a damaged color profile.
 
     Raises:
-        PhotoError: the first that cannot be read.
+        PhotoError: a photo cannot be read; the first such.
     """
     notes = []
     for path in paths:
@@ -189,7 +189,7 @@ def check_readable(paths: Iterable[Path]) -> list[str]:
 
 
 def resize(photo: Image.Image) -> NDArray[np.uint8]:
-    """Return an RGB picture at the model's size, stretched where it is no square: uint8 [112, 112, 3]."""
+    """Resize an RGB photo to the model's size, uint8 [112, 112, 3]; one that is not square is stretched."""
     return np.asarray(photo.resize((PHOTO_SIDE, PHOTO_SIDE), Image.Resampling.LANCZOS, reducing_gap=3))
 
 
@@ -199,31 +199,32 @@ def load(
     color_only: bool = True,
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
-    reading: int = READING,
-    wanted: RgbFilter | None = None,
+    reader_version: int = READER_VERSION,
+    keep_rgb: RgbFilter | None = None,
 ) -> tuple[PhotoSet, list[str]]:
     """Read and prepare photos on all cores.
 
     Args:
         paths: files, as `find_photos` returns them.
-        color_only: skip what no colors can be learned from: see `data_tools.photos.suitability`.
-        progress: wraps the results as they come, to show how far it is.
-        cache: folder where prepared sets are kept, and found again by the bytes of their files; None for nowhere.
-        reading: an older one, to read the photos of an older run as it did.
-        wanted: which colors to keep of the photos that are decoded; None for none.
+        color_only: skip photos that no colors can be learned from, see `suitability.why_unsuitable`.
+        progress: wraps the results as they come, to show progress.
+        cache: folder of the cached sets; None to cache nothing.
+        reader_version: an earlier version reads the photos of an earlier run as that run did.
+        keep_rgb: selects the decoded photos whose RGB pixels are kept; None for none.
 
     Returns:
-        The set, and one line for each file that is skipped and why.
+        The set, and a line with path and reason for each skipped file.
     """
-    names, photos, left_out = [], [], []
-    colors = _Colors(wanted, len(paths))
-    for path, outcome in _suitable(_prepared(paths, progress, cache, reading, colors), color_only, reading):
+    names, photos, skipped = [], [], []
+    rgb_store = _RgbStore(keep_rgb, len(paths))
+    prepared = _prepared(paths, progress, cache, reader_version, rgb_store)
+    for path, outcome in _skip_unsuitable(prepared, color_only, reader_version):
         if isinstance(outcome, SkippedPhoto):
-            left_out.append(f"{str(path)!r}: {outcome.reason}")
+            skipped.append(f"{str(path)!r}: {outcome.reason}")
         else:
             names.append(str(path))
             photos.append(outcome)
-    return _gather(names, photos, colors), left_out
+    return _gather(names, photos, rgb_store), skipped
 
 
 def outcomes(
@@ -232,17 +233,18 @@ def outcomes(
     color_only: bool = True,
     progress: Callable[[Iterable], Iterable] = iter,
     cache: Path | None = None,
-    reading: int = READING,
-) -> Iterator[tuple[Path, PreparedPhoto | SkippedPhoto]]:
-    """Yield for each file what it became, as `load` gathers it; unless they are kept, nothing stays in memory."""
-    return _suitable(_prepared(paths, progress, cache, reading, _Colors(None, 0)), color_only, reading)
+    reader_version: int = READER_VERSION,
+) -> Iterator[tuple[Path, Outcome]]:
+    """Yield what each file became; for the arguments see `load`. Photos that are not cached do not stay in memory."""
+    prepared = _prepared(paths, progress, cache, reader_version, _RgbStore(None, 0))
+    return _skip_unsuitable(prepared, color_only, reader_version)
 
 
-def _suitable(
-    prepared: Iterable[tuple[Path, PreparedPhoto | SkippedPhoto]], color_only: bool, reading: int
-) -> Iterator[tuple[Path, PreparedPhoto | SkippedPhoto]]:
+def _skip_unsuitable(
+    prepared: Iterable[tuple[Path, Outcome]], color_only: bool, reader_version: int
+) -> Iterator[tuple[Path, Outcome]]:
     for path, outcome in prepared:
-        if color_only and isinstance(outcome, PreparedPhoto) and (reason := why_unsuitable(outcome, reading)):
+        if color_only and isinstance(outcome, PreparedPhoto) and (reason := why_unsuitable(outcome, reader_version)):
             outcome = SkippedPhoto(reason)
         yield path, outcome
 
@@ -251,32 +253,32 @@ def _prepared(
     paths: Iterable[Path],
     progress: Callable[[Iterable], Iterable],
     cache: Path | None,
-    reading: int,
-    colors: _Colors,
-) -> Iterator[tuple[Path, PreparedPhoto | SkippedPhoto]]:
+    reader_version: int,
+    rgb_store: _RgbStore,
+) -> Iterator[tuple[Path, Outcome]]:
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         if cache is None or not isinstance(paths, Sequence) or len(paths) > MAX_CACHED_FILES:
-            prepare_file = partial(_prepare_file, reading=reading, colors=colors)
+            prepare_file = partial(_prepare_file, reader_version=reader_version, rgb_store=rgb_store)
             yield from progress(_in_order(pool, lambda path: (path, prepare_file(path)[1]), paths))
             return
-        kept = CachedSets(cache, reading, len(paths))
-        prepare_file = partial(_prepare_file, reading=reading, colors=colors, kept=kept)
-        made = list(progress(_in_order(pool, prepare_file, paths)))
-    for place, (content, outcome) in enumerate(made):
-        if isinstance(outcome, SkippedPhoto) and not (content and kept.outcome(content)):
-            # Once more, alone: beside others a decoder may have had too little memory, which not all of them call so.
-            made[place] = prepare_file(paths[place])
-    contents = [content for content, _ in made if content]
-    if len(contents) == len(made):
-        key = set_key(contents, reading)
-        if not kept.use(key):
-            write_set(cache, key, contents, [outcome for _, outcome in made])
-    for path, (_, outcome) in zip(paths, made, strict=True):
+        cached = CachedSets(cache, reader_version, len(paths))
+        prepare_file = partial(_prepare_file, reader_version=reader_version, rgb_store=rgb_store, cached=cached)
+        results = list(progress(_in_order(pool, prepare_file, paths)))
+    for index, (content, outcome) in enumerate(results):
+        if isinstance(outcome, SkippedPhoto) and not (content and cached.outcome(content)):
+            # Try once more, alone: with other threads a decoder may lack memory, which not every decoder reports so.
+            results[index] = prepare_file(paths[index])
+    contents = [content for content, _ in results if content]
+    if len(contents) == len(results):
+        key = set_key(contents, reader_version)
+        if not cached.mark_used(key):
+            write_set(cache, key, contents, [outcome for _, outcome in results])
+    for path, (_, outcome) in zip(paths, results, strict=True):
         yield path, outcome
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """As `pool.map`, which however would take up all items before it gives the first result."""
+    """Map like `pool.map`, but take at most `READ_AHEAD_FILES` items before the first result is used."""
     ahead: deque[Future[_Out]] = deque()
     for item in items:
         ahead.append(pool.submit(work, item))
@@ -287,28 +289,28 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable[[_In], _Out], items: Iter
 
 
 def _prepare_file(
-    path: Path, *, reading: int, colors: _Colors, kept: CachedSets | None = None
-) -> tuple[bytes | None, PreparedPhoto | SkippedPhoto]:
-    """What a file became, and the sha256 of its bytes; None where these cannot be read, or nothing is to be kept."""
+    path: Path, *, reader_version: int, rgb_store: _RgbStore, cached: CachedSets | None = None
+) -> tuple[bytes | None, Outcome]:
+    """Return the sha256 of a file, None if it cannot be read or nothing is cached, and what the file became."""
     content = None
     try:
         with open_file(path) as file:
-            if kept:
-                content = _sum_of(file)
-                if outcome := kept.outcome(content):
+            if cached:
+                content = _sha256_of(file)
+                if outcome := cached.outcome(content):
                     return content, outcome
-            with open_photo(path, file=file, profiles=reading > 1, side=PHOTO_SIDE) as photo:
+            with open_photo(path, file=file, profiles=reader_version > 1, side=PHOTO_SIDE) as photo:
                 square = resize(photo.image)
-            # A file that is too large for memory may have been written to meanwhile.
-            if content and not isinstance(file, io.BytesIO) and _sum_of(file) != content:
+            # A file that is not buffered in memory may have changed while it was decoded.
+            if content and not isinstance(file, io.BytesIO) and _sha256_of(file) != content:
                 content = None
-        return content, _prepare_square(square, colors)._replace(side=min(photo.size), note=photo.note)
+        return content, _prepare_square(square, rgb_store)._replace(side=min(photo.size), note=photo.note)
     except PhotoError as error:
         cause = error.__context__
-        passing = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
-        return content, SkippedPhoto(str(error).removeprefix(f"{str(path)!r}: "), lasting=not passing)
+        temporary = isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+        return content, SkippedPhoto(str(error).removeprefix(f"{str(path)!r}: "), permanent=not temporary)
 
 
-def _sum_of(file: BinaryIO) -> bytes:
+def _sha256_of(file: BinaryIO) -> bytes:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # a BinaryIO that can be read into

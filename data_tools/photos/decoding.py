@@ -1,4 +1,4 @@
-"""Files become pictures in RGB: sizes and memory are limited, damage is told in a line, pixels come as they look."""
+"""Decoding of photo files to upright sRGB photos, with limits of size and memory and one line per damaged file."""
 
 import contextlib
 import functools
@@ -15,27 +15,36 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from huetune.data_tools.common.errors import PhotoError, first_line
-from huetune.data_tools.photos.color_profile import ProfileError, eight_bits, profile_of, to_srgb
-from huetune.data_tools.photos.file_types import FORMATS, HEAD_BYTES, OTHER, PHOTO, kind_of, remedy
+from huetune.data_tools.photos.color_profile import (
+    ProfileError,
+    UnsupportedPixelsError,
+    eight_bits,
+    profile_of,
+    to_srgb,
+)
+from huetune.data_tools.photos.file_types import FORMATS, HEAD_BYTES, OTHER, PHOTO, READABLE, kind_of, remedy
 
-ROOM = 64
-"""Bytes of memory that there are to be for each pixel that is decoded; the worst kind takes 22."""
+MEMORY_BYTES_PER_PIXEL = 64
+"""Memory of the machine for each pixel that may be decoded at once. The most expensive format takes 22 bytes."""
 MAX_PIXELS = 50_000_000
 """Pixels of the largest photo that is decoded."""
 MAX_BUFFERED_BYTES = 2**25
-"""Size of the largest file that is held in memory while it is decoded: phones make photos of 2 to 15 MB."""
+"""Size of the largest file that is read into memory before it is decoded. Phones make photos of 2 to 15 MB."""
 
-# Pillow warns without saying of which file; what matters is said here in a line of our own.
+NOT_A_PHOTO = f"its content is not {READABLE}; convert or remove it"
+"""Reason why a file is skipped that has the suffix of a photo."""
+
+# Pillow's warnings do not name the file. Messages that matter are made here.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class DecodedPhoto(NamedTuple):
-    """A picture as it looks.
+    """An upright photo in sRGB.
 
     Attributes:
         image: RGB, in sRGB, upright.
-        size: its width and height in the file, in pixels.
-        note: what was wrong and did no great harm, such as a damaged color profile; mostly empty.
+        size: width and height of the photo in its file, in pixels.
+        note: warning about the file, such as a damaged color profile; empty if there is none.
     """
 
     image: Image.Image
@@ -45,23 +54,22 @@ class DecodedPhoto(NamedTuple):
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a photo's file to read; one that is not too large is read at once, so that its bytes stay as they are.
+    """Open a file for reading. Up to `MAX_BUFFERED_BYTES` are read at once, so that the content cannot change later.
 
     Raises:
-        PhotoError: it cannot be read.
+        PhotoError: the file cannot be read.
     """
     where = repr(str(path))
-    if reason := not_a_file(path):
+    if reason := why_not_a_file(path):
         raise PhotoError(f"{where}: {reason}")
     with contextlib.ExitStack() as stack:
         try:
-            # Without a buffer of Python's, which would not notice when a decoder in C has read on.
+            # Unbuffered, because decoders in C read from the file descriptor past Python's buffer.
             file: BinaryIO = stack.enter_context(path.open("rb", buffering=0))
             if os.fstat(file.fileno()).st_size <= MAX_BUFFERED_BYTES:
                 file = io.BytesIO(file.read())
         except (OSError, MemoryError) as error:
-            reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
-            raise PhotoError(f"{where}: cannot be read ({reason})") from None
+            raise PhotoError(f"{where}: {_reason(error)}") from None
         yield file
 
 
@@ -69,19 +77,19 @@ def open_file(path: Path) -> Iterator[BinaryIO]:
 def open_photo(
     path: Path, *, file: BinaryIO | None = None, profiles: bool = True, side: int | None = None
 ) -> Iterator[DecodedPhoto]:
-    """Decode a file. Its pixels count as memory in use until the context is left.
+    """Decode a photo file. Waits while the photos that other threads have open take too much memory.
 
     Args:
-        path: of a kind in `data_tools.photos.file_types.FORMATS`.
-        file: that file, where `open_file` has opened it; left open.
-        profiles: convert to sRGB; without, pixels are taken as they are, see `data_tools.photos.source.READING`.
-        side: the pixels along each side that it will be shrunk to, see `to_srgb`.
+        path: file in one of the formats `file_types.FORMATS`.
+        file: the file if `open_file` has opened it; it is left open.
+        profiles: convert to sRGB by the color profile; False takes the pixels as they are, as reader version 1 does.
+        side: pixels along each side to which the caller will shrink the photo, see `to_srgb`.
 
     Raises:
         PhotoError: the file cannot be read as a photo.
     """
     if file is None:
-        with open_file(path) as own, open_photo(path, file=own, profiles=profiles, side=side) as photo:
+        with open_file(path) as opened, open_photo(path, file=opened, profiles=profiles, side=side) as photo:
             yield photo
         return
     where = repr(str(path))
@@ -90,8 +98,8 @@ def open_photo(
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height} pixels"
-                raise PhotoError(f"{where}: {size} are more than {MAX_PIXELS:,}; shrink it first")
-            with _room().taken(image.width * image.height):
+                raise PhotoError(f"{where}: has {size}, more than {MAX_PIXELS:,}; shrink it first")
+            with _pixel_budget().reserve(image.width * image.height):
                 yield decode(image, file=file, profiles=profiles, side=side)
     except PhotoError:
         raise
@@ -99,17 +107,27 @@ def open_photo(
         file.seek(0)
         kind = kind_of(path.name, file.read(HEAD_BYTES))
         if kind in (PHOTO, OTHER):
-            raise PhotoError(f"{where}: not a picture of a kind that is read here") from None
-        raise PhotoError(f"{where}: {kind} is not read; {remedy(kind)} it to JPEG or PNG") from None
+            raise PhotoError(f"{where}: {NOT_A_PHOTO}") from None
+        raise PhotoError(f"{where}: {kind} is not supported; {remedy(kind)} it to JPEG or PNG") from None
     except Image.DecompressionBombError:
-        raise PhotoError(f"{where}: more than {MAX_PIXELS:,} pixels; shrink it first") from None
-    except Exception as error:  # a damaged file makes Pillow raise nearly anything: RuntimeError, struct.error ...
-        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
-        raise PhotoError(f"{where}: cannot be read ({reason})") from None
+        raise PhotoError(f"{where}: has more than {MAX_PIXELS:,} pixels; shrink it first") from None
+    except Exception as error:  # for damaged files Pillow raises many types: RuntimeError, struct.error ...
+        raise PhotoError(f"{where}: {_reason(error)}") from None
 
 
-def not_a_file(path: Path) -> str | None:
-    """Return why a path does not lead to a plain file, None where it does: a named pipe would never open."""
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read or decoded, and what to do."""
+    if isinstance(error, UnsupportedPixelsError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it; free some memory, or shrink it first"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror}); make it readable or remove it"
+    return f"cannot be decoded ({first_line(error)}); replace or remove it"
+
+
+def why_not_a_file(path: Path) -> str | None:
+    """Return why a path is no regular file, None if it is one. Opening a named pipe would wait forever."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISREG(mode):
@@ -117,37 +135,41 @@ def not_a_file(path: Path) -> str | None:
         if stat.S_ISDIR(mode):
             os.scandir(path).close()
     except PermissionError as error:
-        return f"cannot be read ({error.strerror})"
+        return _reason(error)
     except (OSError, ValueError):  # a name that is too long, a loop of links, a null character
         pass
-    return "is not there, or not a file"
+    return "no such file, or not a regular file; replace or remove it"
 
 
 def decode(
     image: Image.Image, *, file: BinaryIO | None = None, profiles: bool = True, side: int | None = None
 ) -> DecodedPhoto:
-    """Return a picture of Pillow as it looks; for `profiles` and `side` see `opened`, for `file` see `profile_of`.
+    """Turn a Pillow image upright and convert it to sRGB. Transparent pixels are composited on white.
 
-    Transparent pixels are laid on white, whatever color they hide.
+    Args:
+        image: as opened by Pillow.
+        file: file that it was opened from, see `profile_of`.
+        profiles: see `open_photo`.
+        side: see `open_photo`.
 
     Raises:
-        ValueError: its pixels have no meaning as a photo.
+        UnsupportedPixelsError: the pixels cannot be converted to 8-bit sRGB, such as those of an HDR photo.
     """
     profile, note = None, ""
     if profiles:
         try:
             profile = profile_of(image, file)
         except ProfileError as error:
-            note = _note(error)
+            note = _profile_note(error)
     size = image.size
     image, alpha = _without_alpha(_upright(image))
-    # Shrunk apart, hidden colors would shine through at the edges.
+    # Shrunk before compositing, the hidden colors of transparent pixels would bleed into the edges.
     side = None if alpha else side
     try:
         if profile:
             image = to_srgb(image, profile, side)
     except ProfileError as error:
-        note = _note(error)
+        note = _profile_note(error)
     image = _as(eight_bits(image), "RGB")
     if alpha:
         image.putalpha(alpha)
@@ -155,14 +177,14 @@ def decode(
     return DecodedPhoto(image, size, note)
 
 
-def _note(error: ProfileError) -> str:
-    return f"its color profile cannot be used ({error}); its colors are taken for sRGB"
+def _profile_note(error: ProfileError) -> str:
+    return f"its color profile cannot be used ({error}); its colors are read as sRGB"
 
 
 def _without_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """A picture of a mode that `to_srgb` takes, and its alpha channel."""
+    """Return the image in a mode that `to_srgb` accepts, and its alpha channel."""
     if image.mode == "F":
-        raise ValueError("floating point pixels have no known white; save it as 8 or 16 bits")
+        raise UnsupportedPixelsError("floating point pixels have no defined white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         return Image.fromarray(np.clip(np.asarray(image), 0, 65535).astype(np.uint16)), None
     gray = image.mode in ("1", "L", "LA", "La")
@@ -178,21 +200,21 @@ def _as(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-class _Room:
-    """Pixels that may be in memory at once: with many cores the photos of a phone would not fit in a small container.
+class _PixelBudget:
+    """Limits the pixels in memory: many cores decoding large photos at once would not fit in a small container.
 
     Args:
-        pixels: at most; one photo may have as many as it likes.
+        pixels: largest number of pixels at once. A single larger photo waits for all of them and is then decoded.
     """
 
     def __init__(self, pixels: int):
-        self._most = self._free = pixels
+        self._total = self._free = pixels
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room, and have it."""
-        pixels = min(pixels, self._most)
+    def reserve(self, pixels: int) -> Iterator[None]:
+        """Wait until the pixels are free, and reserve them inside of the context."""
+        pixels = min(pixels, self._total)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels
@@ -205,15 +227,15 @@ class _Room:
 
 
 @functools.cache
-def _room() -> _Room:
+def _pixel_budget() -> _PixelBudget:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # "max"
+        with contextlib.suppress(OSError, ValueError):  # the file holds "max" if there is no limit
             memory = min(memory, int(Path(limit).read_text(encoding="utf-8")))
-    return _Room(memory // ROOM)
+    return _PixelBudget(memory // MEMORY_BYTES_PER_PIXEL)
 
 
-_TURNS = {
+_TRANSPOSE_BY_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -222,11 +244,11 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF's orientation."""
+"""Operation that turns a photo upright, by the orientation in its EXIF data."""
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn a picture as its EXIF says; `ImageOps.exif_transpose` also writes that anew, and fails at any odd entry."""
-    image.load()  # a TIFF turns itself, and forgets how it lay
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))  # type: ignore[arg-type]  # anything may be there
-    return image if turn is None else image.transpose(turn)
+    """Turn an image upright. `ImageOps.exif_transpose` also rewrites the EXIF data, and fails at any invalid entry."""
+    image.load()  # Pillow turns a TIFF while loading it, and removes the orientation
+    operation = _TRANSPOSE_BY_ORIENTATION.get(image.getexif().get(ExifTags.Base.Orientation))  # type: ignore[arg-type]  # the value may have any type
+    return image if operation is None else image.transpose(operation)

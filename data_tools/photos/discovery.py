@@ -1,4 +1,4 @@
-"""Which files below a folder are photos, by what is in them."""
+"""Discovery of the photo files below a folder, by suffix and by content."""
 
 import hashlib
 import os
@@ -18,10 +18,10 @@ from huetune.data_tools.photos.file_types import (
     read_head,
     skipped_kinds,
 )
-from huetune.data_tools.photos.source import READING
+from huetune.data_tools.photos.versions import READER_VERSION
 
 MAX_CLASSES_SHOWN = 20
-"""Classes that are counted in a line; of more, only the smallest and the largest."""
+"""Classes that `class_counts` lists; of more classes it gives only the smallest and the largest count."""
 
 
 def find_photos(
@@ -30,28 +30,27 @@ def find_photos(
     limit: int | None = None,
     *,
     seed: int | None = None,
-    reading: int = READING,
+    reader_version: int = READER_VERSION,
     by_content: bool = True,
     others: Counter[str] | None = None,
 ) -> list[Path]:
-    """Return the photo files below a folder, by name.
+    """Return the photo files below a folder, ordered by name.
 
     Args:
-        folder: searched through all its subfolders, as `walk_photos` does.
-        classes: where given, only photos whose own folder has one of these names (`flowers/<class>/*.jpg`).
-        limit: only so many.
-        seed: draws these, see `draw`; None takes the first.
-        reading: an older one, to find the photos of an older run as it did.
-        by_content: look into files whose ending says nothing.
-        others: counts files of other kinds, see `data_tools.photos.file_types.kind_of`.
+        folder: read with all its subfolders, as by `walk_photos`.
+        classes: if given, only photos whose own folder has one of these names (`flowers/<class>/*.jpg`).
+        limit: largest number of photos.
+        seed: draws the photos if there are more than `limit`, see `sample_photos`; None takes the first.
+        reader_version: an earlier version finds the photos of an earlier run as that run did.
+        by_content: also look into files without the suffix of a photo.
+        others: counts files of other kinds, see `file_types.kind_of`.
 
     Raises:
-        PhotoError: no such folder, no such class, or no photo in it.
+        PhotoError: the folder or a class does not exist, or there are no photos.
     """
     check_classes(folder, classes)
     others = Counter() if others is None else others
-    found = walk_photos(folder, classes, reading=reading, by_content=by_content, others=others)
-    paths = list(found)
+    paths = list(walk_photos(folder, classes, reader_version=reader_version, by_content=by_content, others=others))
     if not paths:
         raise no_photos_error(folder, others)
     if limit is None or seed is None:
@@ -60,36 +59,36 @@ def find_photos(
 
 
 def sample_photos(paths: Sequence[Path], folder: Path, count: int, seed: int) -> list[Path]:
-    """Return some of the photos, in their order, spread evenly over the classes: a class that has few gives all.
+    """Draw photos evenly from the classes, in the order of `paths`. A class with fewer photos gives all of them.
 
-    Only the seed and the names below the folder decide, on all machines alike.
+    The result depends only on the seed and on the names below the folder, so it is the same on every machine.
 
     Args:
-        paths: below `folder`.
-        folder: of all of them.
-        count: how many, at most.
-        seed: another seed, other photos.
+        paths: photo files below `folder`.
+        folder: common parent of the photos.
+        count: number of photos to draw.
+        seed: another seed draws other photos.
     """
 
-    def rank(name: str) -> bytes:
+    def sort_key(name: str) -> bytes:
         return hashlib.sha256(os.fsencode(f"{seed}:{normalized(name)}")).digest()
 
     classes: dict[str, list[tuple[bytes, Path]]] = {}
     for path in paths:
         name = path.relative_to(folder).as_posix()
-        classes.setdefault(normalized(path.parent.name), []).append((rank(name), path))
-    waiting = [iter(sorted(classes[name])) for name in sorted(classes, key=rank)]
+        classes.setdefault(normalized(path.parent.name), []).append((sort_key(name), path))
+    queues = [iter(sorted(classes[name])) for name in sorted(classes, key=sort_key)]
     chosen: set[Path] = set()
-    for photos in cycle(range(len(waiting))):
+    for queue in cycle(queues):
         if len(chosen) == min(count, len(paths)):
             break
-        if drawn := next(waiting[photos], None):
+        if drawn := next(queue, None):
             chosen.add(drawn[1])
     return [path for path in paths if path in chosen]
 
 
 def class_counts(names: Iterable[str]) -> str:
-    """Return in words how many photos each class has, by the photos' paths; nothing where there is one class."""
+    """Describe how many photos each class has, as in "roses 2, tulips 1"; empty for fewer than two classes."""
     counts = Counter(normalized(Path(name).parent.name) for name in names)
     if len(counts) < 2:
         return ""
@@ -99,32 +98,33 @@ def class_counts(names: Iterable[str]) -> str:
 
 
 def normalized(name: str) -> str:
-    """Return a name in NFC: a Mac may write é as two letters, and they are the same é."""
+    """Return a name in NFC, because macOS may store é as two code points."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def no_photos_error(folder: Path, others: Counter[str]) -> PhotoError:
-    """Return the error for a folder in which there is no photo, with what there is."""
+    """Return the error for a folder without photos, which describes the other files in it."""
     skipped = "; ".join(["", *skipped_kinds(others)])
-    return PhotoError(f"no photos in {str(folder)!r}: looked for {READABLE} in {others.total()} files{skipped}")
+    files = f"{others.total()} file{'' if others.total() == 1 else 's'}"
+    return PhotoError(f"no photos in {str(folder)!r}: looked for {READABLE} in {files}{skipped}")
 
 
 def check_classes(folder: Path, classes: Sequence[str]) -> None:
-    """Make sure that there is such a folder, with photos of all these classes.
+    """Check that the folder exists and has photos of each class.
 
     Raises:
-        PhotoError: there is none.
+        PhotoError: the folder does not exist, or has no photos of a class.
     """
     if not os.path.isdir(folder):
         raise PhotoError(f"no photos: {str(folder)!r} is not a folder")
     folders = {path.parent.name for path in walk_photos(folder)} if classes else set()
     if folders and (missing := missing_class(classes, folders)):
-        known = did_you_mean(missing, sorted(folders), "it has")
-        raise PhotoError(f"no photos of class {missing!r} in {str(folder)!r}: {known}")
+        remedy = did_you_mean(missing, sorted(folders), "it has")
+        raise PhotoError(f"no photos of class {missing!r} in {str(folder)!r}: {remedy}")
 
 
 def missing_class(classes: Iterable[str], folders: Iterable[str]) -> str | None:
-    """Return the first of the classes that no folder is named after, None where there is none."""
+    """Return the first class without a folder of its name, None if every class has one."""
     missing = set(map(normalized, classes)) - set(map(normalized, folders))
     return min(missing, default=None)
 
@@ -133,51 +133,52 @@ def walk_photos(
     folder: Path,
     classes: Sequence[str] = (),
     *,
-    reading: int = READING,
+    reader_version: int = READER_VERSION,
     by_content: bool = True,
     others: Counter[str] | None = None,
 ) -> Iterator[Path]:
-    """Yield the photos below a folder, in order, the names of one folder in memory at a time.
+    """Yield the photo files below a folder in order, with the names of one folder in memory at a time.
 
-    What ends like a photo comes, whatever it is, and so does a folder that cannot be looked into: for whoever reads to
-    say so. What ends otherwise comes if it begins like a photo; not in hidden folders, and no hidden file, for these
-    are caches and histories. Links to folders are not followed.
+    Files with the suffix of a photo are yielded whatever they contain, and so are folders that cannot be listed: the
+    reader then reports why they are skipped. Files with another suffix are yielded if their first bytes are those of a
+    photo. Hidden files, and files in hidden folders, which are caches and version histories, are found by suffix only.
+    Links to folders are not followed.
 
     Args:
-        folder: searched through all its subfolders.
-        classes: only photos whose own folder has one of these names.
-        reading: 1 goes by fewer endings, and by nothing else.
-        by_content: look into files whose ending says nothing.
-        others: counts what is passed by, as it goes.
+        folder: read with all its subfolders.
+        classes: if given, only photos whose own folder has one of these names.
+        reader_version: version 1 has fewer suffixes and does not look into files.
+        by_content: also look into files without the suffix of a photo.
+        others: counts the other files by their kind while they are passed.
     """
-    suffixes, by_content = (SUFFIXES, by_content) if reading > 1 else (SUFFIXES_OF_READER_1, False)
+    suffixes, by_content = (SUFFIXES, by_content) if reader_version > 1 else (SUFFIXES_OF_READER_1, False)
     others = Counter() if others is None else others
-    chosen = set(map(normalized, classes))
-    order = (lambda name: (normalized(name), name)) if reading > 1 else None
-    waiting: list[Iterator[Path]] = [iter([folder])]
-    inner = {folder}
-    while waiting:
-        path = next(waiting[-1], None)
+    wanted_classes = set(map(normalized, classes))
+    order = (lambda name: (normalized(name), name)) if reader_version > 1 else None
+    stack: list[Iterator[Path]] = [iter([folder])]
+    folders_to_list = {folder}
+    while stack:
+        path = next(stack[-1], None)
         if path is None:
-            waiting.pop()
-        elif path not in inner:
+            stack.pop()
+        elif path not in folders_to_list:
             yield path
         else:
-            inner.discard(path)
+            folders_to_list.discard(path)
             hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            wanted = not chosen or normalized(path.name) in chosen
+            wanted = not wanted_classes or normalized(path.name) in wanted_classes
             try:
-                files, folders = _listed(path, suffixes, others if by_content and wanted and not hidden else None)
+                files, folders = _list_folder(path, suffixes, others if by_content and wanted and not hidden else None)
             except OSError:
                 yield path
                 continue
             files = files if wanted else []
-            inner |= {path / name for name in folders}
-            waiting.append(map(path.__truediv__, sorted(files + folders, key=order)))
+            folders_to_list |= {path / name for name in folders}
+            stack.append(map(path.__truediv__, sorted(files + folders, key=order)))
 
 
-def _listed(folder: Path, suffixes: frozenset[str], others: Counter[str] | None) -> tuple[list[str], list[str]]:
-    """The names in a folder that are of photos, and those of folders; other files are counted, or not looked into."""
+def _list_folder(folder: Path, suffixes: frozenset[str], others: Counter[str] | None) -> tuple[list[str], list[str]]:
+    """Return the names of photos and of folders in a folder. With `others`, look into files and count the rest."""
     files, folders = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -197,5 +198,5 @@ def _listed(folder: Path, suffixes: frozenset[str], others: Counter[str] | None)
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
-    except OSError:  # a link to itself
+    except OSError:  # such as a link to itself
         return False

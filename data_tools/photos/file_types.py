@@ -1,4 +1,4 @@
-"""What kind of file it is, by its first bytes and its ending."""
+"""Kinds of files, by their first bytes and their suffix."""
 
 import os
 import re
@@ -6,18 +6,18 @@ from collections import Counter
 from pathlib import Path
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "AVIF")
-"""Pillow's decoders that a photo may reach; naming them keeps files from the rarer, less tested ones."""
+"""The decoders of Pillow that files may reach. Rarer, less tested decoders are excluded."""
 READABLE = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF"
 SUFFIXES_OF_READER_1 = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
 )
 """Suffixes by which reader version 1 found photos."""
 SUFFIXES = SUFFIXES_OF_READER_1 | {".jfif", ".jpe", ".jif", ".apng", ".dib", ".pbm", ".pnm"}
-"""What ends so is a photo or gets a line that says why not; what does not is looked into."""
+"""Files with these suffixes are read, or skipped with a reason. The kind of other files is decided by their content."""
 HEAD_BYTES = 64
-"""Bytes at the beginning of a file that tell its kind."""
+"""Bytes at the beginning of a file by which its kind is recognized."""
 PHOTO, OTHER = "photo", "other"
-"""What is read here, and what is no photo; between them are the photos of kinds that are not read."""
+"""Kinds of the files that huetune reads and of those that are no photos. Other kinds are unsupported photo formats."""
 
 _PHOTO = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|II[*+]\0|MM\0[*+]|P[1-6]\s+[#\d]|.{4}ftypavi[fs]"
@@ -46,15 +46,15 @@ _BY_SUFFIX = {f".{ending}": kind for kind, endings in _ENDINGS.items() for endin
 
 
 def kind_of(name: str, head: bytes | None = None) -> str:
-    """Return the kind of a file: PHOTO, OTHER, or that of a photo which is not read here.
+    """Return the kind of a file: PHOTO, OTHER, or the name of a photo format that is not supported.
 
     Args:
-        name: of the file.
-        head: its first `HEAD_BYTES`; None where only the name is known, which then decides.
+        name: name of the file.
+        head: its first `HEAD_BYTES` bytes; None to decide by the name alone.
     """
     suffix = os.path.splitext(name)[1].lower()
     by_suffix = PHOTO if suffix in SUFFIXES else _BY_SUFFIX.get(suffix, OTHER)
-    # Most raw files begin like a TIFF, and hold a small one.
+    # Most camera raw files begin like a TIFF and contain a small one, so their suffix decides.
     if head is None or by_suffix == RAW:
         return by_suffix
     if _PHOTO.match(head):
@@ -64,7 +64,7 @@ def kind_of(name: str, head: bytes | None = None) -> str:
 
 
 def read_head(path: str | Path) -> bytes:
-    """Return the first bytes of a file; none where it cannot be read, or would have to be waited for."""
+    """Return the first bytes of a file; empty if it cannot be read or reading would block."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
@@ -78,19 +78,19 @@ def read_head(path: str | Path) -> bytes:
 
 
 def skipped_kinds(others: Counter[str]) -> list[str]:
-    """Return a line for each kind of photo that is not read here.
+    """Return a line for each photo format that is not supported.
 
     Args:
-        others: how many files there are of each kind that is not PHOTO.
+        others: number of files by kind, other than PHOTO.
     """
     lines = []
     for kind, count in sorted(others.items()):
         if kind != OTHER and count:
-            what, them = ("photo", "it") if count == 1 else ("photos", "them")
-            lines.append(f"{count} {kind} {what}: this kind is not read; {remedy(kind)} {them} to JPEG or PNG")
+            noun, pronoun = ("photo", "it") if count == 1 else ("photos", "them")
+            lines.append(f"{count} {kind} {noun}: not a supported format; {remedy(kind)} {pronoun} to JPEG or PNG")
     return lines
 
 
 def remedy(kind: str) -> str:
-    """Return what to do with a photo of a kind that is not read, up to its object."""
+    """Return the verb for making a JPEG or PNG of a photo in a format that is not supported."""
     return "develop" if kind == RAW else "convert"

@@ -1,6 +1,6 @@
-"""PreparedPhoto photos, kept on disk and found again by the bytes of their files.
+"""Cache of prepared photos on disk, keyed by the content of their files.
 
-Names, folders and times decide nothing: a photo that was copied or renamed is found, one with a changed byte is not.
+Names, folders and times are not part of the key: a photo that was copied or renamed is found, a changed one is not.
 """
 
 import contextlib
@@ -18,37 +18,33 @@ import PIL
 from numpy.typing import NDArray
 
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE, PHOTO_SIDE
-from huetune.data_tools.photos.source import READING
+from huetune.data_tools.photos.versions import PREPARATION_VERSION, READER_VERSION
 from huetune.data_tools.storage.user_folders import cache_home
 
-VERSION = 1
-"""Of what becomes of a photo in sRGB: raised whenever that changes. An export records it, and runs with no other.
-
-How files become photos in sRGB is `data_tools.photos.source.READING`. Sets of another version of either are not found.
-"""
-REFUSED = 3
-"""Likewise of what is refused; what is not is the same."""
-FORMAT = 2
-"""Of a set's file. Sets of another format are not found, and go in their turn; 1 did not keep the sums of the files."""
+SKIP_REASONS_VERSION = 4
+"""Which files are skipped in decoding, and the texts of the reasons. Sets of another version are not found."""
+SET_FORMAT_VERSION = 2
+"""Format of a cached set. Version 1 had no checksums of the files. Sets of another version are not found."""
 MAX_CACHED_SETS = 16
-"""Sets that are kept; then the longest unused goes."""
+"""Largest number of cached sets; if there are more, the least recently used is deleted."""
 MAX_OPEN_SETS = 3
-"""Sets in memory at once, up to 300 MB each."""
+"""Largest number of cached sets in memory, up to 300 MB each."""
 
-_ENTRY = re.compile(r"[0-9a-f]{64}(\..+)?\.npz")
-_PARTS = ("contents", "reasons", "grey", "chroma", "digests", "sides", "notes")
-_SUM_BYTES = 32
+_FILE_NAME = re.compile(r"[0-9a-f]{64}(\..+)?\.npz")
+# "grey" is the stored name of the luma.
+_KEYS = ("contents", "reasons", "grey", "chroma", "digests", "sides", "notes")
+_SHA256_BYTES = 32
 
 
 class PreparedPhoto(NamedTuple):
-    """What one photo became.
+    """The arrays that a photo file became.
 
     Attributes:
         gray: uint8 [112, 112], 0..255, the luma.
         chroma: float32 [14, 14, 2], the chroma map.
         digest: sha256 of the decoded pixels, hexadecimal.
-        side: pixels of the shorter side of the file's picture.
-        note: what was wrong with the file and did not keep it from being used; mostly empty.
+        side: pixels of the shorter side of the photo in the file.
+        note: warning about the file, such as a damaged color profile; empty if there is none.
     """
 
     gray: NDArray[np.uint8]
@@ -58,8 +54,8 @@ class PreparedPhoto(NamedTuple):
     note: str = ""
 
 
-def stacked(photos: Sequence[PreparedPhoto]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the luma and the chroma maps of photos, also of none: uint8 [n, 112, 112], float32 [n, 14, 14, 2]."""
+def stack(photos: Sequence[PreparedPhoto]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the luma, uint8 [n, 112, 112], and the chroma maps, float32 [n, 14, 14, 2], of n photos; n may be 0."""
     gray = np.array([photo.gray for photo in photos], np.uint8).reshape(-1, PHOTO_SIDE, PHOTO_SIDE)
     return gray, np.array([photo.chroma for photo in photos], np.float32).reshape(
         -1, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2
@@ -67,115 +63,120 @@ def stacked(photos: Sequence[PreparedPhoto]) -> tuple[NDArray[np.uint8], NDArray
 
 
 class SkippedPhoto(NamedTuple):
-    """Why a file is no photo.
+    """The reason why a file cannot be used.
 
     Attributes:
-        reason: without the file's path.
-        lasting: the reason lies in the file's bytes, not in a want of memory or of open files that will pass.
+        reason: what is wrong and what to do, without the path of the file.
+        permanent: the reason is the content of the file, and not a temporary lack of memory or of open files.
     """
 
     reason: str
-    lasting: bool = True
+    permanent: bool = True
+
+
+Outcome = PreparedPhoto | SkippedPhoto
+"""What a photo file became."""
 
 
 def default_cache_folder() -> Path | None:
-    """Return where sets are kept unless told otherwise, `prepared` in `cache_home`; None for nowhere."""
+    """Return the folder of cached sets, `prepared` in `cache_home`; None if nothing is cached."""
     home = cache_home()
     return home and home / "prepared"
 
 
-def set_key(contents: Iterable[bytes], reading: int = READING) -> str:
-    """Return the name under which a set is kept.
+def set_key(contents: Iterable[bytes], reader_version: int = READER_VERSION) -> str:
+    """Return the key of a cached set, which depends on its files and on all versions that determine the arrays.
 
-    Pillow decodes and NumPy rounds: what another version of them made is not found either.
+    These include the versions of Pillow, which decodes, and of NumPy, which rounds.
 
     Args:
         contents: sha256 of each file's bytes, in order.
-        reading: see `data_tools.photos.source.READING`.
+        reader_version: see `versions.READER_VERSION`.
 
     Returns:
         64 hexadecimal digits.
     """
-    versions = f"{VERSION}, {REFUSED}, {FORMAT}, {reading}, Pillow {PIL.__version__}, NumPy {np.__version__}"
-    key = hashlib.sha256(f"{versions}\n".encode())
+    versions = (PREPARATION_VERSION, SKIP_REASONS_VERSION, SET_FORMAT_VERSION, reader_version)
+    libraries = f"Pillow {PIL.__version__}, NumPy {np.__version__}"
+    key = hashlib.sha256(f"{', '.join(map(str, versions))}, {libraries}\n".encode())
     for content in contents:
         key.update(content)
     return key.hexdigest()
 
 
 class CachedSets:
-    """What the files of all kept sets became, by the bytes of each.
+    """Looks up photos in all cached sets by the content of their files. Threads may share an instance.
 
-    A set is read whole when the first of its photos is asked for. Threads may share it.
+    A set is read as a whole when the first of its photos is looked up.
 
     Args:
-        folder: where sets are kept.
-        reading: see `data_tools.photos.source.READING`.
-        files: how many there are to look up: a set of as many is preferred to one that was used later.
+        folder: folder of the cached sets.
+        reader_version: see `versions.READER_VERSION`.
+        files: number of files to look up. A set of as many files is searched first, then the most recently used.
     """
 
-    def __init__(self, folder: Path, reading: int, files: int):
+    def __init__(self, folder: Path, reader_version: int, files: int):
         self._lock = threading.Lock()
         self._folder = folder
-        self._places: dict[str, dict[bytes, int]] = {}
-        self._opened: dict[str, list[PreparedPhoto | SkippedPhoto]] = {}
+        self._indices: dict[str, dict[bytes, int]] = {}
+        self._opened: dict[str, list[Outcome]] = {}
         with contextlib.suppress(OSError):
-            paths = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)]
+            paths = [path for path in folder.iterdir() if _FILE_NAME.fullmatch(path.name)]
             for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True):
                 contents = _contents_of(path)
-                # By its name a set proves its versions, too.
-                if contents and path.stem == set_key(contents, reading):
-                    self._places[path.stem] = {content: place for place, content in enumerate(contents)}
-        self._places = dict(sorted(self._places.items(), key=lambda item: len(item[1]) != files))
+                # The name of a set depends on its versions, too.
+                if contents and path.stem == set_key(contents, reader_version):
+                    self._indices[path.stem] = {content: index for index, content in enumerate(contents)}
+        self._indices = dict(sorted(self._indices.items(), key=lambda item: len(item[1]) != files))
 
-    def outcome(self, content: bytes) -> PreparedPhoto | SkippedPhoto | None:
-        """Return what a file of these bytes became; None where no set has it.
+    def outcome(self, content: bytes) -> Outcome | None:
+        """Return what the file with this content became; None if it is in no cached set.
 
         Args:
             content: sha256 of the file's bytes.
         """
         with self._lock:
-            for key in (*self._opened, *(key for key in self._places if key not in self._opened)):
-                place = self._places[key].get(content)
-                if place is not None and (outcomes := self._open(key)):
-                    return outcomes[place]
+            for key in (*self._opened, *(key for key in self._indices if key not in self._opened)):
+                index = self._indices[key].get(content)
+                if index is not None and (outcomes := self._open(key)):
+                    return outcomes[index]
         return None
 
-    def use(self, key: str) -> bool:
-        """Count a set as used now; return whether it is there and not known to be damaged."""
-        if key not in self._places:
+    def mark_used(self, key: str) -> bool:
+        """Mark a set as the most recently used; return whether it exists and no damage was found."""
+        if key not in self._indices:
             return False
         with contextlib.suppress(OSError):
             os.utime(self._folder / f"{key}.npz")
         return True
 
-    def _open(self, key: str) -> list[PreparedPhoto | SkippedPhoto] | None:
+    def _open(self, key: str) -> list[Outcome] | None:
         if key not in self._opened and len(self._opened) < MAX_OPEN_SETS:
             if (outcomes := _read_set(self._folder / f"{key}.npz")) is None:
-                del self._places[key]
+                del self._indices[key]
             else:
                 self._opened[key] = outcomes
         return self._opened.get(key)
 
 
 def _contents_of(path: Path) -> list[bytes] | None:
-    """The sha256 of the bytes of each file of a set, in order; None where it is of another format, or is damaged."""
+    """Return the sha256 of each file of a set, in order; None if the set is damaged or has another format."""
     try:
         with np.load(path, allow_pickle=False) as file:
             contents = file["contents"]
-    except Exception:  # a damaged file makes NumPy and zipfile raise nearly anything: BadZipFile, SyntaxError ...
+    except Exception:  # for damaged files NumPy and zipfile raise many types: BadZipFile, SyntaxError ...
         return None
-    if contents.dtype != np.uint8 or contents.ndim != 2 or contents.shape[1] != _SUM_BYTES:
+    if contents.dtype != np.uint8 or contents.ndim != 2 or contents.shape[1] != _SHA256_BYTES:
         return None
     return [content.tobytes() for content in contents]
 
 
-def _read_set(path: Path) -> list[PreparedPhoto | SkippedPhoto] | None:
-    """What the files of a set became, in their order; None where it is damaged."""
+def _read_set(path: Path) -> list[Outcome] | None:
+    """Return what the files of a set became, in order; None if the set is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            contents, reasons, gray, chroma, digests, sides, notes = (file[part] for part in _PARTS)
-    except Exception:  # as above
+            contents, reasons, gray, chroma, digests, sides, notes = (file[key] for key in _KEYS)
+    except Exception:  # as in `_contents_of`
         return None
     if reasons.dtype.kind != "U" or reasons.shape != (len(contents),):
         return None
@@ -183,7 +184,7 @@ def _read_set(path: Path) -> list[PreparedPhoto | SkippedPhoto] | None:
     expected: tuple[tuple[NDArray, type, tuple[int, ...]], ...] = (
         (gray, np.uint8, (PHOTO_SIDE, PHOTO_SIDE)),
         (chroma, np.float32, (PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2)),
-        (digests, np.uint8, (_SUM_BYTES,)),
+        (digests, np.uint8, (_SHA256_BYTES,)),
         (sides, np.int64, ()),
     )
     if notes.dtype.kind != "U" or notes.shape != (photos,):
@@ -200,32 +201,29 @@ def _photo(
     return PreparedPhoto(gray, chroma, digest.tobytes().hex(), int(side), str(note))
 
 
-def write_set(
-    folder: Path, key: str, contents: Sequence[bytes], outcomes: Sequence[PreparedPhoto | SkippedPhoto]
-) -> None:
-    """Keep what the files of a set became, whole or not at all.
+def write_set(folder: Path, key: str, contents: Sequence[bytes], outcomes: Sequence[Outcome]) -> None:
+    """Cache a set atomically. Nothing is cached if a photo was skipped for a temporary reason.
 
-    A disk that does not take it is no error, for it can all be made again. What may be otherwise tomorrow is not kept.
+    Errors of the disk are ignored, because the set can be made again.
 
     Args:
-        folder: where sets are kept; made where it is not there.
-        key: of the set, as `set_key` returns it.
+        folder: folder of the cached sets, which is made if it does not exist.
+        key: key of the set, from `set_key`.
         contents: sha256 of each file's bytes, in order.
-        outcomes: what each became.
+        outcomes: what each file became.
     """
     photos = [outcome for outcome in outcomes if isinstance(outcome, PreparedPhoto)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, SkippedPhoto)]
-    if not all(outcome.lasting for outcome in refused):
+    if any(isinstance(outcome, SkippedPhoto) and not outcome.permanent for outcome in outcomes):
         return
     reasons = np.array([outcome.reason if isinstance(outcome, SkippedPhoto) else "" for outcome in outcomes], np.str_)
-    gray, chroma = stacked(photos)
+    gray, chroma = stack(photos)
     digests = np.frombuffer(bytes.fromhex("".join(photo.digest for photo in photos)), np.uint8)
     arrays = {
-        "contents": np.frombuffer(b"".join(contents), np.uint8).reshape(-1, _SUM_BYTES),
+        "contents": np.frombuffer(b"".join(contents), np.uint8).reshape(-1, _SHA256_BYTES),
         "reasons": reasons,
         "grey": gray,
         "chroma": chroma,
-        "digests": digests.reshape(-1, _SUM_BYTES),
+        "digests": digests.reshape(-1, _SHA256_BYTES),
         "sides": np.array([photo.side for photo in photos], np.int64),
         "notes": np.array([photo.note for photo in photos], np.str_),
     }
@@ -239,12 +237,12 @@ def write_set(
             draft.replace(folder / f"{key}.npz")
         finally:
             draft.unlink(missing_ok=True)
-        _trim(folder)
+        _delete_old_sets(folder)
 
 
-def _trim(folder: Path) -> None:
-    """Drop the longest unused sets. Drafts count too: those of a killed process go in their turn."""
-    entries = [path for path in folder.iterdir() if _ENTRY.fullmatch(path.name)]
+def _delete_old_sets(folder: Path) -> None:
+    """Delete the least recently used sets, and drafts that a killed process left behind."""
+    entries = [path for path in folder.iterdir() if _FILE_NAME.fullmatch(path.name)]
     entries.sort(key=lambda path: path.stat().st_mtime_ns)
     for path in entries[:-MAX_CACHED_SETS]:
         path.unlink(missing_ok=True)

@@ -1,52 +1,48 @@
-"""Where photos come from: a folder or the built-in garden, so that the same ones can be read again."""
+"""The source of photos, a folder, a bucket or the synthetic garden, from which a run can read them again."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huetune.data_tools.common.errors import PhotoError, StorageError, UserError, did_you_mean
+from huetune.data_tools.photos.versions import READER_VERSION
 from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, location_of, pull
 
-if TYPE_CHECKING:  # a command that only says which photos should not wait for SciPy
+if TYPE_CHECKING:  # a command that only names its photos should not wait for SciPy
     import numpy as np
     from numpy.typing import NDArray
 
     from huetune.data_tools.photos.dataset import PhotoSet, RgbFilter
 
 DEFAULT_SCENES = 48
-"""Scenes of the built-in garden that are taken unless told otherwise."""
-READING = 2
-"""How files become photos. A run records it, to read its photos again as it did, whatever huetune reads by then.
-
-1, which nothing records, found photos by fewer endings, ignored color profiles, and skipped gray photos alone.
-"""
+"""Scenes of the synthetic garden if no number is given."""
 MAX_SCENES = 20_000
-"""Scenes that fit in memory: 1 GB."""
+"""Scenes of the largest synthetic garden, which take 1 GB of memory."""
 
-Bar = Callable[[str, int], Callable[[Iterable], Iterable]]
-"""From what is done and how many times to what wraps these, to show how far it is."""
+ProgressBar = Callable[[str, int], Callable[[Iterable], Iterable]]
+"""Takes a description and the number of steps; returns a function that wraps the steps to show progress."""
 
 
-def _no_bar(what: str, total: int) -> Callable[[Iterable], Iterable]:
+def _no_progress_bar(description: str, total: int) -> Callable[[Iterable], Iterable]:
     return iter
 
 
 @dataclass(frozen=True)
 class Source:
-    """What photos are meant.
+    """A folder of photos, or the synthetic garden, and the selection of its photos.
 
     Args:
-        folder: of photos, searched through its subfolders; None for the garden.
-        scenes: of the garden; None for as many as usual.
-        classes: only these subfolders; none for all.
-        limit: only so many.
-        seed: draws these evenly from the classes; None, as in an older record, takes the first by their names.
-        reading: how files become photos, see `READING`.
+        folder: folder of photos, read with its subfolders; None for the synthetic garden.
+        scenes: number of scenes of the garden; None for `DEFAULT_SCENES`.
+        classes: use only photos whose own folder has one of these names; empty for all.
+        limit: largest number of photos to use.
+        seed: draws `limit` photos evenly from the classes; None, as in earlier runs, takes the first by name.
+        reader_version: how files become photos, see `versions.READER_VERSION`.
 
     Raises:
-        UserError: words that contradict one another.
+        UserError: the arguments contradict one another.
     """
 
     folder: Path | None = None
@@ -54,7 +50,7 @@ class Source:
     classes: tuple[str, ...] = ()
     limit: int | None = None
     seed: int | None = None
-    reading: int = READING
+    reader_version: int = READER_VERSION
 
     def __post_init__(self) -> None:
         if self.folder and self.scenes:
@@ -67,33 +63,38 @@ class Source:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a manifest keeps; the folder is absolute, for whoever reads the photos again may stand elsewhere."""
+        """The source as a manifest stores it. The folder is absolute, for commands that run in another folder."""
         return {
-            **asdict(self),
-            "classes": list(self.classes),
             "folder": self.folder and location_of(self.folder.absolute()),
+            "scenes": self.scenes,
+            "classes": list(self.classes),
+            "limit": self.limit,
+            "seed": self.seed,
+            "reading": self.reader_version,
         }
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Source":
-        """Return the source that a manifest describes.
+        """Return the source that `record` stored in a manifest.
 
         Raises:
-            StorageError: a newer huetune read its photos in another way.
+            StorageError: the photos were read by a newer reader version.
         """
-        reading = record.get("reading", 1)
-        if reading not in range(1, READING + 1):
-            raise StorageError("a newer huetune read these photos, in another way than this one; update huetune")
+        reader_version = record.get("reading", 1)
+        if reader_version not in range(1, READER_VERSION + 1):
+            raise StorageError(
+                f"photos were read by reader version {reader_version!r}, expected 1 to {READER_VERSION}; update huetune"
+            )
         folder = local_path(record["folder"]) if record["folder"] else None
         classes, seed = tuple(record["classes"]), record.get("seed")
-        return cls(folder, record["scenes"], classes, record["limit"], seed, reading)
+        return cls(folder, record["scenes"], classes, record["limit"], seed, reader_version)
 
     def check(self) -> None:
-        """Make sure, as far as that is quick, that there are such photos.
+        """Check, without decoding anything, that the folder and its classes exist or that the bucket can be reached.
 
         Raises:
-            PhotoError: there are none.
-            StorageError: the bucket that they are in cannot be reached.
+            PhotoError: the folder or one of the classes does not exist.
+            StorageError: the bucket cannot be reached.
         """
         from huetune.data_tools.photos.discovery import check_classes
 
@@ -104,15 +105,21 @@ class Source:
         else:
             check_classes(self.folder, self.classes)
 
-    def read(self, bar: Bar = _no_bar, wanted: "RgbFilter | None" = None) -> "tuple[PhotoSet, list[str]]":
-        """Return the photos, and for each that is skipped, or each kind of them, a line that says why.
+    def read(
+        self, bar: ProgressBar = _no_progress_bar, keep_rgb: "RgbFilter | None" = None
+    ) -> "tuple[PhotoSet, list[str]]":
+        """Read the photos.
 
         Args:
-            bar: shows how far it is.
-            wanted: which colors `colors` will be asked for, so that these photos are decoded once; None for none.
+            bar: makes progress bars.
+            keep_rgb: selects the photos whose RGB pixels are kept, so that `read_rgb` does not decode them again; None
+                keeps none.
+
+        Returns:
+            The photos, and a line with the reason for each skipped photo or each format that is not supported.
 
         Raises:
-            PhotoError: there are none.
+            PhotoError: there are no photos.
         """
         from huetune.data_tools.photos.discovery import find_photos
         from huetune.data_tools.photos.file_types import skipped_kinds
@@ -120,17 +127,17 @@ class Source:
         if not self.folder:
             from huetune.data_tools.photos.dataset import prepare
 
-            pictures, names = self._scenes()
-            return prepare(pictures, names, wanted), []
+            scenes, names = self._scenes()
+            return prepare(scenes, names, keep_rgb), []
         others = self._fetch(bar)
-        # What else lies in a mirror depends on the machine: there endings decide.
+        # Which other files are in the mirror of a bucket depends on the machine, so only suffixes are compared there.
         by_content = not bucket_path(self.folder)
         paths = find_photos(
             self.folder,
             self.classes,
             self.limit,
             seed=self.seed,
-            reading=self.reading,
+            reader_version=self.reader_version,
             by_content=by_content,
             others=others,
         )
@@ -140,11 +147,13 @@ class Source:
 
         progress = bar("reading photos", len(paths))
         cache = default_cache_folder()
-        photos, skipped = load(paths, progress=progress, cache=cache, reading=self.reading, wanted=wanted)
+        photos, skipped = load(
+            paths, progress=progress, cache=cache, reader_version=self.reader_version, keep_rgb=keep_rgb
+        )
         return photos, [*skipped_kinds(others), *skipped]
 
-    def _fetch(self, bar: Bar) -> Counter[str]:
-        """Have the photos on this machine, if they are in a bucket; and count what else is there, by its kind."""
+    def _fetch(self, bar: ProgressBar) -> Counter[str]:
+        """Copy the photos of a bucket to its mirror on this machine; return the number of other files by kind."""
         from huetune.data_tools.photos.discovery import missing_class, normalized
         from huetune.data_tools.photos.file_types import PHOTO, SUFFIXES_OF_READER_1, kind_of
 
@@ -154,42 +163,52 @@ class Source:
             return Counter()
 
         def photo(key: str) -> bool:
-            return Path(key).suffix.lower() in SUFFIXES_OF_READER_1 if self.reading == 1 else kind_of(key) == PHOTO
+            return (
+                Path(key).suffix.lower() in SUFFIXES_OF_READER_1 if self.reader_version == 1 else kind_of(key) == PHOTO
+            )
 
         def chosen(key: str) -> bool:
             return not classes or normalized((root / key).parent.name) in classes
 
         def wanted(key: str) -> bool:
-            # Runs may lie beneath, too, whose study and lock are here alone: they are to be let be.
+            # The prefix may also contain runs, whose study and lock exist only in the mirror and must not be touched.
             return photo(key) and chosen(key)
 
         bucket.check_reachable()
         keys = pull(root, wanted, progress=lambda files: bar("fetching photos", len(files))(files))
         found = {(root / key).parent.name for key in keys if photo(key)}
         if missing := missing_class(classes, found):
-            has = did_you_mean(missing, sorted(found - {root.name}), "it has") if found else "there are no photos"
-            raise PhotoError(f"no photos of class {missing!r} in {str(self)!r}: {has}")
+            remedy = did_you_mean(missing, sorted(found - {root.name}), "it has") if found else "there are no photos"
+            raise PhotoError(f"no photos of class {missing!r} in {str(self)!r}: {remedy}")
         if not found:
-            raise PhotoError(f"{str(self)!r}: there is nothing")
+            raise PhotoError(f"no photos in {str(self)!r}: no file there has the suffix of a photo")
         return Counter(kind_of(key) for key in keys if chosen(key) and not photo(key))
 
-    def colors(self, photos: "PhotoSet", bar: Bar = _no_bar) -> "NDArray[np.uint8]":
-        """Return the colors of any of its photos, uint8 [n, 112, 112, 3]; those not kept are read from their files."""
+    def read_rgb(self, photos: "PhotoSet", bar: ProgressBar = _no_progress_bar) -> "NDArray[np.uint8]":
+        """Return the RGB pixels of photos of this source; those that the set does not keep are decoded again.
+
+        Args:
+            photos: n photos, read from this source.
+            bar: makes progress bars.
+
+        Returns:
+            uint8 [n, 112, 112, 3].
+        """
         import numpy as np
 
         from huetune.data_tools.photos.dataset import read_squares
 
-        both = zip(photos.names, photos.digests, strict=True)
-        missing = [name for name, digest in both if digest not in photos.colors]
+        pairs = zip(photos.names, photos.digests, strict=True)
+        missing = [name for name, digest in pairs if digest not in photos.rgb]
         if missing and not self.folder:
-            pictures, names = self._scenes()
-            again = pictures[[names.index(name) for name in missing]]
+            scenes, names = self._scenes()
+            decoded = scenes[[names.index(name) for name in missing]]
         else:
-            again = read_squares(list(map(Path, missing)), bar("reading colors", len(missing)), self.reading)
+            decoded = read_squares(list(map(Path, missing)), bar("reading colors", len(missing)), self.reader_version)
         if len(missing) == len(photos):
-            return again
-        others = iter(again)
-        return np.stack([photos.colors[one] if one in photos.colors else next(others) for one in photos.digests])
+            return decoded
+        remaining = iter(decoded)
+        return np.stack([photos.rgb[key] if key in photos.rgb else next(remaining) for key in photos.digests])
 
     def _scenes(self) -> "tuple[NDArray[np.uint8], list[str]]":
         from huetune.data_tools.datasets import synthetic_garden

@@ -76,7 +76,7 @@ def evaluate(
     if leaked := leaked_names(settings, read):
         found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
         say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
-    truth = source.colors(read, progress_bar)
+    truth = source.read_rgb(read, progress_bar)
     import_tensorflow()
     report = evaluation.evaluate(
         path,

@@ -117,7 +117,7 @@ def _tested(named: Any, photos_then: Any) -> Any:
     """Test photos with their colors; None where they cannot be read any more, which is said."""
     try:
         photos, source = named or photos_then()
-        return photos, source.colors(photos, progress_bar)
+        return photos, source.read_rgb(photos, progress_bar)
     except UserError as error:
         if named:
             raise

@@ -55,7 +55,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         else:
             chosen, skipped = photos_of(place, quiet=False).test, 0
             source = source_of(place)
-        shown = pages.Photos(chosen, source.colors(evenly(chosen), progress_bar), str(source), skipped)
+        shown = pages.Photos(chosen, source.read_rgb(evenly(chosen), progress_bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
             raise

@@ -183,7 +183,7 @@ def is_current(run: Run, studies: Studies | None = None) -> bool:
 def renew(run: Run, photos: PhotoSet, quiet: bool = False) -> None:
     """Measure the winner of a run on its test photos, unless that was done; see `measure`."""
     if len(photos) and not is_current(run):
-        truth = source_of(run).colors(photos, partial(progress_bar, quiet=quiet))
+        truth = source_of(run).read_rgb(photos, partial(progress_bar, quiet=quiet))
         measure(run, photos, truth, quiet)
 
 

@@ -110,4 +110,4 @@ def extend(
 def _photos_and_originals(run: Any, quiet: bool, moved: Path | None) -> tuple[Any, Any]:
     """Return a run's photos, split as when the search began, and the colors of its test photos."""
     parts = photos_of(run, quiet, moved)
-    return parts, source_of(run, moved).colors(parts.test, partial(progress_bar, quiet=quiet))
+    return parts, source_of(run, moved).read_rgb(parts.test, partial(progress_bar, quiet=quiet))

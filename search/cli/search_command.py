@@ -145,7 +145,7 @@ def search(
     read = read_photos(source, strict, quiet, partial(may_be_in_test_split, spec.seed))
     parts = split(read, spec.seed)
     # The colors are read now, because the files may have changed when the search ends.
-    originals = source.colors(parts.test, partial(progress_bar, quiet=quiet))
+    originals = source.read_rgb(parts.test, partial(progress_bar, quiet=quiet))
     if not quiet:
         for note in searched.notes:
             say(note, "yellow", stderr)

@@ -26,7 +26,8 @@ import numpy as np
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.color import PHOTO_SIDE
-from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load, prepare
+from huetune.data_tools.photos.dataset import PhotoSet, load, prepare
+from huetune.data_tools.photos.discovery import find_photos
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import Split, split, split_first
 from huetune.model.presets import PRESETS

@@ -3,7 +3,8 @@
 from PIL import Image
 
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.data_tools.photos.dataset import find_photos, load, prepare
+from huetune.data_tools.photos.dataset import load, prepare
+from huetune.data_tools.photos.discovery import find_photos
 
 
 def test_data_check_lists_skipped_photos_with_reasons(in_process, tmp_path):
@@ -11,7 +12,7 @@ def test_data_check_lists_skipped_photos_with_reasons(in_process, tmp_path):
     (tmp_path / "bad.jpg").write_text("no picture", encoding="utf-8")
     done = in_process("data", "check", tmp_path)
     assert done.returncode == 0
-    assert "bad.jpg': not a picture" in done.stdout and "2 files: 1 usable photo (" in done.stdout
+    assert "bad.jpg': its content is not JPEG" in done.stdout and "2 files: 1 usable photo (" in done.stdout
 
 
 def test_data_check_caches_once_and_not_with_empty_variable(in_process, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.datasets.tf_flowers import fetch_flowers
-from huetune.data_tools.photos.dataset import find_photos
+from huetune.data_tools.photos.discovery import find_photos
 
 FLOWERS = ("flower_photos/roses/1.jpg", "flower_photos/roses/2.jpg", "flower_photos/tulips/1.jpg")
 

@@ -22,8 +22,10 @@ from skimage.color import deltaE_ciede2000, rgb2lab, xyz2lab
 from huetune.data_tools.common.errors import PhotoError, StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.color_profile import ProfileError, srgb_chunk, to_srgb
-from huetune.data_tools.photos.dataset import check_readable, find_photos, load, read_photo, read_square, resize
-from huetune.data_tools.photos.source import READING, Source
+from huetune.data_tools.photos.dataset import check_readable, load, read_photo, read_square, resize
+from huetune.data_tools.photos.discovery import find_photos
+from huetune.data_tools.photos.source import Source
+from huetune.data_tools.photos.versions import READER_VERSION
 
 Pixels = NDArray[Any]
 Curve = Callable[[Pixels], Pixels]
@@ -313,7 +315,7 @@ def test_hdr_is_refused(transfer: int, name: str, scene: Pixels, tmp_path: Path)
     Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=chunks(cICP=coded(9, transfer, 0, 1)))
     (tmp_path / "a.avif").write_bytes(avif(scene, 9, transfer))
     for path in find_photos(tmp_path):
-        with pytest.raises(PhotoError, match=rf"it is HDR \({name}\)"):
+        with pytest.raises(PhotoError, match=rf": HDR \({name}\), which is brighter than .*; save it as SDR first$"):
             read_photo(path)
 
 
@@ -329,19 +331,19 @@ NO_LIGHT = struct.pack(">8I", 31270, 0, 68000, 32000, 26500, 69000, 15000, 6000)
 
 BROKEN: dict[str, tuple[dict, str]] = {
     "cut": ({"icc_profile": rgb_profile(*SPACES["Adobe RGB"])[:200]}, "it is damaged"),
-    "text": ({"icc_profile": b"no profile at all"}, "it is damaged, or none of a picture"),
+    "text": ({"icc_profile": b"no profile at all"}, "it is damaged, or not for images"),
     "of letters nobody knows": (
         {"icc_profile": rgb_profile(*SPACES["linear"]).replace(b"RGB ", b"\x1b\xff\0B")},
-        "it is damaged, or none of a picture",
+        "it is damaged, or not for images",
     ),
     "no colorants": ({"icc_profile": profile({b"wtpt": curve(1.0)})}, "it is damaged"),
     "of CMYK": ({"icc_profile": cmyk_profile()}, "it is for CMYK pixels, not for RGB"),
     "of gray": ({"icc_profile": gray_profile(1.0)}, "it is for GRAY pixels, not for RGB"),
-    "of a link": ({"icc_profile": profile({}, kind=b"link")}, "it is damaged, or none of a picture"),
-    "cICP of video": ({"pnginfo": chunks(cICP=coded(1, 13, 1, 1))}, "its cICP makes no sense"),
+    "of a link": ({"icc_profile": profile({}, kind=b"link")}, "it is damaged, or not for images"),
+    "cICP of video": ({"pnginfo": chunks(cICP=coded(1, 13, 1, 1))}, "its cICP chunk is invalid"),
     "cICP unknown": ({"pnginfo": chunks(cICP=coded(200, 13, 0, 1))}, "its color codes 200 and 13 are unknown"),
-    "gAMA of 0": ({"pnginfo": chunks(gAMA=bytes(4))}, "its gAMA makes no sense"),
-    "cHRM in the dark": ({"pnginfo": chunks(cHRM=NO_LIGHT)}, "its primaries span no colors"),
+    "gAMA of 0": ({"pnginfo": chunks(gAMA=bytes(4))}, "its gAMA chunk is invalid"),
+    "cHRM in the dark": ({"pnginfo": chunks(cHRM=NO_LIGHT)}, "its primaries are degenerate"),
 }
 
 
@@ -351,7 +353,7 @@ def test_broken_profile_is_read_as_srgb_and_said(
 ) -> None:
     Image.fromarray(scene).save(tmp_path / "a.png", **options)
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
-    line = f"{str(tmp_path / 'a.png')!r}: its color profile cannot be used ({reason}); its colors are taken for sRGB"
+    line = f"{str(tmp_path / 'a.png')!r}: its color profile cannot be used ({reason}); its colors are read as sRGB"
     for _ in range(2):  # the second comes from the cache
         photos, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
         assert (photos.notes, left_out) == ((line,), [])
@@ -398,15 +400,15 @@ def test_older_run_reads_its_photos_as_it_did(scene: Pixels, tmp_path: Path) -> 
     pixels = converted(scene, *SPACES["Display P3"])
     Image.fromarray(pixels).save(folder / "a.png", icc_profile=rgb_profile(*SPACES["Display P3"]))
     record = Source(folder).record
-    assert record.pop("reading") == READING
+    assert record.pop("reading") == READER_VERSION
     older = Source.of(record)
     photos, _ = older.read()
-    np.testing.assert_array_equal(older.colors(photos), pixels[None])
-    new = Source.of({**record, "reading": READING})
+    np.testing.assert_array_equal(older.read_rgb(photos), pixels[None])
+    new = Source.of({**record, "reading": READER_VERSION})
     assert new.read()[0].digests != photos.digests
-    assert apart(new.colors(photos)[0], scene) < 1
-    with pytest.raises(StorageError, match="newer huetune"):
-        Source.of({**record, "reading": READING + 1})
+    assert apart(new.read_rgb(photos)[0], scene) < 1
+    with pytest.raises(StorageError, match=r"reader version 3, expected 1 to 2; update huetune$"):
+        Source.of({**record, "reading": READER_VERSION + 1})
 
 
 def test_srgb_chunk_is_written(scene: Pixels, tmp_path: Path) -> None:
@@ -433,4 +435,4 @@ def test_no_damage_to_a_profile_does_harm() -> None:
             ends.add(to_srgb(image, bytes(data[: random.choice([200, None, None])])).mode)
         except ProfileError as error:
             ends.add(str(error))
-    assert ends == {"RGB", "L", "it is damaged", "it is damaged, or none of a picture"}
+    assert ends == {"RGB", "L", "it is damaged", "it is damaged, or not for images"}

@@ -60,11 +60,11 @@ NOT_READ = {
     "10.psd": b"8BPS\0\1",
 }
 LINES = [
-    "3 HEIC photos: this kind is not read; convert them to JPEG or PNG",
-    "1 JPEG 2000 photo: this kind is not read; convert it to JPEG or PNG",
-    "2 JPEG XL photos: this kind is not read; convert them to JPEG or PNG",
-    "1 Photoshop photo: this kind is not read; convert it to JPEG or PNG",
-    "3 camera raw photos: this kind is not read; develop them to JPEG or PNG",
+    "3 HEIC photos: not a supported format; convert them to JPEG or PNG",
+    "1 JPEG 2000 photo: not a supported format; convert it to JPEG or PNG",
+    "2 JPEG XL photos: not a supported format; convert them to JPEG or PNG",
+    "1 Photoshop photo: not a supported format; convert it to JPEG or PNG",
+    "3 camera raw photos: not a supported format; develop them to JPEG or PNG",
 ]
 OTHERS = {
     "notes.txt": b"BMW and P3 are no pictures, nor is P6\n",
@@ -102,7 +102,7 @@ def test_data_check_says_what_it_passes_by(tmp_path: Path, in_process: Callable)
     (tmp_path / "named so.jpg").write_bytes(NOT_READ["1.heic"])
     lines = in_process("data", "check", tmp_path).stdout.splitlines()
     skipped = [line for line in lines if line.startswith("skipped: '")]
-    assert len(skipped) == 1 and skipped[0].endswith("HEIC is not read; convert it to JPEG or PNG")
+    assert len(skipped) == 1 and skipped[0].endswith("HEIC is not supported; convert it to JPEG or PNG")
     assert lines[-len(LINES) - 2 : -2] == [f"skipped: {line}" for line in LINES]
     found = f"{len(READ) + 1} files: {len(READ)} usable photos"
     assert lines[-2] == f"{found} (10 copies, 4 near-duplicates), 1 skipped"
@@ -112,7 +112,7 @@ def test_data_check_says_what_it_passes_by(tmp_path: Path, in_process: Callable)
 def test_strict_stops_at_a_kind_that_is_not_read(tmp_path: Path, in_process: Callable) -> None:
     fill(tmp_path)
     done = in_process("train", "--photos", tmp_path, "--strict", "--out", tmp_path / "model")
-    assert done.returncode == 3 and "3 HEIC photos: this kind is not read" in done.stderr
+    assert done.returncode == 3 and "3 HEIC photos: not a supported format" in done.stderr
 
 
 def test_folder_of_other_kinds_says_which(tmp_path: Path) -> None:
@@ -169,8 +169,8 @@ def test_photos_in_a_bucket_are_known_by_their_endings(store: Any, tmp_path: Pat
     photos, skipped = Source(here).read()
     assert [Path(name).name for name in photos.names] == ["a.jfif", "b.png"]
     assert skipped == [
-        "1 HEIC photo: this kind is not read; convert it to JPEG or PNG",
-        "1 camera raw photo: this kind is not read; develop it to JPEG or PNG",
+        "1 HEIC photo: not a supported format; convert it to JPEG or PNG",
+        "1 camera raw photo: not a supported format; develop it to JPEG or PNG",
     ]
 
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageEnhance
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos import near_duplicates
-from huetune.data_tools.photos.dataset import find_photos, load, prepare, read_photo, resize
+from huetune.data_tools.photos.dataset import load, prepare, read_photo, resize
+from huetune.data_tools.photos.discovery import find_photos
 from huetune.data_tools.photos.near_duplicates import (
     HASH_KINDS,
     MAX_DIFFERENT_BITS,

@@ -17,16 +17,9 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import dataset
-from huetune.data_tools.photos.dataset import (
-    READ_AHEAD_FILES,
-    find_photos,
-    load,
-    outcomes,
-    read_photo,
-    read_square,
-    walk_photos,
-)
+from huetune.data_tools.photos.dataset import READ_AHEAD_FILES, load, outcomes, read_photo, read_square
 from huetune.data_tools.photos.decoding import MAX_PIXELS
+from huetune.data_tools.photos.discovery import find_photos, walk_photos
 
 RED = (208, 48, 32)
 WHITE = (255, 255, 255)
@@ -81,7 +74,10 @@ def refused(reason: str, data: bytes, name: str = "rose.jpg") -> Row:
     return name, lambda path: path.write_bytes(data), reason, 0
 
 
-def no_file(make: Callable[[Path], Any], reason: str = "is not there, or not a file") -> Row:
+NO_FILE = "no such file, or not a regular file; replace or remove it"
+
+
+def no_file(make: Callable[[Path], Any], reason: str = NO_FILE) -> Row:
     return "rose.jpg", make, reason, 0
 
 
@@ -158,7 +154,7 @@ def turned(suffix: str, orientation: int) -> Row:
     return f"a.{suffix}", lambda path: stored.save(path, exif=exif, quality=95), CORNERS, 30
 
 
-NO_PICTURE = "not a picture of a kind that is read here"
+NO_PICTURE = "its content is not JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or AVIF; convert or remove it"
 
 ROWS: dict[str, Row] = {
     # Kinds
@@ -201,10 +197,19 @@ ROWS: dict[str, Row] = {
         for orientation, (corner, _) in ORIENTATIONS.items()
     },
     # Damage
-    "JPEG, cut": refused("cannot be read (image file is truncated (115 bytes not processed))", half("JPEG")),
-    "PNG, cut": refused("cannot be read (image file is truncated)", half("PNG")),
-    "WebP, cut": refused("cannot be read (could not create decoder object)", half("WEBP")),
-    "TIFF, cut": refused("cannot be read (image file is truncated (74 bytes not processed))", half("TIFF")),
+    "JPEG, cut": refused(
+        "cannot be decoded (image file is truncated (115 bytes not processed)); replace or remove it",
+        half("JPEG"),
+    ),
+    "PNG, cut": refused("cannot be decoded (image file is truncated); replace or remove it", half("PNG")),
+    "WebP, cut": refused(
+        "cannot be decoded (could not create decoder object); replace or remove it",
+        half("WEBP"),
+    ),
+    "TIFF, cut": refused(
+        "cannot be decoded (image file is truncated (74 bytes not processed)); replace or remove it",
+        half("TIFF"),
+    ),
     "JPEG, a flipped bit in its pixels": (
         "a.jpg",
         lambda path: path.write_bytes(flipped("JPEG", 0.8)),
@@ -212,11 +217,13 @@ ROWS: dict[str, Row] = {
         255,
     ),
     "PNG, a flipped bit in its pixels": refused(
-        "cannot be read (broken data stream when reading image file)", flipped("PNG", 0.5)
+        "cannot be decoded (broken data stream when reading image file); replace or remove it",
+        flipped("PNG", 0.5),
     ),
     "PNG, a flipped bit in its head": refused(NO_PICTURE, flipped("PNG", 0.004)),
     "AVIF without its pixels": refused(
-        "cannot be read (Failed to decode frame 0: Decoding of color planes failed)", without_pixels()
+        "cannot be decoded (Failed to decode frame 0: Decoding of color planes failed); replace or remove it",
+        without_pixels(),
     ),
     "JPEG, strange camera data": (
         "a.jpg",
@@ -225,21 +232,20 @@ ROWS: dict[str, Row] = {
         0,
     ),
     "PPM with an escape sequence in its head": refused(
-        r"cannot be read (invalid literal for int() with base 10: b'\x1b[31m7')", b"P6 \x1b[31m7 7 255\n"
+        r"cannot be decoded (invalid literal for int() with base 10: b'\x1b[31m7'); replace or remove it",
+        b"P6 \x1b[31m7 7 255\n",
     ),
     # No photos
     "0 bytes": refused(NO_PICTURE, b""),
     "text": refused(NO_PICTURE, b"a rose is a rose is a rose\n" * 9),
     "PostScript": refused(NO_PICTURE, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-    "floating point": refused(
-        "cannot be read (floating point pixels have no known white; save it as 8 or 16 bits)", in_floats()
-    ),
+    "floating point": refused("floating point pixels have no defined white; save it with 8 or 16 bits", in_floats()),
     # Sizes
     "1 x 1": ("a.png", lambda path: Image.new("RGB", (1, 1), RED).save(path), plain(RED, 1, 1), 0),
     "1 x 5000": ("a.png", lambda path: Image.new("RGB", (1, 5000), RED).save(path), plain(RED, 5000, 1), 0),
-    "8,000 x 7,000": refused("8000 x 7000 pixels are more than 50,000,000; shrink it first", b"P6 8000 7000 255\n"),
-    "12,000 x 12,000": refused("12000 x 12000 pixels are more than 50,000,000; shrink it first", png_of_black(12_000)),
-    "20,000 x 20,000": refused("more than 50,000,000 pixels; shrink it first", png_of_black(20_000)),
+    "8,000 x 7,000": refused("has 8000 x 7000 pixels, more than 50,000,000; shrink it first", b"P6 8000 7000 255\n"),
+    "12,000 x 12,000": refused("has 12000 x 12000 pixels, more than 50,000,000; shrink it first", png_of_black(12_000)),
+    "20,000 x 20,000": refused("has more than 50,000,000 pixels; shrink it first", png_of_black(20_000)),
     # No files
     "a link to itself": no_file(lambda path: path.symlink_to(path.name)),
     "a link to nowhere": no_file(lambda path: path.symlink_to("nowhere.jpg")),
@@ -319,7 +325,8 @@ NOBODY = """
 import os, sys
 from pathlib import Path
 from PIL import Image
-from huetune.data_tools.photos.dataset import find_photos, load
+from huetune.data_tools.photos.dataset import load
+from huetune.data_tools.photos.discovery import find_photos
 Image.init()  # its decoders may not be everybody's to read
 if os.getuid() == 0:
     os.setgid(65534)
@@ -343,7 +350,8 @@ def test_what_may_not_be_read_is_said_and_the_rest_is_taken() -> None:
         finally:
             (folder / "closed").chmod(0o755)
     said = [
-        f"{str(folder / place)!r}: cannot be read (Permission denied)" for place in ("1.png", "closed", "listed/3.png")
+        f"{str(folder / place)!r}: cannot be read (Permission denied); make it readable or remove it"
+        for place in ("1.png", "closed", "listed/3.png")
     ]
     assert told == [*said, "1"]
 
@@ -417,7 +425,8 @@ def test_gray_photos_are_no_use_as_color_targets_and_fine_elsewhere(tmp_path: Pa
     read, left_out = load(find_photos(tmp_path))
     assert len(read) == 0 and read.gray.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
     assert left_out == [
-        f"{str(path)!r}: gray, there is no color in it to learn from" for path in sorted(tmp_path.iterdir())
+        f"{str(path)!r}: gray: there are no colors to learn; use a color version or remove it"
+        for path in sorted(tmp_path.iterdir())
     ]
     read, left_out = load(find_photos(tmp_path), color_only=False)
     assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from huetune.data_tools.photos import dataset, decoding
-from huetune.data_tools.photos.dataset import PhotoSet, find_photos, load
+from huetune.data_tools.photos.dataset import PhotoSet, load
 from huetune.data_tools.photos.decoding import MAX_BUFFERED_BYTES, open_photo
+from huetune.data_tools.photos.discovery import find_photos
 from huetune.data_tools.photos.prepared_cache import MAX_CACHED_SETS, PreparedPhoto, default_cache_folder, write_set
 
 
@@ -101,8 +102,8 @@ def test_files_are_known_by_their_bytes_and_told_by_their_new_names(
     assert decoded == []
     assert read.names == (str(moved / "new 1.png"), str(moved / "new 3.png"))
     assert left_out == [
-        f"{str(moved / 'new 2 gray.png')!r}: gray, there is no color in it to learn from",
-        f"{str(moved / 'new 4.jpg')!r}: not a picture of a kind that is read here",
+        f"{str(moved / 'new 2 gray.png')!r}: gray: there are no colors to learn; use a color version or remove it",
+        f"{str(moved / 'new 4.jpg')!r}: {decoding.NOT_A_PHOTO}",
     ]
 
 
@@ -223,7 +224,7 @@ def test_what_is_not_a_file_gets_the_same_line_and_nothing_is_kept(folder: Path,
     os.mkfifo(folder / "pipe.jpg")
     paths = [folder / name, folder / "1.png"]
     expected = load(paths)
-    assert expected[1] == [f"{str(folder / name)!r}: is not there, or not a file"]
+    assert expected[1] == [f"{str(folder / name)!r}: no such file, or not a regular file; replace or remove it"]
     assert_same(load(paths, cache=cache), expected)
     assert not cache.exists()
 

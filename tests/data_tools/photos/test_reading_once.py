@@ -50,7 +50,7 @@ before = read_bytes()
 photos, skipped = source.read(**eval(sys.argv[3]))
 between = len(decoded)
 parts = split.split(photos, 7)
-truth = source.colors(parts.test)
+truth = source.read_rgb(parts.test)
 print(json.dumps({
     "photos": len(photos), "skipped": len(skipped), "test": len(parts.test), "bytes": read_bytes() - before,
     "opens": [opens[str(path)] for path in sorted(folder.iterdir())], "decoded": len(decoded),
@@ -72,7 +72,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def counted(folder: Path, options: str = "wanted=partial(split.may_be_in_test_split, 7)", cache: str = "cache") -> Any:
+TEST_SPLIT_ONLY = "keep_rgb=partial(split.may_be_in_test_split, 7)"
+
+
+def counted(folder: Path, options: str = TEST_SPLIT_ONLY, cache: str = "cache") -> Any:
     command = ["-P", "-c", COUNT, str(folder), str(folder.with_name("first")), f"dict({options})"]
     environment = os.environ | {"HUETUNE_CACHE": cache and str(folder.with_name(cache))}
     return json.loads(output_of(*command, environment=environment))
@@ -111,15 +114,15 @@ def test_kept_colors_are_bounded_and_stay_here(folder: Path, monkeypatch: pytest
     from huetune.data_tools.cli.data_commands import every_photo
     from huetune.data_tools.photos import dataset
 
-    paths = dataset.find_photos(folder)
-    read, _ = dataset.load(paths, wanted=every_photo)
-    assert len(read.colors) == 30 and set(read.colors) == set(read.digests)
-    assert not pickle.loads(pickle.dumps(read)).colors
-    np.testing.assert_array_equal(Source(folder).colors(read), dataset.read_squares(paths))
-    monkeypatch.setattr(dataset, "MAX_COLOR_BYTES", 5 * 112 * 112 * 3)
-    few, _ = dataset.load(paths, wanted=every_photo)
-    assert 5 <= len(few.colors) < 5 + len(os.sched_getaffinity(0))
-    np.testing.assert_array_equal(Source(folder).colors(few), dataset.read_squares(paths))
+    paths = discovery.find_photos(folder)
+    read, _ = dataset.load(paths, keep_rgb=every_photo)
+    assert len(read.rgb) == 30 and set(read.rgb) == set(read.digests)
+    assert not pickle.loads(pickle.dumps(read)).rgb
+    np.testing.assert_array_equal(Source(folder).read_rgb(read), dataset.read_squares(paths))
+    monkeypatch.setattr(dataset, "MAX_RGB_BYTES", 5 * 112 * 112 * 3)
+    few, _ = dataset.load(paths, keep_rgb=every_photo)
+    assert 5 <= len(few.rgb) < 5 + len(os.sched_getaffinity(0))
+    np.testing.assert_array_equal(Source(folder).read_rgb(few), dataset.read_squares(paths))
 
 
 @pytest.mark.parametrize("count", [3, 100, 20_000])

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageOps
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.color import chroma_map, gray
-from huetune.data_tools.photos.dataset import find_photos, load, prepare, read_photo
+from huetune.data_tools.photos.dataset import load, prepare, read_photo
+from huetune.data_tools.photos.discovery import find_photos
 from huetune.data_tools.photos.prepared_cache import PreparedPhoto
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.suitability import MIN_SIDE, why_unsuitable
@@ -53,16 +54,31 @@ def placeholder(image: Image.Image) -> Image.Image:
     return Image.new("RGB", image.size, (208, 48, 32))
 
 
-TONED = "toned (sepia or yellowed), its colors say no more than its grays"
-FLAT = "one color all over, there is nothing in it to learn from"
+TONED = "toned (sepia or yellowed): its colors follow from its luma; use an untoned version or remove it"
+
+
+def too_small(pixels: str) -> str:
+    return f"too small: its shorter side has {pixels}, fewer than 32; use a larger version or remove it"
+
+
+FLAT = "one color all over: there is nothing to learn; remove it"
 
 SKIPPED: dict[str, tuple[Callable[[Image.Image], Image.Image], str]] = {
-    "tracking pixel": (lambda image: image.resize((1, 1)), "too small: its shorter side has 1 pixels, fewer than 32"),
-    "icon": (lambda image: image.resize((16, 16)), "too small: its shorter side has 16 pixels, fewer than 32"),
-    "banner": (lambda image: image.resize((400, 31)), "too small: its shorter side has 31 pixels, fewer than 32"),
+    "tracking pixel": (
+        lambda image: image.resize((1, 1)),
+        too_small("1 pixel"),
+    ),
+    "icon": (
+        lambda image: image.resize((16, 16)),
+        too_small("16 pixels"),
+    ),
+    "banner": (
+        lambda image: image.resize((400, 31)),
+        too_small("31 pixels"),
+    ),
     "placeholder": (placeholder, FLAT),
     "pale placeholder": (lambda image: Image.new("RGB", image.size, (230, 220, 200)), FLAT),
-    "gray": (lambda image: image.convert("L"), "gray, there is no color in it to learn from"),
+    "gray": (lambda image: image.convert("L"), "gray: there are no colors to learn; use a color version or remove it"),
     "sepia": (lambda image: tinted(image, (20, 10, 0), (255, 240, 200)), TONED),
     "usual sepia": (usual_sepia, TONED),
     "yellowed": (lambda image: tinted(image, "black", (255, 235, 180)), TONED),

@@ -67,7 +67,7 @@ def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
         done = in_process(verb, moved.folder, cwd=tmp_path / "elsewhere")
         assert done.returncode == 0, done.stdout + done.stderr
     photos, source = _entries(moved, 1, ())[2]()
-    assert len(photos) == len(source.colors(photos)) == 1, "those that the log shows"
+    assert len(photos) == len(source.read_rgb(photos)) == 1, "those that the log shows"
 
 
 def test_verify_without_photos_checks_all_else(moved, in_process):

@@ -150,7 +150,7 @@ def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):
     photos = split(Source(scenes=12).read()[0], seed=0).test
     assert kept.fingerprint == photos.fingerprint
     judged = measure_checkpoints(
-        [run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).colors(photos)
+        [run.path(name) for name in kept.checkpoints], photos, Source(scenes=12).read_rgb(photos)
     )
     assert kept.metrics.keys() == evaluate.metrics().keys()
     for name, estimate in kept.metrics.items():
