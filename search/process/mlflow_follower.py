@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from huetune.data_tools.common.errors import first_line
 from huetune.data_tools.common.terminal import say, stderr
 from huetune.results.records.run import Run, find_run
-from huetune.search.ray_runtime.local_ray import PYTHON
+from huetune.search.ray_runtime.local_ray import SAFE_PYTHON
 
 FINISH_TIMEOUT_SECONDS = 60.0
 """The follower has this long to log the last trials after a search has ended."""
@@ -38,7 +38,7 @@ def logged_to_mlflow(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
     with tempfile.TemporaryFile() as reason_file:
         # A new session: Ctrl-C reaches only the search, which then releases the run, and `follow` ends with that.
         process = subprocess.Popen(
-            [*PYTHON, "-c", FOLLOWER_CODE, run.place, uri, str(reason_file.fileno())],
+            [*SAFE_PYTHON, "-c", FOLLOWER_CODE, run.place, uri, str(reason_file.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -8,14 +8,14 @@ import subprocess
 from ray.util import get_node_ip_address
 
 from huetune.data_tools.common.errors import UserError, first_line
-from huetune.search.ray_runtime.local_ray import PYTHON
+from huetune.search.ray_runtime.local_ray import SAFE_PYTHON
 from huetune.search.ray_runtime.ray_compat import ASK_FOR_TOKEN, TOKEN_WANTED_EXIT_CODE, recorded_cluster
 
 LOCAL = "local"
 """The address of this machine alone, as Ray calls it."""
 
 
-def given(address: str | None) -> str | None:
+def resolve(address: str | None) -> str | None:
     """Return the host:port of the cluster that is asked for, or that RAY_ADDRESS names; None for this machine alone.
 
     Args:
@@ -42,14 +42,14 @@ def check(address: str | None) -> None:
     """Say at once what Ray would say only after minutes of trying, or never.
 
     Args:
-        address: as for `given`.
+        address: as for `resolve`.
 
     Raises:
         UserError: it is no address, nobody listens there, or a cluster that others can reach asks for no token.
     """
-    if not (found := given(address)):
+    if not (found := resolve(address)):
         return
-    if reason := unreachable(found):
+    if reason := connection_error(found):
         raise _refused(address, found, f"cannot be reached ({reason}); is a Ray head running there?")
     if reason := _unguarded(found):
         raise _refused(address, found, reason)
@@ -69,10 +69,10 @@ def _unguarded(address: str) -> str | None:
     except (OSError, ValueError) as error:
         return f"is no HOST:PORT ({error})"
     # By its loopback address a cluster is reached that others reach by another.
-    if all(ip.is_loopback for ip in found) and unreachable(f"{get_node_ip_address()}:{port}", 2.0):
+    if all(ip.is_loopback for ip in found) and connection_error(f"{get_node_ip_address()}:{port}", 2.0):
         return None
     told = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    command = [*PYTHON, "-c", ASK_FOR_TOKEN, address]
+    command = [*SAFE_PYTHON, "-c", ASK_FOR_TOKEN, address]
     try:
         answer = subprocess.run(command, env=told, capture_output=True, check=False, timeout=60).returncode
     except subprocess.TimeoutExpired:
@@ -92,7 +92,7 @@ def _unguarded(address: str) -> str | None:
     return None
 
 
-def unreachable(address: str, patience: float = 10.0) -> str | None:
+def connection_error(address: str, patience: float = 10.0) -> str | None:
     """Return why nobody answers at host:port; None where somebody does, or where it is no such address."""
     host, _, port = address.rpartition(":")
     if not (port.isascii() and port.isdigit()):

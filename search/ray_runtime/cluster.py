@@ -39,18 +39,18 @@ from huetune.model.checkpoint import part_versions
 from huetune.results.records.run import Run
 from huetune.search.process import signals
 from huetune.search.ray_runtime import address, local_ray, ray_compat
-from huetune.search.ray_runtime.address import unreachable
-from huetune.search.ray_runtime.trial_events import Events, Left
-from huetune.search.ray_runtime.worker import BEST, Trial
+from huetune.search.ray_runtime.address import connection_error
+from huetune.search.ray_runtime.trial_events import SearchAborted, TrialEvents
+from huetune.search.ray_runtime.worker import SCORE, Trial
 from huetune.search.spec.resources import Resources
 from huetune.search.tuning.schedulers import SCHEDULERS
 from huetune.search.tuning.searcher import StudySearcher
 
 ray_compat.prepare_tune()
 
-BEAT = 2.0
+HEARTBEAT_SECONDS = 2.0
 """Seconds between two looks at whether Ray is still there."""
-MISSES = {"head": 10, "node": 3}
+MAX_MISSED_HEARTBEATS = {"head": 10, "node": 3}
 """Looks in a row that find nobody, after which it counts as gone. A head may be started again in its place."""
 
 
@@ -139,11 +139,11 @@ class Cluster:
         stops = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         # The study is what a search goes on from. What Tune writes down is of no use to anyone.
-        with local_ray.own_folder() as scratch:
+        with local_ray.temporary_folder() as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}),
                 tune_config=tune.TuneConfig(
-                    metric=BEST,
+                    metric=SCORE,
                     mode=searcher.mode,
                     search_alg=searcher,
                     scheduler=stops,
@@ -155,7 +155,7 @@ class Cluster:
                     name=folder,
                     storage_path=scratch,
                     verbose=0,
-                    callbacks=[Events(searcher, stops, resources.trial_timeout)],
+                    callbacks=[TrialEvents(searcher, stops, resources.trial_timeout)],
                     # Trials keep their best epoch themselves; Tune would keep the last.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
@@ -166,7 +166,7 @@ class Cluster:
                     signals.deliver_to(lambda signal: setattr(searcher, "aborted_by", signal), remedy),
                 ):
                     tuner.fit()
-            except Left:
+            except SearchAborted:
                 pass
             except Exception as error:
                 if not searcher.aborted_by:
@@ -195,7 +195,7 @@ class _Slots:
         self._slots = self._look()
 
     def __call__(self) -> int:
-        if time.monotonic() - self._looked > BEAT:
+        if time.monotonic() - self._looked > HEARTBEAT_SECONDS:
             self._looked = time.monotonic()
             # With no room at all, those that run have lost theirs: they wait for it, and no others are begun.
             with contextlib.suppress(UserError):
@@ -203,7 +203,7 @@ class _Slots:
         return self._slots
 
     def _look(self) -> int:
-        return slots(self._resources.cpus_per_trial, self._resources.gpus_per_trial, ray.cluster_resources())
+        return count_slots(self._resources.cpus_per_trial, self._resources.gpus_per_trial, ray.cluster_resources())
 
 
 @contextlib.contextmanager
@@ -219,13 +219,13 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
 
     def beat() -> None:
         missed = dict.fromkeys(addresses, 0)
-        while not over.wait(BEAT):
+        while not over.wait(HEARTBEAT_SECONDS):
             for part, place in addresses.items():
-                missed[part] = missed[part] + 1 if unreachable(place, BEAT) else 0
-                if missed[part] >= MISSES[part]:
+                missed[part] = missed[part] + 1 if connection_error(place, HEARTBEAT_SECONDS) else 0
+                if missed[part] >= MAX_MISSED_HEARTBEATS[part]:
                     gone = ClusterLostError(f"Ray's {part} at {place} does not answer any more")
                     searcher.aborted_by = searcher.aborted_by or gone
-                    if not over.wait(10 * BEAT):
+                    if not over.wait(10 * HEARTBEAT_SECONDS):
                         # Tune waits for it, too. All is on disk but that the running trials wait.
                         if screen := restore_codes():
                             os.write(1, screen)
@@ -243,18 +243,22 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
 
 def _start_ray(asked: str | None) -> str | None:
     """Return the folder of its files, where it is this machine's alone."""
-    found = address.given(asked)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": ray_compat.Job()}
+    found = address.resolve(asked)
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "job_config": ray_compat.IsolatedJob(),
+    }
     ray_compat.prepare_driver()
     try:
         if found:
             # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
             with tempfile.TemporaryDirectory() as folder:
-                travels = {"py_modules": [_copy_package(Path(folder))], "env_vars": local_ray.SAFE_PATH}
+                travels = {"py_modules": [_copy_package(Path(folder))], "env_vars": local_ray.SAFE_PATH_ENVIRONMENT}
                 ray.init(address=found, runtime_env=travels, **quiet)
             return None
         folder = local_ray.make_folder()
-        with local_ray.enclosed(folder):
+        with local_ray.local_only(folder):
             ray_compat.start_local_ray(f"{folder}/ray", _cpus(), **quiet)
         return folder
     except StorageError:
@@ -284,7 +288,7 @@ def _stop_ray(folder: str | None) -> None:
         local_ray.remove_folder(folder)
 
 
-def slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:
+def count_slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:
     """Return how many trials run side by side.
 
     Raises:

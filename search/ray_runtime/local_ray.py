@@ -19,17 +19,17 @@ from filelock import lock_descriptor
 from huetune.data_tools.common.errors import StorageError
 from huetune.search.ray_runtime.ray_compat import LOOPBACK_SWITCH, loopback_only
 
-PYTHON = (sys.executable, "-P")
+SAFE_PYTHON = (sys.executable, "-P")
 """How every child Python is started: the current folder stays off its `sys.path`, where a user's `model.py` or
 `random.py` would be imported, and so executed, in place of ours or of Python's."""
-SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+SAFE_PATH_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}
 """The same in the environment, for the processes that Ray starts and what these start."""
 
 PREFIX = "hue-"
 MAX_FOLDER_BYTES = 107 - len("/hue-01234567/ray/session_2026-11-28_23-59-59_999999_4194304/sockets/plasma_store")
 """Of the folder in which ours is made: Unix has no room for more in a socket's path."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp")
-KEPT = 86_400.0
+LEFTOVER_SECONDS = 86_400.0
 """Seconds that the files of a killed search stay."""
 _TOKEN = secrets.token_hex(32)
 """One for all that this process starts: Ray reads it once a process."""
@@ -37,7 +37,7 @@ _locks: dict[str, int] = {}
 
 
 @contextlib.contextmanager
-def own_folder() -> Iterator[str]:
+def temporary_folder() -> Iterator[str]:
     """Have a folder of `make_folder` for a while."""
     folder = make_folder()
     try:
@@ -61,7 +61,7 @@ def make_folder() -> str:
         place = next((folder for folder in SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), place)
     for left in Path(place).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            old = time.time() - left.stat().st_mtime > KEPT
+            old = time.time() - left.stat().st_mtime > LEFTOVER_SECONDS
             if old and left.stat().st_uid == os.getuid() and _hold(str(left)):
                 remove_folder(str(left))
     try:
@@ -92,13 +92,13 @@ def _hold(folder: str) -> bool:
 
 
 @contextlib.contextmanager
-def enclosed(folder: str) -> Iterator[None]:
+def local_only(folder: str) -> Iterator[None]:
     """A context in which Ray is started for this machine alone.
 
     Args:
         folder: of `make_folder`, for a token where there is no home to keep it in.
     """
-    wanted = {LOOPBACK_SWITCH: "0", **SAFE_PATH, **_guard_token(folder)}
+    wanted = {LOOPBACK_SWITCH: "0", **SAFE_PATH_ENVIRONMENT, **_guard_token(folder)}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

@@ -65,7 +65,7 @@ except AuthenticationError:
 TOKEN_WANTED_EXIT_CODE = 9
 
 
-class Job(JobConfig):
+class IsolatedJob(JobConfig):
     """A Ray job whose workers import what is installed or travels with it, and nothing else."""
 
     def _runtime_env_has_working_dir(self) -> bool:
@@ -140,7 +140,7 @@ def loopback_only() -> Iterator[None]:
         utils.get_dashboard_dependency_error = missing
 
 
-def forget(scheduler: TrialScheduler, trial: Any) -> None:
+def forget_trial(scheduler: TrialScheduler, trial: Any) -> None:
     """Have a scheduler not count a trial whose worker died: it goes on under another name, or failed."""
     if isinstance(scheduler, ASHAScheduler):
         for bracket in scheduler._brackets:
@@ -150,7 +150,7 @@ def forget(scheduler: TrialScheduler, trial: Any) -> None:
         scheduler._results.pop(trial, None)
 
 
-def keep_running(scheduler: TrialScheduler, trial: Any) -> None:
+def ignore_stop(scheduler: TrialScheduler, trial: Any) -> None:
     """Have a scheduler accept further results of a trial that it has just found worth stopping."""
     if isinstance(scheduler, MedianStoppingRule):
         scheduler._stopped_trials.discard(trial)

@@ -7,16 +7,16 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
-from huetune.search.ray_runtime.ray_compat import forget
-from huetune.search.tuning.schedulers import remind, teach
+from huetune.search.ray_runtime.ray_compat import forget_trial
+from huetune.search.tuning.schedulers import replay_curve, replay_ended_trials
 from huetune.search.tuning.searcher import StudySearcher
 
 
-class Left(BaseException):  # as with KeyboardInterrupt: no error, and nobody on the way may catch it
+class SearchAborted(BaseException):  # as with KeyboardInterrupt: no error, and nobody on the way may catch it
     """Tune's loop is left at once: all that it would tidy up is on disk or dies with Ray."""
 
 
-class Events(Callback):
+class TrialEvents(Callback):
     """Keeps the searcher and the scheduler informed, and leaves when the searcher wants to.
 
     Args:
@@ -37,22 +37,22 @@ class Events(Callback):
         """Give the scheduler back what it knew before an interruption."""
         if not self._taught:
             self._taught = True
-            teach(self._scheduler, self._searcher.ended_curves)
+            replay_ended_trials(self._scheduler, self._searcher.ended_curves)
         if trial.trial_id in self._searcher.resumed:
             self._searcher.resumed.discard(trial.trial_id)
-            remind(self._scheduler, trial, self._searcher.curve(trial.trial_id))
+            replay_curve(self._scheduler, trial, self._searcher.curve(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """Have another worker go on with a trial whose worker died."""
         # Tune could do so itself, but takes the two errors of a worker that dies between two trials for two deaths.
-        forget(self._scheduler, trial)
+        forget_trial(self._scheduler, trial)
         if trial.trial_id in self._searcher.running:
             self._searcher.worker_died(trial.trial_id, _reason(trial), self._timeout)
 
     def on_step_end(self, iteration: int, trials: list, **info: Any) -> None:
         """Leave, if the searcher wants to."""
         if self._searcher.aborted_by:
-            raise Left
+            raise SearchAborted
 
 
 def _reason(trial: Any) -> str:

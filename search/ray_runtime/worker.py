@@ -25,9 +25,9 @@ from huetune.results.records.outcomes import FailureKind
 if TYPE_CHECKING:
     from huetune.model.config import Config
 
-BEST = "score"
+SCORE = "score"
 """The key of a trial's best value so far, by which it is scheduled and ranked."""
-FAILED, STORAGE, REFUSED = "failure", "storage", "refused"
+FAILURE, STORAGE_ERROR, REFUSAL = "failure", "storage", "refused"
 """Keys of a last result: of a trial that failed, its FailureKind; with a message, what stops the search: the run cannot
 be read or written, or this worker must not train."""
 
@@ -110,7 +110,7 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train an epoch and score it; where it is the best so far, keep its weights before saying so."""
         if self._refusal:
-            return _no_epoch({REFUSED: self._refusal})
+            return _no_epoch({REFUSAL: self._refusal})
         from huetune.model.trainer import DivergedError
 
         try:
@@ -121,19 +121,19 @@ class Trial(tune.Trainable):
                     self._train()
         except DivergedError as error:
             # Reported, not raised: an exception would cost the worker, though nothing is wrong with it.
-            return _no_epoch({FAILED: FailureKind.DIVERGED, "detail": error.detail}, error.epoch)
+            return _no_epoch({FAILURE: FailureKind.DIVERGED, "detail": error.detail}, error.epoch)
         except OSError as error:
             reason = f"{str(error.filename or self._own)!r}: cannot be written ({error.strerror or error})"
-            return _no_epoch({STORAGE: reason})
+            return _no_epoch({STORAGE_ERROR: reason})
         except StorageError as error:
-            return _no_epoch({STORAGE: str(error)})
+            return _no_epoch({STORAGE_ERROR: str(error)})
         missed, self._untold = self._untold, []
         notes, self._notes = self._notes, []
         return {
             **self._log[-1],
             "missed": missed,
             "notes": notes,
-            BEST: self._best,
+            SCORE: self._best,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "done": len(self._log) >= self._epochs,
@@ -223,7 +223,7 @@ class Trial(tune.Trainable):
 def _no_epoch(why: dict[str, str], epoch: int = 0) -> dict[str, Any]:
     """Return the last result of a trial, which is no finished epoch."""
     # NaN is what Tune's schedulers pass over; they insist on some score.
-    return {**why, "done": True, BEST: math.nan, "epoch": epoch}
+    return {**why, "done": True, SCORE: math.nan, "epoch": epoch}
 
 
 def _refusal(versions: dict[str, str]) -> str | None:

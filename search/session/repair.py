@@ -10,7 +10,7 @@ from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import list_paths, pull
 from huetune.results.integrity import DRAFTED, damage, lost
 from huetune.results.records.run import REPLICATES, STUDY, TRIALS, Run, copy_of
-from huetune.search.tuning.study_writer import tidy
+from huetune.search.tuning.study_writer import remove_superseded
 
 
 def repair(run: Run, console: Console) -> None:
@@ -28,7 +28,7 @@ def repair(run: Run, console: Console) -> None:
     for study, folder in ((run.study(), TRIALS), (run.replicates(), REPLICATES)):
         if study:
             ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-            tidy(list_paths(run.folder / folder, "*/*"), ended, objective)
+            remove_superseded(list_paths(run.folder / folder, "*/*"), ended, objective)
 
 
 def _repair_study(run: Run, console: Console) -> None:

@@ -34,7 +34,7 @@ from huetune.search.spec.validation import check_storage, is_half_created, requi
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
-from huetune.search.tuning.study_writer import StudyWriter, copy_study, push_copy
+from huetune.search.tuning.study_writer import StudyWriter, copy_study, upload_copy
 from huetune.search.tuning.trial_queue import Job, grid_jobs
 
 
@@ -303,7 +303,7 @@ def _record_specification(
     manifest = make_manifest(search, parts, source, url)
     if url is None:
         copy_study(run.folder / STUDY)
-        push_copy(run.folder / STUDY)
+        upload_copy(run.folder / STUDY)
     atomic_write(run.folder / FILES, json.dumps(files_of(parts, source)).encode())
     push(run.folder / FILES)
     atomic_write(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())

@@ -1,8 +1,8 @@
-"""Where the points of a search come from: Optuna's samplers, asked so that no point comes twice.
+"""Draws the points of a search with Optuna's samplers, each point once.
 
-The sampler learns in a study of its own, in memory, into which all goes that the real study is told. There a draft
-that was drawn before leaves no trace in the record, and a suggestion costs no round trips to a database, of which
-Optuna needs one for each running trial.
+The sampler works on an Optuna study of its own, in memory, which is told everything that the run's study is told. So
+a duplicate draw leaves no trace in the run's study, and a suggestion needs no round trips to a database, of which
+Optuna makes one for each running trial.
 """
 
 import math
@@ -19,15 +19,17 @@ from optuna.trial import FrozenTrial, TrialState
 from huetune.search.spec.space import Space
 
 Point = dict[str, Any]
+"""The searched parameters of a configuration, by name."""
 
-DRAFTS = 16
-"""How often the sampler is asked for a point that is not known yet, before any unknown one is taken."""
-MEMORY = 1000
-"""Ended trials that the sampler learns from. TPE looks at all of them for each suggestion."""
+MAX_DRAWS = 16
+"""Draws without a new point, after which a new point is chosen at random."""
+MAX_REMEMBERED_TRIALS = 1000
+"""Ended trials that stay in the sampler's memory once it holds twice as many: the best ones and the newest ones. TPE
+reads the whole memory for each suggestion."""
 
 
 def _tpe(seed: int, trials: int) -> BaseSampler:
-    # Optuna's own ten random trials before TPE begins would be most of a small search; five were best in replays.
+    # By default TPE starts after ten random trials, which is most of a small search. In replays five were best.
     return TPESampler(seed=seed, n_startup_trials=5, multivariate=True, constant_liar=True)
 
 
@@ -43,7 +45,7 @@ def _nsga2(seed: int, trials: int) -> BaseSampler:
     return NSGAIISampler(seed=seed, population_size=min(50, max(4, trials // 5)))
 
 
-# A grid's points are enqueued one by one; nothing is left to sample.
+# The points of a grid are enqueued as jobs, so its sampler draws nothing.
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "tpe": _tpe,
     "random": _random,
@@ -57,11 +59,11 @@ class Sampler:
     """Draws points of a space, each of them once.
 
     Args:
-        space: what is searched.
-        kind: a key of `SAMPLERS`, which `Search` has found fit for the space and the directions.
-        directions: "minimize" or "maximize", one an objective.
-        seed: of all draws.
-        trials: how many are expected.
+        space: the search space.
+        kind: a key of `SAMPLERS` that suits the space and the directions, which `Search` validates.
+        directions: "minimize" or "maximize" for each objective.
+        seed: seeds all draws.
+        trials: expected number of trials, from which NSGA-II derives its population size.
     """
 
     def __init__(
@@ -72,30 +74,30 @@ class Sampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._sampler = SAMPLERS[kind](seed, trials)
-        self._whole = kind in ("cmaes", "nsga2")
+        self._samples_jointly = kind in ("cmaes", "nsga2")
         self._size = space.size
         self._random = random.Random(seed)
         self._fallback = RandomSampler(seed=seed)
         self._known: set[tuple] = set()
-        self._drawn: dict[tuple, optuna.Trial] = {}
-        self._memory = self._remember([])
+        self._pending: dict[tuple, optuna.Trial] = {}
+        self._memory = self._new_memory([])
 
     @property
     def exhausted(self) -> bool:
-        """Whether every point was drawn."""
+        """Whether every point of the space was drawn or added."""
         return len(self._known) >= self._size
 
     def add(self, point: Mapping[str, Any]) -> None:
-        """Take note of a point that somebody else chose."""
+        """Add a point that was chosen elsewhere, so that it is not drawn and `tell` may follow."""
         self._memory.enqueue_trial(dict(point))
         self._ask()
 
     def draw(self) -> Point:
-        """Return a point that was not drawn before; only while the space is not exhausted."""
-        for _ in range(DRAFTS):
+        """Return a new point; only while the space is not exhausted."""
+        for _ in range(MAX_DRAWS):
             if (point := self._ask()) is not None:
                 return point
-        # The sampler insists on what is known: it may have only few points to insist on.
+        # The sampler draws only known points, perhaps because the space has few.
         if self._size < math.inf:
             point = self._random.choice([point for point in self._space.all_points() if _key(point) not in self._known])
             self.add(point)
@@ -106,66 +108,68 @@ class Sampler:
         self._memory.sampler = self._sampler
         return point
 
-    def tell(self, point: Mapping[str, Any], values: Sequence[float] | None, epochs: Mapping[int, float]) -> None:
-        """Learn from a trial.
+    def tell(self, point: Mapping[str, Any], values: Sequence[float] | None, curve: Mapping[int, float]) -> None:
+        """Learn from an ended trial.
 
         Args:
-            point: as drawn or added.
-            values: of the objectives, of a complete trial; None for one that was pruned or failed.
-            epochs: the best value so far of the first objective, by epoch: by these pruned trials are compared. Empty
-                for a trial that failed, from which nothing is learned.
+            point: its point, drawn or added before.
+            values: the objectives of a complete trial; None for a pruned or failed one.
+            curve: the best value so far of the first objective, by epoch; pruned trials are compared by it. Empty
+                for a failed trial, from which the sampler learns nothing.
         """
-        # A point comes again where a trial that has ended is trained further.
-        trial = self._drawn.pop(_key(point), None) or self._again(point)
+        # When an extension continues an ended trial, its point is told a second time.
+        trial = self._pending.pop(_key(point), None) or self._enqueue(point)
         if len(self._directions) == 1:
-            for epoch, value in epochs.items():
+            for epoch, value in curve.items():
                 trial.report(value, epoch)
-        state = TrialState.COMPLETE if values is not None else TrialState.PRUNED if epochs else TrialState.FAIL
+        state = TrialState.COMPLETE if values is not None else TrialState.PRUNED if curve else TrialState.FAIL
         self._memory.tell(trial, values, state)
         trials = self._memory.get_trials(deepcopy=False)
-        if len(trials) > 2 * MEMORY:
+        if len(trials) > 2 * MAX_REMEMBERED_TRIALS:
             ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-            best = {trial.number for trial in _best_first(ended, self._directions)[: MEMORY // 2]}
-            recent = {trial.number for trial in ended[-MEMORY // 2 :]}
-            self._memory = self._remember([trial for trial in ended if trial.number in best | recent])
+            best = {trial.number for trial in _best_first(ended, self._directions)[: MAX_REMEMBERED_TRIALS // 2]}
+            recent = {trial.number for trial in ended[-MAX_REMEMBERED_TRIALS // 2 :]}
+            self._memory = self._new_memory([trial for trial in ended if trial.number in best | recent])
 
-    def _remember(self, ended: Sequence[FrozenTrial]) -> optuna.Study:
-        """A memory of some trials, and of all that are drawn and not yet told."""
+    def _new_memory(self, ended: Sequence[FrozenTrial]) -> optuna.Study:
+        """Return a study in memory with some ended trials, and with all pending ones."""
         memory = optuna.create_study(directions=self._directions, sampler=self._sampler)
         memory.add_trials(ended)
-        for key, trial in self._drawn.items():
+        for key, trial in self._pending.items():
             memory.enqueue_trial(trial.params)
-            self._drawn[key] = self._asked(memory)
+            self._pending[key] = self._new_trial(memory)
             for name, domain in trial.distributions.items():
-                _suggest(self._drawn[key], name, domain)
+                _suggest(self._pending[key], name, domain)
         return memory
 
-    def _asked(self, memory: optuna.Study) -> optuna.Trial:
+    def _new_trial(self, memory: optuna.Study) -> optuna.Trial:
         trial = memory.ask()
-        if self._whole:
-            # These learn only from trials that they drew a point for, also where that gives way to somebody else's.
+        if self._samples_jointly:
+            # CMA-ES and NSGA-II learn only from trials that they have drawn a point for, even if it is replaced by an
+            # enqueued one.
             _ = trial.relative_params
         return trial
 
-    def _again(self, point: Mapping[str, Any]) -> optuna.Trial:
+    def _enqueue(self, point: Mapping[str, Any]) -> optuna.Trial:
         self._memory.enqueue_trial(dict(point))
-        return self._suggested()
+        return self._suggest_all()
 
-    def _suggested(self) -> optuna.Trial:
-        trial = self._asked(self._memory)
+    def _suggest_all(self) -> optuna.Trial:
+        trial = self._new_trial(self._memory)
         for name, domain in self._space.domains.items():
             if self._space.is_searched(name, trial.params):
                 _suggest(trial, name, domain)
         return trial
 
     def _ask(self) -> Point | None:
-        trial = self._suggested()
+        """Draw a point, or the enqueued one; return None if it is known."""
+        trial = self._suggest_all()
         point = trial.params
         if _key(point) in self._known:
             self._memory.tell(trial, state=TrialState.FAIL)
             return None
         self._known.add(_key(point))
-        self._drawn[_key(point)] = trial
+        self._pending[_key(point)] = trial
         return point
 
 
@@ -180,7 +184,7 @@ def _suggest(trial: optuna.Trial, name: str, domain: BaseDistribution) -> None:
 
 
 def _key(point: Mapping[str, Any]) -> tuple:
-    """What makes two points one; floats lie on their steps up to a rounding error only."""
+    """Return what equal points have in common; floats are rounded, since those on a step differ by rounding errors."""
     return tuple(
         (name, float(f"{value:.12g}") if isinstance(value, float) else repr(value))
         for name, value in sorted(point.items())

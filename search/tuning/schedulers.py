@@ -1,4 +1,4 @@
-"""What stops trials early: Tune's schedulers, and how they learn again what an earlier session taught them."""
+"""Early stopping of trials: Tune's schedulers, and how they get back what they knew before an interruption."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -7,8 +7,8 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from huetune.results.records.baseline import grace
-from huetune.search.ray_runtime.ray_compat import keep_running
-from huetune.search.ray_runtime.worker import BEST
+from huetune.search.ray_runtime.ray_compat import ignore_stop
+from huetune.search.ray_runtime.worker import SCORE
 
 
 def _asha(epochs: int) -> TrialScheduler:
@@ -16,8 +16,8 @@ def _asha(epochs: int) -> TrialScheduler:
 
 
 def _hyperband(epochs: int) -> TrialScheduler:
-    # Hyperband's brackets, each with a grace three times as long as the one before, without its pauses: a trial that
-    # waits for its bracket to fill would hold a place that another could train in.
+    # Hyperband's brackets, each with three times the grace period of the one before, but without its pauses: a trial
+    # that waits for its bracket to fill would occupy a slot in which another could train.
     brackets = max(1, round(math.log(epochs / grace(epochs), 3)) + 1)
     return ASHAScheduler(
         time_attr="epoch", max_t=epochs, grace_period=grace(epochs), reduction_factor=3, brackets=brackets
@@ -25,12 +25,12 @@ def _hyperband(epochs: int) -> TrialScheduler:
 
 
 def _median(epochs: int) -> TrialScheduler:
-    # Tune would have trials pause until there are enough to compare; here a trial that waits would only hold its place.
+    # By default Tune pauses trials until there are enough to compare; such a trial would occupy a slot.
     return MedianStoppingRule(
         time_attr="epoch",
         grace_period=grace(epochs),
         min_samples_required=3,
-        min_time_slice=math.inf,  # type: ignore[arg-type]  # its first pause comes after an infinite time
+        min_time_slice=math.inf,  # type: ignore[arg-type]  # the first pause comes after an infinite time
     )
 
 
@@ -40,35 +40,42 @@ SCHEDULERS: dict[str, Callable[[int], TrialScheduler]] = {
     "median": _median,
     "none": lambda epochs: FIFOScheduler(),
 }
+"""By name, a function that makes a scheduler for trials of a number of epochs."""
 
 
-class Past:
-    """An ended trial, as far as a scheduler asks.
+class EndedTrial:
+    """Stands for a trial that ended in an earlier session; schedulers read nothing of it but its id.
 
     Args:
-        trial_id: that no other trial has.
+        trial_id: a unique id.
     """
 
     def __init__(self, trial_id: str):
         self.trial_id = trial_id
 
 
-def teach(scheduler: TrialScheduler, curves: Iterable[Mapping[int, float]]) -> None:
-    """Tell a scheduler of the trials that ended before it was made; Tune does not keep what it knew.
+def replay_ended_trials(scheduler: TrialScheduler, curves: Iterable[Mapping[int, float]]) -> None:
+    """Replay the trials of earlier sessions into a new scheduler, because Tune does not save a scheduler's state.
 
     Args:
-        scheduler: of a search that has begun.
-        curves: the best score so far after each epoch, one a trial.
+        scheduler: a scheduler whose search properties are set.
+        curves: for each trial, the best score so far after each epoch.
     """
     for number, curve in enumerate(curves):
-        ended: Any = Past(f"past-{number}")
-        scheduler.on_trial_add(None, ended)  # type: ignore[arg-type]  # none of them asks the controller
-        remind(scheduler, ended, curve)
+        ended: Any = EndedTrial(f"past-{number}")
+        scheduler.on_trial_add(None, ended)  # type: ignore[arg-type]  # none of them uses the controller
+        replay_curve(scheduler, ended, curve)
 
 
-def remind(scheduler: TrialScheduler, trial: Any, curve: Mapping[int, float]) -> None:
-    """Tell a scheduler of the epochs that a trial has behind it; what it thinks of them was decided then."""
+def replay_curve(scheduler: TrialScheduler, trial: Any, curve: Mapping[int, float]) -> None:
+    """Replay a trial's past results into a scheduler and ignore its decisions, which were made when they were new.
+
+    Args:
+        scheduler: a scheduler that has the trial.
+        trial: Tune's trial, or an `EndedTrial`.
+        curve: the best score so far after each epoch.
+    """
     for epoch, score in curve.items():
-        scheduler.on_trial_result(None, trial, {"epoch": epoch, BEST: score})  # type: ignore[arg-type]
-        # It may find now that it should have stopped the trial, and insists on never seeing it again.
-        keep_running(scheduler, trial)
+        scheduler.on_trial_result(None, trial, {"epoch": epoch, SCORE: score})  # type: ignore[arg-type]
+        # Otherwise a scheduler that decided to stop the trial would refuse its further results.
+        ignore_stop(scheduler, trial)

@@ -25,13 +25,13 @@ from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.outcomes import Failure, FailureKind, Stop
 from huetune.results.records.study_record import End, Session, StudyRecord
 from huetune.results.records.trial_record import STATES, TrialRecord
-from huetune.search.ray_runtime.worker import BEST, FAILED, REFUSED, STORAGE
+from huetune.search.ray_runtime.worker import FAILURE, REFUSAL, SCORE, STORAGE_ERROR
 from huetune.search.spec.space import Space
 from huetune.search.tuning.retry_policy import RetryPolicy
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.scoreboard import Curve, Scoreboard
 from huetune.search.tuning.stopping_rule import Budget, StoppingRule
-from huetune.search.tuning.study_writer import StudyWriter, tidy
+from huetune.search.tuning.study_writer import StudyWriter, remove_superseded
 from huetune.search.tuning.trial_queue import Job, TrialQueue
 
 Listener = Callable[["StudySearcher", optuna.Trial, str], None]
@@ -88,7 +88,7 @@ class StudySearcher(Searcher):
         clock: Callable[[], float] = time.monotonic,
     ):
         self.objective, self._objectives = objectives[0], objectives
-        super().__init__(metric=BEST, mode=METRICS.objectives[self.objective][:3])
+        super().__init__(metric=SCORE, mode=METRICS.objectives[self.objective][:3])
         self.trials, self.epochs, self.ended = budget.trials, epochs, 0
         self.ended_by: Stop | None = None
         self.aborted_by: BaseException | None = None
@@ -228,7 +228,7 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch, and earlier ones that a worker could not report before it died."""
         trial = self.running[trial_id]
-        if self.aborted_by or any(key in result for key in (FAILED, STORAGE, REFUSED)):
+        if self.aborted_by or any(key in result for key in (FAILURE, STORAGE_ERROR, REFUSAL)):
             return
         self._retries.report(trial.number)
         try:
@@ -259,13 +259,13 @@ class StudySearcher(Searcher):
             return
         if result is None:
             self.fail(trial_id, Failure(FailureKind.STOPPED))
-        elif STORAGE in result:
+        elif STORAGE_ERROR in result:
             # The trial is not at fault, and the next one could not write either: all are left to be resumed.
-            self.aborted_by = StorageError(result[STORAGE])
-        elif REFUSED in result:
-            self.aborted_by = UserError(result[REFUSED])
-        elif FAILED in result:
-            kind = FailureKind(result[FAILED])
+            self.aborted_by = StorageError(result[STORAGE_ERROR])
+        elif REFUSAL in result:
+            self.aborted_by = UserError(result[REFUSAL])
+        elif FAILURE in result:
+            kind = FailureKind(result[FAILURE])
             self.fail(trial_id, Failure(kind, result["detail"], epoch=result["epoch"]))
         else:
             # Tune passes the result on which it stops a trial to this method only, not to on_trial_result.
@@ -340,7 +340,7 @@ class StudySearcher(Searcher):
         self._count_ended(ended, self._scoreboard.end(trial.number), values)
         # What cannot be removed now is removed when the search resumes.
         with contextlib.suppress(StorageError):
-            tidy(list_paths(self._folder / f"{ended.number:04}", "*"), [ended], self.objective)
+            remove_superseded(list_paths(self._folder / f"{ended.number:04}", "*"), [ended], self.objective)
         self._listener(self, trial, STATES[state])
 
     def _count_ended(self, trial: FrozenTrial, curve: Curve, values: Sequence[float] | None) -> None:

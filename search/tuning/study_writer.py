@@ -1,4 +1,7 @@
-"""The study as the one process that searches writes it: nothing that was written is lost or done twice."""
+"""Writes a search's study, its backup copy, and removes files that the study no longer needs.
+
+Only the process that holds the lock of the run writes the study.
+"""
 
 import contextlib
 import sqlite3
@@ -26,19 +29,21 @@ from huetune.results.records.trial_record import TrialRecord, digest, running_tr
 class StudyWriter:
     """Writes a study.
 
+    Its methods raise `StorageError` if the study cannot be written.
+
     Args:
-        study: open for writing, by this process alone.
-        run: that it is the study of; None for one in memory.
+        study: open for writing; no other process may write it.
+        run: the run whose study it is; None for a study in memory.
     """
 
     def __init__(self, study: optuna.Study, run: Run | None = None):
         self.study = study
-        # A copy is kept of a study that is a file of the run.
+        # Only a study that is a file of the run has a backup copy.
         self._file = run.folder / STUDY if run and run.manifest["study"] is None else None
         self._bucket = bucket_path(run.folder) if run else None
 
     def start_trial(self, record: TrialRecord, domains: Mapping[str, BaseDistribution]) -> optuna.Trial:
-        """Record a new running trial, with all that it is, in one step."""
+        """Add a running trial with all its attributes, in one step."""
         template = running_trial(record, domains)
         with self._guarded():
             trial = begin_trial(self.study, template)
@@ -46,18 +51,18 @@ class StudyWriter:
             return trial
 
     def mark_running(self, trial: FrozenTrial) -> optuna.Trial:
-        """Have a trial run again that was left before its end."""
+        """Resume an interrupted trial."""
         with self._guarded():
             return take_up_trial(self.study, trial)
 
     def mark_interrupted(self, trial: optuna.Trial) -> FrozenTrial:
-        """Have a running trial wait to be gone on with."""
+        """Mark a running trial as interrupted, so that it is resumed later."""
         with self._guarded():
             put_back_trial(self.study, trial)
             return stored_trial(self.study, trial)
 
     def mark_all_interrupted(self) -> None:
-        """Have all running trials wait, those too that an earlier session left running and this one did not reach."""
+        """Mark all running trials as interrupted, also those of an earlier session that was killed."""
         with self._guarded():
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 put_back_trial(self.study, trial)
@@ -66,9 +71,9 @@ class StudyWriter:
         """Record an epoch.
 
         Args:
-            trial: it runs.
-            epoch: what is known of it.
-            value: for Optuna, which takes none where there are several objectives.
+            trial: the running trial.
+            epoch: its epoch.
+            value: the objective, as Optuna's intermediate value; None if the study has several objectives.
         """
         with self._guarded():
             if value is not None:
@@ -76,12 +81,12 @@ class StudyWriter:
             write_epoch(trial, epoch)
 
     def update_trial(self, trial: optuna.Trial, **fields: Any) -> None:
-        """Record other fields of a running trial, by the names and types of `TrialRecord`."""
+        """Set fields of a running trial, with the names and types of `TrialRecord`."""
         with self._guarded():
             write_trial(trial, **fields)
 
     def end_trial(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
-        """End a trial, for good."""
+        """End a trial, record the digest of its content, and return it as stored."""
         with self._guarded():
             write_trial(trial, digest=digest(stored_trial(self.study, trial), state, values))
             ended = self.study.tell(trial, values, state)
@@ -89,16 +94,16 @@ class StudyWriter:
             return ended
 
     def update_study(self, **fields: Any) -> None:
-        """Record fields of the whole study, by the names and types of `StudyRecord`."""
+        """Set fields of the study, with the names and types of `StudyRecord`."""
         with self._guarded():
             write_study(self.study, **fields)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Say in one line what a database says in many.
+        """Turn the errors of Optuna and the database into one line.
 
         Raises:
-            StorageError: the study does not take it.
+            StorageError: the study cannot be written.
         """
         try:
             yield
@@ -107,26 +112,26 @@ class StudyWriter:
             raise StorageError(f"the study of {self.study.study_name!r} cannot be written ({reason})") from error
 
     def back_up(self) -> None:
-        """Keep a second generation of a study that is a file: with all that has ended, and all that has begun.
+        """Back up a study that is a file, whenever a trial has started or ended, and upload the copy to a bucket.
 
         Raises:
-            StorageError: the bucket that it goes to does not take it, or another process may hold the run by now.
-            sqlite3.Error: it cannot be read.
-            OSError: the disk does not take it.
+            StorageError: the bucket cannot be written, or this process may have lost the lease on the run.
+            sqlite3.Error: the study cannot be read.
+            OSError: the copy cannot be written.
         """
         if self._bucket:
             bucket_lease.check_lease(self._bucket)
         if self._file:
             copy_study(self._file)
-            push_copy(self._file)
+            upload_copy(self._file)
 
 
 def copy_study(path: Path) -> None:
-    """Copy a SQLite study beside it, whole or not at all.
+    """Copy a SQLite study to `copy_of(path)` atomically.
 
     Raises:
-        sqlite3.Error: it cannot be read.
-        OSError: the disk does not take the copy.
+        sqlite3.Error: the study cannot be read.
+        OSError: the copy cannot be written.
     """
     draft, copy = path.with_name(f".{path.name}.draft"), copy_of(path)
     try:
@@ -136,39 +141,39 @@ def copy_study(path: Path) -> None:
         flush_to_disk(draft)
         draft.replace(copy)
     finally:
-        for left in path.parent.glob(f"{draft.name}*"):
-            left.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{draft.name}*"):
+            leftover.unlink(missing_ok=True)
     flush_to_disk(path.parent)
 
 
-def push_copy(path: Path) -> None:
-    """Put the copy of a study into the bucket that its run is in, if it is in one.
+def upload_copy(path: Path) -> None:
+    """Upload the copy of a study to the bucket of its run; do nothing if the run is not in a bucket.
 
     Args:
-        path: of the study, whose run is held.
+        path: the study's file; this process has locked its run.
 
     Raises:
-        StorageError: the store does not take it, or the copy there is not the one that this study goes back to.
+        StorageError: the bucket cannot be written, or another process has replaced the copy there.
     """
     if bucket := bucket_path(path.parent):
         place, pulled = bucket / copy_of(path).name, path.with_name(PULLED)
         if pulled.is_file() and place.version_tag() != pulled.read_text(encoding="utf-8"):
-            raise StorageError(f"{str(place)!r}: another process has written it since; go on with what it made")
+            raise StorageError(f"{str(place)!r}: another process has changed it since; resume from its version")
         place.write(copy_of(path).read_bytes())
-        # From now on the study here goes back to this copy: it is as new, or newer.
+        # The local study is now at least as new as this version of the copy.
         atomic_write(pulled, (place.version_tag() or "").encode())
 
 
-def tidy(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -> None:
-    """Keep of ended trials their best epochs, which the study surely names, and where complete ones ended.
+def remove_superseded(found: Iterable[Path], trials: Iterable[FrozenTrial], objective: str) -> None:
+    """Remove the files of ended trials except each one's best checkpoint and a complete trial's last training state.
 
     Args:
-        found: what is in the folders of trials, as `listed` returns it; of other trials it stays.
-        trials: that ended.
-        objective: by which an epoch is the best.
+        found: the content of trial folders, as `list_paths` returns it; files of trials not in `trials` stay.
+        trials: ended trials, as the study has them.
+        objective: the metric by which an epoch is the best.
 
     Raises:
-        StorageError: the bucket that they are in does not do it.
+        StorageError: the bucket cannot be changed.
     """
     folders: dict[str, list[Path]] = {}
     for path in found:

@@ -21,7 +21,7 @@ from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.run import open_storage, sqlite_url
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.cluster import Cluster
-from huetune.search.ray_runtime.worker import BEST, Trial
+from huetune.search.ray_runtime.worker import SCORE, Trial
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
@@ -48,7 +48,7 @@ class Waiting(Trial):
         time.sleep(SECONDS)
         score = abs(math.log(self._weight))
         figures = {"epoch": 1, "boxes": 0, "seconds": SECONDS, "chroma_mse": score, "skill": 0.0, "chroma_ratio": 1.0}
-        return {**figures, "checkpoint": "none", BEST: score, "host": socket.gethostname(), "pid": 0, "done": True}
+        return {**figures, "checkpoint": "none", SCORE: score, "host": socket.gethostname(), "pid": 0, "done": True}
 
 
 def bookkeeping(parts: Split) -> dict[str, float]:

@@ -34,7 +34,7 @@ from ray.tune.search.optuna import OptunaSearch
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
 from huetune.results.analysis.intervals import mean
-from huetune.search.ray_runtime.worker import BEST
+from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space import Space
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
@@ -193,7 +193,7 @@ def run(
             "skill": 0.0,
             "host": "",
             "pid": 0,
-            BEST: min(scores),
+            SCORE: min(scores),
         }
         if score == min(scores):
             result["checkpoint"] = ""
@@ -245,13 +245,13 @@ def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) 
 
 def _scheduler(name: str) -> TrialScheduler:
     scheduler = SCHEDULERS[name](EPOCHS)
-    scheduler.set_search_properties(BEST, "min")
+    scheduler.set_search_properties(SCORE, "min")
     return scheduler
 
 
 def stock(seed: int) -> OptunaSearch:
     """Return Ray Tune's own OptunaSearch, as its documentation sets it up."""
-    return OptunaSearch(space=_plain_space, metric=BEST, mode="min", seed=seed)
+    return OptunaSearch(space=_plain_space, metric=SCORE, mode="min", seed=seed)
 
 
 def _plain_space(trial: optuna.Trial) -> None:
@@ -264,7 +264,7 @@ class _OptunaAlone(Searcher):
     """Optuna's `study.optimize` with its default sampler and a pruner of its own, for several workers."""
 
     def __init__(self, seed: int):
-        super().__init__(metric=BEST, mode="min")
+        super().__init__(metric=SCORE, mode="min")
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=2)
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
         self.live: dict[str, optuna.Trial] = {}
@@ -282,7 +282,7 @@ class _OptunaAlone(Searcher):
         whole = result["epoch"] == EPOCHS
         self.study.tell(
             self.live.pop(trial_id),
-            result[BEST] if whole else None,
+            result[SCORE] if whole else None,
             TrialState.COMPLETE if whole else TrialState.PRUNED,
         )
 
@@ -303,7 +303,7 @@ class _Pruner:
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         optuna_trial = self._searcher.live[trial.trial_id]
-        optuna_trial.report(result[BEST], result["epoch"])
+        optuna_trial.report(result[SCORE], result["epoch"])
         return TrialScheduler.STOP if optuna_trial.should_prune() else TrialScheduler.CONTINUE
 
 

@@ -12,7 +12,7 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, push
 from huetune.results.records.run import STUDY, copy_of, find_run, open_storage, sqlite_url
-from huetune.search.tuning.study_writer import copy_study, push_copy
+from huetune.search.tuning.study_writer import copy_study, upload_copy
 from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
 from tests.store import Network
@@ -163,10 +163,10 @@ def test_a_study_that_another_has_written_is_not_written_over(store, tmp_path):
     optuna.create_study(study_name=NAME, storage=open_storage(sqlite_url(run / STUDY)))
     for _ in range(2):
         copy_study(run / STUDY)
-        push_copy(run / STUDY)
+        upload_copy(run / STUDY)
     place = bucket_path(copy_of(run / STUDY))
     assert place
     place.write(b"another's")
-    with pytest.raises(StorageError, match="another process has written it since"):
-        push_copy(run / STUDY)
+    with pytest.raises(StorageError, match="another process has changed it since; resume from its version"):
+        upload_copy(run / STUDY)
     assert place.read() == b"another's"

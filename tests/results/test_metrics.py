@@ -21,7 +21,7 @@ from huetune.results.report import page as report
 from huetune.results.report.summary import Findings
 from huetune.results.tables.trial_table import run_rows, with_zero_line
 from huetune.search.cli.main import cli
-from huetune.search.ray_runtime.worker import BEST
+from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.trial_queue import Job
@@ -74,7 +74,7 @@ def run(registered, tmp_path, rng):
                 "seconds": 1.0,
                 "checkpoint": "none",
                 **figures,
-                BEST: figures[NAME],
+                SCORE: figures[NAME],
             }
             tell = searcher.on_trial_result if epoch < EPOCHS else searcher.on_trial_complete
             tell(name, {**result, "host": "here", "pid": 1})

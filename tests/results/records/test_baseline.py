@@ -25,8 +25,8 @@ from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
 from huetune.results.tables import trial_table
 from huetune.results.tables.row_filter import where
-from huetune.search.ray_runtime.worker import BEST
-from huetune.search.tuning.schedulers import SCHEDULERS, Past
+from huetune.search.ray_runtime.worker import SCORE
+from huetune.search.tuning.schedulers import SCHEDULERS, EndedTrial
 from tests.results.made import EPOCHS, make_run
 
 
@@ -69,12 +69,12 @@ def test_grace_is_what_the_schedulers_give(name, epochs):
     nobody: Any = None  # none of them asks the controller
     for _ in range(4):
         scheduler = SCHEDULERS[name](epochs)
-        scheduler.set_search_properties(BEST, "min")
+        scheduler.set_search_properties(SCORE, "min")
         for number in range(40):
-            trial: Any = Past(f"{number}")
+            trial: Any = EndedTrial(f"{number}")
             scheduler.on_trial_add(nobody, trial)
             for epoch in range(1, epochs + 1):
-                if scheduler.on_trial_result(nobody, trial, {"epoch": epoch, BEST: number}) == TrialScheduler.STOP:
+                if scheduler.on_trial_result(nobody, trial, {"epoch": epoch, SCORE: number}) == TrialScheduler.STOP:
                     ends.add(epoch)
                     break
     assert min(ends) == grace(epochs)

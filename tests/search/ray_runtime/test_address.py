@@ -7,7 +7,7 @@ import pytest
 from ray._private.services import find_gcs_addresses
 
 from huetune.data_tools.common.errors import UserError
-from huetune.search.ray_runtime.address import check, given
+from huetune.search.ray_runtime.address import check, resolve
 
 forget = find_gcs_addresses.cache_clear  # type: ignore[attr-defined]  # Ray sets it on the function
 
@@ -22,7 +22,7 @@ def place(tmp_path, monkeypatch):
 
 def test_auto_is_what_ray_start_has_noted(place):
     place.write_text("10.1.2.3:6379\n", encoding="utf-8")
-    assert given("auto") == "10.1.2.3:6379" and given(None) is None
+    assert resolve("auto") == "10.1.2.3:6379" and resolve(None) is None
 
 
 def test_auto_is_not_somebodys_own_search(place):
@@ -33,7 +33,7 @@ def test_auto_is_not_somebodys_own_search(place):
         forget()
         assert "127.0.0.1:9" in find_gcs_addresses()
         with pytest.raises(UserError, match="has started no cluster on this machine"):
-            given("auto")
+            resolve("auto")
     finally:
         other.kill()
         other.wait()
@@ -52,6 +52,6 @@ def test_wrong_address_of_the_environment_is_blamed_on_it(place, monkeypatch, ad
 def test_local_is_this_machine_whatever_the_environment_says(place, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     check("local")
-    assert given("local") is None and given(None) == "127.0.0.1:1"
+    assert resolve("local") is None and resolve(None) == "127.0.0.1:1"
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    assert given(None) is None
+    assert resolve(None) is None

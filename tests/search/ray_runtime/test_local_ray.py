@@ -39,7 +39,7 @@ def place(monkeypatch):
 
 
 def test_a_token_is_made_for_its_owner_alone(home):
-    with local_ray.enclosed(str(home)):
+    with local_ray.local_only(str(home)):
         token = home / ".ray" / "auth_token"
         assert len(token.read_text(encoding="utf-8")) == 64 and token.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
@@ -49,14 +49,14 @@ def test_a_token_that_all_can_read_stays_and_is_closed(home):
     (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("mine", encoding="utf-8")
     (home / ".ray" / "auth_token").chmod(0o644)
-    with local_ray.enclosed(str(home)):
+    with local_ray.local_only(str(home)):
         assert (home / ".ray" / "auth_token").read_text(encoding="utf-8") == "mine"
         assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_token_of_the_environment_is_used_and_none_is_made(home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
-    with local_ray.enclosed(str(home)):
+    with local_ray.local_only(str(home)):
         pass
     assert not (home / ".ray").exists()
 
@@ -64,7 +64,7 @@ def test_a_token_of_the_environment_is_used_and_none_is_made(home, monkeypatch):
 def test_token_without_a_writable_home_is_kept_elsewhere(home, monkeypatch):
     """Ray needs one, and where it wants to keep it nothing can be written: not even by root."""
     monkeypatch.setenv("HOME", "/proc")
-    with local_ray.enclosed(str(home)):
+    with local_ray.local_only(str(home)):
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert token.parent == home and token.stat().st_mode & 0o777 == 0o600
         assert len(token.read_text(encoding="utf-8")) == 64
@@ -72,7 +72,7 @@ def test_token_without_a_writable_home_is_kept_elsewhere(home, monkeypatch):
 
 
 def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
-    with pytest.raises(RuntimeError), local_ray.enclosed(str(home)):
+    with pytest.raises(RuntimeError), local_ray.local_only(str(home)):
         assert os.environ[ray_compat.LOOPBACK_SWITCH] == "0" and not ray_compat.ray_constants.ENABLE_RAY_CLUSTER
         raise RuntimeError
     assert ray_compat.LOOPBACK_SWITCH not in os.environ and ray_compat.ray_constants.ENABLE_RAY_CLUSTER
@@ -80,7 +80,7 @@ def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
 
 def test_enclosed_ray_loads_no_packages_of_the_dashboard(home):
     """They are installed for clusters; here they would cost time, memory and open ports."""
-    with local_ray.enclosed(str(home)):
+    with local_ray.local_only(str(home)):
         assert ray_compat.utils.get_dashboard_dependency_error() is not None
     assert ray_compat.utils.get_dashboard_dependency_error() is None
 
@@ -122,7 +122,7 @@ def test_what_a_killed_search_left_goes_a_day_later(place):
     for name in ("hue-old", "hue-young", "others"):
         (place / name / "ray").mkdir(parents=True)
     (place / "hue-link").symlink_to(place / "others")
-    yesterday = time.time() - local_ray.KEPT - 60
+    yesterday = time.time() - local_ray.LEFTOVER_SECONDS - 60
     for path in (held, place / "hue-old", place / "others"):
         os.utime(path, (yesterday, yesterday))
     new = local_ray.make_folder()
@@ -136,7 +136,7 @@ def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
     """A user's `model.py` or an older checkout there would be executed, and would train the trials."""
     names = ["data_tools", "model", "results", "search"]
     executed = lay_traps(tmp_path, **dict.fromkeys([*names, "huetune"], layout), random="files", numpy="files")
-    said = output_of(*local_ray.PYTHON[1:], "-c", IMPORTS, folder=tmp_path)
+    said = output_of(*local_ray.SAFE_PYTHON[1:], "-c", IMPORTS, folder=tmp_path)
     root = Path(local_ray.__file__).parents[2]
     assert said.split() == [str(root / name / "__init__.py") for name in names]
     assert not executed()

@@ -13,7 +13,7 @@ from huetune.results.live.progress import Display
 from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
-from huetune.search.ray_runtime.worker import BEST
+from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
@@ -42,12 +42,12 @@ def _display(trials=(), terminal=False):
 def _epochs(searcher, name, *scores, seconds=10.0):
     for epoch, score in enumerate(scores, 1):
         result = {"epoch": epoch, "seconds": seconds, "chroma_mse": score, "checkpoint": "none"}
-        searcher.on_trial_result(name, {**result, BEST: score, "host": "here", "pid": 1})
+        searcher.on_trial_result(name, {**result, SCORE: score, "host": "here", "pid": 1})
 
 
 def _end(searcher, name, epoch, score, seconds=10.0):
     result = {"epoch": epoch, "seconds": seconds, "chroma_mse": score, "checkpoint": "none"}
-    searcher.on_trial_complete(name, {**result, BEST: score, "host": "here", "pid": 1, "done": True})
+    searcher.on_trial_complete(name, {**result, SCORE: score, "host": "here", "pid": 1, "done": True})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from huetune.data_tools.common.errors import StorageError, UserError
 from huetune.data_tools.photos.source import Source
-from huetune.search.ray_runtime.cluster import raised_by_ray, slots
+from huetune.search.ray_runtime.cluster import count_slots, raised_by_ray
 from huetune.search.session.runner import launch
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.validation import check_storage_outside_photos, is_half_created
@@ -95,12 +95,12 @@ def test_resources_out_of_range_are_refused():
     ],
 )
 def test_slots_are_what_the_resources_allow(cpus, gpus, resources, expected):
-    assert slots(cpus, gpus, resources) == expected
+    assert count_slots(cpus, gpus, resources) == expected
 
 
 def test_slots_without_resources_for_one_trial_fail():
     with pytest.raises(UserError, match="no room for a trial of 1 CPUs and 1 GPUs: Ray has 4 and 0"):
-        slots(1, 1, {"CPU": 4.0})
+        count_slots(1, 1, {"CPU": 4.0})
 
 
 def test_raised_by_ray_follows_the_traceback():
@@ -113,7 +113,7 @@ def test_raised_by_ray_follows_the_traceback():
             return error
 
     assert raised_by_ray(error_of(lambda: tune.Tuner("no such trainable").fit()))
-    assert not raised_by_ray(error_of(lambda: slots(1, 1, {})))
+    assert not raised_by_ray(error_of(lambda: count_slots(1, 1, {})))
 
 
 def test_launch_with_a_taken_name_is_refused(tmp_path, parts):

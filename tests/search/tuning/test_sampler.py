@@ -155,7 +155,7 @@ def test_cmaes_refuses_what_it_cannot_search(space, objectives):
 
 def test_a_long_search_forgets_what_teaches_least(monkeypatch):
     """The best and the newest stay, and those in flight."""
-    monkeypatch.setattr("huetune.search.tuning.sampler.MEMORY", 20)
+    monkeypatch.setattr("huetune.search.tuning.sampler.MAX_REMEMBERED_TRIALS", 20)
     sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 200)
     flying = [sampler.draw() for _ in range(5)]
     errors = []

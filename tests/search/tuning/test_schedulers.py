@@ -5,9 +5,9 @@ import random
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
-from huetune.search.ray_runtime.ray_compat import forget
-from huetune.search.ray_runtime.worker import BEST
-from huetune.search.tuning.schedulers import SCHEDULERS, Past, remind, teach
+from huetune.search.ray_runtime.ray_compat import forget_trial
+from huetune.search.ray_runtime.worker import SCORE
+from huetune.search.tuning.schedulers import SCHEDULERS, EndedTrial, replay_curve, replay_ended_trials
 
 EPOCHS = 9
 
@@ -26,14 +26,14 @@ def _curves(count, seed):
 
 def _new(name):
     scheduler = SCHEDULERS[name](EPOCHS)
-    scheduler.set_search_properties(BEST, "min")
+    scheduler.set_search_properties(SCORE, "min")
     return scheduler
 
 
 def _train(scheduler, trial, curve, start=1):
     """The epoch after which a trial is stopped."""
     for epoch in range(start, EPOCHS + 1):
-        decision = scheduler.on_trial_result(None, trial, {"epoch": epoch, BEST: curve[epoch]})
+        decision = scheduler.on_trial_result(None, trial, {"epoch": epoch, SCORE: curve[epoch]})
         if decision == TrialScheduler.STOP:
             return epoch
     return EPOCHS
@@ -43,7 +43,7 @@ def _seen(name, curves):
     """A scheduler that saw trials, and how far each came."""
     scheduler, lengths = _new(name), []
     for number, curve in enumerate(curves):
-        trial = Past(f"trial-{number}")
+        trial = EndedTrial(f"trial-{number}")
         scheduler.on_trial_add(None, trial)
         lengths.append(_train(scheduler, trial, curve))
     return scheduler, lengths
@@ -54,14 +54,14 @@ def test_the_taught_decide_as_those_who_saw(name):
     curves, later = _curves(20, 0), _curves(20, 1)
     seen, lengths = _seen(name, curves)
     taught, ignorant = _new(name), _new(name)
-    teach(
+    replay_ended_trials(
         taught, [{epoch: curve[epoch] for epoch in range(1, n + 1)} for curve, n in zip(curves, lengths, strict=True)]
     )
     decisions = []
     for scheduler in (seen, taught, ignorant):
         ends = []
         for number, curve in enumerate(later):
-            trial = Past(f"later-{number}")
+            trial = EndedTrial(f"later-{number}")
             scheduler.on_trial_add(None, trial)
             ends.append(_train(scheduler, trial, curve))
         decisions.append(ends)
@@ -75,21 +75,21 @@ def test_a_trial_whose_worker_died_counts_once(name):
     curves = _curves(20, 0)
     once, often = _new(name), _new(name)
     for number, curve in enumerate(curves):
-        trial = Past(f"trial-{number}")
+        trial = EndedTrial(f"trial-{number}")
         once.on_trial_add(None, trial)
         end = _train(once, trial, curve)
         past = {epoch: curve[epoch] for epoch in range(1, end + 1)}
         for death in range(4):
-            trial = Past(f"trial-{number}-{death}")
+            trial = EndedTrial(f"trial-{number}-{death}")
             often.on_trial_add(None, trial)
-            remind(often, trial, past)
+            replay_curve(often, trial, past)
             if death < 3:
-                forget(often, trial)
+                forget_trial(often, trial)
     ends: list[list[int]] = []
     for scheduler in (once, often):
         ends.append([])
         for number, curve in enumerate(_curves(20, 1)):
-            trial = Past(f"later-{number}")
+            trial = EndedTrial(f"later-{number}")
             scheduler.on_trial_add(None, trial)
             ends[-1].append(_train(scheduler, trial, curve))
     assert ends[0] == ends[1] and min(ends[0]) < EPOCHS
@@ -99,9 +99,9 @@ def test_a_trial_whose_worker_died_counts_once(name):
 def test_a_reminded_trial_goes_on_whatever_its_past(name):
     """Its past was judged then; it is not stopped for it now, nor is it forgotten when others are compared with it."""
     scheduler, _ = _seen(name, _curves(20, 0))
-    trial = Past("reminded")
+    trial = EndedTrial("reminded")
     scheduler.on_trial_add(None, trial)
     worst = dict.fromkeys(range(1, EPOCHS + 1), 99.0)
-    remind(scheduler, trial, {epoch: worst[epoch] for epoch in range(1, 5)})
+    replay_curve(scheduler, trial, {epoch: worst[epoch] for epoch in range(1, 5)})
     end = _train(scheduler, trial, worst, start=5)
     assert 5 <= end <= EPOCHS and (end < EPOCHS) == (name != "none")

@@ -8,7 +8,7 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.model.config import Config
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.trial_record import TrialRecord
-from huetune.search.ray_runtime.worker import BEST
+from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.retry_policy import MAX_DEATHS
 from huetune.search.tuning.stopping_rule import Budget
@@ -32,7 +32,7 @@ def _searcher(study, trials=6, space=SPACE, kind="tpe", clock=lambda: 0.0, **bud
 
 def _figures(epoch, score):
     figures = {"epoch": epoch, "seconds": 1.0, "chroma_mse": score, "checkpoint": f"trials/0000/epoch-{epoch:03}"}
-    return {**figures, BEST: score, "host": "here", "pid": 1}
+    return {**figures, SCORE: score, "host": "here", "pid": 1}
 
 
 def _train(searcher, name, epochs=EPOCHS, score=0.5):
