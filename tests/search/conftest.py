@@ -10,7 +10,7 @@ Ended = tuple[int, str, str]
 
 
 @pytest.fixture
-def said(in_process) -> Callable[..., Ended]:
+def run_command(in_process) -> Callable[..., Ended]:
     """Call the command in this process, with one line as in a shell or with several words."""
 
     def call(*words: object) -> Ended:

@@ -1,4 +1,4 @@
-"""What is installed is one package, `huetune`, whatever lies in the current folder."""
+"""Only one package is installed, `huetune`, and nothing is imported from the current folder."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ WHERE = "import huetune.search.spec.space, huetune.model.config; print(huetune._
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """A wheel of this checkout, which stays as it is."""
+    """A wheel of this checkout, built from a copy."""
     source, target = (tmp_path_factory.mktemp(name) for name in ("source", "wheel"))
     for part in PARTS:
         shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
@@ -32,7 +32,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=["wheel", "editable"])
 def installed(request, tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """Where the package is installed, and the environment in which Python finds it there."""
+    """The folder of the installed package, and an environment in which Python finds it."""
     if request.param == "editable":
         return Path(sys.prefix) / "links", dict(os.environ)
     folder = tmp_path_factory.mktemp("site")
@@ -42,7 +42,7 @@ def installed(request, tmp_path_factory) -> tuple[Path, dict[str, str]]:
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheel):
-    """A `model` or `results` in site-packages would be in the way of half of all data science."""
+    """A top-level `model` or `results` in site-packages would conflict with many projects."""
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -64,7 +64,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
 
 
 def test_every_folder_of_modules_is_a_listed_package():
-    """setuptools cannot find them by itself: a new folder would be missing in the wheel alone."""
+    """setuptools does not discover them, so that an unlisted folder would be missing only in the wheel."""
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
     found = {path.parent.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("__init__.py")}
     packages = {"huetune" if path == Path("search/api") else f"huetune.{'.'.join(path.parts)}" for path in found}
@@ -78,7 +78,7 @@ def _run(installed: tuple[Path, dict[str, str]], folder: Path, *words: str) -> s
 
 @pytest.mark.parametrize("layout", ["files", "packages", "namespaces"])
 def test_command_imports_nothing_of_the_current_folder(installed, lay_traps, tmp_path, layout):
-    """`python -m` puts it first; a folder `huetune` without `__init__.py` is what a clone of this repository is."""
+    """`python -m` searches it first; a clone of this repository is a folder `huetune` without `__init__.py`."""
     names = dict.fromkeys([*PARTS, "keras", "random"], layout) | {"huetune": "namespaces"}
     executed = lay_traps(tmp_path, **names)
     assert "model-6" in _run(installed, tmp_path, "-m", "huetune", "presets")
@@ -87,7 +87,7 @@ def test_command_imports_nothing_of_the_current_folder(installed, lay_traps, tmp
 
 @pytest.mark.parametrize("layout", ["files", "packages", "namespaces"])
 def test_notebook_imports_our_modules_not_its_neighbors(installed, lay_traps, tmp_path, layout):
-    """A notebook's folder is on its path, and often holds a `model.py`, or an older checkout."""
+    """The folder of a notebook is on its path, and often contains a `model.py` or an older checkout."""
     executed = lay_traps(tmp_path, **dict.fromkeys(PARTS, layout), huetune="namespaces")
     place, name = _run(installed, tmp_path, "-c", WHERE).split()
     assert Path(place) == installed[0] / "huetune" / "__init__.py" and name == "huetune.results.notebook"

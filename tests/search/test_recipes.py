@@ -1,4 +1,4 @@
-"""The recipes are what Ray and KubeRay take."""
+"""Ray and KubeRay accept the recipes, and their commands work."""
 
 import json
 import os
@@ -52,8 +52,8 @@ def test_rayjob_has_the_token_on_every_pod():
 @pytest.mark.parametrize("name", ["README.md", "rayjob.yaml"])
 def test_recipe_options_exist(name, in_process):
     text = (RECIPES / name).read_text(encoding="utf-8")
-    told = in_process("search", "--help").stdout + in_process("resume", "--help").stdout
-    known = set(re.findall(r"--[a-z-]+", told))
+    help_texts = in_process("search", "--help").stdout + in_process("resume", "--help").stdout
+    known = set(re.findall(r"--[a-z-]+", help_texts))
     searches = re.findall(r"huetune (?:search|resume)([^\n`]*)", text)
     assert searches
     for words in searches:
@@ -62,7 +62,7 @@ def test_recipe_options_exist(name, in_process):
 
 
 def test_lock_has_the_packages_of_ray_default():
-    """They want `ray[default]`, of which `ray[tune]` brings little."""
+    """Jobs and the dashboard need `ray[default]`, most of which `ray[tune]` does not install."""
     lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
     needed = {one.partition(";")[0] for one in requires("ray") or () if 'extra == "default"' in one}
     names = {re.split(r"[^\w.-]", one)[0].replace("_", "-") for one in needed}
@@ -75,7 +75,7 @@ SMALL = {
     "--trials 200": "--trials 1 --epochs 1 --scheduler none",
     " --no-wait": "",  # the test ends when the search does
 }
-"""What the test replaces in the recipe. Paths below /shared lie in its folder."""
+"""Replacements that make the search of the recipe small. Paths below /shared become paths below the test's folder."""
 
 
 def test_job_recipe_runs_a_search_as_written(tmp_path):

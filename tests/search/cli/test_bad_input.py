@@ -1,4 +1,4 @@
-"""What people type: whatever is wrong with it ends in one line, the right exit code, at once, and makes nothing."""
+"""Bad arguments end a command within two seconds, with one line and the right exit code, and create nothing."""
 
 import importlib
 import os
@@ -20,8 +20,9 @@ INTEGER = "is not a valid integer"
 DURATION = "is not a duration such as 90s, 30m or 1h30m"
 EMPTY = "must not be empty"
 
-# What is typed, the exit code, and what the line says. `photos` holds no photo, `full` something, `text` is a file.
-WORDS: list[tuple[str, int, str]] = [
+# The command line, the exit code, and a part of the message. `photos` is an empty folder, `full` is a folder with a
+# file, `text` is a file.
+BAD_COMMANDS: list[tuple[str, int, str]] = [
     # The command itself
     ("--nonsense", 2, "No such option '--nonsense'"),
     ("serch", 2, "No such command 'serch'. Did you mean 'search'?"),
@@ -300,7 +301,7 @@ WORDS: list[tuple[str, int, str]] = [
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
-    """Where the words are typed."""
+    """The current folder of the command."""
     for name in ("photos", "full"):
         (tmp_path / name).mkdir()
     (tmp_path / "full" / "mine").touch()
@@ -313,14 +314,14 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def imported() -> None:
-    """What the verbs import is not part of what a row takes: see the test in a process of its own."""
+    """Import what the commands need beforehand, because the two seconds of a row do not include it."""
     importlib.import_module("huetune.search.session.runner")
 
 
-def assert_refused(said: Callable, folder: Path, words: str, code: int, message: str) -> None:
+def assert_refused(run_command: Callable, folder: Path, words: str, code: int, message: str) -> None:
     before = sorted(folder.rglob("*"))
     begun = time.process_time()
-    ended, out, err = said(words)
+    ended, out, err = run_command(words)
     assert (ended, out) == (code, "")
     assert err.startswith("huetune: ") and err.count("\n") == 1 and err.strip().isprintable()
     assert message in err
@@ -329,13 +330,15 @@ def assert_refused(said: Callable, folder: Path, words: str, code: int, message:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("words", "code", "message"), WORDS, ids=[words[:60] for words, _, _ in WORDS])
-def test_command_with_bad_argument_fails_in_one_line(words, code, message, said, folder):
-    assert_refused(said, folder, words.encode().decode("unicode_escape") if "\\" in words else words, code, message)
+@pytest.mark.parametrize(("words", "code", "message"), BAD_COMMANDS, ids=[words[:60] for words, _, _ in BAD_COMMANDS])
+def test_command_with_bad_argument_fails_in_one_line(words, code, message, run_command, folder):
+    assert_refused(
+        run_command, folder, words.encode().decode("unicode_escape") if "\\" in words else words, code, message
+    )
 
 
 def options_of(command: click.Command, path: str = "") -> Iterator[tuple[str, str]]:
-    """Each verb with each of its options."""
+    """Yield each command with each of its options."""
     if isinstance(command, click.Group):
         for name, verb in command.commands.items():
             yield from options_of(verb, f"{path} {name}".strip())
@@ -345,7 +348,7 @@ def options_of(command: click.Command, path: str = "") -> Iterator[tuple[str, st
 
 
 def test_bad_arguments_cover_every_command_and_option():
-    typed = [set(f"{words} ".replace("=", " ").split(" ")) | {words} for words, _, _ in WORDS]
+    typed = [set(f"{words} ".replace("=", " ").split(" ")) | {words} for words, _, _ in BAD_COMMANDS]
     missing = [
         f"{verb} {option}"
         for verb, option in options_of(cli)
@@ -354,8 +357,8 @@ def test_bad_arguments_cover_every_command_and_option():
     assert missing == []
 
 
-# A space file, and what its line says.
-SPACES: list[tuple[str, str]] = [
+# A space file, and a part of the message.
+BAD_SPACES: list[tuple[str, str]] = [
     ("# a space\n[mse_weight]\nlow = 1\nhihg = 2", "line 4: mse_weight: unknown key 'hihg': did you mean 'high'?"),
     ("[skip]\nchoices = [true, false]\n\n[mse_weight]\nlow = 8\nhigh = 1", "line 5: mse_weight: low must be below"),
     ("mse_weight.low = 1.0\nmse_weight.high = 'x'", "line 1: mse_weight: low, high and step must be numbers"),
@@ -434,10 +437,10 @@ SPACES: list[tuple[str, str]] = [
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize(("text", "message"), SPACES, ids=[text[:60] for text, _ in SPACES])
-def test_search_with_bad_space_names_line_and_key(text, message, said, folder):
+@pytest.mark.parametrize(("text", "message"), BAD_SPACES, ids=[text[:60] for text, _ in BAD_SPACES])
+def test_search_with_bad_space_names_line_and_key(text, message, run_command, folder):
     (folder / "space.toml").write_text(text, encoding="utf-8")
-    assert_refused(said, folder, "search --space space.toml", 2, message)
+    assert_refused(run_command, folder, "search --space space.toml", 2, message)
 
 
 @pytest.mark.parametrize(
@@ -448,24 +451,24 @@ def test_search_with_bad_space_names_line_and_key(text, message, said, folder):
         (b"[skip]\nchoices = [true]\n# gr\xfcn", "line 3: is not UTF-8; save it as UTF-8"),
     ],
 )
-def test_search_with_space_in_other_encoding_is_refused(content, message, said, folder):
+def test_search_with_space_in_other_encoding_is_refused(content, message, run_command, folder):
     (folder / "space.toml").write_bytes(content)
-    assert_refused(said, folder, "search --space space.toml", 2, message)
+    assert_refused(run_command, folder, "search --space space.toml", 2, message)
 
 
-def test_search_with_too_large_grid_is_refused(said, folder):
+def test_search_with_too_large_grid_is_refused(run_command, folder):
     ranges = {"mse_weight": (1, 2), "dropout": (0, 0.5), "learning_rate": (0.1, 0.2), "decay": (0, 1), "clip": (0, 1)}
     ranges |= {"merge_units": (1, 4096), "batch_size": (1, 10**12)}
     text = "".join(f"[{name}]\nlow = {low}\nhigh = {high}\n" for name, (low, high) in ranges.items())
     (folder / "space.toml").write_text(text, encoding="utf-8")
-    assert_refused(said, folder, "search --searcher grid --space space.toml", 2, "this space has 78,125 points")
+    assert_refused(run_command, folder, "search --searcher grid --space space.toml", 2, "this space has 78,125 points")
 
 
 @pytest.mark.parametrize(
     ("words", "code"), [("serch", 2), ("search --name ../x", 2), ("search --searcher cmaes", 2), ("resume nothing", 4)]
 )
 def test_command_with_bad_argument_fails_within_two_seconds(words, code, executable, folder):
-    """Of the processor: how many others are at work on it is not ours to say."""
+    """In processor time of a new process, so that the load of the machine does not matter."""
     child = subprocess.Popen([executable, *words.split()], stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(child.pid, 0)
     assert os.waitstatus_to_exitcode(status) == code

@@ -1,4 +1,4 @@
-"""What the command says of itself, and how soon."""
+"""Help, versions, completion and colors of the command, and what it imports for them."""
 
 import json
 import os
@@ -129,12 +129,12 @@ REFUSED_BY_NUMPY = [
     *("structure R --out file/x", "train --photos no", "train --out full", "train --resume --out no"),
     *("train --set nope=3", "data garden --out full", "log no", "log R no", "log R --photos no"),
 ]
-"""What needs the settings of a model, which know NumPy, or of photos, which know Pillow."""
+"""These need the settings of a model, which import NumPy, or of photos, which import Pillow."""
 
 
 @pytest.mark.parametrize(("lines", "known"), [(REFUSED, set()), (REFUSED_BY_NUMPY, {"numpy", "PIL"})])
 def test_bad_input_is_refused_without_heavy_imports(lines, known, tmp_path):
-    """One process refuses them all, so no line of them has imported any of it."""
+    """One process runs all lines, so that none of them has imported a heavy module."""
     (tmp_path / "R").mkdir()
     (tmp_path / "R" / "manifest.json").write_text("{}", encoding="utf-8")
     (tmp_path / "full").mkdir()
@@ -154,7 +154,7 @@ def test_version_option_lists_versions_of_packages():
 
 
 def on_terminal(executable: str, *words: str, **environment: str) -> tuple[int, str]:
-    """The exit code of the command and what a terminal gets to see."""
+    """Return the exit code of the command and what it writes to a terminal."""
     ours, theirs = pty.openpty()
     plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     process = subprocess.Popen(
@@ -203,7 +203,7 @@ def test_error_is_red_only_on_a_terminal_with_colors(executable, tmp_path):
     ],
 )
 def test_console_layout_follows_stream_and_colors_variables(on_tty, variables, animates, colors, monkeypatch, tmp_path):
-    """Each of the two streams is judged by itself, whatever the other one is."""
+    """The layout of stdout and stderr depends on each stream alone."""
     for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"TERM": "xterm-256color", **variables}.items():

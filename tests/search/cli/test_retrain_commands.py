@@ -1,4 +1,4 @@
-"""A real search whose space comes to an end, its winner confirmed; and one with two objectives."""
+"""`confirm`, `compare` and `rerun` on a real search that exhausted its space; and searches with other options."""
 
 import contextlib
 import json
@@ -41,14 +41,14 @@ choices = [true, false]
 choices = [0.5, 1.0]
 where = { flips = true }
 """
-"""Three configurations of one structure, which a worker traces once."""
+"""Three configurations with the same network, which a worker traces only once."""
 
 
 @pytest.fixture(scope="session")
 def confirmed(huetune, once):
-    """The storage of a search of three configurations, asked for twenty, whose two best were trained again.
+    """The storage and output of a search with a budget of 20 trials but only 3 configurations, two of them confirmed.
 
-    Whoever changes it changes a copy.
+    Tests that modify the run use `copied`.
     """
 
     def search(storage):
@@ -71,7 +71,7 @@ def run(confirmed):
 
 @pytest.fixture
 def copied(confirmed, tmp_path):
-    """A storage with a copy of it."""
+    """A storage with a copy of the confirmed run."""
     shutil.copytree(confirmed[0] / "toggles", tmp_path / "toggles")
     return tmp_path
 
@@ -122,7 +122,7 @@ def test_best_model_is_the_best_training_of_the_winner(run):
 
 
 def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in_process, tmp_path):
-    """That of the checkpoint which is used, be it a replicate's; `best` names the others apart from it."""
+    """All commands show the checkpoint that is used, perhaps of a replicate; `best` shows other scores separately."""
     won = find_winner(run)
     assert won
     line = headline(run.study(), run.replicates(), run_rows(run))
@@ -140,7 +140,7 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
 
 
 def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):
-    """The mean over all trainings of the winner, with its interval, is kept with the run."""
+    """The run stores the mean over all trainings of the winner, with its interval."""
     won = winner(run_rows(run))
     assert won
     said = f"final check of trial {won['trial']}, the mean of all 3 trainings of its configuration: 1 photos that"
@@ -169,7 +169,7 @@ def _seeds(run):
 
 
 def test_final_check_of_another_winner_is_renewed(copied, in_process):
-    """As after a `compare` that changed the winner: `best` says that it is old, `confirm` and `resume` renew it."""
+    """`best` reports a final check of another winner, as after a `compare`; `confirm` and `resume` renew it."""
     run = find_run("toggles", copied)
     whole = (run.folder / final_check.FILE).read_bytes()
     old = json.dumps({**json.loads(whole), "checkpoints": ["trials/0000/epoch-001-x"]})
@@ -196,7 +196,7 @@ def test_confirm_and_compare_train_only_missing_replicates(copied, in_process):
 
 
 def test_confirm_and_compare_repair_a_damaged_study_first(copied, in_process):
-    """Whose next copy would have the damage, too."""
+    """Otherwise the next copy of the study would be damaged, too."""
     path = copied / "toggles" / STUDY
     for words in (("confirm", "toggles", "--top", 2, "--seeds", 2), ("compare", "toggles", "0", "0", "--seeds", 2)):
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
@@ -220,7 +220,7 @@ def test_compare_prints_percentages_with_an_interval(copied, huetune, in_process
 
 
 def test_log_verdict_agrees_with_compare(run):
-    """Its verdict on two confirmed trials is that of `compare`."""
+    """The experiment log has the same verdict on two confirmed trials as `compare`."""
     new, old = newest_first(entry for entry in of_run(run) if entry.again)[:2]
     assert new.known_as and old.known_as
     sentence = comparison(run, new.known_as[1], old.known_as[1])[0]
@@ -231,7 +231,7 @@ def test_log_verdict_agrees_with_compare(run):
 
 
 def test_rerun_gives_the_same_bits(copied, confirmed, huetune, in_process):
-    """Also where the garden's scenes are in a folder now."""
+    """The scenes of the garden may be read from a folder, too."""
     write_garden(12, copied / "scenes")
     done = huetune("rerun", "toggles", "1", "--storage", copied, "--photos", copied / "scenes")
     assert done.returncode == 0, done.stderr
@@ -280,7 +280,7 @@ def test_manifest_has_versions_and_no_environment(run, monkeypatch):
 
 @pytest.mark.long
 def test_median_scheduler_prunes_and_never_pauses(huetune, tmp_path):
-    """A pause would need a worker's whole state on disk; Tune's rule asks for one where it lacks trials to compare."""
+    """Tune's median rule pauses trials when it has too few to compare, which would need the whole state of a worker."""
     done = huetune(
         *("search", *QUICK, *ALONE, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
         *("--scheduler", "median", "--searcher", "random"),

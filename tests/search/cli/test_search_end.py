@@ -14,7 +14,7 @@ from huetune.search.cli.search_end import print_next_commands
 
 @pytest.mark.parametrize("objectives", [["chroma_mse"], ["chroma_mse", "chroma_ratio_error"]])
 def test_print_next_commands_prints_commands_that_work(objectives, searched, in_process, tmp_path, monkeypatch, capsys):
-    """In another storage, whose name has a space; after a search by several objectives, too, which need --by."""
+    """In a storage whose name has a space, and after a search with several objectives, which needs --by."""
     shutil.copytree(searched[0] / "tiny", tmp_path / "all runs" / "tiny")
     run = Run(tmp_path / "all runs" / "tiny")
     asked = {**run.manifest["search"], "objectives": objectives}

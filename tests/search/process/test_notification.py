@@ -1,4 +1,4 @@
-"""A search tells someone, and nobody else learns the token; it is logged to MLflow, and neither can hurt it."""
+"""Notifications keep the token of their URL secret; neither they nor MLflow can make a search fail."""
 
 import contextlib
 import json
@@ -26,10 +26,10 @@ TOKEN = "s3cr3tt0k3n"
 
 
 class Service(HTTPServer):
-    """A server that keeps what it is told, as (path, message)."""
+    """A server that records requests as (path, message)."""
 
     def __init__(self):
-        self.heard: list[tuple[str, dict]] = []
+        self.received: list[tuple[str, dict]] = []
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"json://127.0.0.1:{self.server_port}/{TOKEN}"
 
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.heard.append((self.path, message))
+        self.server.received.append((self.path, message))
         self.send_response(200)
         self.end_headers()
 
@@ -57,9 +57,9 @@ def service():
 
 
 def test_search_with_notify_and_mlflow_hides_the_token(executable, service, lay_traps, tmp_path):
-    """What it leaves, what it says, what Ray writes down, and what the list of processes showed meanwhile.
+    """The token is not in files, output, Ray's logs or the list of processes.
 
-    Others' code in the current folder is left alone by all of its processes.
+    None of the processes imports code from the current folder.
     """
     others = {"data_tools": "files", "search": "files", "random": "files", "keras": "files"}
     executed = lay_traps(tmp_path, model="packages", results="namespaces", **others)
@@ -70,17 +70,17 @@ def test_search_with_notify_and_mlflow_hides_the_token(executable, service, lay_
     with (tmp_path / "said").open("w", encoding="utf-8") as said:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, stdin=subprocess.DEVNULL)
         while process.poll() is None:
-            if time.time() > begun + 5:  # it needs a moment to start itself again
+            if time.time() > begun + 5:  # the command needs a moment to restart without the URL
                 for one in psutil.process_iter(["cmdline"]):
                     seen |= {word for word in one.info["cmdline"] or () if TOKEN in word}
-                # These go with the search.
+                # Ray deletes these files when the search ends.
                 with contextlib.suppress(FileNotFoundError):
                     for file in Path(tempfile.gettempdir()).glob(f"hue-*/ray/session_2*_{process.pid}/**/*"):
                         if file.is_file() and not file.is_symlink():
                             written[file] = file.read_bytes()
             time.sleep(0.5)
     assert process.returncode == 0, (tmp_path / "said").read_text(encoding="utf-8")
-    ((path, message),) = service.heard
+    ((path, message),) = service.received
     assert path.endswith(TOKEN) and message["title"] == "huetune: roses is done"
     assert message["message"].startswith("trial 0 has the best chroma_mse of 1 complete trial, 0.")
     assert "the mean-color baseline (" in message["message"]
@@ -120,7 +120,7 @@ BROKEN = [
 def test_notification_of_a_failed_search_has_the_reason(error, why, service, searched):
     with pytest.raises(type(error)), notify_on_exit(service.url, "tiny", searched[0]):
         raise error
-    ((_, message),) = service.heard
+    ((_, message),) = service.received
     assert (message["title"], message["message"]) == ("huetune: tiny ended early", why)
 
 
@@ -128,13 +128,13 @@ def test_resume_of_a_finished_search_sends_no_notification(service, searched, in
     shutil.copytree(searched[0], tmp_path / "runs")
     done = in_process("resume", "tiny", "--storage", tmp_path / "runs", "--notify", service.url)
     assert done.returncode == 0 and "is finished, nothing was changed" in done.stdout, done.stderr
-    assert not service.heard
+    assert not service.received
 
 
 def test_notification_without_readable_results_is_sent(service, tmp_path):
     with notify_on_exit(service.url, "gone", tmp_path):
         pass
-    [(_, message)] = service.heard
+    [(_, message)] = service.received
     assert message["title"] == "huetune: gone is done" and "its results cannot be read now" in message["message"]
 
 

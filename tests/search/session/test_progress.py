@@ -1,4 +1,4 @@
-"""What the real searcher does is on the board, and the study says to others what they cannot see."""
+"""The board of a running search, what the study records for other processes, and signals."""
 
 import io
 import re
@@ -176,7 +176,7 @@ def test_display_on_closed_pipe_does_not_end_the_search(study):
     assert searcher.progress == {0: 1}
 
 
-SHOWN = """
+FULL_SCREEN = """
 import time
 from rich.live import Live
 from huetune.data_tools.common.terminal import stdout
@@ -188,7 +188,7 @@ with Live("calm", console=stdout, screen=True):
 """
 
 
-TWICE = """
+TWO_SIGNALS = """
 import contextlib, os, signal
 from huetune.search.process import signals
 signals.install_handlers()
@@ -199,13 +199,13 @@ os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_second_signal_outside_a_search_names_no_remedy():
-    """Whoever leaves `train` or `evaluate` at once has nothing that `huetune resume` could continue."""
-    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, encoding="utf-8")
+    """After `train` or `evaluate` there is nothing that `huetune resume` could continue."""
+    done = subprocess.run([sys.executable, "-c", TWO_SIGNALS], capture_output=True, text=True, encoding="utf-8")
     assert (done.returncode, done.stderr) == (130, "huetune: stopped immediately\n")
 
 
 def test_second_signal_restores_the_terminal():
-    terminal = Terminal(80, 24, sys.executable, "-c", SHOWN)
+    terminal = Terminal(80, 24, sys.executable, "-c", FULL_SCREEN)
     terminal.wait_for("calm")
     terminal.type("\x03")
     terminal.type("\x03")

@@ -1,4 +1,4 @@
-"""A search that ended, or nearly, goes on: and what was there stays as it was."""
+"""`resume` and `extend` continue a search, and leave ended trials as they are."""
 
 import contextlib
 import json
@@ -87,7 +87,7 @@ def test_extend_continues_complete_trials_as_new_trials(run, huetune, in_process
 
 @pytest.mark.long
 def test_extend_trains_what_an_earlier_extension_did_not(run, huetune):
-    """To the very number of trials that it was to have."""
+    """Up to the number of trials that the earlier extension requested."""
     before = _trials(run)
     complete = [trial.number for trial in before if trial.state == TrialState.COMPLETE]
     total = len(before) + len(complete)

@@ -1,4 +1,4 @@
-"""Real searches on real Ray, read back through plain Optuna."""
+"""Real searches on Ray, read through plain Optuna."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def _study(storage, name):
 
 
 def test_trial_states_are_complete_pruned_and_failed(searched):
-    """Complete after all its epochs, pruned with every epoch's value, failed with the reason."""
+    """Complete trials have all epochs, pruned ones the value of each epoch, failed ones a reason."""
     trials = _study(searched[0], "tiny").get_trials()
     by_state = {state: [trial for trial in trials if trial.state == state] for state in TrialState}
     assert len(trials) == 6 and not by_state[TrialState.RUNNING] and not by_state[TrialState.WAITING]
@@ -54,7 +54,7 @@ def test_study_holds_every_epoch(searched):
 
 
 def test_diverged_trial_keeps_its_worker(searched):
-    """Six trials, two slots: two workers, though two of the trials diverged."""
+    """Six trials in two slots need two workers, although two of the trials diverge."""
     pids = {trial.user_attrs.get("pid") for trial in _study(searched[0], "tiny").get_trials()}
     assert len(pids - {None}) == 2
     assert "died" not in searched[1].stdout
@@ -71,7 +71,7 @@ def test_run_keeps_only_checkpoints_that_the_study_names(searched):
 
 
 def test_searched_models_ignore_keras_settings(searched):
-    """The search ran where keras.json says float16 and channels_first: its checkpoints were refused as damaged."""
+    """keras.json of the search had float16 and channels_first, with which the checkpoints could not be read."""
     run = find_run("tiny", searched[0])
     folder = trial_checkpoint(run, run.study(), 0)
     built = build(read(folder).config).vae.trainable_weights
@@ -110,7 +110,7 @@ def test_search_to_a_pipe_prints_a_line_per_event(searched):
 
 
 def test_search_tries_presets_first(huetune, tmp_path):
-    """More presets than trials, another database, and quiet."""
+    """With more presets than trials, another database, and --quiet."""
     url = f"sqlite:///{tmp_path / 'team.db'}"
     words = ["--garden", 6, "--trials", 2, "--epochs", 1, "--name", "first", "--storage", tmp_path, "--quiet"]
     done = huetune("search", *words, *ALONE, "--study", url)

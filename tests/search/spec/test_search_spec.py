@@ -1,4 +1,4 @@
-"""What is asked of a search is checked in one place, without Ray, whoever asks."""
+"""Specifications are validated in one place, without Ray, for the command, Python and manifests."""
 
 import json
 from dataclasses import fields
@@ -20,7 +20,7 @@ from tests.search.builders import make_search
 
 OF_RESOURCES = {field.name for field in fields(Resources)}
 
-# What is typed, the field and the value that it is in Python and in a manifest, and the whole message.
+# The option, its field and value in Python and in a manifest, and the whole message.
 BAD = [
     ("--trials 0", "trials", 0, "trials must be 1 or more, received 0"),
     ("--trials 1000001", "trials", 1_000_001, "trials must be 1,000,000 or less, received 1000001"),
@@ -84,8 +84,8 @@ def _in_manifest(field, value, folder):
 
 
 @pytest.mark.parametrize(("typed", "field", "value", "message"), BAD, ids=[typed for typed, *_ in BAD])
-def test_bad_value_has_one_message_in_every_interface(typed, field, value, message, said, tmp_path, monkeypatch):
-    """The command used to refuse half of them in its own words, and Python took some of them."""
+def test_bad_value_has_one_message_in_every_interface(typed, field, value, message, run_command, tmp_path, monkeypatch):
+    """The command, Python and manifests used to have different messages, or none."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as refused:
         _in_python(field, value)
@@ -93,12 +93,12 @@ def test_bad_value_has_one_message_in_every_interface(typed, field, value, messa
     with pytest.raises(UserError) as recalling:
         _in_manifest(field, value, tmp_path / "made")
     assert str(recalling.value) == str(refused.value)
-    assert said(f"search {typed}") == (2, "", f"huetune: {refused.value}\n")
+    assert run_command(f"search {typed}") == (2, "", f"huetune: {refused.value}\n")
 
 
 @pytest.mark.parametrize("value", ["12", 2.5, True, None])
 def test_search_with_a_trial_count_of_another_type_is_refused(value):
-    """A manifest may hold anything; a traceback was the answer."""
+    """A damaged manifest may have any type; the error used to be a traceback."""
     with pytest.raises(UserError, match="trials must be a whole number, received "):
         make_search(trials=value)
 
@@ -135,7 +135,7 @@ def test_searcher_and_scheduler_names_are_implemented():
 
 
 def test_search_options_default_to_those_of_the_dataclass():
-    """Those that depend on other options are None: the command's help says how."""
+    """Options whose default depends on other options are None; their help describes the default."""
     typed = cli.commands["search"].make_context("search", []).params
     expected = {field.name: field.default for kind in (Search, Resources) for field in fields(kind)}
     own = (typed.keys() & expected.keys()) - {"name", "storage", "space"}
