@@ -266,13 +266,13 @@ def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, 
 def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
     from huetune.model.checkpoint import load, read
     from huetune.results.export.best_model import best_checkpoints
-    from huetune.results.tables.trial_table import rows, winner
+    from huetune.results.tables.trial_table import rows, winner_row
 
     objectives = run.manifest["search"]["objectives"]
-    if winner(rows(*studies)) is None:
+    if winner_row(rows(*studies)) is None:
         return
     try:
-        _, paths = best_checkpoints(run, objectives[0], studies)
+        _, paths = best_checkpoints(run, studies, objectives[0])
         for path in paths:
             read(path)
         if validation is None:

@@ -28,6 +28,7 @@ from huetune.results.records.baseline import baseline_line
 from huetune.results.records.run import CONTACT_SHEET, EVALUATION, STORAGE, Run, find_run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
+from huetune.results.records.value_text import format_value
 from huetune.results.report import charts
 from huetune.results.report.svg import to_svg
 from huetune.results.tables import trial_table
@@ -86,7 +87,7 @@ class OpenRun:
         """Return what each setting does to the score, with 95 % intervals: the columns of `huetune effects`."""
         studies = self.run.snapshot()
         searched = StudyRecord.of(studies[0])
-        found = effects.effects(effects.measured(*studies), searched.parameters, searched.objective)
+        found = effects.effects(effects.measured_configs(*studies), searched.parameters, searched.objective)
         return pd.DataFrame(effects.effect_rows(found)).convert_dtypes()
 
     def history(self) -> Figure:
@@ -114,7 +115,7 @@ class OpenRun:
             NoTrialError: no trial is complete.
             CheckpointError: it is damaged.
         """
-        _, paths = best_model.best_checkpoints(self.run, by)
+        _, paths = best_model.best_checkpoints(self.run, self.run.snapshot(), by)
         import_tensorflow()
         from huetune.model.checkpoint import load_network
 
@@ -136,7 +137,7 @@ class OpenRun:
             PhotoError: the file cannot be read.
         """
         pixels = np.asarray(decode(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
-        _, paths = best_model.best_checkpoints(self.run, by)
+        _, paths = best_model.best_checkpoints(self.run, self.run.snapshot(), by)
         import_tensorflow()
         from huetune.model.checkpoint import load
         from huetune.results.evaluation.colorization import colorize_photo
@@ -164,11 +165,11 @@ class OpenRun:
         table = trial_table.rows(study, replicates)
         if not table:
             return f"<p>{html.escape(self.run.name)}: no trials yet</p>"
-        best = trial_table.with_zero_line(table[:SHOWN], study)
+        best = trial_table.with_baseline(table[:SHOWN], study)
         columns = [name for name in best[0] if name != "host" and any(row[name] is not None for row in best)]
-        cells = pd.DataFrame([[trial_table.shown(row[name]) for name in columns] for row in best], columns=columns)
+        cells = pd.DataFrame([[format_value(row[name]) for name in columns] for row in best], columns=columns)
         title = f"{self.run.name}: the best {SHOWN} of {len(table)} trials" if len(table) > SHOWN else self.run.name
-        lines = filter(None, (headline(study, replicates, table), baseline_line(table)))
+        lines = filter(None, (headline(study, replicates), baseline_line(table)))
         said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
         return f"<p>{html.escape(title)}</p>{cells.to_html(index=False, border=0)}{said}"
 

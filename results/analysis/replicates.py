@@ -1,7 +1,7 @@
-"""Replicates: configurations trained again from fresh seeds, so that a score has an error bar.
+"""Replicates: configurations that were trained again from fresh seeds, so that a score has an interval.
 
-A search's own scores are optimistic: its best is the best of many noisy numbers. What counts is what its configuration
-does when it is trained again.
+The scores of a search are optimistic, because its best score is the best of many noisy ones. Replicates measure how
+good a configuration is when it is trained again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,23 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.model.metrics import METRICS, better
-from huetune.results.analysis.intervals import Estimate, difference, mean
+from huetune.results.analysis.intervals import Estimate, difference, format_estimate, mean
 from huetune.results.records.outcomes import FailureKind
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
 
-LEAST = 2
-"""Seeds without which there is no error bar."""
+MIN_INTERVAL_SEEDS = 2
+"""Smallest number of seeds that has an interval."""
 
 
 @dataclass(frozen=True)
-class Replicated:
-    """A configuration's replicates.
+class Replicates:
+    """The replicates of a configuration.
 
     Attributes:
-        scores: of those that trained to their end, one a seed.
-        failed: how many diverged.
-        trials: all of them.
+        scores: scores of the complete replicates, one for each seed.
+        failed: number of replicates that diverged.
+        trials: all replicates, in any state.
     """
 
     scores: tuple[float, ...]
@@ -39,15 +39,19 @@ class Replicated:
         """Return the mean score with its 95 % interval; None without a score.
 
         Args:
-            objective: what the scores are, a key of `model.metrics.METRICS`.
+            objective: the metric that the scores are, a key of `model.metrics.METRICS`.
         """
         return mean(self.scores, METRICS[objective].limits) if self.scores else None
 
 
-def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
-    """Return the replicates of each configuration, by `config_key`; empty without a study of replicates.
+def replicates_by_config(study: optuna.Study | None) -> dict[str, Replicates]:
+    """Return the replicates of each configuration, by `config_key`.
 
-    Of an extended search only those with the most epochs: with others they cannot be compared.
+    After a search was extended to more epochs, only replicates with the most epochs count; others cannot be compared
+    with them.
+
+    Args:
+        study: a study of replicates; None for no replicates.
     """
     trials = study.get_trials(deepcopy=False) if study else []
     known = [(trial, record) for trial in trials if (record := TrialRecord.of(trial)).config]
@@ -56,52 +60,56 @@ def replicated(study: optuna.Study | None) -> dict[str, Replicated]:
     for trial, record in known:
         if record.planned_epochs == most:
             groups.setdefault(record.key, []).append(trial)
-    return {key: _gather(trials) for key, trials in groups.items()}
+    return {key: _replicates(trials) for key, trials in groups.items()}
 
 
-def of_trial(trial: FrozenTrial, found: Mapping[str, Replicated]) -> Replicated | None:
-    """Return the replicates of a trial's configuration over as many epochs; None where there are none.
+def replicates_of(trial: FrozenTrial, groups: Mapping[str, Replicates]) -> Replicates | None:
+    """Return the replicates of a trial's configuration with as many epochs as the trial; None if there are none.
 
-    Of an extended search, those with more epochs say nothing of a trial with fewer.
+    After a search was extended, replicates with more epochs cannot be compared with a trial with fewer.
 
     Args:
-        trial: of the search.
-        found: what `replicated` returns.
+        trial: a trial of the search.
+        groups: the result of `replicates_by_config`.
     """
-    if not found:
+    if not groups:
         return None
     record = TrialRecord.of(trial)
-    group = found.get(record.key)
+    group = groups.get(record.key)
     return group if group and TrialRecord.of(group.trials[0]).planned_epochs == record.planned_epochs else None
 
 
-def _gather(trials: Sequence[FrozenTrial]) -> Replicated:
+def _replicates(trials: Sequence[FrozenTrial]) -> Replicates:
     scores = tuple(trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None)
-    # Those that ended by no fault of theirs say nothing of the configuration, and are trained again.
-    failed = sum(diverged(trial) for trial in trials)
-    return Replicated(scores, failed, tuple(trials))
+    # Other failures are not the configuration's fault, so they do not count and their seeds are trained again.
+    return Replicates(scores, sum(map(has_diverged, trials)), tuple(trials))
 
 
-def diverged(trial: FrozenTrial) -> bool:
-    """Whether a trial failed by its own fault, and not because a worker, the disk or the whole search did."""
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Return whether a trial failed because its training diverged, and not because of a worker, disk or search."""
     failure = TrialRecord.of(trial).failure
     return trial.state == TrialState.FAIL and failure is not None and failure.kind is FailureKind.DIVERGED
 
 
-def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, int]:
-    """Return the place of each confirmed finalist, 1 for the winner, by its trial's number.
+def ranks(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, int]:
+    """Return the ranks of the confirmed finalists, 1 for the winner, by the numbers of their trials.
 
-    There are none before each finalist has two seeds, or one that diverged: an early first would only be the one that
-    was trained first. A finalist of which a seed diverged comes after all others, and without two good ones nowhere.
-    One that was trained further since has no place: the trial that took it further may have.
+    The result is empty until each finalist has two complete seeds or one that diverged, because before that the
+    finalist that was trained first would win. A finalist with a diverged seed comes after all others; one with fewer
+    than two complete seeds has no rank. A finalist that was trained further since has no rank; the trial that continues
+    it can have one.
+
+    Args:
+        study: the study of a search.
+        replicates: the study of its replicates; None if there is none.
     """
     if replicates is None:
         return {}
-    found = replicated(replicates)
-    most = max((TrialRecord.of(group.trials[0]).planned_epochs for group in found.values()), default=0)
+    groups = replicates_by_config(replicates)
+    most = max((TrialRecord.of(group.trials[0]).planned_epochs for group in groups.values()), default=0)
     objective, finalists = StudyRecord.of(study).objective, StudyRecord.of(replicates).finalists
     sign = 1 if METRICS[objective].minimized else -1
-    ranks = {}
+    order = {}
     known: set[str] = set()
     for trial in study.get_trials(deepcopy=False):
         if trial.number not in finalists:
@@ -109,23 +117,23 @@ def places(study: optuna.Study, replicates: optuna.Study | None) -> dict[int, in
         record = TrialRecord.of(trial)
         if record.planned_epochs == most and (key := record.key) not in known:
             known.add(key)
-            group = of_trial(trial, found)
-            if not group or (len(group.scores) < LEAST and not group.failed):
+            group = replicates_of(trial, groups)
+            if not group or (len(group.scores) < MIN_INTERVAL_SEEDS and not group.failed):
                 return {}
             estimate = group.estimate(objective)
-            if estimate and len(group.scores) >= LEAST:
-                ranks[trial.number] = group.failed > 0, sign * estimate.value
-    return {number: place for place, number in enumerate(sorted(ranks, key=lambda number: ranks[number]), 1)}
+            if estimate and len(group.scores) >= MIN_INTERVAL_SEEDS:
+                order[trial.number] = group.failed > 0, sign * estimate.value
+    return {number: rank for rank, number in enumerate(sorted(order, key=lambda number: order[number]), 1)}
 
 
 @dataclass(frozen=True)
-class Standing:
+class BaselineComparison:
     """How a configuration compares with the mean-color baseline.
 
     Attributes:
-        relation: better or worse; alike where there is no significant difference, or none at all.
-        baseline: the baseline's score.
-        seeds: fresh seeds whose 95 % interval decides; 1 where one training alone does.
+        relation: "better" or "worse" than the baseline; "alike" if there is no significant difference.
+        baseline: score of the baseline.
+        seeds: number of fresh seeds whose 95 % interval decides; 1 if a single training decides.
     """
 
     relation: Literal["better", "alike", "worse"]
@@ -143,71 +151,69 @@ class Standing:
         return f"{'just as' if self.relation == 'alike' else self.relation + ' than'} {baseline} in one training"
 
     def sentence(self) -> str:
-        """Return it as a sentence."""
+        """Return the comparison as a sentence."""
         no_difference = self.relation == "alike" and self.seeds > 1
         return f"There is {self}." if no_difference else f"It is {self}."
 
 
-def against_baseline(objective: str, score: float, again: Sequence[float], baseline: float) -> Standing:
-    """Return how a configuration compares with the mean-color baseline: the one place where that is decided.
+def compare_with_baseline(
+    objective: str, score: float, fresh_scores: Sequence[float], baseline: float
+) -> BaselineComparison:
+    """Return how a configuration compares with the mean-color baseline.
 
-    The 95 % interval of its mean score over fresh seeds decides where there is one: if it contains the baseline's
-    score, there is no significant difference. Otherwise one training decides, which may be luck, as the result says.
+    If there are at least two fresh seeds, the 95 % interval of their mean score decides: if it contains the baseline's
+    score, there is no significant difference. Otherwise a single training decides, which may be luck; the result
+    records that.
 
     Args:
-        objective: what the scores are, a key of `model.metrics.METRICS`.
-        score: of one training.
-        again: the scores from fresh seeds; fewer than `LEAST` have no interval.
-        baseline: the score of the mean chroma of the training photos.
+        objective: the metric that the scores are, a key of `model.metrics.METRICS`.
+        score: score of one training.
+        fresh_scores: scores of the replicates, each from a fresh seed.
+        baseline: score of the mean-color baseline.
     """
-    if len(again) >= LEAST:
-        estimate = mean(again, METRICS[objective].limits)
-        apart = estimate.low is not None and estimate.high is not None and not estimate.low <= baseline <= estimate.high
-        score, seeds = estimate.value, len(again)
+    if len(fresh_scores) >= MIN_INTERVAL_SEEDS:
+        estimate = mean(fresh_scores, METRICS[objective].limits)
+        assert estimate.low is not None and estimate.high is not None
+        differs = not estimate.low <= baseline <= estimate.high
+        score, seeds = estimate.value, len(fresh_scores)
     else:
-        apart, seeds = score != baseline, 1
-    if not apart:
-        return Standing("alike", baseline, seeds)
-    return Standing("better" if better(objective, score, baseline) else "worse", baseline, seeds)
+        differs, seeds = score != baseline, 1
+    if not differs:
+        return BaselineComparison("alike", baseline, seeds)
+    return BaselineComparison("better" if better(objective, score, baseline) else "worse", baseline, seeds)
 
 
 def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
-    """Return which finalist wins, its score, and how that compares with the baseline and the second; None before."""
-    order = sorted(places(study, replicates).items(), key=lambda place: place[1])
+    """Return a line with the confirmed winner, its score, and its comparison with the baseline and the second finalist.
+
+    Returns:
+        None if no finalist has a rank yet.
+    """
+    order = sorted(ranks(study, replicates).items(), key=lambda item: item[1])
     if not order:
         return None
     searched = StudyRecord.of(study)
     objective = searched.objective
-    found = replicated(replicates)
+    by_config = replicates_by_config(replicates)
     groups = {
-        trial.number: found[TrialRecord.of(trial).key]
+        trial.number: by_config[TrialRecord.of(trial).key]
         for trial in study.get_trials(deepcopy=False)
         if trial.number in dict(order)
     }
     first = order[0][0]
     scores = groups[first].scores
     estimate = mean(scores, METRICS[objective].limits)
-    standing = against_baseline(objective, estimate.value, scores, searched.baseline[objective])
-    text = f"trial {first} wins: {objective} {shown_estimate(estimate, seeds=len(scores))}"
+    comparison = compare_with_baseline(objective, estimate.value, scores, searched.baseline[objective])
+    text = f"trial {first} wins: {objective} {format_estimate(estimate, seeds=len(scores))}"
     if groups[first].failed:
         text += f", {groups[first].failed} more diverged"
     if len(order) == 1:
-        return f"{text}; {standing}; there is no other finalist that did not diverge"
+        return f"{text}; {comparison}; there is no other finalist that did not diverge"
     second = order[1][0]
     gap = difference(scores, groups[second].scores)
-    return f"{text}; {standing}; {judged(gap)} trial {second}: {shown_estimate(gap)}"
+    return f"{text}; {comparison}; {significance(gap)} trial {second}: {format_estimate(gap)}"
 
 
-def judged(gap: Estimate) -> str:
-    """Return in words, before the name of the other one, whether a difference is significant."""
-    return "significantly different from" if gap.sure else "no significant difference to"
-
-
-def shown_estimate(estimate: Estimate, scale: float = 1.0, unit: str = "", seeds: int | None = None) -> str:
-    """Return a value and its interval as people read them, with the number of seeds if it is given."""
-    signed = "+" if unit else ""
-    value = f"{estimate.value * scale:{signed}.3g}{unit}"
-    if estimate.low is None or estimate.high is None:
-        return f"{value} (one seed, no interval)"
-    ends = f"{estimate.low * scale:{signed}.3g} to {estimate.high * scale:{signed}.3g}{unit}"
-    return f"{value} (95 % CI {ends}{f', {seeds} seeds' if seeds else ''})"
+def significance(gap: Estimate) -> str:
+    """Return whether a difference is significant, in words that precede the name of the other configuration."""
+    return "significantly different from" if gap.significant else "no significant difference to"

@@ -35,19 +35,18 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     from huetune.results.evaluation import final_check
     from huetune.results.export import best_model
     from huetune.results.records.study_record import StudyRecord
-    from huetune.results.tables.trial_table import rows, shown
+    from huetune.results.records.value_text import format_value
 
     study, replicates = studies = found.snapshot()
-    row, paths = best_model.best_checkpoints(found, by, studies)
+    row, paths = best_model.best_checkpoints(found, studies, by)
     path = paths[0]
     checkpoint = read(path)
-    table = rows(study, replicates)
-    won = winner_of(study, replicates, table, by)
+    won = winner_of(study, replicates, by)
     assert won
     for name in (
         "trial",
         "continues",
-        "place",
+        "rank",
         "front",
         "preset",
         *StudyRecord.of(study).parameters,
@@ -56,13 +55,13 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
         "host",
     ):
         if row.get(name) is not None:
-            say(f"{name:14} {shown(row[name])}")
+            say(f"{name:14} {format_value(row[name])}")
     for name, text in won.lines():
         say(f"{name:14} {text}")
     say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
     say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
     say(f"{'folder':14} {os.path.relpath(path)}")
-    say(headline(study, replicates, table) or f"trial {won.number} is the best by {won.objective}; {won.standing}")
+    say(headline(study, replicates) or f"trial {won.number} is the best by {won.objective}; {won.comparison}")
     for line in final_check.described(found, studies):
         say(line)
     if folder:

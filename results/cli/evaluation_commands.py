@@ -60,7 +60,7 @@ def evaluate(
     from huetune.results.evaluation import evaluate as evaluation
     from huetune.results.evaluation.leakage import leaked_names
     from huetune.results.export.best_model import model_from_source
-    from huetune.results.tables.trial_table import shown
+    from huetune.results.records.value_text import format_value
 
     path, usual = model_from_source(model, by)
     out = out or evaluation.evaluation_folder(usual, source)
@@ -92,7 +92,7 @@ def evaluate(
     if leaked_names(settings, read) is None:
         say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
     for name, value in report["all"].items():
-        say(f"{name:14} {shown(value)}")
+        say(f"{name:14} {format_value(value)}")
     sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
     some = f" ({report['shown']} of the {len(read)} photos, spread evenly)" if report["shown"] < len(read) else ""
     say(f"{len(read)} photos, {samples} samples each: {sheet}{some}, {metrics}")

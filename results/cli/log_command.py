@@ -42,14 +42,14 @@ def log(
 
     Example: huetune log roses
     """
-    from huetune.results.records.run import NUMBER
+    from huetune.results.records.run import TRIAL_NUMBER
 
     if out:
         require_writable(out)
     numbers = split_list(trials)
     if numbers and top is not None:
         raise UserError("--top and --trials: choose one of them")
-    if wrong := [word for word in numbers if not NUMBER.fullmatch(word)]:
+    if wrong := [word for word in numbers if not TRIAL_NUMBER.fullmatch(word)]:
         raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
     chosen = Source(photos, None, split_list(classes))
     models = [_run_or_model(word, storage) for word in runs_or_models]

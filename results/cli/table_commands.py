@@ -75,41 +75,42 @@ def trials(
     from huetune.data_tools.storage.output_files import require_replaceable, write_file
     from huetune.results.analysis.winner import headline
     from huetune.results.records.baseline import baseline_line
-    from huetune.results.tables import trial_table as tables
+    from huetune.results.tables import formats, trial_table
     from huetune.results.tables.row_filter import where
 
     if out:
         require_replaceable(out)
     study, replicates = found.snapshot()
-    table = whole = tables.rows(study, replicates)
+    table = whole = trial_table.rows(study, replicates)
     if condition:
         table = where(table, condition)
     if column or descending:
-        table = tables.sort(table, column or "score", descending)
+        table = trial_table.sort(table, column or "score", descending)
     if form in ("table", "markdown") and table:
         ordered = column or descending
-        table = [*table, tables.zero_row(study, list(table[0]))] if ordered else tables.with_zero_line(table, study)
+        baseline = trial_table.baseline_row(study, list(table[0]))
+        table = [*table, baseline] if ordered else trial_table.with_baseline(table, study)
     if columns:
-        table = tables.choose(table, split_list(columns))
+        table = trial_table.select_columns(table, split_list(columns))
     if out or form == "parquet":
-        content: str | bytes = tables.FORMATS[form](table)
+        content: str | bytes = formats.FILE_FORMATS[form](table)
         data = content if isinstance(content, bytes) else f"{content}\n".encode()
         if out:
             write_file(out, data, "trials")
         else:
             sys.stdout.buffer.write(data)
     elif form == "json":
-        click.echo(tables.to_json(table))
+        click.echo(formats.to_json(table))
     elif form == "csv":
-        click.echo(printable(tables.to_csv(table), keep="\n"))
+        click.echo(printable(formats.to_csv(table), keep="\n"))
     elif not table:
         say(f"no trials in {found.name!r}" + (" meet the condition" if condition else " yet"))
     elif form == "markdown":
-        click.echo(tables.to_markdown(table))
+        click.echo(formats.to_markdown(table))
     else:
         how = "--format csv or a wider terminal, some with --columns trial,score,..."
-        stdout.print(tables.fitted(table, found.name, stdout, how))
-        for line in filter(None, (headline(study, replicates, whole), baseline_line(whole))):
+        stdout.print(formats.fit_to_console(table, found.name, stdout, how))
+        for line in filter(None, (headline(study, replicates), baseline_line(whole))):
             say(line)
 
 
@@ -128,24 +129,24 @@ def effects(run: str, storage: Path, form: str) -> None:
 
     from huetune.results.analysis import effects as found_effects
     from huetune.results.records.study_record import StudyRecord
-    from huetune.results.tables import trial_table as tables
+    from huetune.results.tables import formats
 
     study, replicates = found.snapshot()
-    trained, searched = found_effects.measured(study, replicates), StudyRecord.of(study)
+    trained, searched = found_effects.measured_configs(study, replicates), StudyRecord.of(study)
     table = found_effects.effect_rows(found_effects.effects(trained, searched.parameters, searched.objective))
     if form == "json":
-        click.echo(tables.to_json(table))
+        click.echo(formats.to_json(table))
     elif form == "csv":
-        click.echo(printable(tables.to_csv(table), keep="\n"))
+        click.echo(printable(formats.to_csv(table), keep="\n"))
     elif not table:
         say(f"{len(trained)} configurations in {found.name!r}: too few to say what a setting does")
     elif form == "markdown":
-        click.echo(tables.to_markdown(table))
+        click.echo(formats.to_markdown(table))
     else:
         title = f"{searched.objective} of {len(trained)} configurations in {found.name}"
         how = "--format csv or a wider terminal"
-        least, needed = ("curve", "rests_on", "sure", "against"), list(table[0])
-        stdout.print(tables.fitted(table, title, stdout, how, dispensable=least, needed=needed))
+        optional, required = ("curve", "rests_on", "sure", "against"), list(table[0])
+        stdout.print(formats.fit_to_console(table, title, stdout, how, optional=optional, required=required))
         say(found_effects.importance_line(study))
         if line := found_effects.baseline_line(trained):
             say(line)
@@ -160,15 +161,15 @@ def presets(form: str) -> None:
     """
     from huetune.model.presets import preset_rows
     from huetune.model.recipes import describe_recipes
-    from huetune.results.tables.trial_table import fitted, to_json
+    from huetune.results.tables.formats import fit_to_console, to_json
 
     rows = preset_rows()
     if form == "json":
         click.echo(to_json(rows))
     else:
-        least, needed = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
+        optional, required = ("encoder_parameters", "decoder_parameters"), ("name", "parameters")
         how = "--format json or a wider terminal"
-        stdout.print(fitted(rows, "presets", stdout, how, dispensable=least, needed=needed))
+        stdout.print(fit_to_console(rows, "presets", stdout, how, optional=optional, required=required))
         say(describe_recipes())
 
 
@@ -176,13 +177,14 @@ def show_trials(run: Any, top: int = 10) -> None:
     """Show the best trials of a run and who won."""
     from huetune.results.analysis.winner import headline
     from huetune.results.records.baseline import baseline_line
-    from huetune.results.tables.trial_table import fitted, rows, with_zero_line
+    from huetune.results.tables.formats import fit_to_console
+    from huetune.results.tables.trial_table import rows, with_baseline
 
     study, replicates = run.snapshot()
     table = rows(study, replicates)
     if table:
         left = f", the best {top} of {len(table)}" if len(table) > top else ""
         how = f"{run.command('trials', '--format csv')} or a wider terminal"
-        stdout.print(fitted(with_zero_line(table[:top], study), f"{run.name}{left}", stdout, how))
-    for line in filter(None, (headline(study, replicates, table), baseline_line(table))):
+        stdout.print(fit_to_console(with_baseline(table[:top], study), f"{run.name}{left}", stdout, how))
+    for line in filter(None, (headline(study, replicates), baseline_line(table))):
         say(line)

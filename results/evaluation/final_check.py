@@ -21,14 +21,13 @@ from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import list_paths, pull, push, remove
 from huetune.data_tools.storage.output_files import RECORD_FILE, numbered_names
 from huetune.model.metrics import METRICS
-from huetune.results.analysis.intervals import Estimate, mean
-from huetune.results.analysis.replicates import shown_estimate
+from huetune.results.analysis.intervals import Estimate, format_estimate, mean
 from huetune.results.export import best_model
 from huetune.results.records.run import EVALUATION, EVALUATIONS, Run
 from huetune.results.records.run_photos import source_of
 from huetune.results.records.study_file import Studies
 from huetune.results.records.study_record import StudyRecord
-from huetune.results.tables.trial_table import shown
+from huetune.results.records.value_text import format_value
 
 FILE = "final-check.json"
 """In a run. Only a final check writes it."""
@@ -68,8 +67,10 @@ class FinalCheck:
         photos = f"{self.count} photos that no trial has seen, fingerprint {self.fingerprint[:16]}"
         yield f"final check of trial {self.trial}, {how}: {photos}"
         for name, estimate in self.metrics.items():
-            others = ", ".join(f"{reference} {shown(self.references[reference][name])}" for reference in REFERENCES)
-            yield f"  {name:18} {shown_estimate(estimate)}; {others}"
+            others = ", ".join(
+                f"{reference} {format_value(self.references[reference][name])}" for reference in REFERENCES
+            )
+            yield f"  {name:18} {format_estimate(estimate)}; {others}"
 
 
 def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = False) -> FinalCheck:
@@ -92,7 +93,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
 
     studies = run.snapshot()
     objective = StudyRecord.of(studies[0]).objective
-    row, paths = best_model.best_checkpoints(run, objective, studies)
+    row, paths = best_model.best_checkpoints(run, studies, objective)
     _keep_earlier(run)
     folder = run.folder / EVALUATION
     options: dict[str, Any] = {"samples": SAMPLES, "seed": SEED}
@@ -176,7 +177,7 @@ def is_current(run: Run, studies: Studies | None = None) -> bool:
     found = read_or_none(run)
     if found is None:
         return False
-    _, paths = best_model.best_checkpoints(run, found.objective, studies)
+    _, paths = best_model.best_checkpoints(run, studies or run.snapshot(), found.objective)
     return _names(run, paths) == found.checkpoints
 
 

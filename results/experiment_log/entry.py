@@ -16,7 +16,7 @@ from huetune.data_tools.photos.source import Source
 from huetune.model.checkpoint import Checkpoint, log_of, read
 from huetune.model.config import Config
 from huetune.model.metrics import METRICS
-from huetune.results.analysis.replicates import Replicated, of_trial, replicated
+from huetune.results.analysis.replicates import Replicates, replicates_by_config, replicates_of
 from huetune.results.analysis.winner import Winner, winner_of
 from huetune.results.evaluation.final_check import FinalCheck
 from huetune.results.evaluation.final_check import read_or_none as final_check
@@ -191,7 +191,7 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
         numbers = [*best, *(number for number, trial in trials.items() if TrialRecord.of(trial).preset)]
     if not numbers:
         raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `{run.command('trials')}`")
-    groups, won = replicated(replicates), winner_of(study, replicates, table)
+    groups, won = replicates_by_config(replicates), winner_of(study, replicates)
     entries = [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
     check = final_check(run)
     return [
@@ -201,14 +201,14 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
 
 
 def _of_trial(
-    run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicated], won: Winner | None
+    run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicates], won: Winner | None
 ) -> Entry:
     searched = StudyRecord.of(study)
     objective = searched.objective
     record, photos = TrialRecord.of(trial), run.manifest["photos"]
     best, name = record.best_epoch(objective), f"trial {trial.number}"
     assert best and best.checkpoint and record.seed is not None
-    group = of_trial(trial, groups)
+    group = replicates_of(trial, groups)
     return Entry(
         key=f"{run.name}-trial-{trial.number}",
         name=f"{record.preset} ({name})" if record.preset else name,

@@ -8,7 +8,7 @@ import numpy as np
 from huetune.data_tools.common.terminal import program_name
 from huetune.model.metrics import METRICS
 from huetune.results.analysis.intervals import Estimate, difference, mean
-from huetune.results.analysis.replicates import LEAST, against_baseline
+from huetune.results.analysis.replicates import MIN_INTERVAL_SEEDS, compare_with_baseline
 from huetune.results.experiment_log.entry import Entry
 from huetune.results.experiment_log.messages import Language, escaped
 
@@ -40,7 +40,7 @@ def verdict(entry: Entry, other: Entry | None, language: Language, tested_skill:
         objective, score, baseline = "skill", entry.best["skill"], 0.0
     else:
         objective, score, again, baseline = entry.objective, entry.score, entry.again, entry.baseline
-    standing = against_baseline(objective, score, again, baseline)
+    standing = compare_with_baseline(objective, score, again, baseline)
     elsewhere = tested_skill is not None and (tested_skill > 0) != (standing.relation == "better")
     if not other or standing.relation != "better" or elsewhere:
         gaps = {"objective": objective, "score": figure(score), "baseline": figure(baseline), "seeds": standing.seeds}
@@ -75,9 +75,9 @@ def _against(entry: Entry, other: Entry, language: Language) -> str:
         "other": link(other),
         "old": figure(other.score),
     }
-    if min(len(entry.again), len(other.again)) >= LEAST:
+    if min(len(entry.again), len(other.again)) >= MIN_INTERVAL_SEEDS:
         apart, base = difference(entry.again, other.again), float(np.mean(other.again))
-        how, sure = "again", apart.sure
+        how, sure = "again", apart.significant
         gaps |= {"first": str(len(entry.again)), "second": str(len(other.again))}
     else:
         apart, base = Estimate(entry.score - other.score), other.score

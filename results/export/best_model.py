@@ -11,22 +11,22 @@ from huetune.data_tools.storage.atomic import atomic_folder, exclusive, require_
 from huetune.data_tools.storage.bucket_cache import pull, push
 from huetune.model import checkpoint as models
 from huetune.model.metrics import METRICS
-from huetune.results.analysis.winner import Winner, trainings
+from huetune.results.analysis.winner import Winner, front_ends, trainings
 from huetune.results.export.model_card import model_card
 from huetune.results.records.run import EVALUATIONS, STORAGE, Run, find_source
 from huetune.results.records.study_file import Studies
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord, find_trial
-from huetune.results.tables.trial_table import Row, front_ends, rows, winner
+from huetune.results.tables.trial_table import Row, rows, winner_row
 
 
-def best_checkpoints(run: Run, by: str | None = None, studies: Studies | None = None) -> tuple[Row, list[Path]]:
+def best_checkpoints(run: Run, studies: Studies, by: str | None = None) -> tuple[Row, list[Path]]:
     """Return the winner of a run and the checkpoints of its configuration, the best one first.
 
     Args:
         run: run of a search.
+        studies: the studies of the run, as `Run.snapshot` reads them.
         by: the objective by which the trials of the Pareto front are compared, if the search had several objectives.
-        studies: the studies of the run if they have been read already; None to read them.
 
     Returns:
         The row of the winner in the trial table, which is the best confirmed finalist or else the best complete trial;
@@ -37,9 +37,9 @@ def best_checkpoints(run: Run, by: str | None = None, studies: Studies | None = 
         UserError: the search had several objectives, and `by` is not one of them.
         StorageError: the run has no study.
     """
-    study, replicates = studies = studies or run.snapshot()
+    study, replicates = studies
     table = rows(study, replicates)
-    row = _end_of_front(run, study, table, by) or winner(table)
+    row = _end_of_front(run, study, table, by) or winner_row(table)
     if row is None:
         raise NoTrialError(
             f"run {run.name!r} has no complete trial among its {len(table)}; see them with `{run.command('trials')}`"
@@ -64,7 +64,8 @@ def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | Non
     objectives = StudyRecord.of(study).objectives
     if by is not None and by not in objectives:
         raise UserError(f"--by {by!r}: is not an objective of run {run.name!r}; choose one of {', '.join(objectives)}")
-    ends = front_ends(study, table)
+    by_number = {row["trial"]: row for row in table}
+    ends = {objective: by_number[trial.number] for objective, trial in front_ends(study).items()}
     if not ends:
         return None
     if by is None:
@@ -103,14 +104,14 @@ def metric_record(won: Winner) -> dict[str, Any]:
     found = {
         "objective": won.objective,
         "direction": METRICS.objectives[won.objective],
-        "score": won.row[won.objective],
+        "score": won.search_score,
     }
-    found |= {"zero_line": won.standing.baseline, "baseline": str(won.standing)}
+    found |= {"zero_line": won.comparison.baseline, "baseline": str(won.comparison)}
     found |= {"checkpoint": str(won.training), "checkpoint_score": won.score}
     if estimate := won.confirmed:
         found |= {"confirmed": estimate.value, "seeds": won.seeds}
         if estimate.low is not None:
-            found |= {"plus_minus": estimate.half, "low": estimate.low, "high": estimate.high}
+            found |= {"plus_minus": estimate.half_width, "low": estimate.low, "high": estimate.high}
     return found
 
 
@@ -159,5 +160,5 @@ def model_from_source(source: Path | Run, by: str | None = None) -> tuple[Path, 
     """
     if isinstance(source, Path):
         return source, source.with_name(f"{source.resolve().name}-{EVALUATIONS}")
-    _, paths = best_checkpoints(source, by)
+    _, paths = best_checkpoints(source, source.snapshot(), by)
     return paths[0], source.folder / EVALUATIONS

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from huetune.model.checkpoint import Checkpoint
-from huetune.results.tables.trial_table import shown
+from huetune.results.records.value_text import format_value
 
 
 def model_card(model: Checkpoint, metric: Mapping[str, Any]) -> str:
@@ -15,7 +15,7 @@ def model_card(model: Checkpoint, metric: Mapping[str, Any]) -> str:
         metric: the record that `results.export.best_model.metric_record` returns, also one of an older huetune; empty
             if it is not known how good the model is.
     """
-    settings = "\n".join(f"| {name} | {shown(value)} |" for name, value in vars(model.config).items())
+    settings = "\n".join(f"| {name} | {format_value(value)} |" for name, value in vars(model.config).items())
     photos, versions = model.photos, model.versions
     return f"""\
 # A model that colorizes photos
@@ -76,19 +76,19 @@ def _quality(metric: Mapping[str, Any]) -> str:
     name = f"`{metric['objective']}` ({better} is better) on held-out photos"
     # The score of this very checkpoint comes first, then that of its configuration: one training may be a lucky one.
     checkpoint = (
-        f"This checkpoint ({metric['checkpoint']}) has {shown(metric['checkpoint_score'])}. "
+        f"This checkpoint ({metric['checkpoint']}) has {format_value(metric['checkpoint_score'])}. "
         if "checkpoint" in metric
         else ""
     )
     baseline = (
         "The mean-color baseline, which gives every patch the mean color of the training photos, has "
-        f"{shown(metric['zero_line'])}."
+        f"{format_value(metric['zero_line'])}."
     )
     if "baseline" in metric:
         baseline += f" The configuration compared with the baseline: {metric['baseline']}."
     if metric.get("plus_minus") is None:
         caveat = "**not confirmed**: the best of many noisy scores is too optimistic"
-        return f"{name}: {shown(metric['score'])} in the search, {caveat}. {checkpoint}{baseline}"
+        return f"{name}: {format_value(metric['score'])} in the search, {caveat}. {checkpoint}{baseline}"
     value, half = metric["confirmed"], metric["plus_minus"]
     interval = f"95 % interval {metric.get('low', value - half):.4g} to {metric.get('high', value + half):.4g}"
     how = f"confirmed by training this configuration again from {metric['seeds']} fresh seeds"

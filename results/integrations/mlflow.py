@@ -19,7 +19,6 @@ from huetune.results.analysis.winner import Winner, winner_of
 from huetune.results.records.run import Run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
-from huetune.results.tables.trial_table import rows
 
 EXPERIMENT = "huetune"
 SEARCH, TRIAL, WINNER = "huetune.search", "huetune.trial", "huetune.winner"
@@ -112,7 +111,7 @@ class Log:
     def _log_winner(self, study: optuna.Study) -> None:
         """Have the search's own run say who wins, and the scores of the winner's checkpoint and configuration."""
         replicates = self._run.replicates()
-        won = winner_of(study, replicates, rows(study, replicates))
+        won = winner_of(study, replicates)
         if won is None or self._client.get_run(self._parent).data.tags.get(WINNER) == (name := _winner_tag(won)):
             return
         self._client.log_metric(self._parent, "score", won.score, step=len(self._done))

@@ -72,7 +72,7 @@ def _naming_winner(study: optuna.Study, winner: Callable[[], Winner | None]) -> 
 def note(won: Winner) -> str:
     """Return which trial is the winner, and that Optuna ranks by another number."""
     how = "the mean over fresh seeds decides" if won.confirmed else "it has the best score of the search"
-    return f"Winner: {won}; {how}. {won.standing.sentence()} Tables and plots here rank by the score of the search."
+    return f"Winner: {won}; {how}. {won.comparison.sentence()} Tables and plots here rank by the score of the search."
 
 
 def _reading(app: Application) -> Application:

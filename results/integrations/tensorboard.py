@@ -41,9 +41,9 @@ from tensorboardX.record_writer import RecordWriter
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.storage.output_files import record_files, recorded_files
 from huetune.model.presets import PRESETS
+from huetune.results.records.epoch_metrics import displayed_metrics
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
-from huetune.results.tables.trial_table import measures
 
 FOLDER = "tensorboard"
 """In a run, where they are unless told otherwise."""
@@ -165,7 +165,7 @@ def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[
             display_name=f"{SCORE} ({objective}, best so far)" if tag == SCORE else tag,
             dataset_type=DATASET_TRAINING if tag.startswith("train_") else DATASET_VALIDATION,
         )
-        for tag in (SCORE, *measures())
+        for tag in (SCORE, *displayed_metrics())
     ]
     about = Experiment(name=study.study_name, time_created_secs=begun, hparam_infos=settings, metric_infos=measured)
     yield _plugin(begun, "experiment", HParamsPluginData(experiment=about))

@@ -16,7 +16,7 @@ from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, best_of
 from huetune.results.records.baseline import note
 from huetune.results.records.trial_record import TrialRecord
-from huetune.results.tables.trial_table import settings, shown
+from huetune.results.records.value_text import format_params, format_value
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
@@ -68,7 +68,7 @@ class TrainingProgress:
         return cls(
             trial.number,
             printable(record.display_name),
-            "" if record.name else printable(settings(trial)),
+            "" if record.name else printable(format_params(trial)),
             state,
             record.target or max((epoch.epoch for epoch in record.epochs), default=0),
             {epoch.epoch: epoch[objective] for epoch in record.epochs},
@@ -220,7 +220,7 @@ class _Drawing:
     def best_heading(self) -> Text:
         """Return the heading of the best training, with the score of the baseline."""
         board = self._board
-        baseline = "" if board.baseline is None else f"mean-color baseline: {shown(board.baseline)}"
+        baseline = "" if board.baseline is None else f"mean-color baseline: {format_value(board.baseline)}"
         if board.is_confirmed:
             # Below it are the epochs of the trial, not those of its replicates.
             heading, remarks = "confirmed winner", ["its trial in the search", baseline]
@@ -286,7 +286,7 @@ class _Drawing:
 
     def _score(self, training: TrainingProgress) -> str:
         best = training.best(self._board.objective)
-        return shown(best[1]) if best else "-"
+        return format_value(best[1]) if best else "-"
 
     def _curve(self, training: TrainingProgress) -> Text:
         """Return the learning curve: a block for one or several epochs; the best one is green, future ones are dots."""

@@ -17,8 +17,8 @@ from huetune.model.metrics import best_of
 from huetune.results.live.board import Board, TrainingProgress, draw
 from huetune.results.live.eta import DurationEstimator
 from huetune.results.records.study_record import StudyRecord
-from huetune.results.records.trial_record import STATES, TrialRecord
-from huetune.results.tables.trial_table import ENDED, settings, shown
+from huetune.results.records.trial_record import ENDED_STATES, STATES, TrialRecord
+from huetune.results.records.value_text import format_params, format_value
 
 MAX_ENDED_TRAININGS = 100
 """Ended trainings that are kept for the board: more than fit on a high terminal."""
@@ -193,7 +193,7 @@ class Display:
             self._scores[trial.number] = best[1]
         if state == "running":
             self._running[trial.number] = training
-        if state in ENDED:
+        if state in ENDED_STATES:
             self._ended.appendleft(training)
             self._estimators.setdefault(training.target, DurationEstimator()).add(training.seconds)
 
@@ -211,7 +211,7 @@ class Display:
     def _line(self, trial: optuna.Trial | FrozenTrial, event: str) -> str:
         training = self._trainings[trial.number]
         seconds = time.monotonic() - self._started
-        line = f"{seconds:7.1f} s  {training.name:9} {event:8} {settings(trial)}".rstrip()
+        line = f"{seconds:7.1f} s  {training.name:9} {event:8} {format_params(trial)}".rstrip()
         if event == "started":
             return line
         details = [f"epoch {training.epoch}", *([training.note] if training.note else [])]
@@ -223,5 +223,5 @@ class Display:
         if record.failure:
             details.append(str(record.failure))
         if (best := self._best()) is not None:
-            details.append(f"best so far {shown(self._scores[best])}, {self._trainings[best].name}")
+            details.append(f"best so far {format_value(self._scores[best])}, {self._trainings[best].name}")
         return f"{line}  ({'; '.join(details)})"

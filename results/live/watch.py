@@ -14,14 +14,14 @@ from huetune.data_tools.common.errors import Interrupted
 from huetune.data_tools.common.terminal import say
 from huetune.data_tools.storage.bucket_cache import bucket_path
 from huetune.data_tools.storage.run_lock import lock_holder
-from huetune.results.analysis.replicates import places
+from huetune.results.analysis.replicates import ranks
 from huetune.results.analysis.winner import headline
 from huetune.results.live.progress import Display, animated
 from huetune.results.records.baseline import baseline_line
 from huetune.results.records.run import STUDY, Run
 from huetune.results.records.study_record import Session, StudyRecord
-from huetune.results.records.trial_record import STATES, TrialRecord
-from huetune.results.tables.trial_table import ENDED, rows
+from huetune.results.records.trial_record import ENDED_STATES, STATES, TrialRecord
+from huetune.results.tables.trial_table import rows
 
 FILE_WIDTH = 120
 """Width in characters of a board that is written to a file or a pipe."""
@@ -175,13 +175,13 @@ class WatchedRun:
         if not self.finished:
             return [f"the search is not running; continue it with: {self.run.command('resume')}"]
         table = rows(self.study, self.replicates)
-        lines = headline(self.study, self.replicates, table), baseline_line(table)
+        lines = headline(self.study, self.replicates), baseline_line(table)
         return [f"the search ended: {StudyRecord.of(self.study).ended}", *(line for line in lines if line)]
 
     @property
     def winner(self) -> int | None:
         """Number of the confirmed winner; None if there is none yet, or if several objectives leave it open."""
-        return next((number for number, place in places(self.study, self.replicates).items() if place == 1), None)
+        return next((number for number, rank in ranks(self.study, self.replicates).items() if rank == 1), None)
 
     def phase(self) -> "Phase":
         """Return the study that is being written: that of the search or that of its replicates."""
@@ -268,7 +268,7 @@ def trial_events(
     for trial in trials:
         state = STATES[trial.state] if running or trial.state != TrialState.RUNNING else "waiting"
         was, old = before.get(trial.number, (None, None))
-        if was in ENDED:
+        if was in ENDED_STATES:
             continue
         before[trial.number] = state, trial
         if was is None:

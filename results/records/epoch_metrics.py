@@ -12,6 +12,11 @@ PATCHES_KEY = "boxes"
 """Name under which studies store the number of patches. It is part of the stored schema, so it stays."""
 
 
+def displayed_metrics() -> tuple[str, ...]:
+    """Return the names of the metrics that tables show of a trial's best epoch; the training loss comes first."""
+    return "train_loss", *METRICS.shown
+
+
 @dataclass(frozen=True, eq=False)
 class EpochMetrics(Mapping[str, float]):
     """The record of a finished epoch, and a mapping from names to its measurements: `seconds`, `train_loss`, metrics.

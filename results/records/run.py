@@ -42,8 +42,8 @@ BY_ONE = ("best", "evaluate", "colorize", "structure")
 """Verbs that want to know, after a search by several objectives, which of them decides."""
 ON_RAY = ("extend", "confirm", "compare")
 """Verbs that start Ray, or go to the cluster that they are told."""
-NUMBER = re.compile(r"\d{1,9}")
-"""Of a trial, as one types it."""
+TRIAL_NUMBER = re.compile(r"\d{1,9}")
+"""Pattern of a trial's number on the command line."""
 PULLED = "study-tag"
 """In the mirror of a run in a bucket: which of the copies there its study goes back to."""
 

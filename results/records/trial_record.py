@@ -30,6 +30,7 @@ STATES = {
     TrialState.WAITING: "waiting",
 }
 """Name of each of Optuna's states in tables and texts."""
+ENDED_STATES = ("complete", "pruned", "failed")
 EPOCH_PREFIX = "epoch-"
 """Key of an epoch's record, before the number of the epoch."""
 DIGEST_KEY = "digest"

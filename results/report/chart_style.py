@@ -8,7 +8,8 @@ import altair as alt
 import numpy as np
 
 from huetune.model.metrics import METRICS
-from huetune.results.tables.trial_table import Row, shown, winner
+from huetune.results.records.value_text import format_value
+from huetune.results.tables.trial_table import Row, winner_row
 
 COLORS = {
     "text": "#1c2024",
@@ -46,7 +47,7 @@ def sized(chart: alt.LayerChart | alt.FacetChart) -> alt.TopLevelMixin:
 
 def winner_number(table: Sequence[Row]) -> int | None:
     """Return the number of the winner; None if there is none, or if several objectives leave it open."""
-    won = winner(list(table))
+    won = winner_row(list(table))
     return won["trial"] if won and won["front"] is None else None
 
 
@@ -57,9 +58,9 @@ def is_finite(value: float | None) -> bool:
 
 def trial_label(row: Row, objective: str, parameters: Sequence[str]) -> str:
     """Return the text that a chart shows for a trial: its number, state, score and settings."""
-    settings = (f"{name} {shown(row[name])}" for name in parameters if row[name] is not None)
+    settings = (f"{name} {format_value(row[name])}" for name in parameters if row[name] is not None)
     states = [state for state in (row["state"], row["note"]) if state]
-    return ", ".join([f"trial {row['trial']}", *states, f"{objective} {shown(row['score'])}", *settings])
+    return ", ".join([f"trial {row['trial']}", *states, f"{objective} {format_value(row['score'])}", *settings])
 
 
 def trial_mark(row: Row, objective: str, parameters: Sequence[str]) -> Row:

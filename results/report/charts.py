@@ -11,7 +11,7 @@ import optuna
 
 from huetune.model.metrics import running_best
 from huetune.results.analysis.effects import Effect
-from huetune.results.analysis.replicates import Replicated
+from huetune.results.analysis.replicates import Replicates
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.report.chart_style import (
     COLORS,
@@ -112,7 +112,7 @@ def learning_curves(
     return sized(alt.layer(*layers))
 
 
-def finalist_intervals(groups: Mapping[str, Replicated], baseline: float, objective: str) -> alt.TopLevelMixin:
+def finalist_intervals(groups: Mapping[str, Replicates], baseline: float, objective: str) -> alt.TopLevelMixin:
     """Return a chart of each finalist's scores from fresh seeds, their mean, and its 95 % interval.
 
     Args:
@@ -139,7 +139,7 @@ def effect_intervals(found: Sequence[Effect], objective: str) -> alt.TopLevelMix
         found: effects of the same setting.
         objective: name of the metric that is the score.
     """
-    against = found[0].against
+    against = found[0].reference
     rows = [
         {"name": one.value, "score": one.estimate.value, "low": one.estimate.low, "high": one.estimate.high}
         for one in found

@@ -32,16 +32,17 @@ from huetune.model.config import with_current_names
 from huetune.model.metrics import METRICS
 from huetune.model.presets import PRESET_SETTINGS
 from huetune.model.weights import parameter_counts
-from huetune.results.analysis.effects import baseline_line, effect_rows, effects, importance_line, measured
+from huetune.results.analysis.effects import baseline_line, effect_rows, effects, importance_line, measured_configs
 from huetune.results.evaluation.gallery import Picture, evenly, gallery
 from huetune.results.export.best_model import trial_checkpoints
 from huetune.results.records.trial_record import TrialRecord
+from huetune.results.records.value_text import format_value
 from huetune.results.report import charts
 from huetune.results.report.chart_style import COLORS
 from huetune.results.report.parallel_coordinates import parallel_coordinates
 from huetune.results.report.summary import Findings, called, without_empty
 from huetune.results.report.svg import to_svg
-from huetune.results.tables.trial_table import Row, shown, winner, with_zero_line
+from huetune.results.tables.trial_table import Row, winner_row, with_baseline
 
 MARK = '<meta name="generator" content="huetune">'
 """What tells a report from somebody's file of that name."""
@@ -102,7 +103,7 @@ def page(found: Findings, photos: Photos | None, no_photos: str | None = None) -
         "metrics": {
             name: metric.meaning for name, metric in METRICS.items() if name in {*found.objectives, *METRICS.shown}
         },
-        "trials": with_zero_line(found.table, found.study) if found.table else [],
+        "trials": with_baseline(found.table, found.study) if found.table else [],
         **_effects(found),
         "photos": photos,
         "pictures": pictures,
@@ -175,7 +176,7 @@ def _drawn(chart: Any, title: str, wide: bool = False) -> _Chart:
 
 
 def _effects(found: Findings) -> dict[str, Any]:
-    configurations = measured(found.study, found.replicates)
+    configurations = measured_configs(found.study, found.replicates)
     each = effects(configurations, found.searched.parameters, found.objectives[0])
     drawn = [
         _drawn(charts.effect_intervals(list(group), found.objectives[0]), name)
@@ -267,30 +268,32 @@ def _reproduction(found: Findings) -> dict[str, Any]:
         "versions": ", ".join(f"{name} {value}" for name, value in manifest.get("versions", {}).items()),
     }
     base = with_current_names(manifest.get("base", {}))
-    won = winner(found.table)
+    won = winner_row(found.table)
     return {
         "command": shlex.join(command),
         "again": found.run.command("rerun", str(won["trial"])) if won else None,
         "recorded": {name: "not recorded" if value in (None, "") else value for name, value in recorded.items()},
         "space": {name: _domain(domain) for name, domain in manifest.get("space", {}).items()},
-        "base": ", ".join(f"{name} {shown(value)}" for name, value in base.items()),
+        "base": ", ".join(f"{name} {format_value(value)}" for name, value in base.items()),
     }
 
 
 def _domain(record: Mapping[str, Any]) -> str:
     domain = json_to_distribution(json.dumps(record))
     if isinstance(domain, CategoricalDistribution):
-        return ", ".join(map(shown, domain.choices))
+        return ", ".join(map(format_value, domain.choices))
     assert isinstance(domain, (FloatDistribution, IntDistribution))
-    step = "" if domain.step in (None, 1) else f", in steps of {shown(domain.step)}"
-    return f"{shown(domain.low)} to {shown(domain.high)}{', by its logarithm' if domain.log else ''}{step}"
+    step = "" if domain.step in (None, 1) else f", in steps of {format_value(domain.step)}"
+    return (
+        f"{format_value(domain.low)} to {format_value(domain.high)}{', by its logarithm' if domain.log else ''}{step}"
+    )
 
 
 def _rendered(content: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("huetune.results.report", ""), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["shown"] = shown
+    environment.filters["shown"] = format_value
     # By more digits than are shown, and no more than could ever tell two trials apart.
     environment.filters["sorted_by"] = "{:.9g}".format
     room = files("huetune.results.report")

@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 
 from huetune.model.metrics import METRICS
+from huetune.results.records.value_text import format_value
 from huetune.results.report.chart_style import (
     COLORS,
     HEIGHT,
@@ -21,7 +22,7 @@ from huetune.results.report.chart_style import (
     trial_label,
     winner_number,
 )
-from huetune.results.tables.trial_table import Row, shown
+from huetune.results.tables.trial_table import Row
 
 MIN_WIDTH = 900
 """Width of the chart in pixels, unless it has so many axes that it must be wider."""
@@ -141,7 +142,7 @@ def _setting_axis(values: Sequence[Any], log: bool) -> Axis:
             nearest = (np.argmin([abs(heights[value] - step) for value in order]) for step in steps)
             order = [order[index] for index in dict.fromkeys(nearest)]
     return [heights.get(value, ABSENT_HEIGHT) for value in values], labels | {
-        heights[value]: shown(value) for value in order
+        heights[value]: format_value(value) for value in order
     }
 
 
@@ -153,7 +154,7 @@ def _score_axis(scores: Sequence[float], objective: str) -> Axis:
     low = float(np.percentile(signed, 100 - MAX_SHOWN_PERCENTILE)) if signed else 0
     heights = [max(0.0, (value - low) / (high - low)) if high > low else 0.5 for value in signed]
     ends = {0.0: low, 0.5: (low + high) / 2, 1.0: high} if high > low else {0.5: high} if signed else {}
-    labels = {height: shown(float(sign * value)) for height, value in ends.items()}
+    labels = {height: format_value(float(sign * value)) for height, value in ends.items()}
     if high > low > min(signed):
         labels[0.0] += " or worse"
     return heights, labels

@@ -10,15 +10,22 @@ import optuna
 
 from huetune.data_tools.common.terminal import local_time
 from huetune.data_tools.storage.run_lock import lock_holder
-from huetune.results.analysis.replicates import Replicated, against_baseline, of_trial, places, replicated
-from huetune.results.analysis.winner import headline, winner_of
+from huetune.results.analysis.replicates import (
+    Replicates,
+    compare_with_baseline,
+    ranks,
+    replicates_by_config,
+    replicates_of,
+)
+from huetune.results.analysis.winner import front_ends, headline, winner_of
 from huetune.results.evaluation.final_check import REFERENCES, is_current, read_or_none
 from huetune.results.records.baseline import AT_BASELINE, baseline_line
 from huetune.results.records.run import Run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord, find_trial
+from huetune.results.records.value_text import format_value
 from huetune.results.report.chart_style import STATE_OPACITY
-from huetune.results.tables.trial_table import Row, front_ends, rows, shown
+from huetune.results.tables.trial_table import Row, rows
 
 TOP = 3
 """Complete trials that stand for the finalists where there was no confirmation."""
@@ -81,19 +88,19 @@ class Findings:
         """The finalists, or what stands for them: the ends of a Pareto front, or the best complete trials."""
         if numbers := self.finalists():
             return [self.row(number) for number in numbers]
-        ends = front_ends(self.study, self.table).values()
+        ends = [self.row(trial.number) for trial in front_ends(self.study).values()]
         return list({row["trial"]: row for row in (*ends, *self.complete()[:TOP])}.values())[: max(TOP, len(ends))]
 
     def finalists(self) -> list[int]:
         """The numbers of the trials that were trained again as candidates, the winner first."""
         numbers = StudyRecord.of(self.replicates).finalists if self.replicates else ()
-        place = places(self.study, self.replicates)
-        return sorted(numbers, key=lambda number: place.get(number, len(numbers) + 1))
+        rank_of = ranks(self.study, self.replicates)
+        return sorted(numbers, key=lambda number: rank_of.get(number, len(numbers) + 1))
 
-    def groups(self) -> dict[int, Replicated]:
+    def groups(self) -> dict[int, Replicates]:
         """The replicates of each finalist that has any."""
-        again = replicated(self.replicates)
-        groups = {number: of_trial(self.trial(number), again) for number in self.finalists()}
+        again = replicates_by_config(self.replicates)
+        groups = {number: replicates_of(self.trial(number), again) for number in self.finalists()}
         return {number: group for number, group in groups.items() if group}
 
     def question(self) -> str:
@@ -105,14 +112,15 @@ class Findings:
 
     def answer(self) -> str:
         """The winner and its interval; or what is known without one."""
-        if places(self.study, self.replicates) and (line := headline(self.study, self.replicates, self.table)):
+        if ranks(self.study, self.replicates) and (line := headline(self.study, self.replicates)):
             return f"{line[0].upper()}{line[1:]}."
-        if ends := front_ends(self.study, self.table):
+        if ends := front_ends(self.study):
             zero = self.searched.baseline
+            rows_by_objective = {name: self.row(trial.number) for name, trial in ends.items()}
             best = (
-                f"trial {row['trial']} has the best {name}, {shown(row[name])} "
-                f"({against_baseline(name, row[name], (), zero[name])})"
-                for name, row in ends.items()
+                f"trial {row['trial']} has the best {name}, {format_value(row[name])} "
+                f"({compare_with_baseline(name, row[name], (), zero[name])})"
+                for name, row in rows_by_objective.items()
             )
             words, many = ", ".join(best), sum(bool(row["front"]) for row in self.table)
             count = "One trial is" if many == 1 else f"{many} trials are"
@@ -120,7 +128,7 @@ class Findings:
                 f"{count} on the Pareto front, and what counts decides between them: {words}; without fresh seeds "
                 "nobody knows how much of that is luck."
             )
-        if line := headline(self.study, self.replicates, self.table):
+        if line := headline(self.study, self.replicates):
             return (
                 f"{line[0].upper()}{line[1:]}. There is no interval before its finalists are trained again from fresh "
                 f"seeds ({self.run.command('confirm')})."
@@ -148,8 +156,8 @@ class Findings:
             notes.append(f"This run was locked by {by} when the page was written; {so_far}.")
         elif total and not self.searched.ended:
             notes.append(f"This search was left before its end; {so_far}. To go on: {self.run.command('resume')}")
-        missing = [number for number in self.finalists() if not self.row(number)["place"]]
-        if missing and not places(self.study, self.replicates):
+        missing = [number for number in self.finalists() if not self.row(number)["rank"]]
+        if missing and not ranks(self.study, self.replicates):
             notes.append("The finalists are not all trained again yet: there is no winner before that.")
         if line := baseline_line(self.table):
             notes.append(f"{line}.")
@@ -160,7 +168,7 @@ class Findings:
         search, wanted = self.manifest.get("search", {}), self.searched.requested
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
         seconds = self.searched.seconds
-        won = winner_of(self.study, self.replicates, self.table)
+        won = winner_of(self.study, self.replicates)
         return [
             (name, value)
             for name, value in (
@@ -202,7 +210,7 @@ class Findings:
         return f"{sentence[0].upper()}{sentence[1:]}.{note}", without_empty(table)
 
     def finalist_rows(self) -> list[Row]:
-        """A row a finalist: place, settings, mean of the fresh seeds with its interval."""
+        """A row a finalist: rank, settings, mean of the fresh seeds with its interval."""
         groups = self.groups()
         table = []
         for number in self.finalists():
@@ -210,14 +218,14 @@ class Findings:
             estimate = group.estimate(self.objectives[0]) if group else None
             table.append(
                 {
-                    "place": row["place"],
+                    "rank": row["rank"],
                     "trial": number,
                     "preset": row["preset"],
                     "settings": self._settings(row),
                     self.objectives[0]: estimate.value if estimate else None,
                     "95 % from": estimate.low if estimate else None,
                     "to": estimate.high if estimate else None,
-                    "each seed": ", ".join(shown(score) for score in group.scores) if group else None,
+                    "each seed": ", ".join(format_value(score) for score in group.scores) if group else None,
                     "diverged": group.failed or None if group else None,
                     AT_BASELINE: sum(bool(TrialRecord.of(one).note) for one in group.trials) or None if group else None,
                     "in the search": row["score"],
@@ -241,7 +249,7 @@ class Findings:
 
     def _settings(self, row: Row) -> str:
         names = self.searched.parameters
-        return ", ".join(f"{name} {shown(row[name])}" for name in names if row[name] is not None)
+        return ", ".join(f"{name} {format_value(row[name])}" for name in names if row[name] is not None)
 
 
 def without_empty(table: list[Row]) -> list[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from huetune.data_tools.common.errors import UserError, did_you_mean
-from huetune.results.tables.trial_table import Row
+from huetune.results.tables.trial_table import Row, column_name
 
 EXAMPLE = 'as in "skip == true and epochs >= 5"'
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
@@ -118,7 +118,8 @@ def _check(tree: ast.expr, table: list[Row], condition: str) -> None:
     columns = table[0]
     for node in ast.walk(tree):
         sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-        names = [side.id for side in sides if isinstance(side, ast.Name) and side.id in columns]
+        typed = [column_name(side.id, columns) for side in sides if isinstance(side, ast.Name)]
+        names = [name for name in typed if name in columns]
         for side in (part for one in sides for part in (one.elts if isinstance(one, (ast.Tuple, ast.List)) else [one])):
             if names and isinstance(side, ast.Name) and not _known(side.id, columns):
                 raise UserError(f"--where {condition!r:.200}: {_unknown(side.id, columns, names[0], table)}")
@@ -145,7 +146,7 @@ def _called(name: ast.Name, tree: ast.expr) -> bool:
 
 
 def _known(name: str, columns: Row) -> bool:
-    return name in columns or name.lower() in _WORDS
+    return column_name(name, columns) in columns or name.lower() in _WORDS
 
 
 def _unknown(name: str, columns: Row, beside: str | None = None, table: list[Row] | None = None) -> str:
@@ -188,8 +189,9 @@ def _value(node: ast.expr, row: Row, condition: str) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.Name):
-        # A column of that name goes before the word.
-        return row[node.id] if node.id in row else _WORDS[node.id.lower()]
+        # A column named like one of the words takes precedence.
+        name = column_name(node.id, row)
+        return row[name] if name in row else _WORDS[name.lower()]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         negated = _value(node.operand, row, condition)
         if isinstance(negated, (int, float)):

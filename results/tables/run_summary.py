@@ -73,7 +73,7 @@ def _summary(run: Run) -> Summary:
     study, replicates = run.snapshot()
     table = rows(study, replicates)
     states = [row["state"] for row in table]
-    won = winner_of(study, replicates, table)
+    won = winner_of(study, replicates)
     return Summary(
         states={state: states.count(state) for state in dict.fromkeys(states)},
         winner=str(won) if won else None,

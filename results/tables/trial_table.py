@@ -1,64 +1,50 @@
-"""The trial table: a pure function from the study to rows, and its formats."""
+"""The rows of the trial table, made from the studies of a run by a pure function."""
 
-import csv
-import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console, Group
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
+from optuna.trial import TrialState
 
 from huetune.data_tools.common.errors import UserError, did_you_mean
-from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, better
-from huetune.results.analysis.replicates import of_trial, places, replicated
+from huetune.results.analysis.replicates import ranks, replicates_by_config, replicates_of
+from huetune.results.records.epoch_metrics import displayed_metrics
 from huetune.results.records.run import Run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
 
 Row = dict[str, Any]
+"""A row of a table: values by the names of the columns."""
 
-ENDED = ("complete", "pruned", "failed")
-
-
-def measures() -> tuple[str, ...]:
-    """Return the names of what is shown of a trial's best epoch: its training loss and its metrics."""
-    return "train_loss", *METRICS.shown
-
-
-def settings(trial: optuna.Trial | FrozenTrial) -> str:
-    """Return a trial's parameters in one short line."""
-    return ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
+COLUMN_ALIASES = {"place": "rank", "plus_minus": "ci_half_width"}
+"""Present name of each column by its name in earlier versions, which `--where`, `--sort` and `--columns` accept."""
 
 
 def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
     """Return the trials of a study as rows, the best first.
 
-    A trial's figures are those of its best epoch. A failed trial has no score, whatever it reached before, and comes
-    last; so do trials without a finished epoch. Confirmed finalists come first, by their confirmed score.
+    The metrics of a trial are those of its best epoch. Confirmed finalists come first, by rank, then the other trials
+    by score. Trials without a score come last: those that failed, and those without a finished epoch.
 
     Args:
-        study: of a search.
-        replicates: study of what was trained again.
+        study: the study of a search.
+        replicates: the study of its replicates; None if there is none.
 
     Returns:
-        Dictionaries with the same keys each, None where there is nothing: `trial`, `state`; `note`: "at baseline" for a
-        trial that is still at the mean-color baseline after its grace, see `results.records.baseline`; `place` of a
-        finalist; `score`; `confirmed`: the mean over fresh seeds, with half the width of its 95 % interval as
-        `plus_minus` and how many as `seeds`; `front`: whether a complete trial is on the Pareto front of several
-        objectives; `preset`; `continues`, only where there are such trials: the number of the one that a trial trains
-        further; each searched parameter by its name, `epochs`, `seconds`, the metrics, `host`, `error`.
+        Rows with the same columns each, where None means no value: `trial`; `state`; `note`, "at baseline" for a trial
+        that is still at the mean-color baseline after its grace period (see `results.records.baseline`); `rank` of a
+        confirmed finalist; `score`; `confirmed`, the mean score over fresh seeds, with half the width of its 95 %
+        interval as `ci_half_width` and the number of seeds as `seeds`; `front`, whether a complete trial is on the
+        Pareto front of several objectives; `preset`; `continues`, the number of the trial that this one trains further,
+        only if the study has such trials; each searched parameter by its name; `epochs`; `seconds`; the metrics;
+        `host`; `error`.
     """
     searched = StudyRecord.of(study)
     objective, objectives, parameters = searched.objective, searched.objectives, searched.parameters
-    figures_shown = dict.fromkeys((*measures(), *objectives))
-    place = places(study, replicates)
-    again = replicated(replicates)
+    metrics = dict.fromkeys((*displayed_metrics(), *objectives))
+    rank_of = ranks(study, replicates)
+    groups = replicates_by_config(replicates)
     front = {trial.number for trial in study.best_trials} if len(objectives) > 1 else None
     table = []
     trials = study.get_trials(deepcopy=False)
@@ -67,17 +53,17 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     for trial, record in zip(trials, records, strict=True):
         best = record.best_epoch(objective)
         score = None if trial.state == TrialState.FAIL or best is None else best[objective]
-        group = of_trial(trial, again)
+        group = replicates_of(trial, groups)
         estimate = group.estimate(objective) if group else None
         table.append(
             {
                 "trial": trial.number,
                 "state": record.state,
                 "note": record.note,
-                "place": place.get(trial.number),
+                "rank": rank_of.get(trial.number),
                 "score": score,
                 "confirmed": estimate.value if estimate else None,
-                "plus_minus": estimate.half if estimate else None,
+                "ci_half_width": estimate.half_width if estimate else None,
                 "seeds": len(group.scores) if group else None,
                 "front": None if front is None or trial.state != TrialState.COMPLETE else trial.number in front,
                 "preset": record.preset,
@@ -85,211 +71,93 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
                 **{name: trial.params.get(name) for name in parameters},
                 "epochs": len(record.epochs),
                 "seconds": sum(epoch.seconds for epoch in record.epochs),
-                **{name: best.get(name) if best else None for name in figures_shown},
+                **{name: best.get(name) if best else None for name in metrics},
                 "host": record.host,
                 "error": str(record.failure) if record.failure else None,
             }
         )
-    ordered = sort(table, "score", descending=not METRICS[objective].minimized)
-    return sort(ordered, "place")
+    by_score = sort(table, "score", descending=not METRICS[objective].minimized)
+    return sort(by_score, "rank")
 
 
 def run_rows(run: Run) -> list[Row]:
-    """Return the trials of a run, as `rows` does."""
+    """Return the trials of a run as rows, see `rows`."""
     return rows(*run.snapshot())
 
 
+def column_name(name: str, columns: Iterable[str]) -> str:
+    """Return the present name of a column that may be given by a name of an earlier version.
+
+    Args:
+        name: a name that a user typed; returned as it is if it is neither a column nor such a name.
+        columns: names of the columns of the table.
+    """
+    return name if name in columns else COLUMN_ALIASES.get(name, name)
+
+
 def sort(table: list[Row], column: str, descending: bool = False) -> list[Row]:
-    """Return rows ordered by a column; rows without a value come last either way."""
+    """Return rows sorted by a column; rows without a value come last in both directions.
+
+    Raises:
+        UserError: the table has no such column.
+    """
     if table:
-        _check_column(column, table[0])
+        column = _require_column(column, table[0])
     present = [row for row in table if row[column] is not None]
     absent = [row for row in table if row[column] is None]
 
-    # Numbers and words can meet in one column: words come after.
+    # A column can contain numbers and text; text comes after numbers.
     def key(row: Row) -> tuple[bool, Any]:
         return isinstance(row[column], str), row[column]
 
     return sorted(present, key=key, reverse=descending) + absent
 
 
-def choose(table: list[Row], columns: Sequence[str]) -> list[Row]:
-    """Return rows with the given columns only, in that order."""
-    for column in columns:
-        if table:
-            _check_column(column, table[0])
-    return [{column: row[column] for column in columns} for row in table]
+def select_columns(table: list[Row], columns: Sequence[str]) -> list[Row]:
+    """Return rows with only the given columns, in the given order.
 
-
-def _check_column(column: str, columns: Row) -> None:
-    if column not in columns:
-        raise UserError(f"no column {column!r}: {did_you_mean(column, columns, 'the columns are')}")
-
-
-def winner(table: list[Row]) -> Row | None:
-    """Return the confirmed winner, or else the best complete trial.
-
-    Others are no candidates: nobody knows how they would have ended.
+    Raises:
+        UserError: the table has no such column.
     """
-    complete = [row for row in table if row["state"] == "complete"]
-    return next((row for row in complete if row["place"] == 1), next(iter(complete), None))
+    if not table:
+        return []
+    names = [_require_column(column, table[0]) for column in columns]
+    return [{name: row[name] for name in names} for row in table]
 
 
-def front_ends(study: optuna.Study, table: list[Row]) -> dict[str, Row]:
-    """Return the ends of the Pareto front by the objective that each is best by; none where there is no front."""
-    front = [row for row in table if row["front"]]
-    return {
-        objective: sorted(front, key=lambda row: row[objective], reverse=not METRICS[objective].minimized)[0]
-        for objective in StudyRecord.of(study).objectives
-        if front
-    }
+def _require_column(column: str, columns: Row) -> str:
+    name = column_name(column, columns)
+    if name not in columns:
+        raise UserError(f"no column {column!r}: {did_you_mean(column, columns, 'the columns are')}")
+    return name
 
 
-def with_zero_line(table: list[Row], study: optuna.Study) -> list[Row]:
-    """Return rows, as `rows` orders them, with the zero line at its rank."""
+def winner_row(table: list[Row]) -> Row | None:
+    """Return the row of the confirmed winner, or else of the best complete trial; None if no trial is complete.
+
+    Args:
+        table: rows as `rows` sorts them, so that the first complete trial is the winner.
+    """
+    return next((row for row in table if row["state"] == "complete"), None)
+
+
+def with_baseline(table: list[Row], study: optuna.Study) -> list[Row]:
+    """Return one or more rows, as `rows` sorts them, with the row of the mean-color baseline at its rank."""
     objective = StudyRecord.of(study).objective
-    zero = zero_row(study, list(table[0]))
-    rank = next((rank for rank, row in enumerate(table) if not _ahead(row, zero, objective)), len(table))
-    return [*table[:rank], zero, *table[rank:]]
+    baseline = baseline_row(study, list(table[0]))
+    ahead = (index for index, row in enumerate(table) if not _is_better(row, baseline, objective))
+    index = next(ahead, len(table))
+    return [*table[:index], baseline, *table[index:]]
 
 
-def _ahead(row: Row, zero: Row, objective: str) -> bool:
-    score = row["confirmed"] if row["place"] else row["score"]
-    return score is not None and better(objective, score, zero["score"])
+def _is_better(row: Row, baseline: Row, objective: str) -> bool:
+    score = row["confirmed"] if row["rank"] else row["score"]
+    return score is not None and better(objective, score, baseline["score"])
 
 
-def zero_row(study: optuna.Study, columns: Sequence[str]) -> Row:
-    """Return the row of one color for everything: what a model must beat to have learned anything."""
+def baseline_row(study: optuna.Study, columns: Sequence[str]) -> Row:
+    """Return the row of the mean-color baseline: a model below it has learned nothing that helps."""
     searched = StudyRecord.of(study)
     score = searched.baseline[searched.objective]
     row = {"trial": "zero", "state": "one color", "score": score, **searched.baseline}
     return {column: row.get(column) for column in columns}
-
-
-def to_json(table: list[Row]) -> str:
-    """Return rows as a JSON list of objects."""
-    return json.dumps(table, indent=2)
-
-
-def to_csv(table: list[Row]) -> str:
-    """Return rows as CSV with a heading."""
-    if not table:
-        return ""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue().rstrip("\n")
-
-
-def to_markdown(table: list[Row]) -> str:
-    """Return rows as a Markdown table."""
-    if not table:
-        return ""
-    lines = [list(table[0]), ["---"] * len(table[0]), *([shown(value) for value in row.values()] for row in table)]
-    return "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def to_parquet(table: list[Row]) -> bytes:
-    """Return rows as a Parquet file; a column in which numbers and words meet becomes one of words."""
-    import pyarrow
-    from pyarrow import parquet
-
-    columns = {}
-    for name in table[0] if table else ():
-        values = [row[name] for row in table]
-        try:
-            columns[name] = pyarrow.array(values)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError):
-            columns[name] = pyarrow.array([None if value is None else str(value) for value in values])
-    file = io.BytesIO()
-    parquet.write_table(pyarrow.table(columns), file)
-    return file.getvalue()
-
-
-FORMATS: dict[str, Callable[[list[Row]], str | bytes]] = {
-    "csv": to_csv,
-    "json": to_json,
-    "markdown": to_markdown,
-    "parquet": to_parquet,
-}
-"""Of files, by their names on the command line."""
-
-
-def to_table(table: list[Row], title: str) -> Table:
-    """Return rows as a table for the terminal; columns without any value are left out."""
-    columns = [column for column in (table[0] if table else {}) if any(row[column] is not None for row in table)]
-    drawn = Table(title=Text(printable(title)), title_justify="left", header_style="bold")
-    for column in columns:
-        numbers = all(row[column] is None or isinstance(row[column], (int, float)) for row in table)
-        drawn.add_column(Text(printable(column)), justify="right" if numbers else "left", no_wrap=column != "error")
-    for row in table:
-        style = {"pruned": "dim", "failed": "red", "one color": "italic"}.get(str(row.get("state")))
-        # Text, since a bracket in an error would be read as markup.
-        drawn.add_row(*(Text(printable(shown(row[column]))) for column in columns), style=style)
-    return drawn
-
-
-def dispensable_columns() -> tuple[str, ...]:
-    """Return the columns that a narrow terminal does without, the first ones first."""
-    metrics = [name for name in measures() if name != "skill"]
-    return (
-        *("host", "seconds", *metrics, "preset"),
-        *("seeds", "epochs", "skill", "plus_minus", "continues", "place", "front"),
-    )
-
-
-NEEDED = ("trial", "state", "note", "score", "confirmed", "error")
-"""Columns that no terminal does without."""
-FOLDED = 20
-"""Letters of an error that fit in its column at least."""
-
-
-def fitted(
-    table: list[Row],
-    title: str,
-    console: Console,
-    how: str,
-    *,
-    dispensable: Sequence[str] | None = None,
-    needed: Sequence[str] = NEEDED,
-) -> Group:
-    """Return rows as a table no wider than the console, and below it which columns there was no room for.
-
-    The columns that say least are left out first; of settings those of which the fewest values were tried.
-
-    Args:
-        table: rows.
-        title: over the table.
-        console: where it is shown.
-        how: all columns are seen, in words.
-        dispensable: columns, those that go first at first; None for those of `rows`.
-        needed: columns that always stay; all others are settings.
-    """
-    rows = table
-    dispensable = dispensable_columns() if dispensable is None else dispensable
-    names = list(table[0]) if table else []
-    settings = [name for name in names if name not in (*dispensable, *needed)]
-    settings.sort(key=lambda name: len({row[name] for row in table}))
-    unlimited = console.options.update(width=10_000)
-    for column in ("", *dispensable, *settings):
-        rows = [{name: value for name, value in row.items() if name != column} for row in rows]
-        # An error is the one thing that may go on in the next line.
-        cut = [{**row, "error": row["error"][:FOLDED]} if row.get("error") else row for row in rows]
-        if Measurement.get(console, unlimited, to_table(cut, title)).maximum <= console.width:
-            break
-    kept = rows[0] if rows else {}
-    missing = [name for name in names if name not in kept and any(row[name] is not None for row in table)]
-    below = [Text(printable(f"no room for {', '.join(missing)}; see all columns with {how}"))] if missing else []
-    return Group(to_table(rows, title), *below)
-
-
-def shown(value: Any) -> str:
-    """Return a value as people read it."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)

@@ -94,7 +94,8 @@ def compare(
 
         with lock_run(found.folder):
             repair(found, stdout)
-            configs = {name: config_of(found, name) for name in (first, second)}
+            study = found.study()
+            configs = {name: config_of(found, study, name) for name in (first, second)}
             parts = photos_of(found, quiet, photos)
             replicate(found, parts, _cluster_of(found, address), configs, seeds, stdout, quiet=quiet)
     for line in comparison(found, first, second):

@@ -19,9 +19,9 @@ def finish_search(run: Any, photos: Any, originals: Any, quiet: bool) -> int:
         quiet: print nothing.
     """
     from huetune.results.evaluation import final_check
-    from huetune.results.tables.trial_table import run_rows, winner
+    from huetune.results.tables.trial_table import run_rows, winner_row
 
-    found = winner(run_rows(run))
+    found = winner_row(run_rows(run))
     if found and len(photos):
         final_check.measure(run, photos, originals, quiet)
     if not quiet:

@@ -108,15 +108,15 @@ def _services(url: str) -> Any:
 def _summary(name: str, storage: Path) -> str:
     from huetune.results.analysis.winner import headline
     from huetune.results.records.run import find_run
-    from huetune.results.tables.trial_table import rows, winner
+    from huetune.results.tables.trial_table import rows, winner_row
 
     run = find_run(name, storage)
     study, replicates = run.snapshot()
     table = rows(study, replicates)
-    if winner(table) is None:
+    if winner_row(table) is None:
         return f"none of its {len(table)} trials is complete"
     front = sum(bool(row["front"]) for row in table)
-    return headline(study, replicates, table) or f"{front} of {len(table)} trials are on the Pareto front"
+    return headline(study, replicates) or f"{front} of {len(table)} trials are on the Pareto front"
 
 
 def _notify(services: Any, title: str, body: str) -> None:

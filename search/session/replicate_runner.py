@@ -11,7 +11,7 @@ from huetune.data_tools.common.terminal import say
 from huetune.data_tools.photos.split import Split
 from huetune.model.config import Config
 from huetune.model.metrics import METRICS
-from huetune.results.analysis.replicates import diverged
+from huetune.results.analysis.replicates import has_diverged
 from huetune.results.live.progress import Display
 from huetune.results.records.run import REPLICATES, Run, open_storage
 from huetune.results.records.study_record import RequestedBudget, StudyRecord, fully_trained, write_study
@@ -140,7 +140,7 @@ def _missing_jobs(run: Run, trials: Sequence[FrozenTrial], configs: Mapping[str,
         (record.key, record.seed)
         for trial in trials
         if (record := TrialRecord.of(trial)).planned_epochs >= epochs
-        and (not trial.state.is_finished() or trial.state == TrialState.COMPLETE or diverged(trial))
+        and (not trial.state.is_finished() or trial.state == TrialState.COMPLETE or has_diverged(trial))
     }
     first = run.manifest["search"]["seed"] + REPLICATE_SEED_OFFSET
     # If two names have one configuration, such as a preset and its trial, the first is trained.

@@ -19,7 +19,7 @@ from huetune.results.integrations import mlflow, tensorboard
 from huetune.results.report import charts
 from huetune.results.report import page as report
 from huetune.results.report.summary import Findings
-from huetune.results.tables.trial_table import run_rows, with_zero_line
+from huetune.results.tables.trial_table import run_rows, with_baseline
 from huetune.search.cli.main import cli
 from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
@@ -88,7 +88,7 @@ def test_registered_metric_is_recorded_and_ranks(run):
     assert [row["trial"] for row in table] == [0, 1, 2] and {row["state"] for row in table} == {"complete"}
     assert [row[NAME] for row in table] == [row["score"] for row in table] == pytest.approx([0.005, 0.01, 0.015])
     assert {row["epochs"] for row in table} == {EPOCHS} and better(NAME, table[0][NAME], table[1][NAME])
-    (zero,) = [row for row in with_zero_line(table, run.study()) if row["trial"] == "zero"]
+    (zero,) = [row for row in with_baseline(table, run.study()) if row["trial"] == "zero"]
     assert zero[NAME] > 0.1
     won = find_winner(run)
     assert won and won.objective == NAME and (NAME, "0.005") in won.lines()

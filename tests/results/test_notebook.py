@@ -34,7 +34,7 @@ def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
 def test_the_model_in_a_notebook_is_the_best_one(searched):
     run = open_run("tiny", searched[0])
     model = run.model()
-    _, paths = best_model.best_checkpoints(run.run)
+    _, paths = best_model.best_checkpoints(run.run, run.run.snapshot())
     stored = np.load(paths[0] / "weights.npz")
     assert {weight.path for weight in model.trainable_weights} == set(stored.files)
     for weight in model.trainable_weights:

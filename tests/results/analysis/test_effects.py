@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from huetune.results.analysis.effects import Measured, effect_rows, effects, importance_line, importances, measured
+from huetune.results.analysis.effects import (
+    MeasuredConfig,
+    effect_rows,
+    effects,
+    importance_line,
+    importances,
+    measured_configs,
+)
 from tests.results.made import make_run
 
 
@@ -19,10 +26,14 @@ def test_pairs_that_differ_in_one_setting_tell_its_effect(rng):
         {"skip": skip, "activation": activation, "mse_weight": weight}
         for skip, activation, weight in itertools.product((True, False), ("relu", "silu"), (1.0, 2.0, 4.0))
     ]
-    trainings = [Measured(point, _score(point, rng)) for point in points]
+    trainings = [MeasuredConfig(point, _score(point, rng)) for point in points]
     found = {(effect.setting, effect.value): effect for effect in effects(trainings, list(points[0]), "chroma_mse")}
     skip = found["skip", "yes" if ("skip", "yes") in found else "no"]
-    assert skip.how == "6 pairs" and skip.estimate.sure and abs(skip.estimate.value) == pytest.approx(0.01, abs=0.001)
+    assert (
+        skip.basis == "6 pairs"
+        and skip.estimate.significant
+        and abs(skip.estimate.value) == pytest.approx(0.01, abs=0.001)
+    )
     activation = next(effect for (name, _), effect in found.items() if name == "activation")
     assert abs(activation.estimate.value) == pytest.approx(0.02, abs=0.001)
     assert len([name for name, _ in found if name == "mse_weight"]) == 3, "a point for each weight"
@@ -35,15 +46,15 @@ def test_what_a_sampler_tried_together_is_told_apart(rng):
         skip = bool(number % 2)
         relu = bool(rng.random() < (0.2 if skip else 0.8))
         point = {"skip": skip, "activation": "relu" if relu else "silu", "mse_weight": 1.0 + number / 10}
-        trainings.append(Measured(point, _score(point, rng)))
+        trainings.append(MeasuredConfig(point, _score(point, rng)))
     found = [
-        effect for effect in effects(trainings, ["skip", "activation", "mse_weight"], "chroma_mse") if effect.against
+        effect for effect in effects(trainings, ["skip", "activation", "mse_weight"], "chroma_mse") if effect.reference
     ]
     by_name = {effect.setting: effect for effect in found}
-    assert all("adjusted" in effect.how for effect in found)
+    assert all("adjusted" in effect.basis for effect in found)
     assert abs(by_name["skip"].estimate.value) == pytest.approx(0.01, abs=0.001)
-    plain = np.mean([one.score for one in trainings if not one.point["skip"]]) - np.mean(
-        [one.score for one in trainings if one.point["skip"]]
+    plain = np.mean([one.score for one in trainings if not one.params["skip"]]) - np.mean(
+        [one.score for one in trainings if one.params["skip"]]
     )
     assert plain > 0.015
 
@@ -52,15 +63,15 @@ def test_a_setting_that_does_nothing_is_not_sure():
     # One of twenty draws is unlucky: that is what 95 % means.
     rng = np.random.default_rng(1)
     points = [{"skip": skip, "mse_weight": float(weight)} for skip in (True, False) for weight in range(1, 9)]
-    trainings = [Measured(point, 0.05 + rng.normal(0, 0.001)) for point in points]
+    trainings = [MeasuredConfig(point, 0.05 + rng.normal(0, 0.001)) for point in points]
     [effect] = [
         effect for effect in effects(trainings, ["skip", "mse_weight"], "chroma_mse") if effect.setting == "skip"
     ]
-    assert effect.how == "8 pairs" and not effect.estimate.sure
+    assert effect.basis == "8 pairs" and not effect.estimate.significant
 
 
 def test_a_curve_has_bars_as_long_as_its_scores():
-    trainings = [Measured({"mse_weight": float(weight)}, weight / 100) for weight in range(1, 16)]
+    trainings = [MeasuredConfig({"mse_weight": float(weight)}, weight / 100) for weight in range(1, 16)]
     rows = effect_rows(effects(trainings, ["mse_weight"], "chroma_mse"))
     assert [row["value"] for row in rows] == ["1 to 3", "4 to 6", "7 to 9", "10 to 12", "13 to 15"]
     assert [len(row["curve"]) for row in rows] == sorted(len(row["curve"]) for row in rows)
@@ -73,19 +84,23 @@ def test_a_setting_that_a_condition_rules_out_hides_no_effect(rng):
     for number in range(40):
         skip = bool(number % 2)
         point = {"skip": skip, "merge_units": 64 + 2 * number if skip else None}
-        trainings.append(Measured(point, _score({**point, "activation": "silu"}, rng)))
-    [effect] = [effect for effect in effects(trainings, ["skip", "merge_units"], "chroma_mse") if effect.against]
-    assert effect.estimate.sure and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)
+        trainings.append(MeasuredConfig(point, _score({**point, "activation": "silu"}, rng)))
+    [effect] = [effect for effect in effects(trainings, ["skip", "merge_units"], "chroma_mse") if effect.reference]
+    assert effect.estimate.significant and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)
 
 
 def test_effects_of_few_trials_leave_the_metrics_range_nowhere():
     """Two errors of each mse_weight: Student's interval of their mean would begin below 0."""
     errors = [(weight, error) for weight in (1.0, 2.0) for error in (0.02, 0.09)]
     squared = effect_rows(
-        effects([Measured({"mse_weight": weight}, error) for weight, error in errors], ["mse_weight"], "chroma_mse")
+        effects(
+            [MeasuredConfig({"mse_weight": weight}, error) for weight, error in errors], ["mse_weight"], "chroma_mse"
+        )
     )
     skill = effect_rows(
-        effects([Measured({"mse_weight": weight}, 1 - error) for weight, error in errors], ["mse_weight"], "skill")
+        effects(
+            [MeasuredConfig({"mse_weight": weight}, 1 - error) for weight, error in errors], ["mse_weight"], "skill"
+        )
     )
     assert [row["low"] for row in squared] == [0, 0] and all(row["high"] > 0.4 for row in squared)
     assert [row["high"] for row in skill] == [1, 1] and all(row["low"] < 0.6 for row in skill)
@@ -112,14 +127,14 @@ def test_importance_of_a_maximized_first_objective_is_its_own(tmp_path):
 
 
 def test_equal_numbers_stay_in_one_point_of_a_curve():
-    trainings = [Measured({"positions": 2 if number < 12 else 7}, 0.1) for number in range(20)]
+    trainings = [MeasuredConfig({"positions": 2 if number < 12 else 7}, 0.1) for number in range(20)]
     assert [effect.value for effect in effects(trainings, ["positions"], "chroma_mse")] == ["2", "7"]
 
 
 def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
     once, again = make_run(tmp_path / "once", 20), make_run(tmp_path / "again", 20, finalists=3, seeds=5)
-    trained, trained_again = measured(*once.snapshot()), measured(*again.snapshot())
-    assert [one.point for one in trained_again] == [one.point for one in trained]
+    trained, trained_again = measured_configs(*once.snapshot()), measured_configs(*again.snapshot())
+    assert [one.params for one in trained_again] == [one.params for one in trained]
     moved = [one.score != other.score for one, other in zip(trained_again, trained, strict=True)]
     assert sum(moved) == 3, "a finalist's score is the mean of all of its trainings"
     trial = once.made.trials[0]
@@ -130,7 +145,7 @@ def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
         user_attrs={**trial.user_attrs, "target": 12, "continues": 0},
     )
     once.made.add_trial(further)
-    trained = measured(*once.snapshot())
+    trained = measured_configs(*once.snapshot())
     assert [one.score for one in trained][:1] == [0.01] and len(trained) == len(trained_again)
 
 
@@ -139,6 +154,6 @@ def test_a_number_that_never_varied_hides_no_effect(rng):
     trainings = []
     for number in range(40):
         point = {"skip": bool(number % 2), "merge_units": 96 if number == 5 else None, "mse_weight": 1.0 + number / 10}
-        trainings.append(Measured(point, _score({**point, "activation": "silu"}, rng)))
-    [effect] = [effect for effect in effects(trainings, list(trainings[0].point), "chroma_mse") if effect.against]
-    assert effect.estimate.sure and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)
+        trainings.append(MeasuredConfig(point, _score({**point, "activation": "silu"}, rng)))
+    [effect] = [effect for effect in effects(trainings, list(trainings[0].params), "chroma_mse") if effect.reference]
+    assert effect.estimate.significant and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)

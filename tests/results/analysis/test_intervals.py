@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from huetune.model.metrics import METRICS
-from huetune.results.analysis.intervals import difference, mean, quantile
+from huetune.results.analysis.intervals import difference, mean, t_quantile
 
 
 def test_a_mean_is_students():
@@ -20,21 +20,23 @@ def test_a_difference_is_welchs():
     expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
     gap = difference(first, second)
     assert (gap.low, gap.high) == pytest.approx((expected.low, expected.high))
-    assert difference(first, first).value == 0 and not gap.sure and difference([1.0, 1.1], [9.0, 9.1]).sure
+    assert (
+        difference(first, first).value == 0 and not gap.significant and difference([1.0, 1.1], [9.0, 9.1]).significant
+    )
 
 
 @pytest.mark.parametrize("freedom", [1, 1.3, 2, 4, 29.7, 724, 1e6])
 def test_quantile_is_students(freedom):
-    assert quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
+    assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
 
 
 def test_mean_of_squared_errors_has_no_interval_below_zero():
     """Two seeds, whose t interval is 12.7 standard errors wide; the half width tells what was cut off."""
     whole, cut = mean([0.01, 0.03]), mean([0.01, 0.03], METRICS["chroma_mse"].limits)
     assert whole.low is not None and whole.low < 0
-    assert (cut.value, cut.low, cut.high, cut.half) == (whole.value, 0.0, whole.high, whole.half)
+    assert (cut.value, cut.low, cut.high, cut.half_width) == (whole.value, 0.0, whole.high, whole.half_width)
     skill = mean([0.6, 0.8], METRICS["skill"].limits)
-    assert skill.high == 1.0 and skill.low == mean([0.6, 0.8]).low and skill.half == mean([0.6, 0.8]).half
+    assert skill.high == 1.0 and skill.low == mean([0.6, 0.8]).low and skill.half_width == mean([0.6, 0.8]).half_width
 
 
 def test_interval_cut_to_its_range_covers_as_often(rng):
@@ -51,7 +53,7 @@ def test_interval_cut_to_its_range_covers_as_often(rng):
 
 
 def test_one_number_has_no_interval():
-    assert mean([1.0]).low is None and not mean([1.0]).sure
+    assert mean([1.0]).low is None and not mean([1.0]).significant
     assert difference([1.0], [2.0, 3.0]).high is None
 
 

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from huetune.results.analysis.replicates import against_baseline, places, verdict
+from huetune.results.analysis.replicates import compare_with_baseline, ranks, verdict
 from huetune.results.tables.trial_table import rows
 
 A, B = {"mse_weight": 1.0}, {"mse_weight": 2.0}
@@ -46,7 +46,7 @@ def _add(study, config, score, target=8):
 
 def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
     replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
-    assert places(study, replicates) == {1: 1, 0: 2}
+    assert ranks(study, replicates) == {1: 1, 0: 2}
     line = verdict(study, replicates)
     assert (
         line
@@ -57,14 +57,14 @@ def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
 
 
 def test_nobody_wins_before_all_are_trained(study):
-    assert places(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) == {} == places(study, None)
+    assert ranks(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) == {} == ranks(study, None)
     assert verdict(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) is None
 
 
 def test_one_that_diverged_comes_last_and_one_that_the_disk_ended_is_still_to_be_trained(study):
     good = [(A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21)]
-    assert places(study, _replicates(*good, (B, "diverged in epoch 1: train_loss is nan"))) == {0: 1, 1: 2}
-    assert places(study, _replicates(*good, (B, "the search ended: No space left on device"))) == {1: 1, 0: 2}
+    assert ranks(study, _replicates(*good, (B, "diverged in epoch 1: train_loss is nan"))) == {0: 1, 1: 2}
+    assert ranks(study, _replicates(*good, (B, "the search ended: No space left on device"))) == {1: 1, 0: 2}
 
 
 def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study):
@@ -75,11 +75,11 @@ def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study)
     study.tell(further, 0.1)
     replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
     replicates.set_user_attr("finalists", [0, 1, 2])
-    assert places(study, replicates) == {1: 1, 0: 2}, "what was confirmed stays so until the new ones are trained"
+    assert ranks(study, replicates) == {1: 1, 0: 2}, "what was confirmed stays so until the new ones are trained"
     _add(replicates, A, 0.25, 10)
-    assert places(study, replicates) == {}
+    assert ranks(study, replicates) == {}
     _add(replicates, A, 0.26, 10)
-    assert places(study, replicates) == {2: 1}
+    assert ranks(study, replicates) == {2: 1}
     found = {row["trial"]: row["confirmed"] for row in rows(study, replicates)}
     assert found == {0: None, 1: None, 2: pytest.approx(0.255)}
 
@@ -111,4 +111,4 @@ def test_verdict_on_the_baseline_is_its_intervals(scores, words, study):
     ],
 )
 def test_standing_says_what_decides(objective, score, again, baseline, text):
-    assert str(against_baseline(objective, score, again, baseline)) == text
+    assert str(compare_with_baseline(objective, score, again, baseline)) == text

@@ -51,25 +51,24 @@ def run(tmp_path_factory):
 def test_winner_is_the_confirmed_trial_with_its_best_training(run):
     made, first, second = run
     won = find_winner(made)
-    assert won and won.number == second and won.row["score"] > made.made.trials[first].values[0]
+    assert won and won.number == second and won.search_score > made.made.trials[first].values[0]
     assert str(won.training) == f"replicate, seed {SEED}" and won.score == 0.021
     assert str(won) == f"trial {second}, chroma_mse 0.021 (replicate, seed {SEED})"
     lines = dict(won.lines())
     assert lines["checkpoint"] == f"replicate, seed {SEED}" and lines["chroma_mse"] == "0.021"
-    assert lines["search score"] == f"chroma_mse {won.row['score']:.4g} (trial {second}, seed {second})"
+    assert lines["search score"] == f"chroma_mse {won.search_score:.4g} (trial {second}, seed {second})"
     assert lines["confirmed"].startswith("chroma_mse 0.0355 (95 % CI 0 to ") and lines["confirmed"].endswith(
         ", 2 seeds)"
     )
-    row, paths = best_model.best_checkpoints(made)
-    assert row == won.row and len(paths) == 3
+    row, paths = best_model.best_checkpoints(made, made.snapshot())
+    assert row["trial"] == won.number and len(paths) == 3
     claim = best_model.metric_record(won)
     assert (claim["checkpoint"], claim["checkpoint_score"]) == (f"replicate, seed {SEED}", 0.021)
 
 
 def test_winner_is_the_same_in_each_document(run):
     made, first, second = run
-    table = run_rows(made)
-    line = headline(made.made, made.again, table)
+    line = headline(made.made, made.again)
     assert line and line.startswith(f"trial {second} wins: chroma_mse 0.0355 (95 % CI 0 to ")
     assert line.endswith(f"; checkpoint: replicate, seed {SEED}, chroma_mse 0.021")
     assert "no significant difference to the mean-color baseline (0.083)" in line
@@ -102,7 +101,7 @@ def test_winner_of_several_objectives_is_left_open(tmp_path):
         tmp_path / "front", 6, states=(TrialState.COMPLETE,), objectives=("chroma_mse", "chroma_ratio_error")
     )
     table = run_rows(made)
-    assert find_winner(made) is None and headline(made.made, None, table) is None
+    assert find_winner(made) is None and headline(made.made, None) is None
     ends = {by: find_winner(made, by) for by in ("chroma_mse", "chroma_ratio_error")}
     for by, won in ends.items():
         assert won and won.objective == by and won.score == min(row[by] for row in table) and by in dict(won.lines())

@@ -24,7 +24,7 @@ from huetune.results.integrations.mlflow import Log, check_uri
 from huetune.results.integrations.optuna_dashboard import serving
 from huetune.results.records.run import MANIFEST, STUDY, copy_of, find_run
 from huetune.results.records.trial_record import TrialRecord
-from huetune.results.tables import trial_table
+from huetune.results.tables import formats, trial_table
 
 
 @pytest.fixture(scope="module")
@@ -312,13 +312,13 @@ def test_a_server_of_mlflow_that_is_not_there_is_one_line(run, monkeypatch):
 
 def test_parquet_holds_the_rows_with_their_types(study):
     table = trial_table.rows(study)
-    assert parquet.read_table(io.BytesIO(trial_table.to_parquet(table))).to_pylist() == table
+    assert parquet.read_table(io.BytesIO(formats.to_parquet(table))).to_pylist() == table
     mixed: list[trial_table.Row] = [
         {"decay": 0.5, "units": 96},
         {"decay": "none", "units": 1},
         {"decay": None, "units": None},
     ]
-    read = parquet.read_table(io.BytesIO(trial_table.to_parquet(mixed))).to_pydict()
+    read = parquet.read_table(io.BytesIO(formats.to_parquet(mixed))).to_pydict()
     assert read == {"decay": ["0.5", "none", None], "units": [96, 1, None]}
 
 

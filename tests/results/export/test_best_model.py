@@ -25,7 +25,7 @@ from huetune.results.tables.trial_table import rows
 
 def test_the_best_is_the_best_complete_trial(searched):
     run = find_run("tiny", searched[0])
-    row, (path, *_) = best_model.best_checkpoints(run)
+    row, (path, *_) = best_model.best_checkpoints(run, run.snapshot())
     complete = [other for other in rows(run.study()) if other["state"] == "complete"]
     assert row == min(complete, key=lambda other: other["score"])
     checkpoint = read(path)
@@ -44,7 +44,8 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 
     copy = tmp_path / "elsewhere"
     shutil.copytree(searched[0] / "tiny", copy / "tiny")
-    row, (path, *_) = best_model.best_checkpoints(Run(copy / "tiny"))
+    copied = Run(copy / "tiny")
+    row, (path, *_) = best_model.best_checkpoints(copied, copied.snapshot())
     best_model.export(path, tmp_path / "exported")
     shutil.rmtree(copy)
     checkpoint, colorizer = load(tmp_path / "exported")
@@ -57,9 +58,9 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
 
 def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searched, tmp_path):
     run = find_run("tiny", searched[0])
-    row, (path, *_) = best_model.best_checkpoints(run)
+    row, (path, *_) = best_model.best_checkpoints(run, run.snapshot())
     won = find_winner(run)
-    assert won and won.row == row
+    assert won and won.number == row["trial"]
     best_model.export(path, tmp_path / "exported", best_model.metric_record(won))
     files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
     assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS_FILE}
@@ -70,7 +71,7 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
         "direction": "minimize",
         "score": row["score"],
         "zero_line": run.study().user_attrs["zero_line"]["chroma_mse"],
-        "baseline": str(won.standing),
+        "baseline": str(won.comparison),
         "checkpoint": f"trial {row['trial']}, seed {5 + row['trial']}",
         "checkpoint_score": row["score"],
     }
@@ -91,7 +92,7 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
 
 
 def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
-    _, (path, *_) = best_model.best_checkpoints(find_run("tiny", searched[0]))
+    path, _ = best_model.find_model("tiny", searched[0])
     metric = {"objective": "skill", "direction": "maximize", "score": 0.5, "zero_line": 0.0}
     metric |= {"confirmed": 0.4, "plus_minus": 0.15, "seeds": 3}
     text = model_card(read(path), metric)
@@ -104,7 +105,7 @@ def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
 
 
 def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp_path):
-    _, (path, *_) = best_model.best_checkpoints(find_run("tiny", searched[0]))
+    path, _ = best_model.find_model("tiny", searched[0])
     before = os.umask(0o027)
     try:
         best_model.export(path, tmp_path / "exported")
@@ -117,7 +118,7 @@ def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp
 
 
 def test_an_export_overwrites_nothing(searched, tmp_path):
-    _, (path, *_) = best_model.best_checkpoints(find_run("tiny", searched[0]))
+    path, _ = best_model.find_model("tiny", searched[0])
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="is not empty"):
         best_model.export(path, tmp_path)

@@ -23,7 +23,7 @@ from huetune.results.records.trial_record import TrialRecord
 from huetune.results.report import charts
 from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
-from huetune.results.tables import trial_table
+from huetune.results.tables import formats, trial_table
 from huetune.results.tables.row_filter import where
 from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.tuning.schedulers import SCHEDULERS, EndedTrial
@@ -97,7 +97,7 @@ def test_rows_note_is_the_same_word_in_each_format(run):
     assert {row["trial"] for row in table if row["note"] == "at baseline"} == {1, 4}
     assert {row["note"] for row in table} == {"at baseline", None}
     assert len(where(table, "note == 'at baseline'")) == 2 and len(where(table, "note != 'at baseline'")) == 6
-    read = list(csv.DictReader(io.StringIO(trial_table.to_csv(table))))
+    read = list(csv.DictReader(io.StringIO(formats.to_csv(table))))
     assert [row["note"] for row in read] == [row["note"] or "" for row in table]
     assert set(OpenRun(run).frame().set_index("trial")["note"].dropna().index) == {1, 4}
     assert pd.isna(OpenRun(run).frame().set_index("trial")["note"][0])
@@ -106,14 +106,14 @@ def test_rows_note_is_the_same_word_in_each_format(run):
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_table_of_any_width_keeps_the_note(width, run):
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(trial_table.fitted(trial_table.run_rows(run), "made", console, "--format csv"))
+    console.print(formats.fit_to_console(trial_table.run_rows(run), "made", console, "--format csv"))
     text = console.export_text()
     assert text.count("at baseline") == 2 and "…" not in text
 
 
 def test_table_without_such_trials_has_no_note(tmp_path):
     table = trial_table.run_rows(make_run(tmp_path / "made", 1))
-    assert baseline_line(table) is None and "note" not in str(trial_table.to_table(table, "made").columns)
+    assert baseline_line(table) is None and "note" not in str(formats.to_rich_table(table, "made").columns)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_board_has_the_note_beside_the_state(run):
 
 
 def test_effects_count_configurations_at_the_baseline(run):
-    configurations = effects.measured(*run.snapshot())
+    configurations = effects.measured_configs(*run.snapshot())
     assert [one.at_baseline for one in configurations] == [False, True]
     line = effects.baseline_line(configurations)
     assert line and line.startswith("1 of 2 configurations stayed at the mean-color baseline (best skill 0.01 or")

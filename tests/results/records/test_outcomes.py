@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from huetune.results.analysis.replicates import diverged
+from huetune.results.analysis.replicates import has_diverged
 from huetune.results.records.outcomes import Failure, FailureKind, Stop, StopReason
 from huetune.results.records.trial_record import TrialRecord
 
@@ -73,4 +73,4 @@ def test_resumed_trial_has_deaths_in_both_forms():
     study.tell(trial, state=TrialState.FAIL)
     assert TrialRecord.of(study.trials[0]).deaths == (Failure(FailureKind.WORKER_DIED, "no power"), hung)
     assert TrialRecord.of(study.trials[0]).failure == Failure(FailureKind.DIVERGED, "train_loss is nan", epoch=1)
-    assert diverged(study.trials[0])
+    assert has_diverged(study.trials[0])

@@ -50,7 +50,7 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
     assert {row["epochs"] for row in table} == {epochs}
     assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
     assert StudyRecord.of(run.study()).ended == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
-    row, (path, *_) = best_checkpoints(run)
+    row, (path, *_) = best_checkpoints(run, run.snapshot())
     checkpoint, colorizer = load(path)
     assert checkpoint.figures["chroma_mse"] == row["score"] == min(row["score"] for row in table)
     # The numbers that its own huetune gave.

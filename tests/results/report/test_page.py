@@ -15,6 +15,7 @@ from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.results.cli.report_command import report as report_command
 from huetune.results.records.run import MANIFEST, find_run
+from huetune.results.records.value_text import format_value
 from huetune.results.report import charts
 from huetune.results.report import page as report
 from huetune.results.report.summary import Findings
@@ -155,7 +156,7 @@ def test_the_table_sorts_by_each_column_both_ways(made, show):
             cells = page.eval_on_selector_all(
                 "#table tbody tr[data-trial]", f"rows => rows.map(row => row.cells[{place}].textContent)"
             )
-            shown = [report.shown(row[column]) for row in sort(table, column, descending)]
+            shown = [format_value(row[column]) for row in sort(table, column, descending)]
             assert cells == shown, column
     assert page.locator("[aria-sort]").count() == 1
 

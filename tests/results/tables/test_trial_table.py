@@ -13,7 +13,8 @@ from rich.console import Console
 from huetune.data_tools.common.errors import UserError
 from huetune.results.records.run import find_run
 from huetune.results.report.summary import Findings
-from huetune.results.tables import trial_table
+from huetune.results.tables import formats, trial_table
+from huetune.results.tables.row_filter import where
 from tests.results.made import make_run
 
 ROWS = [
@@ -36,16 +37,16 @@ def test_sorting_keeps_rows_without_a_value_last_either_way():
 
 
 def test_choosing_columns_keeps_their_order():
-    assert trial_table.choose(ROWS[:1], ["score", "trial"]) == [{"score": 0.02, "trial": 3}]
+    assert trial_table.select_columns(ROWS[:1], ["score", "trial"]) == [{"score": 0.02, "trial": 3}]
     with pytest.raises(UserError, match="no column 'hue'"):
-        trial_table.choose(ROWS, ["hue"])
+        trial_table.select_columns(ROWS, ["hue"])
 
 
 def test_formats_hold_the_same_rows():
-    assert json.loads(trial_table.to_json(ROWS)) == ROWS
-    read = list(csv.DictReader(io.StringIO(trial_table.to_csv(ROWS))))
+    assert json.loads(formats.to_json(ROWS)) == ROWS
+    read = list(csv.DictReader(io.StringIO(formats.to_csv(ROWS))))
     assert [row["trial"] for row in read] == ["3", "0", "7", "5"] and read[3]["error"] == "a | b"
-    lines = trial_table.to_markdown(ROWS).splitlines()
+    lines = formats.to_markdown(ROWS).splitlines()
     assert len(lines) == 2 + len(ROWS) and lines[2].startswith("| 3 | complete | 0.02 | yes |")
     assert lines[5].endswith("| a \\| b |")
 
@@ -69,13 +70,13 @@ def test_the_study_of_a_real_search_becomes_rows(searched):
 
 
 def test_the_zero_line_is_one_color_for_everything(searched):
-    zero = trial_table.zero_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
+    zero = trial_table.baseline_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
     assert zero["skill"] == pytest.approx(0, abs=1e-6) and zero["score"] > 0 and zero["host"] is None
 
 
 def test_the_zero_line_stands_at_its_rank(searched):
     study = find_run("tiny", searched[0]).study()
-    table = trial_table.with_zero_line(trial_table.rows(study), study)
+    table = trial_table.with_baseline(trial_table.rows(study), study)
     scores = [row["score"] for row in table if row["score"] is not None]
     assert scores == sorted(scores) and len(table) == 7
     assert [row["trial"] for row in table].count("zero") == 1
@@ -83,7 +84,7 @@ def test_the_zero_line_stands_at_its_rank(searched):
 
 def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones():
     console = Console(width=60, record=True, file=io.StringIO())
-    console.print(trial_table.fitted([{**row, "host": "h" * 30} for row in ROWS], "roses", console, "--format csv"))
+    console.print(formats.fit_to_console([{**row, "host": "h" * 30} for row in ROWS], "roses", console, "--format csv"))
     text = console.export_text()
     table, _, below = text.partition("no room for ")
     assert "…" not in text and "host" not in table and "activation" in table and "a | b" in table
@@ -92,14 +93,14 @@ def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones():
 
 def test_columns_without_room_are_named_below_the_table():
     """In words, with the way to see them; those without any value, and a wide table, need no line."""
-    rows = [{**row, "place": None, "host": "h" * 30, "seconds": 1.5} for row in ROWS]
+    rows = [{**row, "rank": None, "host": "h" * 30, "seconds": 1.5} for row in ROWS]
     for width in range(40, 160, 10):
         console = Console(width=width, record=True, file=io.StringIO())
-        console.print(trial_table.fitted(rows, "roses", console, "--format csv"))
+        console.print(formats.fit_to_console(rows, "roses", console, "--format csv"))
         table, line, below = console.export_text().partition("no room for ")
         heads = [name for name in rows[0] if re.search(rf"\b{name}\b", table)]
         named = " ".join(below.split()).partition(";")[0].split(", ") if line else []
-        assert sorted([*heads, *named, "place"]) == sorted(rows[0]), width
+        assert sorted([*heads, *named, "rank"]) == sorted(rows[0]), width
         assert ("see all columns with --format csv" in " ".join(below.split())) == bool(named)
     assert not named
 
@@ -109,11 +110,11 @@ def test_the_zero_line_stands_among_finalists_by_what_they_are_confirmed_to_be(t
     again = run.again
     assert again
     run.made.set_user_attr("zero_line", {**run.made.user_attrs["zero_line"], "chroma_mse": 0.0})
-    assert trial_table.with_zero_line(trial_table.run_rows(run), run.made)[0]["trial"] == "zero"
-    second = sorted(row["confirmed"] for row in trial_table.run_rows(run) if row["place"])[1]
+    assert trial_table.with_baseline(trial_table.run_rows(run), run.made)[0]["trial"] == "zero"
+    second = sorted(row["confirmed"] for row in trial_table.run_rows(run) if row["rank"])[1]
     run.made.set_user_attr("zero_line", {**run.made.user_attrs["zero_line"], "chroma_mse": second})
-    table = trial_table.with_zero_line(trial_table.run_rows(run), run.made)
-    assert [row["place"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "zero"
+    table = trial_table.with_baseline(trial_table.run_rows(run), run.made)
+    assert [row["rank"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "zero"
 
 
 @pytest.mark.parametrize("width", [80, 88, 100, 110, 140])
@@ -121,9 +122,9 @@ def test_of_a_confirmed_search_no_figure_is_cut(width, tmp_path):
     """Nor of one with many settings, of which those that vary least are left out."""
     run = make_run(tmp_path / "made", 20, finalists=3)
     table = [{**row, **{f"setting_{number}": 0.5 for number in range(6)}} for row in trial_table.run_rows(run)]
-    for rows in (trial_table.with_zero_line(trial_table.run_rows(run), run.made), table):
+    for rows in (trial_table.with_baseline(trial_table.run_rows(run), run.made), table):
         console = Console(width=width, record=True, file=io.StringIO())
-        console.print(trial_table.fitted([{**row, "error": None} for row in rows], "made", console, "--format csv"))
+        console.print(formats.fit_to_console([{**row, "error": None} for row in rows], "made", console, "--format csv"))
         text = console.export_text().partition("no room for ")[0]
         assert (
             "…" not in text and "confirmed" in text and "mse_weight" in text and ("setting_" not in text or width > 80)
@@ -154,7 +155,9 @@ def test_command_names_the_columns_without_room(verb, searched, in_process, monk
 def test_a_long_error_goes_on_in_the_next_line_and_takes_no_column_away():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(
-        trial_table.fitted([{**ROWS[0], "error": "no such thing " * 20}, *ROWS[1:]], "roses", console, "--format csv")
+        formats.fit_to_console(
+            [{**ROWS[0], "error": "no such thing " * 20}, *ROWS[1:]], "roses", console, "--format csv"
+        )
     )
     text = console.export_text()
     assert "…" not in text and "activation" in text and "skip" in text and text.count("such") == 20
@@ -162,7 +165,7 @@ def test_a_long_error_goes_on_in_the_next_line_and_takes_no_column_away():
 
 def test_brackets_in_an_error_are_only_brackets():
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(trial_table.to_table([{"trial": 1, "error": "died: x [/tmp/foo] y"}], "roses"))
+    console.print(formats.to_rich_table([{"trial": 1, "error": "died: x [/tmp/foo] y"}], "roses"))
     assert "died: x [/tmp/foo] y" in console.export_text()
 
 
@@ -184,4 +187,24 @@ def test_rows_trial_that_continues_another_names_it(tmp_path):
     )
     assert {row["trial"]: row["continues"] for row in trial_table.run_rows(run)} == {**dict.fromkeys(range(4)), 4: 0}
     assert Findings.of(run).columns()["continues"] is True
-    assert "continues" in trial_table.to_csv(trial_table.run_rows(run)).splitlines()[0]
+    assert "continues" in formats.to_csv(trial_table.run_rows(run)).splitlines()[0]
+
+
+def test_columns_are_found_by_their_names_of_earlier_versions(tmp_path):
+    """Saved commands with `place` and `plus_minus` still work; the new names are what is shown."""
+    table = trial_table.run_rows(make_run(tmp_path / "made", 20, finalists=3))
+    assert trial_table.sort(table, "place") == trial_table.sort(table, "rank")
+    assert list(trial_table.select_columns(table, ["trial", "place", "plus_minus"])[0]) == [
+        "trial",
+        "rank",
+        "ci_half_width",
+    ]
+    assert _numbers(where(table, "place == 1 and plus_minus > 0")) == _numbers(where(table, "rank == 1"))
+    assert [row["rank"] for row in where(table, "place in (1, 2)")] == [1, 2]
+    with pytest.raises(UserError, match="'rank' holds numbers, and 'first' is a word"):
+        where(table, "place == 'first'")
+
+
+def test_column_named_like_an_earlier_one_comes_first():
+    """A space may search a parameter that is called `place`."""
+    assert trial_table.column_name("place", ["place", "rank"]) == "place"

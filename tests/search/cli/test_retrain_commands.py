@@ -16,8 +16,8 @@ from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
 from huetune.model.checkpoint import CARD, read
-from huetune.results.analysis.effects import comparison, effects, importances, measured
-from huetune.results.analysis.replicates import replicated, verdict
+from huetune.results.analysis.effects import comparison, effects, importances, measured_configs
+from huetune.results.analysis.replicates import replicates_by_config, verdict
 from huetune.results.analysis.winner import find_winner, headline
 from huetune.results.evaluation import evaluate, final_check
 from huetune.results.evaluation.evaluate import measure_checkpoints
@@ -27,7 +27,7 @@ from huetune.results.experiment_log.verdict import verdict as log_verdict
 from huetune.results.export.best_model import best_checkpoints
 from huetune.results.integrity import damage
 from huetune.results.records.run import STUDY, copy_of, find_run
-from huetune.results.tables.trial_table import run_rows, winner
+from huetune.results.tables.trial_table import run_rows, winner_row
 from huetune.search.session.replicate_runner import missing_finalists
 from tests.faults.chaos import QUICK
 from tests.faults.program import ALONE
@@ -98,13 +98,13 @@ def test_finalists_train_all_epochs_from_shared_fresh_seeds(confirmed, run):
 
 def test_trial_table_ranks_finalists_by_confirmed_score(confirmed, run):
     table = run_rows(run)
-    groups = replicated(run.replicates())
-    means = {row["trial"]: row["confirmed"] for row in table if row["place"]}
-    assert [row["place"] for row in table] == [1, 2, None]
+    groups = replicates_by_config(run.replicates())
+    means = {row["trial"]: row["confirmed"] for row in table if row["rank"]}
+    assert [row["rank"] for row in table] == [1, 2, None]
     assert means[table[0]["trial"]] == min(means.values()) and all(row["score"] for row in table)
     assert table[0]["confirmed"] == pytest.approx(min(sum(group.scores) / 2 for group in groups.values()))
-    assert table[0]["plus_minus"] > 0 and table[0]["seeds"] == 2 and table[2]["confirmed"] is None
-    assert winner(table) == table[0]
+    assert table[0]["ci_half_width"] > 0 and table[0]["seeds"] == 2 and table[2]["confirmed"] is None
+    assert winner_row(table) == table[0]
     line = verdict(run.study(), run.replicates())
     assert line and line.startswith(f"trial {table[0]['trial']} wins: chroma_mse")
     assert (
@@ -113,8 +113,8 @@ def test_trial_table_ranks_finalists_by_confirmed_score(confirmed, run):
 
 
 def test_best_model_is_the_best_training_of_the_winner(run):
-    row, paths = best_checkpoints(run)
-    assert row["place"] == 1 and len(paths) == 3
+    row, paths = best_checkpoints(run, run.snapshot())
+    assert row["rank"] == 1 and len(paths) == 3
     scores = [
         json.loads((path / "settings.json").read_text(encoding="utf-8"))["figures"]["chroma_mse"] for path in paths
     ]
@@ -125,7 +125,7 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     """All commands show the checkpoint that is used, perhaps of a replicate; `best` shows other scores separately."""
     won = find_winner(run)
     assert won
-    line = headline(run.study(), run.replicates(), run_rows(run))
+    line = headline(run.study(), run.replicates())
     assert line and f"winner: {won}" in in_process("list", "--storage", confirmed[0]).stdout
     said = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
     told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text and text[0] != " ")
@@ -141,7 +141,7 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
 
 def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):
     """The run stores the mean over all trainings of the winner, with its interval."""
-    won = winner(run_rows(run))
+    won = winner_row(run_rows(run))
     assert won
     said = f"final check of trial {won['trial']}, the mean of all 3 trainings of its configuration: 1 photos that"
     assert f"{said} no trial has seen" in confirmed[1].stdout
@@ -261,7 +261,7 @@ def test_confirm_with_other_photos_is_refused(copied, in_process):
 
 
 def test_effects_with_few_trials_lack_importances(confirmed, run, in_process):
-    trainings = measured(*run.snapshot())
+    trainings = measured_configs(*run.snapshot())
     assert len(trainings) == 3, "a configuration each, however often it was trained"
     assert importances(run.study()) == ({}, 3), "too few to say"
     done = in_process("effects", "toggles", "--storage", confirmed[0])
@@ -307,7 +307,7 @@ def test_best_after_two_objectives_requires_an_objective(huetune, in_process, tm
     asked = in_process("best", "two", "--storage", tmp_path)
     assert asked.returncode == 2 and "choose the best of one objective: --by chroma_mse (trial" in asked.stderr
     for end, objective in enumerate(("chroma_mse", "chroma_ratio_error")):
-        row, _ = best_checkpoints(run, objective)
+        row, _ = best_checkpoints(run, run.snapshot(), objective)
         assert row[objective] == min(trial.values[end] for trial in study.get_trials())
 
 

@@ -17,7 +17,7 @@ from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of, open_storage
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import digest
-from huetune.results.tables.trial_table import run_rows, winner
+from huetune.results.tables.trial_table import run_rows, winner_row
 from huetune.search.session.repair import repair
 from tests.faults.program import ALONE
 
@@ -76,7 +76,7 @@ def test_extend_continues_complete_trials_as_new_trials(run, huetune, in_process
     assert in_process("verify", "tiny", "--storage", run.folder.parent).returncode == 0
     table = in_process("trials", "tiny", "--storage", run.folder.parent, "--columns", "trial,continues").stdout
     assert all(re.search(rf" {trial.number} .* {trial.user_attrs['continues']} ", table) for trial in further), table
-    won = winner(run_rows(run))
+    won = winner_row(run_rows(run))
     shown = in_process("best", "tiny", "--storage", run.folder.parent).stdout
     assert won and (f"continues      {won['continues']}\n" in shown) is (won["continues"] is not None)
 
