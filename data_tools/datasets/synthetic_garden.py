@@ -1,4 +1,4 @@
-"""The built-in garden: flower scenes for trying everything out with no photos and no network at hand."""
+"""The synthetic garden: generated flower scenes, to try everything out without photos or a network."""
 
 from __future__ import annotations
 
@@ -17,27 +17,26 @@ from huetune.data_tools.storage.atomic import require_empty
 _SIDE = 112
 _FINE = 2 * _SIDE  # scenes are painted at twice their size and averaged down
 
-_Plane = NDArray[np.floating]  # float32, in fact: a float64 would make painting twice as slow
+_Plane = NDArray[np.floating]  # always float32: float64 would make painting twice as slow
 _Range = tuple[float, float]
 
 
 def garden(count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Paint flower scenes whose colors can be guessed from shape, texture and place, but not from brightness.
+    """Generate flower scenes whose colors follow from shape, texture and position, but not from brightness.
 
-    They ask of a model what photos ask: to tell petals from leaves, soil and sky. Light differs from scene to scene,
-    so that the same brightness occurs in every material; and each kind of flower has a range of hues that its shape
-    does not narrow down, so that no model gets everything right. Scene k depends on `seed` and k alone: a larger
-    garden begins with the smaller one.
+    As with photos, a model must tell petals from leaves, soil and sky. The light differs between scenes, so the same
+    brightness occurs in every material. Each kind of flower has a range of hues that its shape does not narrow down,
+    so no model can predict all colors. Scene k depends only on `seed` and k: a larger garden begins with the smaller.
 
     Args:
         count: number of scenes, at least 1.
-        seed: which garden, at least 0.
+        seed: seed of the garden, at least 0.
 
     Returns:
         RGB photos, uint8 [count, 112, 112, 3], 0..255.
 
     Raises:
-        ValueError: if `count` is less than 1.
+        ValueError: `count` is less than 1.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, received {count}")
@@ -47,16 +46,16 @@ def garden(count: int, seed: int = 0) -> NDArray[np.uint8]:
 def write_garden(
     count: int, out: Path, seed: int = 0, progress: Callable[[Iterable[int]], Iterable[int]] = iter
 ) -> None:
-    """Write scenes as PNG files, pixel by pixel those of `garden`.
+    """Write the scenes of `garden` as PNG files.
 
     Args:
         count: number of scenes, at least 1.
-        out: folder, which must not exist or be empty.
-        seed: which garden, at least 0.
-        progress: wraps the scenes, to show how far it is.
+        out: new or empty folder.
+        seed: seed of the garden, at least 0.
+        progress: wraps the numbers of the scenes, to show progress.
 
     Raises:
-        StorageError: the folder holds something.
+        StorageError: the folder is not empty.
     """
     require_empty(out)
     new = not out.exists()
@@ -67,11 +66,11 @@ def write_garden(
             written.append(out / scene_name(k))
             Image.fromarray(_scene(np.random.default_rng([seed, k]))).save(written[-1])
     except BaseException:
-        # A part of a garden would be in the way of the whole one.
+        # An incomplete garden would make the folder unusable for the next call.
         for path in written:
             path.unlink(missing_ok=True)
         if new:
-            with contextlib.suppress(OSError):  # somebody has put something in it
+            with contextlib.suppress(OSError):  # another program has written into it
                 out.rmdir()
         raise
 
@@ -102,10 +101,10 @@ def _scene(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 class _Canvas:
-    """A scene in the making, with luma and color apart: light and shade then leave the hue alone.
+    """A scene while it is painted, with separate luma and chroma, so that light and shade do not change the hue.
 
     `planes` is float32 [3, _FINE, _FINE]: luma 0..1, then saturation (max(R, G, B) - min(R, G, B), 0..1) times the
-    cosine and the sine of the hue. Places and lengths are fractions of the photo's side, y runs down.
+    cosine and the sine of the hue. Positions and lengths are fractions of the photo's side; y points down.
     """
 
     def __init__(self, sun: float) -> None:
@@ -113,7 +112,7 @@ class _Canvas:
         self.light = math.cos(sun), -math.sin(sun)
 
     def window(self, x: float = 0.5, y: float = 0.5, reach: float = 0.5) -> _Window:
-        """Return the part of the canvas within `reach` of (x, y), by default all of it."""
+        """Return the part of the canvas within `reach` of (x, y); by default the whole canvas."""
         top, bottom, left, right = (
             min(max(round(end * _FINE), 0), _FINE) for end in (y - reach, y + reach, x - reach, x + reach)
         )
@@ -128,15 +127,16 @@ class _Canvas:
         sextant = np.arctan2(self.planes[2], self.planes[1]) * (3 / math.pi)
         pure = [np.clip(np.abs((sextant + turn) % 6 - 3) - 1, 0, 1) for turn in (0, 4, 2)]
         pure_luma = 0.299 * pure[0] + 0.587 * pure[1] + 0.114 * pure[2]
-        room = np.minimum(luma / pure_luma, (1 - luma) / (1 - pure_luma))  # the gamut's saturation at this luma
-        saturation = np.minimum(np.hypot(self.planes[1], self.planes[2]), room)
+        # The largest saturation in the sRGB gamut at this luma and hue.
+        largest = np.minimum(luma / pure_luma, (1 - luma) / (1 - pure_luma))
+        saturation = np.minimum(np.hypot(self.planes[1], self.planes[2]), largest)
         rgb = np.stack([luma + saturation * (channel - pure_luma) for channel in pure], axis=-1)
         return np.rint(255 * rgb.reshape(_SIDE, 2, _SIDE, 2, 3).mean((1, 3))).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class _Window:
-    """A view into a part of a canvas; `u` (right) and `v` (down) are its pixels' distances from the center."""
+    """A rectangle of a canvas. `u` (right) and `v` (down) are the distances of its pixels from the center."""
 
     planes: _Plane
     light: tuple[float, float]
@@ -144,18 +144,18 @@ class _Window:
     v: _Plane
 
     def lay(self, cover: float | _Plane, luma: float | _Plane, hue: float, saturation: float) -> None:
-        """Paint as far as `cover`, 0..1, allows; `hue` is in degrees."""
+        """Paint with the opacity `cover`, 0..1; `hue` is in degrees."""
         turn = math.radians(hue)
         color = luma, saturation * math.cos(turn), saturation * math.sin(turn)
         for plane, value in zip(self.planes, color, strict=True):
             plane += cover * (value - plane)
 
     def darken(self, cover: _Plane, by: float) -> None:
-        """Throw a shadow that takes `by`, 0..1, of the light."""
+        """Cast a shadow that removes the share `by`, 0..1, of the light."""
         self.planes[0] *= 1 - by * cover
 
     def lit(self, size: float) -> _Plane:
-        """Return -1..1: how much the places on a thing of that size face the light."""
+        """Return how much the surface of an object of that size faces the light, -1..1."""
         return np.clip((self.u * self.light[0] + self.v * self.light[1]) / size, -1, 1)
 
     def turned(self, angle: float) -> tuple[_Plane, _Plane]:
@@ -165,12 +165,12 @@ class _Window:
 
 
 def _cover(inside: _Plane, softness: float = 1 / _FINE) -> _Plane:
-    """Return how far a shape covers each pixel, 0..1, from the distance inside its outline."""
+    """Return the share of each pixel that a shape covers, 0..1, from the distance inside of its outline."""
     return np.clip(inside / softness + 0.5, 0, 1)
 
 
 def _noise(rng: np.random.Generator, rows: int, columns: int) -> _Plane:
-    """Return smooth random lumps, so many each way: float32 [_FINE, _FINE], about normally distributed."""
+    """Return smooth noise of rows x columns lumps, about normally distributed: float32 [_FINE, _FINE]."""
     lumps = Image.fromarray(rng.standard_normal((rows, columns), dtype=np.float32))
     return np.asarray(lumps.resize((_FINE, _FINE), Image.Resampling.BICUBIC))
 

@@ -1,4 +1,4 @@
-"""TensorFlow's archive of flower photos."""
+"""Download of tf_flowers, TensorFlow's data set of flower photos."""
 
 import contextlib
 import filecmp
@@ -13,33 +13,33 @@ from huetune.data_tools.common.optional_imports import import_extra
 from huetune.data_tools.common.terminal import stderr
 from huetune.data_tools.storage.atomic import require_writable
 
-URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
-SHA256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
-"""Of the archive, as TensorFlow Datasets records it (tf_flowers)."""
+ARCHIVE_URL = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
+ARCHIVE_SHA256 = "4c54ace7911aaffe13a365c34f650e71dd5bf1be0a58b464e5a7183e3e595d9c"
+"""Checksum that TensorFlow Datasets records for the archive."""
 
 
-def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
-    """Download the archive, check it, and unpack it.
+def fetch_flowers(out: Path, url: str = ARCHIVE_URL, sha256: str = ARCHIVE_SHA256) -> Path:
+    """Download the archive, verify its checksum and unpack it.
 
-    The archive is kept beside the photos: a second call checks it and downloads nothing.
+    The archive stays beside the photos. A second call verifies it and downloads nothing.
 
     Args:
-        out: folder for both.
-        url: of a tar archive, gzipped.
-        sha256: of the archive, hexadecimal; anything else is thrown away unopened.
+        out: folder for the archive and the photos.
+        url: URL of a gzipped tar archive.
+        sha256: hexadecimal checksum of the archive. An archive with another checksum is deleted unopened.
 
     Returns:
-        The folder that holds a folder of photos for each class.
+        The folder that contains a folder of photos for each class.
 
     Raises:
-        UserError: no such URL or sum, or pooch is not installed.
+        UserError: the URL or the checksum is malformed, or pooch is not installed.
         StorageError: the folder cannot be made.
-        PhotoError: it cannot be downloaded, is not what it should be, or cannot be unpacked.
+        PhotoError: the archive cannot be downloaded, has another checksum, or cannot be unpacked.
     """
     if not re.fullmatch(r"(https?|s?ftp)://.+", url):
-        raise UserError(f"--url {url!r}: is none, which begins with https:// for example")
+        raise UserError(f"--url {url!r}: not a URL; expected https://, http://, ftp:// or sftp://")
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
-        raise UserError(f"--sha256 {sha256!r}: is none, which has 64 hexadecimal digits")
+        raise UserError(f"--sha256 {sha256!r}: not a checksum; expected 64 hexadecimal digits")
     pooch = import_extra("pooch", "fetch")
     require_writable(out)
     new = not out.exists()
@@ -49,17 +49,17 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
             url, known_hash=f"sha256:{sha256}", fname="flower_photos.tgz", path=out, progressbar=stderr.is_terminal
         )
         with tarfile.open(archive) as tar, tempfile.TemporaryDirectory(dir=out) as draft:
-            # Whatever a name says, nothing is written outside: Python before 3.11.4 has no `filter="data"`.
+            # No name in the archive may lead out of the folder. Python before 3.11.4 has no `filter="data"`.
             inside = Path(draft).resolve()
             files = [file for file in tar if file.isfile() and (inside / file.name).resolve().is_relative_to(inside)]
             for file in files:
                 file.mode, file.uid, file.gid = 0o644, os.getuid(), os.getgid()
             tar.extractall(draft, files)
-            made = [path.relative_to(inside) for path in sorted(inside.rglob("*")) if path.is_file()]
-            for name in made:
+            unpacked = [path.relative_to(inside) for path in sorted(inside.rglob("*")) if path.is_file()]
+            for name in unpacked:
                 if (out / name).exists() and not filecmp.cmp(out / name, inside / name, shallow=False):
-                    raise FileExistsError(f"{str(out / name)!r} is there and another file; choose another --out")
-            for name in made:
+                    raise FileExistsError(f"{str(out / name)!r} exists and is another file; choose another --out")
+            for name in unpacked:
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
                 (inside / name).replace(out / name)
     except Exception as error:
@@ -67,9 +67,9 @@ def fetch_flowers(out: Path, url: str = URL, sha256: str = SHA256) -> Path:
             with contextlib.suppress(OSError):
                 out.rmdir()
         reason = first_line(error)
-        raise PhotoError(f"{url!r}: cannot be fetched ({reason}); try again, or download it by other means") from None
+        raise PhotoError(f"{url!r}: cannot be fetched ({reason}); try again, or download it in another way") from None
     photos = [out / file.name for file in files if file.name.lower().endswith(".jpg")]
     if not photos:
-        raise PhotoError(f"{url!r}: there are no photos in the archive")
+        raise PhotoError(f"{url!r}: there are no photos in the archive; pass another --url")
     folder = photos[0].parent.parent
     return folder if folder.is_relative_to(out) else out

@@ -122,7 +122,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it; free some memory, or shrink it first"
     if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read ({error.strerror}); make it readable or remove it"
+        remedy = "make it readable or remove it" if isinstance(error, PermissionError) else "try again"
+        return f"cannot be read ({error.strerror}); {remedy}"
     return f"cannot be decoded ({first_line(error)}); replace or remove it"
 
 

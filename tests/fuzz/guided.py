@@ -1,12 +1,12 @@
-"""Damaged photos that follow the coverage of Pillow's Python code, with atheris.
+"""Fuzzing of photo decoding with atheris, guided by the coverage of Pillow's Python code.
 
-atheris is in no lock: it is built for few Pythons, and nothing but this needs it.
+atheris is not in requirements.lock: it is built for few versions of Python, and only this module needs it.
 
     pip install --target /tmp/atheris atheris
     PYTHONPATH=/tmp/atheris nice -n 19 python -m tests.fuzz.guided corpus -max_total_time=1800 -timeout=10
 
-What follows `corpus`, the folder that keeps what reached new code, is libFuzzer's. A finding ends it and stays as a
-file `crash-*`, `timeout-*` or `oom-*`.
+`corpus` is the folder for inputs that reached new code; the options after it are those of libFuzzer. A finding ends the
+process and is saved as `crash-*`, `timeout-*` or `oom-*`.
 """
 
 import sys
@@ -20,25 +20,29 @@ with atheris.instrument_imports(include=["PIL"]):
 
     from huetune.data_tools.photos import dataset
 
-    Image.init()  # all decoders, which Pillow would import when a file asks for them
+    Image.init()  # imports all decoders, which Pillow otherwise imports when a file needs them
 
-from tests.fuzz.photos import judged, seeds
+from tests.fuzz.photos import read_outcome, seed_files
 
-PATH = Path(tempfile.mkdtemp(), "photo.jpg")
+PHOTO_PATH = Path(tempfile.mkdtemp(), "photo.jpg")
 
 
-def read(data: bytes) -> None:
-    """Have a file end as it may, or complain."""
-    PATH.write_bytes(data)
-    end = judged(PATH, dataset.read_square)
-    if end.startswith("!"):
-        raise RuntimeError(end)
+def read_input(data: bytes) -> None:
+    """Read one input.
+
+    Raises:
+        RuntimeError: the input became neither a photo nor a PhotoError of one line.
+    """
+    PHOTO_PATH.write_bytes(data)
+    outcome = read_outcome(PHOTO_PATH, dataset.read_square)
+    if outcome.startswith("!"):
+        raise RuntimeError(outcome)
 
 
 if __name__ == "__main__":
     corpus = Path(sys.argv[1])
     corpus.mkdir(exist_ok=True)
-    for number, data in enumerate(seeds()):
+    for number, data in enumerate(seed_files()):
         (corpus / f"seed-{number:02}").write_bytes(data)
-    atheris.Setup(sys.argv, read)
+    atheris.Setup(sys.argv, read_input)
     atheris.Fuzz()

@@ -1,10 +1,10 @@
-"""Damaged photos by the thousand: each becomes a photo or one line, and soon.
+"""Fuzzing of photo decoding: each damaged file must become a photo or a PhotoError of one line, in time.
 
-    python -m tests.fuzz.photos 10000            # mutated files, from seed 0
-    python -m tests.fuzz.photos --one 4711 x     # write file 4711 to x, to look at what it does
+    python -m tests.fuzz.photos 10000            # read 10,000 mutated files, from seed 0
+    python -m tests.fuzz.photos --one 4711 x     # write file 4711 to x, to reproduce a finding
 
-A file that kills the process that reads it, or keeps it for longer than LIMIT, is a finding, and so is an error that is
-not a PhotoError of one line. Which bytes a file has follows from its number and the seed alone.
+Findings are files that kill the process that reads them, take longer than TIMEOUT_SECONDS, or raise anything but a
+PhotoError of one line. The bytes of a file depend only on its number and the seed.
 """
 
 import argparse
@@ -29,13 +29,13 @@ from PIL import Image
 from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos.dataset import read_square
 
-LIMIT = 10.0
-"""Seconds for a file."""
+TIMEOUT_SECONDS = 10.0
+"""Time to read one file."""
 READER = "huetune.data_tools.photos.dataset:read_square"
-MEMORY = 4 << 30
-"""Bytes that the process that reads may take; more is an error that `read_square` must put into words."""
+MAX_MEMORY_BYTES = 4 << 30
+"""Memory of the reading process. `read_square` must turn a lack of memory into a PhotoError."""
 
-NUMBERS = (
+BOUNDARY_NUMBERS = (
     b"\0",
     b"\xff",
     b"\x7f",
@@ -46,11 +46,11 @@ NUMBERS = (
     b"\xff\xff\xff\xff",
     b"\x7f\xff\xff\xff",
 )
-"""At which programs break: none, the largest, the largest with a sign."""
+"""Numbers at which programs often fail: zero, and the largest unsigned and signed ones."""
 
 
-def seeds() -> list[bytes]:
-    """A small photo in each kind of file that is read."""
+def seed_files() -> list[bytes]:
+    """Return a small photo in each supported format."""
     noisy = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8))
     smooth = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
     exif = Image.Exif()
@@ -90,38 +90,40 @@ def _saved(image: Image.Image, kind: str, options: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def mutated(seeds: list[bytes], rng: np.random.Generator) -> bytes:
-    """One of the seeds after one to four mutations."""
-    data = bytearray(seeds[rng.integers(len(seeds))])
+def mutate(files: list[bytes], rng: np.random.Generator) -> bytes:
+    """Return one of the files after one to four mutations."""
+    data = bytearray(files[rng.integers(len(files))])
     for _ in range(rng.integers(1, 5)):
-        # Headers are the more interesting half.
-        place = int(rng.integers(len(data) + 1) if rng.random() < 0.5 else rng.integers(min(len(data), 200) + 1))
+        # Every other mutation is in the header, where more of the decoders' code is reached.
+        position = int(rng.integers(len(data) + 1) if rng.random() < 0.5 else rng.integers(min(len(data), 200) + 1))
         length = int(rng.integers(1, 33))
         match rng.integers(8):
             case 0:
-                data[place : place + 1] = bytes([data[place] ^ 1 << rng.integers(8)]) if place < len(data) else b""
+                data[position : position + 1] = (
+                    bytes([data[position] ^ 1 << rng.integers(8)]) if position < len(data) else b""
+                )
             case 1:
-                data[place : place + 1] = rng.bytes(1)
+                data[position : position + 1] = rng.bytes(1)
             case 2:
-                number = NUMBERS[rng.integers(len(NUMBERS))]
-                data[place : place + len(number)] = number
+                number = BOUNDARY_NUMBERS[rng.integers(len(BOUNDARY_NUMBERS))]
+                data[position : position + len(number)] = number
             case 3:
-                data[place : place + length] = b""
+                data[position : position + length] = b""
             case 4:
-                data[place:place] = rng.bytes(length)
+                data[position:position] = rng.bytes(length)
             case 5:
-                data[place:place] = data[place : place + length] * int(rng.integers(1, 50))
+                data[position:position] = data[position : position + length] * int(rng.integers(1, 50))
             case 6:
-                other = seeds[rng.integers(len(seeds))]
+                other = files[rng.integers(len(files))]
                 start = int(rng.integers(len(other)))
-                data[place : place + length] = other[start : start + length]
+                data[position : position + length] = other[start : start + length]
             case 7:
-                del data[place:]
+                del data[position:]
     return bytes(data)
 
 
-def judged(path: Path, read: Callable[[Path], Any] = read_square) -> str:
-    """What becomes of a file: "a photo", the reason of a refusal, or after an exclamation mark what is wrong."""
+def read_outcome(path: Path, read: Callable[[Path], Any] = read_square) -> str:
+    """Return "a photo", the reason why a file is skipped, or a finding, which begins with an exclamation mark."""
     try:
         read(path)
     except PhotoError as error:
@@ -132,25 +134,27 @@ def judged(path: Path, read: Callable[[Path], Any] = read_square) -> str:
     return "a photo"
 
 
-def fuzz(count: int, seed: int = 0, reader: str = READER, limit: float = LIMIT) -> tuple[list[str], Counter[str]]:
-    """Read mutated files, in a process that may die of them.
+def fuzz(
+    count: int, seed: int = 0, reader: str = READER, timeout: float = TIMEOUT_SECONDS
+) -> tuple[list[str], Counter[str]]:
+    """Read mutated files in child processes, which may die.
 
     Args:
-        count: of files.
-        seed: of the mutations.
-        reader: what reads them, as module:function.
-        limit: seconds for a file.
+        count: number of files.
+        seed: seed of the mutations.
+        reader: function that reads a file, as module:function.
+        timeout: seconds for each file.
 
     Returns:
-        A line for each finding, and how often files came to what end.
+        A line for each finding, and the number of files by outcome.
     """
     findings: list[str] = []
-    ends: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     begin = 0
     while begin < count:
-        told = {"--from": begin, "--seed": seed, "--reader": reader, "--limit": limit}
-        words = [str(word) for option in told.items() for word in option]
-        command = [sys.executable, "-m", "tests.fuzz.photos", *words, str(count)]
+        options = {"--from": begin, "--seed": seed, "--reader": reader, "--timeout": timeout}
+        arguments = [str(word) for option in options.items() for word in option]
+        command = [sys.executable, "-m", "tests.fuzz.photos", *arguments, str(count)]
         root = Path(__file__).parents[2]
         child = subprocess.Popen(
             command,
@@ -163,58 +167,58 @@ def fuzz(count: int, seed: int = 0, reader: str = READER, limit: float = LIMIT) 
         )
         lines = child.communicate()[0].splitlines()
         for line in lines:
-            ends[line.split("\t", 1)[1]] += 1
+            outcomes[line.split("\t", 1)[1]] += 1
             if "\t!" in line:
                 findings.append(line)
         begin += len(lines)
         if child.returncode:
             findings.append(
-                f"{begin}\t{'hangs' if child.returncode == 1 else f'ends the process ({child.returncode})'}"
+                f"{begin}\t{'timeout' if child.returncode == 1 else f'the process died ({child.returncode})'}"
             )
             begin += 1
-    return findings, ends
+    return findings, outcomes
 
 
-def _read_on(begin: int, count: int, seed: int, reader: str, limit: float) -> None:
+def _read_files(begin: int, count: int, seed: int, reader: str, timeout: float) -> None:
     module, _, function = reader.partition(":")
     read = getattr(importlib.import_module(module), function)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     with tempfile.TemporaryDirectory() as folder:
-        path, known = Path(folder, "photo.jpg"), seeds()
+        path, files = Path(folder, "photo.jpg"), seed_files()
         for number in range(begin, count):
-            path.write_bytes(mutated(known, np.random.default_rng((seed, number))))
-            faulthandler.dump_traceback_later(limit, exit=True)
-            line = judged(path, read)
+            path.write_bytes(mutate(files, np.random.default_rng((seed, number))))
+            faulthandler.dump_traceback_later(timeout, exit=True)
+            line = read_outcome(path, read)
             faulthandler.cancel_dump_traceback_later()
             print(number, line, sep="\t", flush=True)
 
 
 def main() -> int:
-    """Fuzz, and say what was found."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("count", type=int, nargs="?", default=10_000)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--from", dest="begin", type=int, help=argparse.SUPPRESS)
-    options.add_argument("--reader", default=READER, help=argparse.SUPPRESS)
-    options.add_argument("--limit", type=float, default=LIMIT, help="Seconds for a file.")
-    options.add_argument("--one", metavar=("NUMBER", "FILE"), nargs=2)
-    asked = options.parse_args()
-    if asked.one:
-        number, file = asked.one
-        Path(file).write_bytes(mutated(seeds(), np.random.default_rng((asked.seed, int(number)))))
+    """Fuzz and print the findings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("count", type=int, nargs="?", default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--from", dest="begin", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--reader", default=READER, help=argparse.SUPPRESS)
+    parser.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, help="Seconds for each file.")
+    parser.add_argument("--one", metavar=("NUMBER", "FILE"), nargs=2)
+    options = parser.parse_args()
+    if options.one:
+        number, file = options.one
+        Path(file).write_bytes(mutate(seed_files(), np.random.default_rng((options.seed, int(number)))))
         return 0
-    if asked.begin is not None:
-        _read_on(asked.begin, asked.count, asked.seed, asked.reader, asked.limit)
+    if options.begin is not None:
+        _read_files(options.begin, options.count, options.seed, options.reader, options.timeout)
         return 0
-    begun = time.monotonic()
-    findings, ends = fuzz(asked.count, asked.seed, asked.reader, asked.limit)
+    start = time.monotonic()
+    findings, outcomes = fuzz(options.count, options.seed, options.reader, options.timeout)
     for line in findings:
         print(ascii(line))
-    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    refused = sum(ends.values()) - ends["a photo"]
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    skipped = sum(outcomes.values()) - outcomes["a photo"]
     print(
-        f"{asked.count} files in {time.monotonic() - begun:.0f} s: {ends['a photo']} photos, {refused} refused for "
-        f"{len(ends) - 1} reasons, {len(findings)} findings; {most:.0f} MB at most"
+        f"{options.count} files in {time.monotonic() - start:.0f} s: {outcomes['a photo']} photos, "
+        f"{skipped} skipped for {len(outcomes) - 1} reasons, {len(findings)} findings; peak memory {peak_mb:.0f} MB"
     )
     return 1 if findings else 0
 

@@ -1,4 +1,4 @@
-"""A few hundred damaged photos, and that the fuzzer would notice."""
+"""A few hundred damaged photos, and the fuzzer's own detection of findings."""
 
 import os
 import time
@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from huetune.data_tools.common.errors import PhotoError
-from tests.fuzz.photos import fuzz, judged
+from tests.fuzz.photos import fuzz, read_outcome
 
 
-def test_damaged_photos_become_photos_or_lines():
-    findings, ends = fuzz(300, seed=1)
+def test_read_square_of_damaged_photos_has_no_findings():
+    findings, outcomes = fuzz(300, seed=1)
     assert findings == []
-    assert sum(ends.values()) == 300
-    assert ends["a photo"] > 30 and len(ends) > 20, "they are damaged too little, or too much"
+    assert sum(outcomes.values()) == 300
+    assert outcomes["a photo"] > 30 and len(outcomes) > 20, "the mutations are too weak or too strong"
 
 
 def hangs(path: Path) -> None:
@@ -25,19 +25,19 @@ def dies(path: Path) -> None:
     os.abort()
 
 
-def raises(path: Path) -> None:
+def raises_other_error(path: Path) -> None:
     raise ZeroDivisionError("a rose")
 
 
-def shouts(path: Path) -> None:
+def raises_unprintable_error(path: Path) -> None:
     raise PhotoError("\x1b[31mred")
 
 
-@pytest.mark.parametrize(("reader", "finding"), [("hangs", "hangs"), ("dies", "ends the process (-6)")])
-def test_a_photo_that_kills_or_stops_whoever_reads_it_is_found(reader, finding):
-    assert fuzz(1, reader=f"{__name__}:{reader}", limit=1.0)[0] == [f"0\t{finding}"]
+@pytest.mark.parametrize(("reader", "finding"), [("hangs", "timeout"), ("dies", "the process died (-6)")])
+def test_fuzz_reports_reader_that_hangs_or_dies(reader, finding):
+    assert fuzz(1, reader=f"{__name__}:{reader}", timeout=1.0)[0] == [f"0\t{finding}"]
 
 
-def test_an_error_of_another_kind_or_with_signs_for_the_terminal_is_found(tmp_path):
-    assert judged(tmp_path, raises) == "! ZeroDivisionError: a rose"
-    assert judged(tmp_path, shouts) == r"! '\x1b[31mred'"
+def test_read_outcome_reports_other_and_unprintable_errors(tmp_path):
+    assert read_outcome(tmp_path, raises_other_error) == "! ZeroDivisionError: a rose"
+    assert read_outcome(tmp_path, raises_unprintable_error) == r"! '\x1b[31mred'"

@@ -114,7 +114,7 @@ def test_nothing_of_a_users_is_written_over(tmp_path: Path, shop: Shop) -> None:
     mine = tmp_path / "out" / "flower_photos" / "roses" / "1.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    with pytest.raises(PhotoError, match="is there and another file"):
+    with pytest.raises(PhotoError, match="exists and is another file"):
         fetch_flowers(tmp_path / "out", shop.url, shop.offer(*FLOWERS))
     assert mine.read_bytes() == b"mine"
     assert files(tmp_path / "out") == ["flower_photos.tgz", "flower_photos/roses/1.jpg"]
