@@ -1,1 +1,1 @@
-"""Ray: a local or remote cluster, the workers, and the events of trials."""
+"""Runs trials on Ray: starts or joins a cluster, defines the workers, and handles the events of Tune's trials."""

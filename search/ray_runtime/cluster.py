@@ -1,4 +1,4 @@
-"""Where trials run: Ray, on this machine or a cluster, and Tune on it."""
+"""Starts or joins Ray, and runs trials on it with Ray Tune."""
 
 import contextlib
 import logging
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Read when ray is imported. Under `uv run`, Ray would start every worker through uv, the working folder uploaded.
+# Ray reads these when it is imported. Under `uv run`, it would upload the working folder and start workers by uv.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# The study is the record; Tune's own files a result would only cost time.
+# The study is the record, so Tune need not write files for each result.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-# Tune's newer output prints a table for each failed trial, however quiet it is told to be.
+# Tune's newer output prints a table for each failed trial, even with verbose=0.
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Signals are search.process.signals's.
+# search.process.signals handles signals.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-# How far ahead Tune asks; the searcher itself knows how many may run.
+# How many trials Tune asks for in advance; the searcher itself limits how many run.
 os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000")
 
 import ray
@@ -49,27 +49,27 @@ from huetune.search.tuning.searcher import StudySearcher
 ray_compat.prepare_tune()
 
 HEARTBEAT_SECONDS = 2.0
-"""Seconds between two looks at whether Ray is still there."""
+"""Interval at which the driver checks that Ray is alive, and at which free slots are counted again."""
 MAX_MISSED_HEARTBEATS = {"head": 10, "node": 3}
-"""Looks in a row that find nobody, after which it counts as gone. A head may be started again in its place."""
+"""Failed checks in a row after which a part of Ray counts as lost. A head may be restarted in the meantime."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Ray, on this machine or a cluster.
+    """A Ray cluster, on this machine or elsewhere.
 
     Args:
-        resources: what a trial takes of it, and its address.
+        resources: the resources of a trial, and the cluster's address.
     """
 
     resources: Resources = field(default_factory=Resources)
 
     def check(self) -> None:
-        """Say at once what Ray would say only after minutes of trying, or never.
+        """Find problems at once that Ray would report after minutes, or never.
 
         Raises:
-            UserError: the address is none, nobody listens there, whoever can reach it may run what they like there, or
-                the path of the current folder is not UTF-8, which Ray sends to its workers.
+            UserError: the address is invalid or does not answer, the cluster accepts jobs without a token, or the path
+                of the current folder, which Ray sends to its workers, is not UTF-8.
         """
         if not is_utf8(here := os.getcwd()):
             raise UserError(f"{here!r}: the path of the current folder must be UTF-8 for Ray; change to another folder")
@@ -77,7 +77,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
-        """Ray, for as long as the context is open; one that is open already is used and left so.
+        """Start Ray or connect to it, and shut it down on exit, unless it was initialized before.
 
         Raises:
             ClusterLostError: Ray does not start, or does not answer.
@@ -90,7 +90,7 @@ class Cluster:
         try:
             yield
         except ClusterLostError:
-            # Nobody is there to say goodbye to, and Ray would wait for an answer.
+            # ray.shutdown would wait for an answer of the lost cluster.
             raise
         except BaseException:
             _stop_ray(folder)
@@ -106,26 +106,26 @@ class Cluster:
         folder: str,
         trial: type[Trial] = Trial,
     ) -> None:
-        """Train what a searcher asks for until it asks no more; in the context of `started`.
+        """Train a searcher's trials until it has no more; call it in the context of `started`.
 
         Args:
-            searcher: is told all that becomes of it.
+            searcher: proposes and records the trials.
             scheduler: a key of `SCHEDULERS`.
-            parts: the photos.
+            parts: the split photos.
             run: folder of the run.
-            folder: in it, for checkpoints.
-            trial: what trains; another one measures what is around it.
+            folder: folder in the run for the trials' files.
+            trial: the trainable; benchmarks replace it to measure the overhead.
 
         Raises:
-            UserError: Ray has no room for a trial.
-            Interrupted: Ctrl-C or SIGTERM.
-            StorageError: what must be written cannot be.
-            ClusterLostError: Ray is gone.
+            UserError: Ray has too few resources for a trial.
+            Interrupted: the user pressed Ctrl-C, or the process got SIGTERM.
+            StorageError: the run or the study cannot be written.
+            ClusterLostError: Ray does not answer any more.
         """
         resources = self.resources
         remedy = f"go on with: {Run(run).resumed_by(resources.address)}"
         searcher.count_slots = _Slots(resources)
-        # Through the object store: each node gets the photos once, and its workers share them.
+        # By Ray's object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
             trial,
             split=parts,
@@ -138,7 +138,7 @@ class Cluster:
         )
         stops = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        # The study is what a search goes on from. What Tune writes down is of no use to anyone.
+        # A search resumes from its study. What Tune stores is not used.
         with local_ray.temporary_folder() as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(trainable, {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}),
@@ -156,13 +156,13 @@ class Cluster:
                     storage_path=scratch,
                     verbose=0,
                     callbacks=[TrialEvents(searcher, stops, resources.trial_timeout)],
-                    # Trials keep their best epoch themselves; Tune would keep the last.
+                    # Trials save their best epoch themselves; Tune would save the last.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),
             )
             try:
                 with (
-                    _heart(searcher, remedy),
+                    _monitor(searcher, remedy),
                     signals.deliver_to(lambda signal: setattr(searcher, "aborted_by", signal), remedy),
                 ):
                     tuner.fit()
@@ -180,7 +180,7 @@ class Cluster:
 
 
 def raised_by_ray(error: BaseException) -> bool:
-    """Whether an error comes from Ray's own code, which takes some deaths of a worker for bugs: it is none of ours."""
+    """Whether an error was raised in Ray's code, which reports some deaths of workers as internal errors."""
     step = error.__traceback__
     while step and step.tb_next:
         step = step.tb_next
@@ -188,7 +188,7 @@ def raised_by_ray(error: BaseException) -> bool:
 
 
 class _Slots:
-    """How many trials there is room for: a cluster grows and shrinks."""
+    """Counts the slots for trials; the number changes when nodes join or leave the cluster."""
 
     def __init__(self, resources: Resources):
         self._resources, self._looked = resources, time.monotonic()
@@ -197,7 +197,7 @@ class _Slots:
     def __call__(self) -> int:
         if time.monotonic() - self._looked > HEARTBEAT_SECONDS:
             self._looked = time.monotonic()
-            # With no room at all, those that run have lost theirs: they wait for it, and no others are begun.
+            # Without any slot the running trials wait for a node, and no others start.
             with contextlib.suppress(UserError):
                 self._slots = self._look()
         return self._slots
@@ -207,8 +207,8 @@ class _Slots:
 
 
 @contextlib.contextmanager
-def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
-    """Notice when Ray dies: after a minute of silence it would end this process without a word."""
+def _monitor(searcher: StudySearcher, remedy: str) -> Iterator[None]:
+    """Abort the search when Ray is lost: after a minute Ray would end this process without a message."""
     own = ray.get_runtime_context().get_node_id()
     node = next(node for node in ray.nodes() if node["NodeID"] == own)
     addresses = {
@@ -217,23 +217,23 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
     }
     over = threading.Event()
 
-    def beat() -> None:
+    def monitor() -> None:
         missed = dict.fromkeys(addresses, 0)
         while not over.wait(HEARTBEAT_SECONDS):
-            for part, place in addresses.items():
-                missed[part] = missed[part] + 1 if connection_error(place, HEARTBEAT_SECONDS) else 0
+            for part, host_port in addresses.items():
+                missed[part] = missed[part] + 1 if connection_error(host_port, HEARTBEAT_SECONDS) else 0
                 if missed[part] >= MAX_MISSED_HEARTBEATS[part]:
-                    gone = ClusterLostError(f"Ray's {part} at {place} does not answer any more")
+                    gone = ClusterLostError(f"Ray's {part} at {host_port} does not answer any more")
                     searcher.aborted_by = searcher.aborted_by or gone
                     if not over.wait(10 * HEARTBEAT_SECONDS):
-                        # Tune waits for it, too. All is on disk but that the running trials wait.
+                        # Tune waits for Ray, too. Everything is recorded, except that running trials are interrupted.
                         if screen := restore_codes():
                             os.write(1, screen)
                         os.write(2, os.fsencode(f"huetune: {gone}; {remedy}\n"))
                         os._exit(getattr(searcher.aborted_by, "exit_code", gone.exit_code))
                     return
 
-    thread = threading.Thread(target=beat, daemon=True)
+    thread = threading.Thread(target=monitor, daemon=True)
     thread.start()
     try:
         yield
@@ -241,9 +241,9 @@ def _heart(searcher: StudySearcher, remedy: str) -> Iterator[None]:
         over.set()
 
 
-def _start_ray(asked: str | None) -> str | None:
-    """Return the folder of its files, where it is this machine's alone."""
-    found = address.resolve(asked)
+def _start_ray(requested: str | None) -> str | None:
+    """Start Ray, or join a cluster; return the folder of a local Ray's files, None for a cluster."""
+    found = address.resolve(requested)
     quiet: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -252,10 +252,10 @@ def _start_ray(asked: str | None) -> str | None:
     ray_compat.prepare_driver()
     try:
         if found:
-            # Our own code travels with the search: what a node has installed of it may be another version, or nothing.
+            # Ray sends huetune's code to the nodes, which may have another version of it, or none.
             with tempfile.TemporaryDirectory() as folder:
-                travels = {"py_modules": [_copy_package(Path(folder))], "env_vars": local_ray.SAFE_PATH_ENVIRONMENT}
-                ray.init(address=found, runtime_env=travels, **quiet)
+                runtime_env = {"py_modules": [_copy_package(Path(folder))], "env_vars": local_ray.SAFE_PATH_ENVIRONMENT}
+                ray.init(address=found, runtime_env=runtime_env, **quiet)
             return None
         folder = local_ray.make_folder()
         with local_ray.local_only(folder):
@@ -263,12 +263,12 @@ def _start_ray(asked: str | None) -> str | None:
         return folder
     except StorageError:
         raise
-    except Exception as error:  # whatever part of it died on the way, in its own words
+    except Exception as error:  # Ray raises many types
         raise ClusterLostError(f"Ray did not start at {found or 'this machine'!r} ({first_line(error)})") from None
 
 
 def _copy_package(folder: Path) -> str:
-    """Copy this package, whose parts lie apart where it is installed from a checkout; return the copy's path."""
+    """Copy the package `huetune` and return the copy's path; in an editable install its parts are separate folders."""
     for part in (huetune, data_tools, model, results, search):
         target = folder / part.__name__.replace(".", "/")
         shutil.copytree(part.__path__[0], target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
@@ -276,7 +276,7 @@ def _copy_package(folder: Path) -> str:
 
 
 def _cpus() -> int | None:
-    """Return 1 where this process has less than a CPU, which Ray rounds down to none; else None, and Ray counts."""
+    """Return 1 if this process may use less than one CPU, which Ray would round down to 0; None for Ray's own count."""
     quota = ray_compat.cpu_quota()
     return 1 if quota is not None and quota < 1 else None
 
@@ -284,15 +284,20 @@ def _cpus() -> int | None:
 def _stop_ray(folder: str | None) -> None:
     ray.shutdown()
     if folder:
-        # Of a Ray that was lost it stays: its logs say why.
+        # The folder of a lost Ray stays, because its logs may contain the reason.
         local_ray.remove_folder(folder)
 
 
 def count_slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[str, float]) -> int:
-    """Return how many trials run side by side.
+    """Return how many trials can run at once.
+
+    Args:
+        cpus_per_trial: number of CPUs, above 0; may be a fraction.
+        gpus_per_trial: number of GPUs, 0 or more; may be a fraction.
+        resources: the cluster's resources, as `ray.cluster_resources` returns them.
 
     Raises:
-        UserError: not even one.
+        UserError: the resources are too few for one trial.
     """
     count = math.floor(resources.get("CPU", 0) / cpus_per_trial + 1e-9)
     if gpus_per_trial:

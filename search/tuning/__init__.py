@@ -1,1 +1,1 @@
-"""How trials are proposed, stopped and recorded: the searcher, samplers, schedulers and the study."""
+"""Chooses, stops, retries and records trials: Tune's searcher and its parts, samplers and schedulers."""

@@ -172,8 +172,8 @@ def test_damaged_files_give_way_to_the_generation_before_and_it_is_said(start, l
     code, said = start(left, "resume", NAME).end()
     assert code == 0, said
     assert "damaged" in said and "replaced by its copy" in said and list((left / NAME).glob(f"{STUDY}.damaged-*"))
-    assert len(re.findall(r"trial 2 +warning .*left aside .*after-", said)) == 1
-    assert len(re.findall(r"trial 3 +warning .*left aside .*after-", said)) == 2
+    assert len(re.findall(r"trial 2 +warning .*skipped training state .*after-", said)) == 1
+    assert len(re.findall(r"trial 3 +warning .*skipped training state .*after-", said)) == 2
     after = {trial.number: trial for trial in trials(left)}
     assert sorted(after) == [0, 1, 2, 3] and states(left) == {TrialState.COMPLETE}
     for number in (0, 1):
