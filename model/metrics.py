@@ -141,7 +141,7 @@ METRICS = MetricRegistry(
         lambda maps: maps.saturation_ratio,
         {
             "en": "colors {value} times as strong as the photos'",
-            "ko": "색의 진하기는 원본의 {value}배",
+            "ko": "채도는 원본의 {value}배",
         },
         decimals=2,
     ),

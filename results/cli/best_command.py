@@ -17,10 +17,13 @@ from huetune.results.records.run_names import run_argument
 @click.command()
 @run_argument
 @storage_option
-@click.option("--export", "folder", type=FOLDER_OR_BUCKET, help="Copy the model to this new folder.")
+@click.option("--export", "folder", type=FOLDER_OR_BUCKET, help="Export the model to this new folder.")
 @by_option
 def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
-    """Show the winner of a run, confirmed if it was, and export its model.
+    """Show the winner of a run, and export its model.
+
+    If finalists were trained again from fresh seeds, the one with the best mean score wins; otherwise the trial with
+    the best score.
 
     Example: huetune best roses --export best-model
     """
@@ -55,16 +58,22 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
         "host",
     ):
         if row.get(name) is not None:
-            say(f"{name:14} {format_value(row[name])}")
+            _show(name, format_value(row[name]))
     for name, text in won.lines():
-        say(f"{name:14} {text}")
-    say(f"{'photos':14} {checkpoint.photos['fingerprint'][:16]}, {checkpoint.photos['training']} trained on")
-    say(f"{'versions':14} {', '.join(f'{part} {version}' for part, version in checkpoint.versions.items())}")
-    say(f"{'folder':14} {os.path.relpath(path)}")
+        _show(name, text)
+    _show(
+        "photos", f"{checkpoint.photos['training']} for training, fingerprint {checkpoint.photos['fingerprint'][:16]}"
+    )
+    _show("versions", ", ".join(f"{part} {version}" for part, version in checkpoint.versions.items()))
+    _show("folder", os.path.relpath(path))
     say(headline(study, replicates) or f"trial {won.number} is the best by {won.objective}; {won.comparison}")
     for line in final_check.described(found, studies):
         say(line)
     if folder:
         import_tensorflow()
         best_model.export(path, folder, best_model.metric_record(won))
-        say(f"{'exported to':14} {location_of(folder)}")
+        _show("exported to", location_of(folder))
+
+
+def _show(name: str, text: str) -> None:
+    say(f"{name:14} {text}")

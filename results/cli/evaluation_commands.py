@@ -7,6 +7,7 @@ import click
 
 from huetune.data_tools.cli.data_commands import every_photo, read_photos
 from huetune.data_tools.cli.options import FOLDER, FOLDER_OR_BUCKET, TEXT, seed_option, split_list
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.tensorflow_import import import_tensorflow
 from huetune.data_tools.common.terminal import progress_bar, say, stderr
 from huetune.data_tools.photos.source import Source
@@ -20,16 +21,16 @@ from huetune.results.records.run_names import run_names
 @click.argument("run_or_export", type=TEXT, shell_complete=run_names)
 @storage_option
 @click.option("--photos", type=FOLDER_OR_BUCKET, required=True, help="Folder of test photos, or s3://...")
-@click.option("--classes", type=TEXT, help="Only these subfolders, as in roses,tulips.")
+@click.option("--classes", type=TEXT, help="Use only these subfolders, as in roses,tulips.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that cannot be used.")
-@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations a photo.")
-@click.option("--allow-leakage", is_flag=True, help="Measure also on photos that the model has seen.")
+@click.option("--samples", type=click.IntRange(1, 100), default=5, show_default=True, help="Colorizations per photo.")
+@click.option("--allow-leakage", is_flag=True, help="Include photos that the model was trained or ranked with.")
 @seed_option
 @by_option
 @click.option(
     "--out",
     type=FOLDER_OR_BUCKET,
-    help="Folder for figures and pictures.  [default: evaluations/NAME of the photos, in the run]",
+    help="Folder for metrics and pictures.  [default: evaluations/NAME in the run, NAME as in --photos]",
 )
 def evaluate(
     run_or_export: str,
@@ -43,7 +44,9 @@ def evaluate(
     by: str | None,
     out: Path | None,
 ) -> None:
-    """Colorize test photos and measure how near the truth they come.
+    """Colorize test photos and measure the error against their true colors.
+
+    Photos that the model was trained or ranked with, and near-duplicates of them, are skipped.
 
     Example: huetune evaluate roses --photos test-photos
     """
@@ -62,20 +65,20 @@ def evaluate(
     from huetune.results.export.best_model import model_from_source
     from huetune.results.records.value_text import format_value
 
-    path, usual = model_from_source(model, by)
-    out = out or evaluation.evaluation_folder(usual, source)
+    path, evaluations = model_from_source(model, by)
+    out = out or evaluation.evaluation_folder(evaluations, source)
     require_outside_photos(photos, out, evaluation.COLORIZED)
     require_writable(out)
     settings = read_checkpoint(path)
     read = read_photos(source, strict, wanted=every_photo)
-    known = (
-        np.zeros(len(read), bool) if allow_leakage else find_seen_photos([settings], read, "; or say --allow-leakage")
-    )
-    skipped = read.take(np.flatnonzero(known)).names
-    read = read.take(np.flatnonzero(~known))
+    remedy = "; or pass --allow-leakage"
+    seen = np.zeros(len(read), bool) if allow_leakage else find_seen_photos([settings], read, remedy)
+    skipped = read.take(np.flatnonzero(seen)).names
+    read = read.take(np.flatnonzero(~seen))
     if leaked := leaked_names(settings, read):
-        found = f"{len(leaked)} of {len(read)} photos, or near-duplicates of them, have trained or ranked the model"
-        say(f"{found}, the first is {leaked[0]!r}: what follows is too good", "yellow", stderr)
+        found = f"the model was trained or ranked with {len(leaked)} of {counted(len(read), 'photo')}"
+        text = f"{found} or with near-duplicates of them, the first is {leaked[0]!r}: the metrics below are too good"
+        say(text, "yellow", stderr)
     truth = source.read_rgb(read, progress_bar)
     import_tensorflow()
     report = evaluation.evaluate(
@@ -90,12 +93,12 @@ def evaluate(
         progress=progress_bar("colorizing", len(read)),
     )
     if leaked_names(settings, read) is None:
-        say("this model does not say which photos it has seen, so these may be among them", "yellow", stderr)
+        say("the model does not record its photos, so it may have been trained with some of these", "yellow", stderr)
     for name, value in report["all"].items():
         say(f"{name:14} {format_value(value)}")
     sheet, _, metrics = (os.path.relpath(out / file) for file in report["files"].values())
     some = f" ({report['shown']} of the {len(read)} photos, spread evenly)" if report["shown"] < len(read) else ""
-    say(f"{len(read)} photos, {samples} samples each: {sheet}{some}, {metrics}")
+    say(f"{counted(len(read), 'photo')}, {counted(samples, 'sample')} each: {sheet}{some}, {metrics}")
 
 
 @click.command()
@@ -103,13 +106,15 @@ def evaluate(
 @click.argument("photos", nargs=-1, required=True, type=FOLDER)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")
-@click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations a photo.")
+@click.option("--samples", type=click.IntRange(1, 100), default=1, show_default=True, help="Colorizations per photo.")
 @seed_option
 @by_option
 def colorize(
     run_or_export: str, photos: tuple[Path, ...], storage: Path, out: Path, samples: int, seed: int, by: str | None
 ) -> None:
-    """Colorize grayscale photos at their own size. No file in --out is replaced; a name that is taken gets a number.
+    """Colorize grayscale photos at their original size.
+
+    Existing files in --out are not replaced: if a name is taken, the new file gets a number.
 
     Example: huetune colorize best-model old-1.jpg old-2.jpg --out colored
     """

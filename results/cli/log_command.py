@@ -1,14 +1,17 @@
 """The command `huetune log`: writes an experiment log."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from huetune.data_tools.cli.data_commands import every_photo, read_photos
 from huetune.data_tools.cli.options import FOLDER_OR_BUCKET, TEXT, count_from, split_list
 from huetune.data_tools.common.errors import UserError
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.tensorflow_import import import_tensorflow
 from huetune.data_tools.common.terminal import progress_bar, say, stderr
 from huetune.data_tools.photos.source import Source
@@ -18,14 +21,19 @@ from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
 from huetune.results.records.run_names import run_names
 from huetune.results.records.run_photos import photos_of, source_of
 
+if TYPE_CHECKING:  # these import NumPy and Optuna, which a command's help does not need
+    from huetune.data_tools.photos.dataset import PhotoSet
+    from huetune.results.experiment_log.entry import Entry, PhotosToTest
+    from huetune.results.records.run import Run
+
 
 @click.command()
 @click.argument("runs_or_models", nargs=-1, required=True, type=TEXT, shell_complete=run_names)
 @storage_option
-@click.option("--top", type=count_from(0), help="Best trials of a search, besides its presets.  [default: 3]")
-@click.option("--trials", type=TEXT, help="These trials instead, as in 0,4.")
-@click.option("--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos.  [default: those that were held out]")
-@click.option("--classes", type=TEXT, help="Only these subfolders of --photos, as in roses,tulips.")
+@click.option("--top", type=count_from(0), help="Number of best trials of a run, besides its presets.  [default: 3]")
+@click.option("--trials", type=TEXT, help="Numbers of the trials instead, as in 0,4.")
+@click.option("--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos, or s3://...  [default: held-out photos]")
+@click.option("--classes", type=TEXT, help="Use only these subfolders of --photos, as in roses,tulips.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
 @click.option("--out", type=FOLDER_OR_BUCKET, help="Folder for the log.  [default: log in the run, or MODEL-log]")
 def log(
@@ -38,7 +46,10 @@ def log(
     lang: str,
     out: Path | None,
 ) -> None:
-    """Write the log of a run, or of models that `train` made: Markdown, the newest first, with pictures.
+    """Write the experiment log of a run or of trained models.
+
+    The log is a Markdown file with pictures. It has an entry for each model, the newest first: settings, what changed,
+    training log, structure, test results and a verdict.
 
     Example: huetune log roses
     """
@@ -50,39 +61,83 @@ def log(
     if numbers and top is not None:
         raise UserError("--top and --trials: choose one of them")
     if wrong := [word for word in numbers if not TRIAL_NUMBER.fullmatch(word)]:
-        raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not the number of a trial")
-    chosen = Source(photos, None, split_list(classes))
-    models = [_run_or_model(word, storage) for word in runs_or_models]
-    check_local_photos(chosen)
+        raise UserError(f"--trials {trials!r}: {wrong[0]!r} is not a trial number; pass numbers such as 0,4")
+    source = Source(photos, None, split_list(classes))
+    runs_and_folders = [_run_or_model_folder(word, storage) for word in runs_or_models]
+    check_local_photos(source)
 
     from huetune.data_tools.storage.output_files import PHOTOS_FOLDER, require_outside_photos
     from huetune.model.checkpoint import read
-    from huetune.results.experiment_log.entry import told_apart
+    from huetune.results.experiment_log.entry import with_unique_names
 
-    found = [_entries(model, top, tuple(map(int, numbers))) for model in models]
-    place = out or found[0][1]
+    logged = [models_to_log(model, top, tuple(map(int, numbers))) for model in runs_and_folders]
+    all_entries = [entry for models in logged for entry in models.entries]
+    folder = out or logged[0].folder
+    chosen = None
     if photos:
-        require_outside_photos(photos, place, PHOTOS_FOLDER, *{entry.key for entries, *_ in found for entry in entries})
-    named = None
-    if photos:
-        wanted = read_photos(chosen, wanted=every_photo)
-        known = find_seen_photos((read(entry.checkpoint) for entries, *_ in found for entry in entries), wanted)
-        named = wanted.take((~known).nonzero()[0]), chosen
-    tests = [test for entries, _, photos_then in found for test in [_tested(named, photos_then)] * len(entries)]
-    entries = told_apart([entry for entries, _, _ in found for entry in entries])
+        require_outside_photos(photos, folder, PHOTOS_FOLDER, *{entry.key for entry in all_entries})
+        read_now = read_photos(source, wanted=every_photo)
+        seen = find_seen_photos((read(entry.checkpoint) for entry in all_entries), read_now)
+        chosen = _with_colors(read_now.take((~seen).nonzero()[0]), source)
+    tests = [test for models in logged for test in [chosen or _held_out(models)] * len(models.entries)]
     import_tensorflow()
     from huetune.model.diagram import missing_graphviz
     from huetune.results.experiment_log import document
 
     if line := missing_graphviz():
         say(line, "yellow", stderr)
-    pairs = [(entry, test and document.Tested(*test)) for entry, test in zip(entries, tests, strict=True)]
-    file = document.write(pairs, place, lang, progress_bar("writing the log", len(pairs)))
-    say(f"{len(pairs)} models, the newest first: {os.path.relpath(file)}")
+    pairs = list(zip(with_unique_names(all_entries), tests, strict=True))
+    file = document.write(pairs, folder, lang, progress_bar("writing the experiment log", len(pairs)))
+    say(f"{counted(len(pairs), 'model')}{', newest first' * (len(pairs) > 1)}: {os.path.relpath(file)}")
 
 
-def _run_or_model(word: str, storage: Path) -> Any:
-    """The folder of a model, or else the run, that a word means."""
+@dataclass(frozen=True)
+class ModelsToLog:
+    """The models of one argument of `huetune log`.
+
+    Attributes:
+        entries: one for each model.
+        folder: where their log goes unless --out is given.
+        read_held_out: reads the photos that the models are tested on unless --photos is given, and their source.
+    """
+
+    entries: "list[Entry]"
+    folder: Path
+    read_held_out: "Callable[[], tuple[PhotoSet, Source]]"
+
+
+def models_to_log(model: "Path | Run", top: int | None, numbers: tuple[int, ...]) -> ModelsToLog:
+    """Return the models of a run, or the model in a folder.
+
+    Args:
+        model: the folder of a model, or a run.
+        top: number of best trials of a run; None for the default.
+        numbers: of trials of a run instead.
+    """
+    from huetune.model.checkpoint import read
+    from huetune.model.cli import parts_of
+    from huetune.results.experiment_log.entry import DEFAULT_TOP, entries_of_run, entry_of_checkpoint
+
+    if isinstance(model, Path):
+        folder = model
+
+        def read_validation_photos() -> "tuple[PhotoSet, Source]":
+            parts, source = parts_of(read(folder))
+            return parts.validation, source
+
+        log_folder = folder.with_name(f"{folder.resolve().name}-log")
+        return ModelsToLog([entry_of_checkpoint(folder)], log_folder, read_validation_photos)
+    run = model
+
+    def read_test_photos() -> "tuple[PhotoSet, Source]":
+        return photos_of(run, quiet=True).test, source_of(run)
+
+    entries = entries_of_run(run, DEFAULT_TOP if top is None else top, numbers)
+    return ModelsToLog(entries, run.folder / "log", read_test_photos)
+
+
+def _run_or_model_folder(word: str, storage: Path) -> "Path | Run":
+    """Return the folder of a model if an argument names one, otherwise the run of that name."""
     from huetune.model.checkpoint import SETTINGS
     from huetune.results.records.run import find_run
 
@@ -91,35 +146,16 @@ def _run_or_model(word: str, storage: Path) -> Any:
     return folder if (folder / SETTINGS).is_file() else find_run(word, storage)
 
 
-def _entries(model: Any, top: int | None, numbers: tuple[int, ...]) -> tuple[Any, Path, Any]:
-    """The entries for a run or a model, where their log belongs, and what reads the photos that test them."""
-    from huetune.model.checkpoint import read
-    from huetune.model.cli import parts_of
-    from huetune.results.experiment_log.entry import TOP, of_checkpoint, of_run
-
-    if isinstance(model, Path):
-        folder = model
-
-        def held_out() -> tuple[Any, Source]:
-            parts, source = parts_of(read(folder))
-            return parts.validation, source
-
-        return [of_checkpoint(folder)], folder.with_name(f"{folder.resolve().name}-log"), held_out
-    run = model
-
-    def kept_back() -> tuple[Any, Source]:
-        return photos_of(run, quiet=True).test, source_of(run)
-
-    return of_run(run, TOP if top is None else top, numbers), run.folder / "log", kept_back
-
-
-def _tested(named: Any, photos_then: Any) -> Any:
-    """Test photos with their colors; None where they cannot be read any more, which is said."""
+def _held_out(models: ModelsToLog) -> "PhotosToTest | None":
+    """Return the held-out photos of models; None, with a warning, if they cannot be read any more."""
     try:
-        photos, source = named or photos_then()
-        return photos, source.read_rgb(photos, progress_bar)
+        return _with_colors(*models.read_held_out())
     except UserError as error:
-        if named:
-            raise
-        say(f"no test photos in the log: {error}; name some with --photos", "yellow", stderr)
+        say(f"no test photos in the experiment log: {error}; choose some with --photos", "yellow", stderr)
         return None
+
+
+def _with_colors(photos: "PhotoSet", source: Source) -> "PhotosToTest":
+    from huetune.results.experiment_log.entry import PhotosToTest
+
+    return PhotosToTest(photos, source.read_rgb(photos, progress_bar))

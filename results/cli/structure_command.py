@@ -18,7 +18,9 @@ from huetune.results.records.run_names import run_names
 @click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
 @by_option
 def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | None) -> None:
-    """Draw a model's structure: encoder, decoder and whole, as PNG and SVG. Of a run, the best model's.
+    """Draw the layers of a model as PNG and SVG.
+
+    There is a picture of the encoder, of the decoder and of the whole model. Of a run, the best model is drawn.
 
     Example: huetune structure model-2 --out structure
     """
@@ -47,6 +49,6 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     for name, count in zip(PICTURES, parameter_counts(config).values(), strict=True):
         say(f"{name:14} {count:,} parameters")
     if run_or_export_or_preset in PRESETS:
-        say("dropout is that of the log; each way of training has its own, see `huetune presets`")
+        say("dropout as in the experiment log; each recipe has its own, see `huetune presets`")
     for file in files:
         say(str(out / file))

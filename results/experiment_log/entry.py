@@ -1,4 +1,4 @@
-"""Entries of the log: what is known of one model, and which earlier one it is compared with."""
+"""Entries of the experiment log: what is recorded of a model, and which earlier model it is compared with."""
 
 import math
 import re
@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from huetune.data_tools.common.errors import CheckpointError, NoTrialError
+from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.photos.source import Source
 from huetune.model.checkpoint import Checkpoint, log_of, read
 from huetune.model.config import Config
@@ -19,49 +22,64 @@ from huetune.model.metrics import METRICS
 from huetune.results.analysis.replicates import Replicates, replicates_by_config, replicates_of
 from huetune.results.analysis.winner import Winner, winner_of
 from huetune.results.evaluation.final_check import FinalCheck
-from huetune.results.evaluation.final_check import read_or_none as final_check
+from huetune.results.evaluation.final_check import read_or_none as read_final_check
 from huetune.results.records.baseline import note
 from huetune.results.records.run import Run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
 
-TOP = 3
-"""Best trials in the log of a search, besides its presets, unless told otherwise."""
+DEFAULT_TOP = 3
+"""Number of best trials of a run in its log, besides its presets."""
+
+
+@dataclass(frozen=True)
+class PhotosToTest:
+    """Photos that no model of an experiment log was trained or ranked with.
+
+    Attributes:
+        photos: n of them.
+        truth: their colors, uint8 [n, 112, 112, 3].
+    """
+
+    photos: PhotoSet
+    truth: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A model in the log.
+    """A model in the experiment log.
 
     Attributes:
-        key: of links to it and of the folder of its pictures.
-        name: what the log calls it.
-        begun: when its training began, UTC; None where nobody wrote it down.
-        config: its settings.
-        seed: that it was trained from.
+        key: anchor of links to the entry, and the name of the folder of its pictures; unique in a log.
+        name: name of the model in the log.
+        started: when the training started, with time zone; None if that is not recorded.
+        config: settings of the model.
+        seed: seed of the training.
         state: complete, pruned, failed, running, waiting or interrupted.
-        target: epochs that it was to train.
-        epochs: the figures of each that it did, in order; of an export those of the best one alone.
-        whole: whether these are all.
-        best: the figures of the one whose weights are kept.
-        objective: that says which one that is, a key of `model.metrics.METRICS`.
-        checkpoint: the folder of these weights.
-        photos: how many, and their fingerprint, as `Split.summary`.
-        source: of the photos, in words.
-        first: whether it learned from the first ones of the source, not from those that a seed chose.
-        again: the scores of its settings from fresh seeds; empty where it was not trained again.
-        baseline: the score of the mean-color baseline; None where only the skill tells.
-        winner: whether it is the winner of its search.
-        used: seed and score of the replicate whose checkpoint is used for the winner; None where that is its own.
-        known_as: the run's place, and the number of the trial in it, for `huetune compare`; None without a search.
-        error: why it failed.
-        check: the final check of its search, if that was of this model's configuration.
+        target: number of epochs of a complete training.
+        epochs: metrics of each finished epoch, in order; for an export, of the best epoch only.
+        has_all_epochs: whether `epochs` has every finished epoch.
+        best: metrics of the best epoch, whose weights are the checkpoint.
+        objective: metric that chose the best epoch, a key of `model.metrics.METRICS`.
+        checkpoint: folder of the weights.
+        photos: counts of the splits and the fingerprint, as in `Split.summary`.
+        source: folder or run that the photos are from; None for the synthetic garden.
+        took_first_photos: whether the training photos are the first of the source, not drawn by a seed.
+        replicate_scores: scores of replicates of the configuration; empty if there are none.
+        baseline: score of the mean-color baseline; None if it is not recorded, so that only the skill can be judged.
+        is_winner: whether the model is the winner of its search.
+        checkpoint_replicate: seed and score of the replicate whose checkpoint represents the winner; None if the
+            winner's own checkpoint does.
+        trial_reference: place of the run and number of the trial, as arguments of `huetune compare`; None for models
+            that were not trained by a search.
+        error: why the training failed; None if it did not.
+        final_check: final check of the search, if the search made it with this configuration.
     """
 
     key: str
     name: str
-    begun: datetime | None
+    started: datetime | None
     config: Config
     seed: int
     state: str
@@ -71,114 +89,115 @@ class Entry:
     objective: str
     checkpoint: Path
     photos: Mapping[str, Any]
-    source: str
-    first: bool = False
-    again: tuple[float, ...] = ()
+    source: str | None
+    took_first_photos: bool = False
+    replicate_scores: tuple[float, ...] = ()
     baseline: float | None = None
-    winner: bool = False
-    used: tuple[int | None, float] | None = None
-    known_as: tuple[str, str] | None = None
-    whole: bool = True
+    is_winner: bool = False
+    checkpoint_replicate: tuple[int | None, float] | None = None
+    trial_reference: tuple[str, str] | None = None
+    has_all_epochs: bool = True
     error: str | None = None
-    check: FinalCheck | None = None
+    final_check: FinalCheck | None = None
 
     @property
     def score(self) -> float:
-        """That of its best epoch."""
+        """The objective at the best epoch."""
         return self.best[self.objective]
 
     @property
-    def note(self) -> str | None:
-        """Whether it is still at the mean-color baseline after its grace, as the trial table says it.
+    def baseline_note(self) -> str | None:
+        """The note of a training that stayed at the mean-color baseline, as in the trial table; None for others.
 
-        None also for an export whose best epoch was not chosen by its skill: that of the others is not known.
+        Also None for an export whose best epoch was chosen by another metric than the skill: the skill of its other
+        epochs is not recorded.
         """
-        known = self.whole or self.objective in ("chroma_mse", "skill")
+        known = self.has_all_epochs or self.objective in ("chroma_mse", "skill")
         return note(self.state, self.epochs, self.target) if known else None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that was chosen for it, the seed aside."""
+        """All settings but the seed, by name."""
         return {**asdict(self.config), "epochs": self.target}
 
     @property
-    def layers(self) -> tuple[Any, ...]:
-        """What entries have in common that have the same layers of the same sizes."""
+    def structure(self) -> tuple[Any, ...]:
+        """The settings that determine the layers and their sizes."""
         return self.config.skip, self.config.merge_units, self.config.positions
 
-    def earlier(self, entries: Iterable["Entry"]) -> list["Entry"]:
-        """Return those entries that this one can be compared with, the newest first: complete, on the same photos."""
-        before = [
+    def comparable_earlier(self, entries: Iterable["Entry"]) -> list["Entry"]:
+        """Return the earlier complete entries with the same photos and the same objective, newest first."""
+        earlier = [
             entry
             for entry in entries
             if entry.state == "complete"
-            and entry.begun
-            and self.begun
-            and entry.begun < self.begun
+            and entry.started
+            and self.started
+            and entry.started < self.started
             and entry.objective == self.objective
             and entry.photos["fingerprint"] == self.photos["fingerprint"]
         ]
-        return sorted(before, key=_begun, reverse=True)
+        return sorted(earlier, key=_start, reverse=True)
 
-    def compared_with(self, entries: Iterable["Entry"]) -> "Entry | None":
-        """Return the entry that this one is compared with: the earlier one that differs least.
+    def most_similar_earlier(self, entries: Iterable["Entry"]) -> "Entry | None":
+        """Return the comparable earlier entry with the most similar settings; None if there is none.
 
-        That is the one with the fewest other settings, then the one whose numbers are nearest, by their ratio, and of
-        several such the newest, as the hand-kept log compared each model with the one before. None for the first.
+        That is the entry with the fewest different settings; among several, the one whose values are closest by their
+        ratio; among equals, the newest, as the hand-kept experiment log compared each model with the one before.
         """
 
         def distance(other: Entry) -> tuple[int, float]:
-            pairs = [(self.settings[name], other.settings[name]) for name in changed(self, other)]
-            return len(pairs), sum(_apart(*pair) for pair in pairs)
+            pairs = [(self.settings[name], other.settings[name]) for name in changed_settings(self, other)]
+            return len(pairs), sum(_distance(*pair) for pair in pairs)
 
-        return min(self.earlier(entries), key=distance, default=None)
+        return min(self.comparable_earlier(entries), key=distance, default=None)
 
-    def of_equal_weight(self, entries: Iterable["Entry"]) -> "Entry | None":
-        """Return the newest earlier entry with the same MSE weight and as many epochs; None without.
+    def latest_with_comparable_loss(self, entries: Iterable["Entry"]) -> "Entry | None":
+        """Return the newest comparable earlier entry with the same MSE weight and number of epochs; None without one.
 
-        The loss contains the weight, so only their losses can be compared: the hand-kept log held model-3, of weight
-        4.0, against model-1, of weight 4.0, and model-2, of weight 2.5, against none.
+        The training loss contains the MSE weight, so other losses cannot be compared. The hand-kept experiment log
+        compared the loss of model-3 (weight 4.0) with that of model-1 (4.0), and that of model-2 (2.5) with none.
         """
 
-        def comparable(entry: Entry) -> tuple[float, int]:
+        def key(entry: Entry) -> tuple[float, int]:
             return entry.config.mse_weight, len(entry.epochs)
 
-        if not self.whole:
+        if not self.has_all_epochs:
             return None
-        before = (entry for entry in self.earlier(entries) if entry.whole)
-        return next((entry for entry in before if comparable(entry) == comparable(self)), None)
+        earlier = (entry for entry in self.comparable_earlier(entries) if entry.has_all_epochs)
+        return next((entry for entry in earlier if key(entry) == key(self)), None)
 
 
-def changed(entry: Entry, other: Entry) -> list[str]:
+def changed_settings(entry: Entry, other: Entry) -> list[str]:
     """Return the names of the settings in which two entries differ."""
     return [name for name, value in entry.settings.items() if value != other.settings[name]]
 
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return entries in the order of the log."""
-    return sorted(entries, key=_begun, reverse=True)
+    """Return entries in the order of the experiment log; entries without a start time come last."""
+    return sorted(entries, key=_start, reverse=True)
 
 
-def _begun(entry: Entry) -> datetime:
-    return entry.begun or datetime.min.replace(tzinfo=UTC)
+def _start(entry: Entry) -> datetime:
+    return entry.started or datetime.min.replace(tzinfo=UTC)
 
 
-def _apart(value: Any, other: Any) -> float:
-    """How far two values of a setting are from each other: numbers by their ratio, all else by a factor of e."""
-    numbers = not any(isinstance(one, (bool, str)) for one in (value, other))
-    return abs(math.log(value / other)) if numbers and value > 0 and other > 0 else 1.0
+def _distance(value: Any, other: Any) -> float:
+    """Return the absolute log ratio of two numbers; 1, as for a factor of e, for other values that differ."""
+    are_numbers = not any(isinstance(one, (bool, str)) for one in (value, other))
+    return abs(math.log(value / other)) if are_numbers and value > 0 and other > 0 else 1.0
 
 
-def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]:
-    """Return entries for trials of a search: the best complete ones and the presets, or those asked for.
+def entries_of_run(run: Run, top: int = DEFAULT_TOP, numbers: Sequence[int] = ()) -> list[Entry]:
+    """Return entries for trials of a run: the best complete trials and the presets, or the trials with given numbers.
 
     Args:
-        run: of a search.
-        top: how many of the best.
-        numbers: of the trials asked for; none for the best and the presets.
+        run: run of a search.
+        top: number of best trials, 0 or more.
+        numbers: numbers of trials; empty for the best trials and the presets.
 
     Raises:
-        NoTrialError: one that was asked for is not there or has finished no epoch; or none is complete.
+        NoTrialError: a requested trial does not exist or has finished no epoch, or the run has no complete trial.
     """
     study, replicates = run.snapshot()
     table = rows(study, replicates)
@@ -190,18 +209,18 @@ def of_run(run: Run, top: int = TOP, numbers: Sequence[int] = ()) -> list[Entry]
         best = [row["trial"] for row in table if row["state"] == "complete"][:top]
         numbers = [*best, *(number for number, trial in trials.items() if TrialRecord.of(trial).preset)]
     if not numbers:
-        raise NoTrialError(f"run {run.name!r} has no complete trial; see them with `{run.command('trials')}`")
-    groups, won = replicates_by_config(replicates), winner_of(study, replicates)
-    entries = [_of_trial(run, trials[number], study, groups, won) for number in dict.fromkeys(numbers)]
-    check = final_check(run)
+        raise NoTrialError(f"run {run.name!r} has no complete trial; see its trials with: {run.command('trials')}")
+    groups, winner = replicates_by_config(replicates), winner_of(study, replicates)
+    entries = [_entry_of_trial(run, trials[number], study, groups, winner) for number in dict.fromkeys(numbers)]
+    check = read_final_check(run)
     return [
-        replace(entry, check=check) if check and entry.known_as == (run.place, str(check.trial)) else entry
+        replace(entry, final_check=check) if check and entry.trial_reference == (run.place, str(check.trial)) else entry
         for entry in entries
     ]
 
 
-def _of_trial(
-    run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicates], won: Winner | None
+def _entry_of_trial(
+    run: Run, trial: FrozenTrial, study: optuna.Study, groups: Mapping[str, Replicates], winner: Winner | None
 ) -> Entry:
     searched = StudyRecord.of(study)
     objective = searched.objective
@@ -209,10 +228,12 @@ def _of_trial(
     best, name = record.best_epoch(objective), f"trial {trial.number}"
     assert best and best.checkpoint and record.seed is not None
     group = replicates_of(trial, groups)
+    is_winner = winner is not None and winner.number == trial.number
+    replicate = winner if winner and is_winner and winner.training.is_replicate else None
     return Entry(
         key=f"{run.name}-trial-{trial.number}",
         name=f"{record.preset} ({name})" if record.preset else name,
-        begun=record.start,
+        started=record.start,
         config=record.configuration,
         seed=record.seed,
         state=record.state,
@@ -222,77 +243,97 @@ def _of_trial(
         objective=objective,
         checkpoint=run.path(best.checkpoint),
         photos=photos,
-        source=str(Source.of(photos["source"])) if "source" in photos else run.name,
-        again=group.scores if group else (),
+        source=_source_name(photos.get("source"), run.name),
+        replicate_scores=group.scores if group else (),
         baseline=searched.baseline[objective],
-        winner=(wins := won is not None and won.number == trial.number),
-        used=(won.training.seed, won.score) if won and wins and won.training.is_replicate else None,
-        known_as=(run.place, str(trial.number)),
+        is_winner=is_winner,
+        checkpoint_replicate=(replicate.training.seed, replicate.score) if replicate else None,
+        trial_reference=(run.place, str(trial.number)),
         error=str(record.failure) if record.failure else None,
     )
 
 
-def of_checkpoint(folder: Path) -> Entry:
+def _source_name(record: Mapping[str, Any] | None, default: str) -> str | None:
+    """Return the folder of a recorded source of photos; None for the synthetic garden; the default without a record."""
+    if record is None:
+        return default
+    source = Source.of(record)
+    return str(source) if source.folder else None
+
+
+def entry_of_checkpoint(folder: Path) -> Entry:
     """Return an entry for a model outside of a run: one that `huetune train` made, or an export.
 
-    Of an export only its best epoch is known; what is known of its photos is how many they were.
+    An export has the metrics of its best epoch only, and of its photos only the counts.
 
     Raises:
-        CheckpointError: it is not there or damaged.
+        CheckpointError: the checkpoint does not exist or is damaged.
     """
-    found, log = read(folder), log_of(folder)
-    origin, name = found.origin, folder.resolve().name
-    trained: list[Mapping[str, Any]] = [*log] or [found.figures]
-    wanted, begun, objective = _origin(folder, found, trained)
+    checkpoint, log = read(folder), log_of(folder)
+    origin, name = checkpoint.origin, folder.resolve().name
+    trained: list[Mapping[str, Any]] = [*log] or [checkpoint.figures]
+    target, started, objective = _training_of(folder, checkpoint, trained)
     return Entry(
         key=re.sub(r"[^A-Za-z0-9._-]+", "-", name),
         name=name if origin.get("preset") in (None, name) else f"{name} ({origin['preset']})",
-        begun=begun,
-        config=found.config,
-        seed=found.seed,
-        state="complete" if not log or len(log) == wanted else "interrupted",
-        target=wanted,
+        started=started,
+        config=checkpoint.config,
+        seed=checkpoint.seed,
+        state="complete" if not log or len(log) == target else "interrupted",
+        target=target,
         epochs=trained,
-        best=found.figures,
+        best=checkpoint.figures,
         objective=objective,
         checkpoint=folder,
-        photos=found.photos,
-        source=str(Source.of(origin["source"])) if "source" in origin else origin.get("run", name),
-        first=bool(origin.get("first")),
-        whole=bool(log),
+        photos=checkpoint.photos,
+        source=_source_name(origin.get("source"), origin.get("run", name)),
+        took_first_photos=bool(origin.get("first")),
+        has_all_epochs=bool(log),
     )
 
 
-def _origin(folder: Path, found: Checkpoint, trained: Sequence[Mapping[str, Any]]) -> tuple[int, datetime | None, str]:
-    """The epochs that a model was to train, when that began, and by what its best one was chosen.
+def _training_of(
+    folder: Path, checkpoint: Checkpoint, trained: Sequence[Mapping[str, Any]]
+) -> tuple[int, datetime | None, str]:
+    """Return the target epochs, the start and the objective that a checkpoint records of its training.
 
-    An export of an older huetune does not say how many: then as many as surely were.
+    An export of an older huetune does not record the target: the number of its last recorded epoch is returned.
+
+    Raises:
+        CheckpointError: the record is invalid.
     """
-    origin = found.origin
+    origin = checkpoint.origin
     objective = origin.get("objective", "chroma_mse")
     try:
-        epochs = origin["epochs"] if "epochs" in origin else trained[-1]["epoch"]
-        begun = datetime.fromisoformat(origin["begun"]).astimezone(UTC) if "begun" in origin else None
+        target = origin["epochs"] if "epochs" in origin else trained[-1]["epoch"]
+        started = datetime.fromisoformat(origin["begun"]).astimezone(UTC) if "begun" in origin else None
         needed = {"epoch", "boxes", "seconds", "train_loss", "skill", objective}
-        counts = [epochs, *(found.photos.get(part, 0) for part in ("training", "validation", "test"))]
-        if objective not in METRICS.objectives or "fingerprint" not in found.photos or {*map(type, counts)} != {int}:
-            raise ValueError("no objective, epochs or photos")
-        if {type(figures[name]) for figures in (*trained, found.figures) for name in needed} - {int, float}:
-            raise ValueError("a figure that is no number")
-        return epochs, begun, objective
+        counts = [target, *(checkpoint.photos.get(part, 0) for part in ("training", "validation", "test"))]
+        if objective not in METRICS.objectives:
+            raise ValueError(f"unknown objective {objective!r}")
+        if "fingerprint" not in checkpoint.photos or {*map(type, counts)} != {int}:
+            raise ValueError("epochs or counts of photos are missing or not integers")
+        values = [metrics[name] for metrics in (*trained, checkpoint.figures) for name in needed]
+        if {*map(type, values)} - {int, float}:
+            raise ValueError("a metric is not a number")
+        return target, started, objective
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(f"{str(folder)!r}: what it says of its training makes no sense ({error})") from None
+        raise CheckpointError(f"{str(folder)!r}: its record of the training is invalid ({error})") from None
 
 
-def told_apart(entries: Sequence[Entry]) -> list[Entry]:
-    """Return entries of several runs and folders with names of their own."""
-    runs = {entry.known_as[0] for entry in entries if entry.known_as}
+def with_unique_names(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries with unique keys and names: those of several runs get the name of the run, repeated ones a number.
+
+    Args:
+        entries: entries of one or several runs and folders.
+    """
+    runs = {entry.trial_reference[0] for entry in entries if entry.trial_reference}
     seen: dict[str, int] = {}
     found = []
     for entry in entries:
         name = entry.name
-        if entry.known_as and len(runs) > 1:
-            name = f"{Path(entry.known_as[0].partition('?')[0]).name}, {name}"
+        if entry.trial_reference and len(runs) > 1:
+            name = f"{Path(entry.trial_reference[0].partition('?')[0]).name}, {name}"
         number = seen[entry.key] = seen.get(entry.key, 0) + 1
         if number > 1:
             entry, name = replace(entry, key=f"{entry.key}-of-{number}"), f"{name} ({number})"

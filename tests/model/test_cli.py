@@ -22,7 +22,7 @@ from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
 from huetune.model.cli import train
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
-from huetune.results.experiment_log.entry import of_checkpoint
+from huetune.results.experiment_log.entry import entry_of_checkpoint
 
 EPOCHS = 8
 SMALL = ("--set", "activation=relu", "--set", "skip=false", "--set", "merge_units=8")
@@ -74,7 +74,7 @@ def test_train_with_settings_trains_that_configuration(uninterrupted):
     assert (found.config.learning_rate, found.config.batching) == (usual.learning_rate, "photos")
     assert {path.name for path in uninterrupted.iterdir()} == FILES
     # It is another model than the preset, and no table calls it so.
-    assert "preset" not in found.origin and of_checkpoint(uninterrupted).name == uninterrupted.name
+    assert "preset" not in found.origin and entry_of_checkpoint(uninterrupted).name == uninterrupted.name
 
 
 def test_folder_of_a_training_colorizes_photos(uninterrupted, photos, in_process, tmp_path):
@@ -142,12 +142,14 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_
     command = f"huetune train --resume --out '{out}'"
     assert stopped.returncode == 130 and f"resumed after epoch {done} of {EPOCHS}" in stopped.stdout, stopped.stderr
     assert stopped.stderr.strip() == f"huetune: interrupted; continue it with: {command}"
-    assert done < len(log_of(out)) < EPOCHS and of_checkpoint(out).state == "interrupted"
+    assert done < len(log_of(out)) < EPOCHS and entry_of_checkpoint(out).state == "interrupted"
 
     ended = in_process(*shlex.split(command)[1:])
     assert ended.returncode == 0 and f"train on with: {command} --epochs N" in ended.stdout, ended.stderr
     assert_equal(out, uninterrupted)
-    assert of_checkpoint(out).state == "complete" and read(out).origin["source"]["folder"] == str(tmp_path / "moved")
+    assert entry_of_checkpoint(out).state == "complete" and read(out).origin["source"]["folder"] == str(
+        tmp_path / "moved"
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"a model", "moved"}
 
 

@@ -120,7 +120,7 @@ def test_structure_replaces_its_own_pictures_and_no_others(tmp_path):
     for preset in ("model-1", "model-2"):
         done = CliRunner().invoke(structure, [preset, "--out", str(tmp_path)])
         assert done.exit_code == 0 and f"{tmp_path / 'encoder_2.png'}\n" in done.output
-        assert "dropout is that of the log; each way of training has its own" in " ".join(done.output.split())
+        assert "dropout as in the experiment log; each recipe has its own" in " ".join(done.output.split())
     assert (tmp_path / "encoder.png").read_bytes() == b"mine"
     names = {f"{part}.{form}" for part in PICTURES for form in FORMATS}
     assert {path.name for path in tmp_path.iterdir()} == {*names, "encoder_2.png", RECORD_FILE}

@@ -26,7 +26,7 @@ from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.trial_queue import Job
 from tests.results.cli.test_integration_commands import read_back
-from tests.results.experiment_log.test_document import seed_log
+from tests.results.experiment_log.test_document import hand_kept_log
 from tests.results.made import make_run
 from tests.search.builders import make_searcher
 
@@ -127,11 +127,11 @@ def test_registered_metric_is_in_the_report(run):
 def test_registered_metric_is_in_both_logs(registered, tmp_path, monkeypatch):
     """Of an epoch, and of test photos."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    (entry, *_) = seed_log()
+    (entry, *_) = hand_kept_log()
     line = {**entry.best, NAME: 0.125}
     entry = replace(entry, epochs=[line], best=line)
     text = write_log([(entry, None)], tmp_path).read_text(encoding="utf-8")
-    assert "held out: chroma_mse 0.0200, skill 0.2000, blue_error 0.1250" in text
+    assert "validation: chroma_mse 0.0200, skill 0.2000, blue_error 0.1250" in text
     assert Language("en").metrics(line) == "chroma_mse **0.0200**, skill 0.200, blue_error 0.1250"
     assert Language("ko").metrics(line).endswith(", 파란색 오차 0.1250")
     train = dict.fromkeys(("train_mse", "train_norm", "train_kl", "train_l2", "chroma_ratio"), 0.0)

@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from huetune.results.analysis.winner import find_winner, headline
-from huetune.results.experiment_log.entry import of_run
+from huetune.results.experiment_log.entry import entries_of_run
 from huetune.results.export import best_model
 from huetune.results.integrations.optuna_dashboard import serving
 from huetune.results.live.watch import show_once
@@ -76,9 +76,14 @@ def test_winner_is_the_same_in_each_document(run):
     assert found.answer() == f"T{line[1:]}."
     assert dict(found.facts())["winner and its checkpoint"] == str(find_winner(made))
     assert line in OpenRun(made)._repr_html_()
-    entries = {entry.known_as: entry for entry in of_run(made, top=2)}
-    assert entries[made.place, str(second)].winner and entries[made.place, str(second)].used == (SEED, 0.021)
-    assert not entries[made.place, str(first)].winner and entries[made.place, str(first)].used is None
+    entries = {entry.trial_reference: entry for entry in entries_of_run(made, top=2)}
+    assert entries[made.place, str(second)].is_winner and entries[made.place, str(second)].checkpoint_replicate == (
+        SEED,
+        0.021,
+    )
+    assert (
+        not entries[made.place, str(first)].is_winner and entries[made.place, str(first)].checkpoint_replicate is None
+    )
     console = Console(file=io.StringIO(), width=100, record=True)
     assert show_once(lambda: made, console)
     said = " ".join(console.export_text().split())

@@ -76,7 +76,10 @@ def test_the_final_check_is_shown_with_its_references(run, in_process, tmp_path)
     for language in ("en", "ko"):
         done = call(log, run.folder, "--out", tmp_path / "log", "--lang", language)
         assert done.exit_code == 0, done.output
-    for name, says in (("log.md", "Final check on **1** photos that no trial has seen"), ("log.ko.md", "최종 검증")):
+    for name, says in (
+        ("log.md", "Final check on photos that no trial has seen (**1**)"),
+        ("log.ko.md", "이미지 **1장** 에 대한 최종 평가"),
+    ):
         entries = (tmp_path / "log" / name).read_text(encoding="utf-8").split("<a id=")
         assert [f'-trial-{found.trial}"' in entry for entry in entries] == [says in entry for entry in entries]
         assert f"{found.metrics['chroma_mse'].value:.4f}" in (tmp_path / "log" / name).read_text(encoding="utf-8")

@@ -75,17 +75,17 @@ def test_evaluate_skips_photos_that_the_model_has_seen(model, folder, in_process
     done = in_process(*words)
     assert done.returncode == 0, done.stderr
     count, *named, rest = done.stderr.splitlines()
-    assert count.startswith("skipped: 11 of 13 photos; they have trained or ranked the model, or are near-dup")
+    assert count.startswith("skipped: 11 of 13 photos; the model was trained or ranked with them or with near-dup")
     assert named == [f"skipped: {str(folder / name)!r}" for name in sorted(seen)[:10]] and rest == "skipped: and 1 more"
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     measured = {path.name for path in folder.iterdir()} - seen
     assert {row["photo"] for row in metrics["photos"]} == {str(folder / name) for name in measured}
     assert metrics["skipped"] == [str(folder / name) for name in sorted(seen)] and metrics["leaked"] == []
-    assert "2 photos, 1 samples each" in done.stdout
+    assert "2 photos, 1 sample each" in done.stdout
 
     done = in_process(*words, "--allow-leakage")
     assert done.returncode == 0, done.stderr
-    assert "what follows is too good" in done.stderr
+    assert "the metrics below are too good" in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["leaked"]) == 11 and len(metrics["photos"]) == 13 and metrics["skipped"] == []
 

@@ -10,7 +10,7 @@ from huetune.data_tools.common.errors import PhotoError, StorageError
 from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
-from huetune.results.cli.log_command import _entries
+from huetune.results.cli.log_command import models_to_log
 from huetune.results.records.run import MANIFEST, Run
 from huetune.results.records.run_photos import FILES, MOVED, files_of, photos_of
 
@@ -66,7 +66,7 @@ def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
     for verb in ("resume", "verify"):
         done = in_process(verb, moved.folder, cwd=tmp_path / "elsewhere")
         assert done.returncode == 0, done.stdout + done.stderr
-    photos, source = _entries(moved, 1, ())[2]()
+    photos, source = models_to_log(moved, 1, ()).read_held_out()
     assert len(photos) == len(source.read_rgb(photos)) == 1, "those that the log shows"
 
 

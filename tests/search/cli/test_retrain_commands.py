@@ -21,7 +21,7 @@ from huetune.results.analysis.replicates import replicates_by_config, verdict
 from huetune.results.analysis.winner import find_winner, headline
 from huetune.results.evaluation import evaluate, final_check
 from huetune.results.evaluation.evaluate import measure_checkpoints
-from huetune.results.experiment_log.entry import newest_first, of_run
+from huetune.results.experiment_log.entry import entries_of_run, newest_first
 from huetune.results.experiment_log.messages import Language
 from huetune.results.experiment_log.verdict import verdict as log_verdict
 from huetune.results.export.best_model import best_checkpoints
@@ -221,9 +221,9 @@ def test_compare_prints_percentages_with_an_interval(copied, huetune, in_process
 
 def test_log_verdict_agrees_with_compare(run):
     """The experiment log has the same verdict on two confirmed trials as `compare`."""
-    new, old = newest_first(entry for entry in of_run(run) if entry.again)[:2]
-    assert new.known_as and old.known_as
-    sentence = comparison(run, new.known_as[1], old.known_as[1])[0]
+    new, old = newest_first(entry for entry in entries_of_run(run) if entry.replicate_scores)[:2]
+    assert new.trial_reference and old.trial_reference
+    sentence = comparison(run, new.trial_reference[1], old.trial_reference[1])[0]
     gap = sentence.partition(" chroma_mse ")[2].partition(";")[0].replace(" to ", ",")
     text = log_verdict(new, old, Language("en"))
     assert f"by {gap}".replace(" ", "") in text.replace(" to ", ",").replace(" ", "")
