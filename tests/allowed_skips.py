@@ -1,7 +1,7 @@
-"""Every skip that is allowed, with its reason: a test skipped for anything else fails, and so does an expected failure.
+"""All allowed skips with their reasons. A test that is skipped for another reason fails, and so does an xfail.
 
-`tests/conftest.py` loads this as a plugin of pytest. A report is judged in the process that makes it, so with
-pytest-xdist its controller receives a failure.
+`tests/conftest.py` loads this as a plugin of pytest. Reports are checked in the process that creates them: with
+pytest-xdist, the controller receives a failure.
 """
 
 import functools
@@ -62,48 +62,48 @@ ALLOWED: dict[str, tuple[str, Callable[[], bool]]] = {
         _can("unshare", "--net", "ip", "link", "add", "bridge-0", "type", "bridge"),
     ),
 }
-"""Maps what some tests need to the reason of a skip without it, and to a check that this machine has it. The skip is
-allowed only where the check fails."""
+"""Maps a requirement of some tests to the reason of their skip, and to a function that returns whether this machine
+meets it. The skip is allowed only if it does not."""
 
 
 @functools.cache
 def is_missing(name: str) -> bool:
-    """Tell whether this machine lacks a key of ALLOWED."""
+    """Return whether this machine does not meet a requirement of ALLOWED."""
     return not ALLOWED[name][1]()
 
 
 def skip_without(name: str) -> None:
-    """Skip the running test where this machine lacks a key of ALLOWED."""
+    """Skip the running test if this machine does not meet a requirement of ALLOWED."""
     __tracebackhide__ = True  # the report names the caller's line
     if is_missing(name):
         pytest.skip(ALLOWED[name][0])
 
 
 def needs(name: str) -> pytest.MarkDecorator:
-    """Mark tests to be skipped where this machine lacks a key of ALLOWED."""
+    """Return a mark that skips tests if this machine does not meet a requirement of ALLOWED."""
     return pytest.mark.skipif(is_missing(name), reason=ALLOWED[name][0])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Judge the report of a test's setup, call or teardown."""
-    return _judged((yield))
+    """Check the report of a test's setup, call or teardown."""
+    return _checked((yield))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Iterator[None]:
-    """Judge the report of a file's collection: whole modules can be skipped."""
-    return _judged((yield))
+    """Check the report of a file's collection, because whole modules can be skipped."""
+    return _checked((yield))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests were skipped, and why this is allowed."""
+    """Print how many tests were skipped for each reason."""
     for reason, count in sorted(Counter(map(_reason, terminalreporter.stats.get("skipped", ()))).items()):
         terminalreporter.write_line(f"allowed skips: {count}, because {reason}")
 
 
-def _judged(report):
-    """Return the report, turned into a failure where it is an expected failure or a skip that is not allowed."""
+def _checked(report):
+    """Return the report, changed to a failure if it is an expected failure or a skip that is not allowed."""
     if hasattr(report, "wasxfail"):
         _fail(report, f"expected failures are not allowed (xfail: {report.wasxfail or 'without a reason'})")
         del report.wasxfail
@@ -112,9 +112,9 @@ def _judged(report):
     return report
 
 
-def _fail(report, why: str) -> None:
+def _fail(report, reason: str) -> None:
     report.outcome = "failed"
-    report.longrepr = f"{report.nodeid}: {why}"
+    report.longrepr = f"{report.nodeid}: {reason}"
 
 
 def _reason(report) -> str:

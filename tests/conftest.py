@@ -1,6 +1,6 @@
-"""What tests share: small sets of real photos and garden scenes, one real search, and ways to call the command."""
+"""Fixtures that tests share: small sets of photos and scenes, one real search, and calls of the command."""
 
-# Before all that reads the home or the environment when it is imported.
+# First, because other modules read the home folder and the environment when they are imported.
 import tests.machine  # noqa: F401
 
 # isort: split
@@ -31,23 +31,25 @@ from huetune.data_tools.photos.split import Split, split
 from huetune.data_tools.storage import object_store
 from tests import allowed_skips
 from tests.allowed_skips import SHARED, skip_without
-from tests.store import ENVIRONMENT, Network, Store
+from tests.store import ENVIRONMENT, FaultyProxy, S3Server
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fail tests whose skip is not allowed."""
+    """Register the plugin that fails tests with a skip that is not allowed."""
     config.pluginmanager.register(allowed_skips)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest, so that pytest's workers are busy to the end: they take each other's last ones."""
+    """Run the slowest folders first, so that all of pytest's workers stay busy until the end."""
     folders = ["faults", "search", "results", "model"]
-    items.sort(key=lambda item: next((place for place, name in enumerate(folders) if name in item.path.parts), 9))
+    items.sort(
+        key=lambda item: next((rank for rank, name in enumerate(folders) if name in item.path.parts), len(folders))
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory) -> Iterator[Path]:
-    """No test reads or writes the cache of whoever runs it."""
+    """Use a cache of this session's own instead of the user's."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HUETUNE_CACHE", str(folder))
@@ -56,13 +58,13 @@ def cache_folder(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def scenes() -> PhotoSet:
-    """16 scenes of the garden."""
+    """16 scenes of the synthetic garden."""
     return prepare(garden(16), [f"garden-{index:04}.png" for index in range(16)])
 
 
 @pytest.fixture(scope="session")
 def parts(scenes: PhotoSet) -> Split:
-    """The scenes, split: 11 to learn from, 3 to rank by, 2 for the end."""
+    """The scenes, split: 11 training, 3 validation, 2 test."""
     return split(scenes, seed=0)
 
 
@@ -75,17 +77,17 @@ def roses() -> PhotoSet:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory) -> Callable[[str, Callable[[Path], Any]], tuple[Path, Any]]:
-    """Have a folder made once, by whichever of pytest's workers needs it first, and read by all: searches are long."""
-    place = tmp_path_factory.getbasetemp()
+    """Return a function that fills a folder once per session, for all workers of pytest, because searches are slow."""
+    root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        # That of the whole session, in which each worker has its own.
-        place = place.parent
+        # The folder of the session, which contains one folder per worker.
+        root = root.parent
 
     def make(name: str, fill: Callable[[Path], Any]) -> tuple[Path, Any]:
-        folder, made = place / name, place / f"{name}.made"
-        with FileLock(place / f"{name}.lock"):
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(root / f"{name}.lock"):
             if not made.exists():
-                # Whoever began before has failed.
+                # What another worker left when its attempt failed.
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir()
                 made.write_bytes(pickle.dumps(fill(folder)))
@@ -107,7 +109,7 @@ sys.addaudithook(_note_connection)
 
 @pytest.fixture
 def connections() -> Iterator[list[str]]:
-    """The SQLite files that are connected to, in turn: a study is read once a connection."""
+    """The SQLite files that the test connects to, in order: each reading of a study opens one connection."""
     _connected.append([])
     yield _connected[-1]
     _connected.pop()
@@ -118,16 +120,16 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture(scope="session")
 def executable() -> str:
-    """The installed command."""
+    """The path of the installed command."""
     return str(Path(sys.executable).with_name("huetune"))
 
 
 @pytest.fixture(scope="session")
 def huetune(executable) -> Command:
-    """Call the installed command, as a user does."""
+    """Run the installed command in a process of its own, as a user does."""
 
-    def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
-        command = [executable, *map(str, words)]
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+        command = [executable, *map(str, arguments)]
         return subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, encoding="utf-8", timeout=400, stdin=subprocess.DEVNULL
         )
@@ -137,13 +139,13 @@ def huetune(executable) -> Command:
 
 @pytest.fixture
 def in_process(monkeypatch) -> Command:
-    """Call the command in this process, where what it imports is there already: an answer takes no seconds."""
+    """Run the command in this process, which saves the seconds that its imports take."""
     from huetune.search.cli.main import main
 
-    def run(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
         out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(sys, "argv", ["huetune", *map(str, words)])
-        # The command takes the signals for itself, which are pytest's.
+        monkeypatch.setattr(sys, "argv", ["huetune", *map(str, arguments)])
+        # The command installs signal handlers in place of pytest's.
         taken = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with (
@@ -167,20 +169,20 @@ TRAPS = {
     "packages": ("{}/__init__.py",),
     "namespaces": ("{}/command.py", "{}/trial.py", "{}/config.py"),
 }
-"""How code of another may lie in the current folder; a package is what an older checkout has there."""
+"""Layouts of Python files in the current folder that could shadow modules; an older checkout has `packages`."""
 
 
 @pytest.fixture
 def lay_traps(tmp_path) -> Callable[..., Callable[[], list[str]]]:
-    """Fill a folder with Python files named like ours and like modules we use; see which of them were executed."""
+    """Return a function that creates Python files named like modules in use and returns which of them ran."""
 
     def lay(folder: Path, **layouts: str) -> Callable[[], list[str]]:
         executed = tmp_path / "executed"
         for name, layout in layouts.items():
-            for place in (folder / path.format(name) for path in TRAPS[layout]):
-                place.parent.mkdir(exist_ok=True)
+            for trap in (folder / path.format(name) for path in TRAPS[layout]):
+                trap.parent.mkdir(exist_ok=True)
                 code = f"with open({str(executed)!r}, 'a') as file: print(__file__, file=file)\n"
-                place.write_text(code, encoding="utf-8")
+                trap.write_text(code, encoding="utf-8")
         return lambda: executed.read_text(encoding="utf-8").splitlines() if executed.exists() else []
 
     return lay
@@ -198,20 +200,20 @@ step = 3.0
 [clip]
 value = 0.0
 """
-"""Of its six points two train well, two next to nothing, and two diverge."""
+"""A grid of six points: two learn well, two hardly learn, and two diverge."""
 
 KERAS = '{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}'
 
 
 @pytest.fixture(scope="session")
 def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
-    """The storage of a real search, `tiny`, in which trials complete, are pruned and fail; and what it printed.
+    """The storage of a real search named `tiny`, with complete, pruned and failed trials, and what the search printed.
 
-    Whoever changes it changes a copy.
+    A test that changes it must change a copy.
     """
 
     def search(storage: Path) -> subprocess.CompletedProcess:
-        # A name that is not UTF-8, on the command line of a search: Ray is told that line.
+        # A file name that is not UTF-8: Ray stores the command line of the search.
         space = storage / os.fsdecode(b"sp\xfcce.toml")
         space.write_text(SPACE, encoding="utf-8")
         options = {
@@ -220,11 +222,11 @@ def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
             "--searcher": "grid",
             "--epochs": 3,
             "--warm-start": "none",
-            "--seed": 5,  # the two that train well come first: ASHA has something to compare the others with
+            "--seed": 5,  # the two that learn well come first, so that ASHA can compare the others with them
         }
         options |= {"--storage": storage, "--space": space}
         with pytest.MonkeyPatch.context() as patch:
-            # Keras of this machine is set otherwise, in the driver and in the workers.
+            # Hostile settings of Keras, in the driver and in the workers.
             (storage / "keras.json").write_text(KERAS, encoding="utf-8")
             patch.setenv("KERAS_HOME", str(storage))
             patch.setenv("KERAS_BACKEND", "jax")
@@ -236,37 +238,37 @@ def searched(huetune, once) -> tuple[Path, subprocess.CompletedProcess]:
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory) -> Iterator[Store]:
-    """A store with a bucket `hue`."""
-    started = Store(tmp_path_factory.mktemp("store") / "log")
+def store(tmp_path_factory) -> Iterator[S3Server]:
+    """An S3 server with a bucket `hue`."""
+    started = S3Server(tmp_path_factory.mktemp("store") / "log")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         started.make_bucket("hue")
         yield started
-    started.end()
+    started.stop()
 
 
 @pytest.fixture
-def network(store, monkeypatch) -> Iterator[Network]:
-    """A way to the store that can be broken; patience with it is short."""
+def network(store, monkeypatch) -> Iterator[FaultyProxy]:
+    """A proxy in front of the store that can be made to fail, with short timeouts for its clients."""
     monkeypatch.setattr(object_store, "RETRY_SECONDS", 1.5)
     monkeypatch.setattr(object_store, "REQUEST_TIMEOUT_SECONDS", 1.0)
-    between = Network(store.port)
-    yield between
-    between.close()
+    proxy = FaultyProxy(store.port)
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path, monkeypatch) -> Path:
-    """No test writes the mirrors of whoever runs it: each is a machine of its own."""
+    """Give each test a state folder, and so mirrors of buckets, of its own: it acts as a separate machine."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state"
 
 
 @pytest.fixture
 def in_zone(monkeypatch) -> Iterator[Callable[[str], None]]:
-    """Have this process be in another time zone, by its POSIX rule as in CET-1."""
+    """Return a function that moves this process to another time zone, given as a POSIX rule such as CET-1."""
 
     def move(rule: str) -> None:
         monkeypatch.setenv("TZ", rule)

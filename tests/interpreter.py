@@ -1,4 +1,4 @@
-"""A Python of its own for a test: what it imports, and from where, does not depend on what was imported before."""
+"""Run code in a new Python process, where nothing has been imported before."""
 
 import os
 import subprocess
@@ -8,18 +8,21 @@ from pathlib import Path
 
 
 def output_of(
-    *words: str, folder: Path | None = None, environment: Mapping[str, str] | None = None, timeout_seconds: float = 120
+    *arguments: str,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    timeout_seconds: float = 120,
 ) -> str:
-    """Run Python and return what it writes; an exit code other than 0 fails the test.
+    """Run Python and return its standard output; an exit code other than 0 fails the test.
 
     Args:
-        words: after the interpreter's name, as in `"-c", CODE`.
-        folder: that it runs in; None for the current one.
-        environment: all of its variables; None for those of this process.
-        timeout_seconds: after which it is killed.
+        arguments: Arguments of the interpreter, as `"-c", CODE`.
+        folder: Folder to run in; by default the current one.
+        environment: All environment variables; by default those of this process.
+        timeout_seconds: Time after which the process is killed.
     """
     done = subprocess.run(
-        [sys.executable, *words],
+        [sys.executable, *arguments],
         cwd=folder,
         env=dict(os.environ if environment is None else environment),
         capture_output=True,

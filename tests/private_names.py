@@ -1,4 +1,4 @@
-"""Private parts of other libraries: which of them a file uses, and whether the installed library has them."""
+"""Find the private parts of other libraries that a file uses, and check that the installed version has them."""
 
 import ast
 import importlib
@@ -10,9 +10,9 @@ from typing import Any
 
 LIBRARIES = ("ray", "optuna", "keras", "tensorflow")
 Makers = Mapping[str, Callable[[], Any]]
-"""By the name of a class, how to make an instance."""
+"""Maps the name of a class to a function that creates an instance."""
 PUBLIC = {"_replace", "_asdict", "_fields", "_exit"}
-"""Names with an underscore that Python documents."""
+"""Names with a leading underscore that Python documents as public."""
 
 
 def missing(private: Mapping[str, tuple[tuple[str, ...] | None, str]], makers: Makers) -> list[str]:
@@ -20,7 +20,7 @@ def missing(private: Mapping[str, tuple[tuple[str, ...] | None, str]], makers: M
 
     Args:
         private: `PRIVATE` of a compat module.
-        makers: of classes with names that only their instances have.
+        makers: For classes with attributes that only their instances have.
     """
     lines = []
     for name, (parameters, need) in private.items():
@@ -43,27 +43,27 @@ def missing(private: Mapping[str, tuple[tuple[str, ...] | None, str]], makers: M
 def _find(name: str, makers: Makers) -> Any:
     name, _, keyword = name.partition(":")
     parts = name.split(".")
-    found, place = importlib.import_module(parts[0]), parts[0]
+    found, path = importlib.import_module(parts[0]), parts[0]
     for part in parts[1:]:
-        place = f"{place}.{part}"
+        path = f"{path}.{part}"
         if inspect.ismodule(found) and not hasattr(found, part):
-            found = importlib.import_module(place)
-        elif inspect.isclass(found) and not hasattr(found, part) and (owner := place.rpartition(".")[0]) in makers:
+            found = importlib.import_module(path)
+        elif inspect.isclass(found) and not hasattr(found, part) and (owner := path.rpartition(".")[0]) in makers:
             found = getattr(makers[owner](), part)
         else:
             found = getattr(found, part)
     if keyword and f'"{keyword}"' not in inspect.getsource(found):
-        raise AttributeError(f"{name} does not look at {keyword}")
+        raise AttributeError(f"{name} does not use {keyword}")
     return found
 
 
 def parts(private: Mapping[str, Any]) -> set[str]:
-    """Return all modules, classes and names that `PRIVATE` of a compat module speaks of."""
+    """Return all modules, classes and names in `PRIVATE` of a compat module, without dots."""
     return {part for name in private for part in name.replace(":", ".").split(".")}
 
 
 def used(path: Path) -> set[str]:
-    """Return the names, without their modules, of private parts of `LIBRARIES` that a file of Python uses."""
+    """Return the private names of `LIBRARIES`, without their modules, that a Python file uses."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = list(ast.walk(tree))
     own = {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_own(node)}
@@ -82,8 +82,8 @@ def used(path: Path) -> set[str]:
     names |= {one.attr for one in attributes if _is_private(one.attr) and not _is_own(one) and one.attr not in own}
     through = {(one.value.id, one.attr) for one in attributes if isinstance(one.value, ast.Name)}
     names |= {attribute for module, attribute in through if module in modules}
-    spoken = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return names | {modules[name] for name in modules if name in spoken - {module for module, _ in through}}
+    mentioned = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {modules[name] for name in modules if name in mentioned - {module for module, _ in through}}
 
 
 def _is_own(node: ast.Attribute) -> bool:

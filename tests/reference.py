@@ -14,7 +14,7 @@ from huetune.search.cli.main import cli
 
 FILE = Path(__file__).parents[1] / "search" / "COMMANDS.md"
 WIDTH_COLUMNS = 100
-"""Of the help texts, whatever the terminal's width is."""
+"""Width of the help texts, independent of the terminal."""
 INTRODUCTION = """# Commands
 
 Generated from the commands by `python -m tests.reference`; do not edit. `huetune COMMAND --help` prints the same texts.

@@ -1,4 +1,4 @@
-"""A store that speaks S3, as a process of its own, and a network before it that can be broken."""
+"""An S3 server in a process of its own, and a proxy in front of it that can be made to fail."""
 
 import contextlib
 import os
@@ -21,20 +21,20 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-class Store:
-    """moto's server, which keeps its objects in memory.
+class S3Server:
+    """moto's S3 server, which keeps its objects in memory.
 
     Args:
-        log: file for what it says.
-        host: address that it listens on.
+        log: File for the server's output.
+        host: Address that it listens on.
     """
 
     def __init__(self, log: Path, host: str = "127.0.0.1"):
         self.host, self.port = host, free_port()
         server = Path(sys.executable).with_name("moto_server")
-        words = [str(server), "-H", host, "-p", str(self.port)]
+        command = [str(server), "-H", host, "-p", str(self.port)]
         with log.open("wb") as file:
-            self.process = subprocess.Popen(words, stdout=file, stderr=file, env={**os.environ, **ENVIRONMENT})
+            self.process = subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, **ENVIRONMENT})
         end = time.monotonic() + 60
         while time.monotonic() < end:
             with contextlib.suppress(OSError):
@@ -51,34 +51,39 @@ class Store:
             access_key="hue", secret_key="any", endpoint_override=endpoint, scheme="http", allow_bucket_creation=True
         ).create_dir(name)
 
-    def uri(self, place: str, port: int | None = None) -> str:
-        return f"s3://{place}?endpoint_override={self.host}:{port or self.port}&scheme=http"
+    def uri(self, path: str, port: int | None = None) -> str:
+        """Return the s3:// URI of `BUCKET/KEY`, at the server or at a proxy's port."""
+        return f"s3://{path}?endpoint_override={self.host}:{port or self.port}&scheme=http"
 
-    def end(self) -> None:
+    def stop(self) -> None:
         self.process.kill()
         self.process.wait()
 
 
-class Network:
-    """What is between a program and a store.
+class FaultyProxy:
+    """A proxy between a program and an S3 server.
+
+    Args:
+        port: Port of the server.
 
     Attributes:
-        state: "fine", "refuses", "hangs", "cut" (an answer ends in its middle) or "forbids".
-        code: of S3's errors, which it answers where it forbids.
-        cuts: answers that were cut; after so many of `most_cuts` it is fine again.
+        state: "fine", "refuses" (connections), "hangs" (never answers), "cut" (answers are truncated) or "forbids"
+            (answers 403).
+        code: S3's error code in the answers of the state "forbids".
+        cuts: Number of truncated answers so far. From `max_cuts` on answers are complete again.
     """
 
     def __init__(self, port: int):
         self._target = port
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self.state, self.cuts, self.most_cuts, self.code = "fine", 0, 10**9, "AccessDenied"
+        self.state, self.cuts, self.max_cuts, self.code = "fine", 0, 10**9, "AccessDenied"
         self.port = free_port()
         self._listener: socket.socket | None = None
         self._listen()
 
-    def become(self, state: str) -> None:
-        """Whatever goes on is broken off, too."""
+    def set_state(self, state: str) -> None:
+        """Change the state and break off all open connections."""
         self.state = state
         if state == "refuses":
             self._close_listener()
@@ -90,7 +95,7 @@ class Network:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.become("refuses")
+        self.set_state("refuses")
 
     def _listen(self) -> None:
         listener = socket.socket()
@@ -102,7 +107,7 @@ class Network:
 
     def _close_listener(self) -> None:
         if self._listener:
-            # Closed alone it would still take the connection that its thread waits for.
+            # Without a shutdown, the thread that waits in accept() would take one more connection.
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
@@ -133,10 +138,10 @@ class Network:
                 answered = 0
                 while data := store.recv(65536):
                     answered += len(data)
-                    if self.state == "cut" and answered > 2000 and self.cuts < self.most_cuts:
+                    if self.state == "cut" and answered > 2000 and self.cuts < self.max_cuts:
                         self.cuts += 1
                         connection.sendall(data[: len(data) // 2])
-                        # Closed alone it would stay open while the other thread reads from it.
+                        # Without a shutdown, it would stay open while the other thread reads from it.
                         connection.shutdown(socket.SHUT_RDWR)
                         return
                     connection.sendall(data)

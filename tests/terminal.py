@@ -1,4 +1,4 @@
-"""A terminal of a given size with a program in it, and what is on its screen."""
+"""A pseudo-terminal of a given size that runs a program, with the content of its screen."""
 
 import os
 import time
@@ -9,35 +9,40 @@ import pyte
 
 
 class Terminal:
-    """A real pseudo-terminal.
+    """A pseudo-terminal that runs a command.
 
     Args:
-        columns: of it.
-        lines: of it.
-        words: the command that runs in it.
+        columns: Width in characters.
+        lines: Height in lines.
+        command: The command and its arguments.
+        environment: Variables to set in addition to those of this process.
+
+    Attributes:
+        raw: All bytes that the command has written.
+        process: The running command.
     """
 
-    def __init__(self, columns: int, lines: int, *words: str, **environment: str):
+    def __init__(self, columns: int, lines: int, *command: str, **environment: str):
         self._screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self._screen)
         self.raw = b""
         env = {**os.environ, "TERM": "xterm-256color", **environment}
         env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
-        self.process = pexpect.spawn(words[0], list(words[1:]), dimensions=(lines, columns), env=env, timeout=100)
+        self.process = pexpect.spawn(command[0], list(command[1:]), dimensions=(lines, columns), env=env, timeout=100)
 
     def resize(self, columns: int, lines: int) -> None:
-        """Make it wider, narrower, higher or lower; what is on it is drawn again by the program, or not."""
+        """Change the size and clear the screen; the program has to draw it again."""
         self.process.setwinsize(lines, columns)
         self._screen.reset()
         self._screen.resize(lines, columns)
 
     def type(self, keys: str) -> None:
-        """Type."""
+        """Send keys to the program."""
         self.process.send(keys)
 
     @property
     def text(self) -> str:
-        """What is on the screen now, as words between single spaces."""
+        """The text on the screen, with single spaces between words."""
         return " ".join(" ".join(self._screen.display).split())
 
     @property
@@ -46,11 +51,11 @@ class Terminal:
         return [line.rstrip() for line in self._screen.display]
 
     def wait_for(self, *parts: str, seconds: float = 90) -> None:
-        """Wait until all of it is on the screen at once."""
+        """Wait until all parts are on the screen at the same time."""
         self._until(lambda: all(part in self.text for part in parts), seconds)
 
     def end(self, seconds: float = 90) -> int:
-        """Wait until the program ends, and return its exit code."""
+        """Wait until the program ends and return its exit code."""
         self._until(lambda: not self.process.isalive(), seconds)
         self._read()
         self.process.close()

@@ -1,4 +1,4 @@
-"""What the documents cite exists, and what they say to type is what the commands take."""
+"""The documents cite existing files, modules and options, and the commands accept what the documents tell to type."""
 
 import re
 import shlex
@@ -19,35 +19,35 @@ FOLDERS = (*PACKAGES, "tests")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))])
 WRITTEN = [path for path in DOCUMENTS if path != FILE]
 MAX_FRONT_LINES = 120
-OTHERS_OPTIONS = {
-    "--object-store-memory",  # of `ray start`, as the next
-    "--temp-dir",
-    "--summary",  # of `python -m tests.benchmarks`, as the next
-    "--sets",
+OPTIONS_OF_OTHER_PROGRAMS = {
+    "--object-store-memory",  # `ray start`
+    "--temp-dir",  # `ray start`
+    "--summary",  # `python -m tests.benchmarks`
+    "--sets",  # `python -m tests.benchmarks`
 }
 
 every_document = pytest.mark.parametrize("document", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
 def _prose(document: Path) -> str:
-    """The text without its blocks of code."""
+    """Return the text without code blocks."""
     text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
 
 
 def _spans(document: Path) -> list[str]:
-    """What stands between backticks in the prose, each in a line."""
+    """Return the texts between backticks in the prose, each joined to one line."""
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _prose(document))]
 
 
 def _block_lines(document: Path) -> list[str]:
-    """The lines of all indented blocks, without their comments."""
+    """Return the lines of all indented code blocks, without comments."""
     lines = re.findall(r"^    (\S.*)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [re.sub(r"(^|\s)#.*", "", line).strip() for line in lines]
 
 
 def _anchors(document: Path) -> set[str]:
-    """The anchors that GitHub gives the headings."""
+    """Return the anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -60,7 +60,7 @@ def _options(command: click.Command = cli) -> Iterator[str]:
 
 
 def _parse(words: list[str]) -> None:
-    """Parse the words of a command line, without running it."""
+    """Parse the arguments of a command line, without running the command."""
     command: click.Command = cli
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         name, *words = words
@@ -75,18 +75,18 @@ def _parse(words: list[str]) -> None:
 
 
 def test_front_page_is_short():
-    """A stranger reads it to its end."""
+    """A new user should be able to read all of it."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_FRONT_LINES
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_folder_has_a_page_that_the_front_page_links(name):
+def test_folder_has_readme_that_front_page_links(name):
     assert (ROOT / name / "README.md").is_file()
     assert f"({name}/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_reference_is_what_is_generated():
-    """`python -m tests.reference` writes it again. In a process of its own: click caches help."""
+    """`python -m tests.reference` writes it. It is generated in a new process, because click caches help texts."""
     code = "from tests.reference import reference; print(reference(), end='')"
     assert FILE.read_text(encoding="utf-8") == output_of("-c", code, folder=ROOT)
 
@@ -121,7 +121,7 @@ def test_commands_in_blocks_can_be_typed(document):
 
 @every_document
 def test_commands_in_sentences_exist(document):
-    """With their arguments, or only by their names."""
+    """A sentence may name a command with or without its arguments."""
     for span in _spans(document):
         if span.startswith("huetune ") and "COMMAND" not in span:
             words = shlex.split(span)[1:]
@@ -133,7 +133,7 @@ def test_commands_in_sentences_exist(document):
 
 @every_document
 def test_options_in_sentences_exist(document):
-    known = {*_options(), *OTHERS_OPTIONS, "--help", "--version"}
+    known = {*_options(), *OPTIONS_OF_OTHER_PROGRAMS, "--help", "--version"}
     for span in _spans(document):
         for option in re.findall(r"^--[a-z-]+", span):
             assert option in known, span
@@ -147,8 +147,8 @@ def test_make_targets_exist(document):
             assert target[1] in targets, line
 
 
-def test_workflow_runs_what_a_person_types():
-    """On each push and pull request, with the oldest Python that is supported."""
+def test_workflow_runs_ci_script_with_oldest_python():
+    """It runs on each push and pull request, with the oldest supported Python."""
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     # YAML reads the key `on` as true.
     assert set(workflow[True]) == {"push", "pull_request"}

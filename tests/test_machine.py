@@ -1,4 +1,4 @@
-"""The tests are the same wherever they run."""
+"""The tests give the same result on each machine."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SETTINGS = {
-    "AWS_ACCESS_KEY_ID": "somebody's",
+    "AWS_ACCESS_KEY_ID": "some-key",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
     "FORCE_COLOR": "1",
     "HUETUNE_NOTIFY": "nonsense://x",
@@ -21,8 +21,8 @@ SETTINGS = {
 }
 
 
-def test_settings_and_clusters_of_the_machine_change_no_test(tmp_path):
-    """An earlier `ray start` leaves a note that `--address auto` would follow."""
+def test_user_settings_and_ray_clusters_change_no_test(tmp_path):
+    """An earlier `ray start` leaves a file with an address that `--address auto` would use."""
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n", encoding="utf-8")
     (tmp_path / ".keras").mkdir()
@@ -43,6 +43,6 @@ def test_settings_and_clusters_of_the_machine_change_no_test(tmp_path):
     assert "passed" in done.stdout and not list(tmp_path.glob("hue*"))
 
 
-def test_temporary_folder_leaves_room_for_rays_sockets():
+def test_temporary_folder_is_short_enough_for_ray_sockets():
     assert tempfile.gettempdir() == os.environ["TMPDIR"] and len(os.environ["TMPDIR"]) <= 26
     assert Path.home().parent == Path(tempfile.gettempdir()).parent

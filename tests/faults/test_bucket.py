@@ -15,7 +15,7 @@ from huetune.results.records.run import STUDY, copy_of, find_run, open_storage, 
 from huetune.search.tuning.study_writer import copy_study, upload_copy
 from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
-from tests.store import Network
+from tests.store import FaultyProxy
 
 IMPATIENT = """
 from huetune.data_tools.storage import bucket_lease
@@ -29,7 +29,7 @@ main()
 @pytest.fixture
 def between(store):
     """A way to the store that can be broken, with the patience of the program itself."""
-    network = Network(store.port)
+    network = FaultyProxy(store.port)
     yield network
     network.close()
 
@@ -87,10 +87,10 @@ def begun(place, state_folder):
 def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, begun, tmp_path):
     begun = begun()
     begun.wait_for(epochs(1))
-    between.become("refuses")
+    between.set_state("refuses")
     with pytest.raises(TimeoutError):
         begun.wait_for(lambda trials: False, seconds=3)
-    between.become("fine")
+    between.set_state("fine")
     begun.wait_for(epochs(2))
     kill(begun.process)
 
@@ -128,11 +128,11 @@ def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, b
 def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between, begun, state_folder):
     begun = begun()
     begun.wait_for(epochs(1))
-    between.become("forbids")
+    between.set_state("forbids")
     code, said = begun.end()
     assert code == 4 and "access is denied" in said and "huetune resume" in said, said
     assert "Traceback" not in said
-    between.become("fine")
+    between.set_state("fine")
     resumed = on(state_folder, "resume", NAME, "--storage", place)
     assert resumed.returncode == 0, resumed.stderr
     verified = on(state_folder, "verify", NAME, "--storage", place)
@@ -144,7 +144,7 @@ def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between
     [("refuses", "cannot be reached"), ("forbids", "access is denied"), ("hangs", "cannot be reached")],
 )
 def test_a_store_out_of_reach_is_said_before_anything(place, between, state, why, state_folder):
-    between.become(state)
+    between.set_state(state)
     done = on(state_folder, "search", "--garden", 4, "--name", NAME, "--storage", place)
     assert done.returncode == 4 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not (local_path(place) / NAME).exists()

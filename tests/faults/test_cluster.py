@@ -11,7 +11,7 @@ from huetune.data_tools.storage.bucket_cache import local_path
 from tests.faults.chaos import HUETUNE, QUICK
 from tests.faults.nodes import cluster
 from tests.faults.program import NAME, assert_whole, epochs, search, states, trials
-from tests.store import ENVIRONMENT, Store
+from tests.store import ENVIRONMENT, S3Server
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def bucket(nodes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        store = Store(tmp_path_factory.mktemp("store") / "log", nodes.ip(253))
+        store = S3Server(tmp_path_factory.mktemp("store") / "log", nodes.ip(253))
         store.make_bucket("hue")
         yield store.uri("hue/runs")
-        store.end()
+        store.stop()
 
 
 def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket, lay_traps, tmp_path):

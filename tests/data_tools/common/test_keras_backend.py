@@ -1,4 +1,4 @@
-"""A model is the same on each machine, however its Keras is set."""
+"""A model is the same on each machine, whatever the settings of Keras there."""
 
 import ast
 import json
@@ -31,8 +31,8 @@ def _imports(path: Path) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-def test_modules_take_keras_and_tensorflow_from_backend():
-    """Whoever imports them directly, and first, gets them with the machine's settings."""
+def test_modules_import_keras_from_keras_backend_only():
+    """A module that imported Keras or TensorFlow directly, and first, would get them with the machine's settings."""
     folders = ("data_tools", "model", "results", "search", "tests/benchmarks")
     paths = [path for folder in folders for path in (CHECKOUT / folder).rglob("*.py")]
     importing = [path.relative_to(CHECKOUT) for path in paths if _imports(path) & {"keras", "tensorflow"}]
@@ -56,7 +56,7 @@ def _weights(folder: Path) -> dict[str, bytes]:
 
 
 def test_train_with_hostile_keras_settings_learns_the_same(trained, huetune, tmp_path, monkeypatch):
-    """float16 made checkpoints that are refused, channels_first and jax failed, float64 changed the weights."""
+    """float16 made checkpoints that were refused, channels_first and jax failed, float64 changed the weights."""
     (tmp_path / "keras.json").write_text(json.dumps(HOSTILE), encoding="utf-8")
     for name, value in {**VARIABLES, "KERAS_HOME": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
@@ -65,8 +65,8 @@ def test_train_with_hostile_keras_settings_learns_the_same(trained, huetune, tmp
     assert _weights(tmp_path / "model") == trained
 
 
-def test_notebook_keras_settings_change_no_weight_and_are_kept(trained, tmp_path):
-    """A notebook may have set Keras otherwise, before a model is built and while it is used."""
+def test_notebook_settings_change_no_weight_and_are_kept(trained, tmp_path):
+    """A notebook may change Keras's settings before a model is built and while it is used."""
     before, hostile = _settings(), ("float16", "channels_first", 0.1, "mixed_bfloat16")
     _change(*hostile)
     try:
@@ -93,8 +93,8 @@ def _python(code: str, **variables: str) -> str:
 
 
 def test_notebook_with_other_backend_is_refused():
-    """A backend cannot be changed once Keras is imported. JAX is not installed here: Keras's own note is changed."""
-    said = _python(
+    """A backend cannot be changed after the import. JAX is not installed here, so Keras's record of it is changed."""
+    output = _python(
         "import keras\n"
         "keras.src.backend.config._BACKEND = 'jax'\n"
         "from huetune.data_tools.common.tensorflow_import import import_tensorflow\n"
@@ -103,16 +103,16 @@ def test_notebook_with_other_backend_is_refused():
         "except UserError as error: print(error)",
         KERAS_BACKEND="tensorflow",
     )
-    assert said.count("\n") == 1 and "'jax'" in said and "KERAS_BACKEND=tensorflow" in said
+    assert output.count("\n") == 1 and "'jax'" in output and "KERAS_BACKEND=tensorflow" in output
 
 
 def test_import_with_broken_keras_json_changes_nothing_outside(tmp_path):
-    """Keras alone cannot be imported then. It also writes its settings where there are none, as in this home."""
+    """Keras alone cannot be imported then, and it writes its settings file if there is none, as in this home."""
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     for folder in (home, elsewhere):
         folder.mkdir()
     (elsewhere / "keras.json").write_text('["float16"]', encoding="utf-8")
-    said = _python(
+    output = _python(
         "import os\n"
         "before = dict(os.environ)\n"
         "from huetune.data_tools.common.keras_backend import keras\n"
@@ -121,6 +121,6 @@ def test_import_with_broken_keras_json_changes_nothing_outside(tmp_path):
         "print(changed - {'TF2_BEHAVIOR'}, keras_home())",
         **{**VARIABLES, "HOME": str(home), "KERAS_HOME": str(elsewhere)},
     )
-    assert said == f"set() {elsewhere}\n"
+    assert output == f"set() {elsewhere}\n"
     assert not list(home.iterdir())
     assert (elsewhere / "keras.json").read_text(encoding="utf-8") == '["float16"]'

@@ -7,15 +7,15 @@ from huetune.data_tools.common.keras_backend import keras
 from tests.private_names import missing, parts, used
 
 
-def test_keras_has_the_private_parts_that_are_used():
+def test_installed_keras_has_all_private_names():
     assert missing(keras_compat.PRIVATE, {}) == []
 
 
-def test_private_parts_of_keras_are_all_named():
+def test_all_used_private_names_are_listed():
     assert used(Path(keras_compat.__file__)) <= parts(keras_compat.PRIVATE)
 
 
-def test_gone_part_of_keras_is_told_with_what_breaks(monkeypatch):
+def test_missing_private_name_is_reported_with_what_breaks(monkeypatch):
     monkeypatch.delattr(keras.src.backend.config, "_KERAS_DIR")
     (line,) = missing(keras_compat.PRIVATE, {})
     assert "has no keras.src.backend.config._KERAS_DIR" in line and "downloads" in line

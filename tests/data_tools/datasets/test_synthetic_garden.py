@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from huetune.data_tools.datasets.synthetic_garden import garden
+from huetune.data_tools.datasets.synthetic_garden import garden, write_garden
 from huetune.data_tools.photos.color import PATCH_SIDE, PATCHES_PER_SIDE, chroma, chroma_map, luma
 
 TRAINING = 80
@@ -92,3 +92,15 @@ def test_place_brightness_and_texture_together_explain_most_of_the_color(photos,
     features = np.stack([np.ones_like(down), *clues, *products], axis=-1)
     fit, *_ = np.linalg.lstsq(features[:TRAINING].reshape(-1, features.shape[-1]), colors[:TRAINING].reshape(-1, 2))
     assert skill(colors[TRAINING:], features[TRAINING:] @ fit, colors[:TRAINING].mean((0, 1, 2))) > 0.6
+
+
+def test_write_garden_that_is_interrupted_leaves_no_folder(tmp_path):
+    def two(numbers):
+        for number in numbers:
+            if number == 2:
+                raise KeyboardInterrupt
+            yield number
+
+    with pytest.raises(KeyboardInterrupt):
+        write_garden(3, tmp_path / "new", progress=two)
+    assert not (tmp_path / "new").exists()

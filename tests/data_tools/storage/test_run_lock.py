@@ -1,4 +1,4 @@
-"""Of two that want to write a run, one does, and the other hears of whom."""
+"""Of two processes that want to write a run, one locks it, and the other is told which process has it."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.storage.run_lock import LOCK_FILE, lock_holder, lock_run
 
-HOLD = """
+LOCK = """
 import sys, time
 from pathlib import Path
 from huetune.data_tools.storage.run_lock import lock_run
@@ -22,7 +22,7 @@ with lock_run(Path(sys.argv[1])):
 @pytest.fixture
 def other(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        [sys.executable, "-c", LOCK, str(tmp_path)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
     assert process.stdout and process.stdout.readline() == "locked\n"
     yield process
@@ -30,14 +30,14 @@ def other(tmp_path):
     process.wait()
 
 
-def test_the_second_hears_who_the_first_is(tmp_path, other):
+def test_lock_run_of_locked_run_names_the_holder(tmp_path, other):
     assert str(lock_holder(tmp_path)).startswith(f"process {other.pid} (user ")
     with pytest.raises(StorageError, match=rf"is locked by process {other.pid} \(user ") as refused, lock_run(tmp_path):
         pass
     assert "\n" not in str(refused.value)
 
 
-def test_a_killed_holder_leaves_nothing_to_clean_up(tmp_path, other):
+def test_lock_of_killed_process_is_released(tmp_path, other):
     other.kill()
     other.wait()
     assert lock_holder(tmp_path) is None
@@ -46,26 +46,29 @@ def test_a_killed_holder_leaves_nothing_to_clean_up(tmp_path, other):
     assert lock_holder(tmp_path) is None
 
 
-ASK = """
+READ_HOLDER = """
 import fcntl, sys, time
 with open(sys.argv[1], encoding="utf-8") as file:
     fcntl.flock(file, fcntl.LOCK_SH)
-    print("asks", flush=True)
+    print("reads", flush=True)
     time.sleep(0.4)
 """
 
 
-def test_who_asks_does_not_keep_out_who_searches(tmp_path):
-    """Whoever asks for the holder holds the lock for a moment; here it is a long one."""
+def test_lock_run_waits_while_another_process_reads_the_holder(tmp_path):
+    """A process that reads the holder has a shared lock for a moment, here for a long one."""
     with lock_run(tmp_path):
         pass
     with subprocess.Popen(
-        [sys.executable, "-c", ASK, str(tmp_path / LOCK_FILE)], stdout=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as asking:
-        assert asking.stdout and asking.stdout.readline() == "asks\n"
+        [sys.executable, "-c", READ_HOLDER, str(tmp_path / LOCK_FILE)],
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    ) as reader:
+        assert reader.stdout and reader.stdout.readline() == "reads\n"
         with lock_run(tmp_path):
             pass
 
 
-def test_nobody_holds_what_was_never_searched(tmp_path):
+def test_lock_holder_of_new_run_is_none(tmp_path):
     assert lock_holder(tmp_path) is None
