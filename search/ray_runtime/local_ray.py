@@ -1,7 +1,7 @@
-"""Ray on this machine alone, closed to everybody else.
+"""A Ray for this machine and this user only: private files, a private token and a loopback address.
 
-Left to itself, Ray listens on every address of a machine, keeps its files where each of its users may change them, and
-writes the token that lets one in for all to read. Whoever gets at one of these can run code as whoever searches.
+By default Ray listens on all addresses of a machine, keeps its files where other users can change them, and writes its
+token readable for all. Each of these lets others run code as the user who searches.
 """
 
 import contextlib
@@ -20,25 +20,26 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.search.ray_runtime.ray_compat import LOOPBACK_SWITCH, loopback_only
 
 SAFE_PYTHON = (sys.executable, "-P")
-"""How every child Python is started: the current folder stays off its `sys.path`, where a user's `model.py` or
-`random.py` would be imported, and so executed, in place of ours or of Python's."""
+"""Starts a child Python without the current folder on its `sys.path`, where a user's `model.py` or `random.py` would be
+imported instead of huetune's or Python's own module."""
 SAFE_PATH_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}
-"""The same in the environment, for the processes that Ray starts and what these start."""
+"""The same as an environment variable, for Ray's processes and their children."""
 
 PREFIX = "hue-"
 MAX_FOLDER_BYTES = 107 - len("/hue-01234567/ray/session_2026-11-28_23-59-59_999999_4194304/sockets/plasma_store")
-"""Of the folder in which ours is made: Unix has no room for more in a socket's path."""
+"""Maximum length of the folder for temporary files: a Unix socket's path has at most 107 bytes."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp")
+"""Used instead of a folder with a longer path."""
 LEFTOVER_SECONDS = 86_400.0
-"""Seconds that the files of a killed search stay."""
+"""How long the files of a killed search are kept."""
 _TOKEN = secrets.token_hex(32)
-"""One for all that this process starts: Ray reads it once a process."""
+"""One token for all Rays that this process starts, because Ray reads it once per process."""
 _locks: dict[str, int] = {}
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
-    """Have a folder of `make_folder` for a while."""
+    """Make a folder with `make_folder`, and remove it on exit."""
     folder = make_folder()
     try:
         yield folder
@@ -47,43 +48,45 @@ def temporary_folder() -> Iterator[str]:
 
 
 def make_folder() -> str:
-    """Make a folder that nobody else can look into, for Ray to have its files beneath: it opens its own to all.
+    """Make a private folder for Ray's files, and return its path.
 
-    Its path is short, for there will be sockets. What searches left that were killed is taken away, a day later: Ray's
-    logs in there may say why.
+    Ray makes its own folders readable for all users. The path is short, because it will contain Unix sockets. Folders
+    of killed searches are removed after a day; until then Ray's logs in them may contain the reason.
 
     Raises:
         StorageError: the folder for temporary files is missing or cannot be written.
     """
     variable = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "TMPDIR")
-    place = os.path.abspath(os.environ.get(variable) or SHORT_FOLDERS[0])
-    if os.path.isdir(place) and len(os.fsencode(place)) > MAX_FOLDER_BYTES:
-        place = next((folder for folder in SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), place)
-    for left in Path(place).glob(f"{PREFIX}*"):
+    parent = os.path.abspath(os.environ.get(variable) or SHORT_FOLDERS[0])
+    if os.path.isdir(parent) and len(os.fsencode(parent)) > MAX_FOLDER_BYTES:
+        parent = next((folder for folder in SHORT_FOLDERS if os.access(folder, os.W_OK | os.X_OK)), parent)
+    for leftover in Path(parent).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            old = time.time() - left.stat().st_mtime > LEFTOVER_SECONDS
-            if old and left.stat().st_uid == os.getuid() and _hold(str(left)):
-                remove_folder(str(left))
+            old = time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS
+            if old and leftover.stat().st_uid == os.getuid() and _lock(str(leftover)):
+                remove_folder(str(leftover))
     try:
-        folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
+        folder = tempfile.mkdtemp(prefix=PREFIX, dir=parent)
     except OSError as error:
         remedy = f"set {variable} to a folder that you can write to"
-        raise StorageError(f"{place!r}: temporary files cannot be written there ({error.strerror}); {remedy}") from None
-    _hold(folder)
+        raise StorageError(
+            f"{parent!r}: temporary files cannot be written there ({error.strerror}); {remedy}"
+        ) from None
+    _lock(folder)
     return folder
 
 
 def remove_folder(folder: str) -> None:
-    """Take such a folder away, with all that Ray has put there."""
+    """Remove a folder of `make_folder` with its content."""
     shutil.rmtree(folder, ignore_errors=True)
     os.close(_locks.pop(folder))
 
 
-def _hold(folder: str) -> bool:
-    """Lock a folder as long as this process lives: what it starts does not inherit the lock."""
-    # The folder's own descriptor, not a FileLock: whatever removes the folder's content leaves it locked.
+def _lock(folder: str) -> bool:
+    """Lock a folder until this process ends; return False if it is locked. Children do not inherit the lock."""
+    # The lock is on the folder itself and not on a FileLock in it, so removing the content does not unlock it.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    with contextlib.suppress(OSError):  # a disk without locks
+    with contextlib.suppress(OSError):  # a file system without locks
         if lock_descriptor(descriptor, blocking=False):
             _locks[folder] = descriptor
             return True
@@ -93,14 +96,14 @@ def _hold(folder: str) -> bool:
 
 @contextlib.contextmanager
 def local_only(folder: str) -> Iterator[None]:
-    """A context in which Ray is started for this machine alone.
+    """Set the environment in which Ray starts for this machine only, and restore it on exit.
 
     Args:
-        folder: of `make_folder`, for a token where there is no home to keep it in.
+        folder: a folder of `make_folder`, for the token if the home folder cannot be used.
     """
-    wanted = {LOOPBACK_SWITCH: "0", **SAFE_PATH_ENVIRONMENT, **_guard_token(folder)}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    variables = {LOOPBACK_SWITCH: "0", **SAFE_PATH_ENVIRONMENT, **_guard_token(folder)}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         with loopback_only():
             yield
@@ -113,10 +116,10 @@ def local_only(folder: str) -> Iterator[None]:
 
 
 def _guard_token(folder: str) -> dict[str, str]:
-    """Have Ray's token be readable by its owner alone; where there is none yet, make it, or Ray would do so for all.
+    """Make Ray's token private, or make a private token before Ray makes one that all users can read.
 
     Returns:
-        The variable that tells Ray where the token is, where that is not in the home.
+        The environment variable with the token's path, if it is not in the home folder.
     """
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return {}
@@ -126,13 +129,13 @@ def _guard_token(folder: str) -> dict[str, str]:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=token.parent) as draft:
             draft.write(secrets.token_hex(32))
             draft.flush()
-            # Of two searches that begin at once, one makes it.
+            # Of two searches that start at the same time, one makes the token.
             with contextlib.suppress(FileExistsError):
                 os.link(draft.name, token)
         token.chmod(0o600)
         return {}
     except (OSError, RuntimeError):
-        # No home, another's or one that cannot be written.
+        # The home folder is missing, belongs to another user or cannot be written.
         token = Path(folder) / "token"
         token.touch(0o600)
         token.write_text(_TOKEN, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""All private parts of Ray that huetune uses, read from Ray 2.60.0.
+"""All private parts of Ray that huetune uses, as in Ray 2.60.0.
 
 `PRIVATE` names each and what breaks without it. tests/search/ray_runtime/test_ray_compat.py looks for them in
 the installed version.
@@ -21,14 +21,14 @@ PRIVATE: dict[str, tuple[tuple[str, ...] | None, str]] = {
         ("addr", "temp_dir"),
         "--address auto reaches a cluster that was started on the loopback address",
     ),
-    "ray._raylet.GcsClient": (None, "a cluster that asks for no token is refused"),
-    "ray._private.worker.print_to_stdstream": (("data", "ignore_prefix"), "a worker's death is told in one line"),
+    "ray._raylet.GcsClient": (None, "a cluster that requires no token is refused"),
+    "ray._private.worker.print_to_stdstream": (("data", "ignore_prefix"), "a worker's death is reported in one line"),
     "ray._private.utils.get_entrypoint_name": ((), "a command line that is not UTF-8 can search"),
     "ray._private.utils._get_docker_cpus": (
         ("cpu_quota_file_name", "cpu_period_file_name", "cpuset_file_name", "cpu_max_file_name"),
         "a container with less than one CPU can search",
     ),
-    "ray._private.utils.get_dashboard_dependency_error": ((), "a local Ray does without the dashboard's processes"),
+    "ray._private.utils.get_dashboard_dependency_error": ((), "a local Ray starts no processes of the dashboard"),
     "ray._private.ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR": (None, "a local Ray listens on the loopback address"),
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": (None, "a local Ray listens on the loopback address"),
     "ray.init:_temp_dir": (None, "a local Ray keeps its files where nobody else can read them"),
@@ -42,15 +42,13 @@ PRIVATE: dict[str, tuple[tuple[str, ...] | None, str]] = {
     "ray.tune.schedulers.ASHAScheduler._brackets": (None, "ASHA and Hyperband forget a trial whose worker died"),
     "ray.tune.schedulers.async_hyperband._Bracket._rungs": (None, "ASHA and Hyperband forget a trial that died"),
     "ray.tune.schedulers.MedianStoppingRule._results": (None, "the median rule forgets a trial whose worker died"),
-    "ray.tune.schedulers.MedianStoppingRule._stopped_trials": (None, "a resumed trial goes on under the median rule"),
+    "ray.tune.schedulers.MedianStoppingRule._stopped_trials": (None, "a resumed trial continues under the median rule"),
 }
-"""By name: its parameters, None where it has none to check, and what in huetune breaks without it.
-
-`f:k` is the keyword k of the function f."""
+"""By name: the parameters to check, or None, and what in huetune breaks without it. `f:k` is the keyword k of f."""
 
 LOOPBACK_SWITCH = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-"""Off, Ray keeps to the loopback address. It is there for desktops whose firewalls ask about each port; the address
-that `ray.init` is given would not do, as Ray replaces the loopback's by one that others reach."""
+"""Environment variable; with "0" Ray listens on the loopback address only. Ray offers it for desktops whose firewalls
+ask about each port. Passing a loopback address to `ray.init` has no such effect, as Ray replaces it by a public one."""
 
 ASK_FOR_TOKEN = """
 import sys
@@ -61,61 +59,61 @@ try:
 except AuthenticationError:
     sys.exit(9)
 """
-"""Code for a process of its own, which is told a cluster's address: Ray reads once whether there is a token."""
+"""Connects to the cluster in `argv[1]`, in its own process, because Ray reads only once whether there is a token."""
 TOKEN_WANTED_EXIT_CODE = 9
 
 
 class IsolatedJob(JobConfig):
-    """A Ray job whose workers import what is installed or travels with it, and nothing else."""
+    """A Ray job whose workers import only installed packages and those sent with the job."""
 
     def _runtime_env_has_working_dir(self) -> bool:
-        # Without one, Ray puts the driver's current folder and its script's in front of the workers' `sys.path`.
+        # Otherwise Ray puts the driver's current folder and its script's folder first on the workers' `sys.path`.
         return True
 
 
 def recorded_cluster() -> str | None:
-    """Return the HOST:PORT of the cluster that `ray start` has started on this machine; None where there is none."""
+    """Return the HOST:PORT of the cluster that `ray start` started on this machine; None if there is none."""
     recorded = services.find_bootstrap_address(None)
     return services.canonicalize_bootstrap_address_or_die(recorded) if recorded else None
 
 
 def cpu_quota() -> float | None:
-    """Return the CPUs that a container may use; None where nothing limits them."""
+    """Return the number of CPUs that a container may use; None without a limit."""
     return utils._get_docker_cpus()
 
 
 def prepare_tune() -> None:
-    """Keep the keys to a bucket out of what Tune hands on, and spare it imports for statistics that are off."""
-    # Tune would hand the driver's keys on to the workers, through Ray, which writes them into its logs.
+    """Keep a bucket's keys out of Ray's logs, and skip imports for usage statistics, which are off."""
+    # Tune would send the driver's keys to the workers by Ray, which writes them to its logs.
     propagated = class_cache.ENV_VARS_TO_PROPAGATE
     propagated.difference_update({name for name in propagated if name.startswith("AWS_")})
-    # To count callbacks, Tune would import MLflow and the like: a second of each start.
+    # Tune would import MLflow and others to count callbacks, which takes a second.
     usage.tag_callbacks = lambda callbacks: False
 
 
 def prepare_driver() -> None:
-    """Have Ray print nothing about workers and nodes that die, and not read this process's command line."""
-    # It prints each death of a worker or a node in many lines, whatever it is told. So do we, in one.
+    """Keep Ray from printing the deaths of workers and nodes, and from reading this process's command line."""
+    # Ray always prints many lines for each death of a worker or a node. huetune prints one.
     worker.print_to_stdstream = lambda *data, **options: None
-    # It takes the command line for UTF-8, which a photo's folder need not be.
+    # Ray decodes the command line as UTF-8, but the path of a photo folder can be in another encoding.
     utils.get_entrypoint_name = lambda: "huetune"
 
 
 def start_local_ray(folder: str, cpus: int | None, **options: Any) -> None:
-    """Start Ray on this machine alone.
+    """Start a new Ray on this machine.
 
     Args:
-        folder: for Ray's files.
-        cpus: that Ray has; None for as many as it counts.
-        options: of `ray.init`.
+        folder: the folder for Ray's files.
+        cpus: number of CPUs, 1 or more; None for Ray's own count.
+        options: further options of `ray.init`.
     """
-    # Without an address, Ray would join whatever cluster runs on this machine.
+    # Without an address Ray would join a cluster that runs on this machine.
     ray.init(
         address="local",
         include_dashboard=False,
         num_cpus=cpus,
         _temp_dir=folder,
-        # Those a core that Ray starts ahead have not the environment that Tune wants for trials: none is used.
+        # Ray would start a worker per core in advance, but Tune's trials need another environment and use none of them.
         _system_config={"prestart_worker_first_driver": False},
         **options,
     )
@@ -123,16 +121,16 @@ def start_local_ray(folder: str, cpus: int | None, **options: Any) -> None:
 
 @contextlib.contextmanager
 def loopback_only() -> Iterator[None]:
-    """A context in which Ray, when it is started, listens on the loopback address alone and has no dashboard.
+    """Make a Ray that is started in this context listen on the loopback address only, without a dashboard.
 
-    `LOOPBACK_SWITCH` must be "0" in the environment, too: each process that Ray starts reads it. This process has read
-    it when it imported ray.
+    `LOOPBACK_SWITCH` must also be "0" in the environment, which each process of Ray reads. This process read it when it
+    imported ray.
     """
     enabled, missing = ray_constants.ENABLE_RAY_CLUSTER, utils.get_dashboard_dependency_error
     ray_constants.ENABLE_RAY_CLUSTER = False
-    # Where the dashboard's packages are installed, Ray loads them in two processes and listens on more ports, dashboard
-    # or not: half a second and 45 MB of each search, for nothing that it uses.
-    utils.get_dashboard_dependency_error = lambda: ImportError("not wanted")
+    # If the dashboard's packages are installed, Ray loads them in two processes and listens on more ports even without
+    # a dashboard, which costs each search half a second and 45 MB.
+    utils.get_dashboard_dependency_error = lambda: ImportError("not needed")
     try:
         yield
     finally:
@@ -141,7 +139,7 @@ def loopback_only() -> Iterator[None]:
 
 
 def forget_trial(scheduler: TrialScheduler, trial: Any) -> None:
-    """Have a scheduler not count a trial whose worker died: it goes on under another name, or failed."""
+    """Remove a trial whose worker died from a scheduler: it failed, or it resumes with a new id."""
     if isinstance(scheduler, ASHAScheduler):
         for bracket in scheduler._brackets:
             for _, recorded in bracket._rungs:
@@ -151,6 +149,6 @@ def forget_trial(scheduler: TrialScheduler, trial: Any) -> None:
 
 
 def ignore_stop(scheduler: TrialScheduler, trial: Any) -> None:
-    """Have a scheduler accept further results of a trial that it has just found worth stopping."""
+    """Make a scheduler accept further results of a trial that it has just decided to stop."""
     if isinstance(scheduler, MedianStoppingRule):
         scheduler._stopped_trials.discard(trial)

@@ -40,7 +40,9 @@ def test_auto_is_not_somebodys_own_search(place):
         forget()
 
 
-@pytest.mark.parametrize(("address", "reason"), [("auto", "no cluster on"), ("ray://a", "HOST:PORT"), ("x", "is no H")])
+@pytest.mark.parametrize(
+    ("address", "reason"), [("auto", "no cluster on"), ("ray://a", "HOST:PORT"), ("x", "is not a H")]
+)
 def test_wrong_address_of_the_environment_is_blamed_on_it(place, monkeypatch, address, reason):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError) as refused:
