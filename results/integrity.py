@@ -21,21 +21,21 @@ from huetune.results.live.watch import WatchedRun
 from huetune.results.records.outcomes import StopReason
 from huetune.results.records.run import (
     MANIFEST,
-    PULLED,
+    PULLED_TAG_FILE,
     REPLICATES,
     STUDY,
     TRIALS,
     Run,
-    copy_of,
+    backup_path,
     open_storage,
     read_only,
 )
-from huetune.results.records.run_photos import MOVED
+from huetune.results.records.run_photos import MOVED_PHOTOS_FILE
 from huetune.results.records.study_file import Studies
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord, digest
 
-DRAFTED = (STUDY, MANIFEST, MOVED, PULLED, final_check.FILE)
+DRAFTED = (STUDY, MANIFEST, MOVED_PHOTOS_FILE, PULLED_TAG_FILE, final_check.FILE)
 """Files of a run that are replaced while it is searched; `resume` takes away drafts of these."""
 SHOWN = 5
 """Unfinished trials that are named."""
@@ -117,7 +117,7 @@ def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
         if part:
             yield from _trials(run, part, folder)
     yield from _budget(study)
-    copy = copy_of(run.folder / STUDY)
+    copy = backup_path(run.folder / STUDY)
     if run.manifest["study"] is None and copy.is_file() and (problem := damage(copy)):
         yield f"{str(copy)!r}: {problem}"
     yield from lost(run)
@@ -220,7 +220,7 @@ def lost(run: Run) -> Iterator[str]:
 
     None where there is no copy, or one that cannot be trusted.
     """
-    copy = copy_of(run.folder / STUDY)
+    copy = backup_path(run.folder / STUDY)
     if run.manifest["study"] is not None or damage(copy):
         return
     storage = open_storage(read_only(copy))

@@ -14,11 +14,11 @@ from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.atomic import require_writable
 from huetune.results.cli.options import by_option, storage_option
 from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
-from huetune.results.records.run_names import run_names
+from huetune.results.records.run_names import complete_run_name
 
 
 @click.command()
-@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
+@click.argument("run_or_export", type=TEXT, shell_complete=complete_run_name)
 @storage_option
 @click.option("--photos", type=FOLDER_OR_BUCKET, required=True, help="Folder of test photos, or s3://...")
 @click.option("--classes", type=TEXT, help="Use only these subfolders, as in roses,tulips.")
@@ -102,7 +102,7 @@ def evaluate(
 
 
 @click.command()
-@click.argument("run_or_export", type=TEXT, shell_complete=run_names)
+@click.argument("run_or_export", type=TEXT, shell_complete=complete_run_name)
 @click.argument("photos", nargs=-1, required=True, type=FOLDER)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the colorized photos.")

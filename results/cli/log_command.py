@@ -18,7 +18,7 @@ from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.atomic import named_path, recover, require_writable
 from huetune.results.cli.options import storage_option
 from huetune.results.cli.seen_photos import check_local_photos, find_seen_photos
-from huetune.results.records.run_names import run_names
+from huetune.results.records.run_names import complete_run_name
 from huetune.results.records.run_photos import photos_of, source_of
 
 if TYPE_CHECKING:  # these import NumPy and Optuna, which a command's help does not need
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # these import NumPy and Optuna, which a command's help does 
 
 
 @click.command()
-@click.argument("runs_or_models", nargs=-1, required=True, type=TEXT, shell_complete=run_names)
+@click.argument("runs_or_models", nargs=-1, required=True, type=TEXT, shell_complete=complete_run_name)
 @storage_option
 @click.option("--top", type=count_from(0), help="Number of best trials of a run, besides its presets.  [default: 3]")
 @click.option("--trials", type=TEXT, help="Numbers of the trials instead, as in 0,4.")

@@ -9,11 +9,11 @@ from huetune.data_tools.common.tensorflow_import import import_tensorflow
 from huetune.data_tools.common.terminal import say
 from huetune.data_tools.storage.atomic import require_writable
 from huetune.results.cli.options import by_option, storage_option
-from huetune.results.records.run_names import run_names
+from huetune.results.records.run_names import complete_run_name
 
 
 @click.command()
-@click.argument("run_or_export_or_preset", type=TEXT, shell_complete=run_names)
+@click.argument("run_or_export_or_preset", type=TEXT, shell_complete=complete_run_name)
 @storage_option
 @click.option("--out", type=FOLDER, required=True, help="Folder for the pictures.")
 @by_option

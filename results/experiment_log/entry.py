@@ -23,7 +23,7 @@ from huetune.results.analysis.replicates import Replicates, replicates_by_config
 from huetune.results.analysis.winner import Winner, winner_of
 from huetune.results.evaluation.final_check import FinalCheck
 from huetune.results.evaluation.final_check import read_or_none as read_final_check
-from huetune.results.records.baseline import note
+from huetune.results.records.baseline import baseline_note
 from huetune.results.records.run import Run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
@@ -113,7 +113,7 @@ class Entry:
         epochs is not recorded.
         """
         known = self.has_all_epochs or self.objective in ("chroma_mse", "skill")
-        return note(self.state, self.epochs, self.target) if known else None
+        return baseline_note(self.state, self.epochs, self.target) if known else None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -214,7 +214,9 @@ def entries_of_run(run: Run, top: int = DEFAULT_TOP, numbers: Sequence[int] = ()
     entries = [_entry_of_trial(run, trials[number], study, groups, winner) for number in dict.fromkeys(numbers)]
     check = read_final_check(run)
     return [
-        replace(entry, final_check=check) if check and entry.trial_reference == (run.place, str(check.trial)) else entry
+        replace(entry, final_check=check)
+        if check and entry.trial_reference == (run.location, str(check.trial))
+        else entry
         for entry in entries
     ]
 
@@ -248,7 +250,7 @@ def _entry_of_trial(
         baseline=searched.baseline[objective],
         is_winner=is_winner,
         checkpoint_replicate=(replicate.training.seed, replicate.score) if replicate else None,
-        trial_reference=(run.place, str(trial.number)),
+        trial_reference=(run.location, str(trial.number)),
         error=str(record.failure) if record.failure else None,
     )
 

@@ -128,7 +128,7 @@ class Log:
         if found:
             return found[0].info.run_id
         manifest = run.manifest
-        tags = {SEARCH: self._key, "mlflow.note.content": f"huetune search, in {run.place}"}
+        tags = {SEARCH: self._key, "mlflow.note.content": f"huetune search, in {run.location}"}
         made = self._client.create_run(self._experiment, tags=tags, run_name=self._name)
         asked = {name: str(value) for name, value in manifest["search"].items() if value is not None}
         params = [self._entities.Param(name, value[:500]) for name, value in asked.items()]

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.common.optional_imports import import_extra
 from huetune.results.analysis.winner import Winner
-from huetune.results.records.optuna_compat import storage_that_tells
+from huetune.results.records.optuna_compat import storage_with_overrides
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
@@ -66,7 +66,7 @@ def _naming_winner(study: optuna.Study, winner: Callable[[], Winner | None]) -> 
         won = winner()
         return {"dashboard:note_ver": 1, "dashboard:note_str:0": note(won)} if won else {}
 
-    return storage_that_tells(study, lambda: won.searched.trial if (won := winner()) else None, attributes)
+    return storage_with_overrides(study, lambda: won.searched.trial if (won := winner()) else None, attributes)
 
 
 def note(won: Winner) -> str:

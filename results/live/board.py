@@ -14,7 +14,7 @@ from rich.text import Text
 
 from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, best_of
-from huetune.results.records.baseline import note
+from huetune.results.records.baseline import baseline_note
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.records.value_text import format_params, format_value
 
@@ -74,7 +74,7 @@ class TrainingProgress:
             {epoch.epoch: epoch[objective] for epoch in record.epochs},
             {epoch.epoch: epoch.seconds for epoch in record.epochs},
             printable(str(record.failure or (problems[-1] if problems else ""))),
-            note(state, record.epochs, record.target) or "",
+            baseline_note(state, record.epochs, record.target) or "",
         )
 
     @property

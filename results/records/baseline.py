@@ -1,56 +1,58 @@
-"""Which trainings stayed at the mean-color baseline: they did not work, which says nothing of their settings."""
+"""Detects trainings that stayed at the mean-color baseline, whose scores say nothing about their settings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 AT_BASELINE = "at baseline"
-"""The note of a trial that is still at the mean-color baseline after its grace; the same word in every format."""
+"""Note of a trial that is still at the mean-color baseline after its grace period; the same text in every format."""
 MAX_BASELINE_SKILL = 0.01
-"""Best skill up to which a training is at the baseline, whose own skill is 0. Trainings that do not work end
-there: on 630 flowers and on 444 roses at 0.00 to 0.01, while all others had 0.02 or more from their first epoch on. Of
-the 256 trainings of tests/benchmarks/table.csv, 127 end at 0.01 or less, 14 at up to 0.05, and 115 above that."""
+"""Largest best skill of a training that counts as being at the baseline, whose own skill is 0. Trainings that do not
+work end there: on 630 flowers and on 444 roses at 0.00 to 0.01, while all others had 0.02 or more from their first
+epoch on. Of the 256 trainings of tests/benchmarks/table.csv, 127 end at 0.01 or less, 14 at up to 0.05, and 115 above
+that."""
 
 STAYED = f"stayed at the mean-color baseline (best skill {MAX_BASELINE_SKILL:g} or less)"
 
 
-def grace(epochs: int) -> int:
-    """Return after how many epochs a trial may be pruned, and is compared with the baseline.
+def grace_epochs(epochs: int) -> int:
+    """Return the number of epochs after which a trial may be pruned, and is compared with the baseline.
 
-    The scheduler `none` prunes no trial, but how soon a training gets past the baseline does not depend on the
-    scheduler: there a trial is compared with the baseline after as many epochs.
+    The scheduler `none` prunes no trial, but compares it with the baseline after the same number of epochs, because how
+    soon a training improves on the baseline does not depend on the scheduler.
 
     Args:
-        epochs: of a complete trial, 1 or more.
+        epochs: number of epochs of a complete trial, 1 or more.
     """
-    # In its first epoch a model mostly shrinks its kernels. Among the good structures of the recorded table the order
-    # after one epoch has a rank correlation of 0.49 with the truth, and of 0.91 after two.
+    # In its first epoch a model mostly shrinks its kernels. Among the good structures of tests/benchmarks/table.csv,
+    # the order after one epoch has a rank correlation of 0.49 with the true order, and of 0.91 after two epochs.
     return max(1, epochs // 4)
 
 
-def note(state: str, trained: Sequence[Mapping[str, Any]], target: int | None) -> str | None:
-    """Return AT_BASELINE for a trial whose best skill is still at the baseline after its grace, None for any other.
+def baseline_note(state: str, trained: Sequence[Mapping[str, Any]], target: int | None) -> str | None:
+    """Return AT_BASELINE if the best skill of a trial is still at the baseline after the grace period, otherwise None.
 
-    The skill decides, whatever the objective is: colors can be as strong as the photos' (chroma_ratio_error) and wrong.
-    A failed trial has its error instead. The grace of a pruned one was over, or it would not have been pruned.
+    The skill decides, whatever the objective is, because colors can be as strong as those of the photos (which
+    `chroma_ratio_error` measures) and still be wrong. A failed trial has no note, since it has an error.
 
     Args:
-        state: complete, pruned, failed, running, waiting or interrupted.
-        trained: the metrics of each epoch that it finished.
-        target: epochs that it was to train, 1 or more; None where an older huetune did not record them: then it is
-            judged only once it has ended.
+        state: state of the trial: complete, pruned, failed, running, waiting or interrupted. The grace period of a
+            pruned trial is over, because schedulers prune no trial before.
+        trained: metrics of each finished epoch.
+        target: number of epochs to train, 1 or more; None where an older huetune did not record it, in which case the
+            trial has a note only after it has ended.
     """
     skills = [metrics["skill"] for metrics in trained if "skill" in metrics]
-    over = state in ("complete", "pruned") or (target is not None and len(trained) >= grace(target))
-    if state == "failed" or not skills or not over or any(skill > MAX_BASELINE_SKILL for skill in skills):
+    grace_is_over = state in ("complete", "pruned") or (target is not None and len(trained) >= grace_epochs(target))
+    if state == "failed" or not skills or not grace_is_over or any(skill > MAX_BASELINE_SKILL for skill in skills):
         return None
     return AT_BASELINE
 
 
 def baseline_line(table: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return in a line how many trials are at the baseline, and that this does not judge their settings; None if none.
+    """Return a line that counts the trials at the baseline and explains what this means; None if there are none.
 
     Args:
-        table: rows of all trials, as `results.tables.trial_table.rows` returns them.
+        table: the trials with their `state` and `note`, such as the rows of the trial table.
     """
     found = [row for row in table if row["note"] == AT_BASELINE]
     if not found:

@@ -1,10 +1,11 @@
-"""All private and internal parts of Optuna that huetune uses, read from Optuna 5.0.0.
+"""The only uses of private and internal parts of Optuna, as of Optuna 5.0.0.
 
-Optuna's own `ask` would draw values and could only be told of ours afterwards, in steps: a process that dies between
-them leaves half a trial. Its storage takes a whole trial at once, as `Study.add_trial` does; but storages are internal.
+`Study.ask` would draw values and take ours only afterwards, in several steps, so a process that dies between the steps
+would leave an incomplete trial. Optuna's storages add a whole trial in one step, as `Study.add_trial` does, but they
+are internal.
 
-`PRIVATE` names each and what breaks without it. tests/results/records/test_optuna_compat.py looks for them in
-the installed version.
+`PRIVATE` lists each part and what breaks without it. tests/results/records/test_optuna_compat.py checks that the
+installed version has them.
 """
 
 from collections.abc import Callable
@@ -15,62 +16,62 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 PRIVATE: dict[str, tuple[tuple[str, ...] | None, str]] = {
-    "optuna.Study._storage": (None, "trials begin, wait and go on in one step; the dashboard"),
-    "optuna.Study._study_id": (None, "trials begin; the dashboard"),
-    "optuna.Trial._trial_id": (None, "trials wait and end"),
-    "optuna.trial.FrozenTrial._trial_id": (None, "trials that were left go on"),
-    "optuna.Trial": (("study", "trial_id"), "trials begin and go on"),
+    "optuna.Study._storage": (None, "trials are added, interrupted and continued in one step; the dashboard"),
+    "optuna.Study._study_id": (None, "trials are added; the dashboard"),
+    "optuna.Trial._trial_id": (None, "trials are interrupted and end"),
+    "optuna.trial.FrozenTrial._trial_id": (None, "interrupted trials are continued"),
+    "optuna.Trial": (("study", "trial_id"), "trials are added and continued"),
     "optuna.storages.BaseStorage.create_new_trial": (
         ("self", "study_id", "template_trial"),
-        "trials begin in one step",
+        "trials are added in one step",
     ),
     "optuna.storages.BaseStorage.set_trial_state_values": (
         ("self", "trial_id", "state", "values"),
-        "trials wait and go on",
+        "trials are interrupted and continued",
     ),
-    "optuna.storages.BaseStorage.get_trial": (("self", "trial_id"), "trials wait and end"),
-    "optuna.storages.BaseStorage.get_best_trial": (("self", "study_id"), "the dashboard names the winner"),
+    "optuna.storages.BaseStorage.get_trial": (("self", "trial_id"), "trials are interrupted and end"),
+    "optuna.storages.BaseStorage.get_best_trial": (("self", "study_id"), "the dashboard shows the winner"),
     "optuna.storages.BaseStorage.get_all_studies": (("self",), "the dashboard's note on the winner"),
 }
-"""By name: its parameters, None where it has none to check, and what in huetune breaks without it."""
+"""By the name of each part: its parameters, or None if there are none to check, and what breaks without it."""
 
 
-def begin_trial(study: optuna.Study, template: FrozenTrial) -> optuna.Trial:
-    """Add a trial to a study in one step, and return it open.
+def add_running_trial(study: optuna.Study, template: FrozenTrial) -> optuna.Trial:
+    """Add a running trial to a study in one step, and return it for reporting.
 
     Args:
-        study: open for writing.
-        template: the trial as `optuna.trial.create_trial` makes it, running.
+        study: the study, opened for writing.
+        template: a running trial, made by `optuna.trial.create_trial`.
     """
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
 
 
-def take_up_trial(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
-    """Have a trial that waits, or was left running, run again, and return it open."""
+def mark_running(study: optuna.Study, trial: FrozenTrial) -> optuna.Trial:
+    """Set a waiting trial running, unless it is recorded as running already, and return it for reporting."""
     if trial.state == TrialState.WAITING:
         study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
     return optuna.Trial(study, trial._trial_id)
 
 
-def put_back_trial(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
-    """Have a running trial wait."""
+def mark_waiting(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
+    """Set a running trial waiting, so that it can be continued later."""
     study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
 
-def stored_trial(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
-    """Return a trial as the study has it now."""
+def read_trial(study: optuna.Study, trial: optuna.Trial) -> FrozenTrial:
+    """Read the present state of a trial from the study."""
     return study._storage.get_trial(trial._trial_id)
 
 
-def storage_that_tells(
+def storage_with_overrides(
     study: optuna.Study, best: Callable[[], FrozenTrial | None], attributes: Callable[[], dict[str, Any]]
 ) -> tuple[BaseStorage, int]:
-    """Return a study's storage, which tells from now on other things of it, and the study's number there.
+    """Return the storage of a study, patched to return another best trial and more system attributes, and its id.
 
     Args:
-        study: opened to be read only, and for nothing else than this.
-        best: returns what the storage is to tell for the best trial; None for its own.
-        attributes: returns what it is to tell besides the study's system attributes.
+        study: a study that was opened for reading, and only for this call, because its storage is patched.
+        best: function that returns the trial to be returned as the best one; None for the one that Optuna finds.
+        attributes: function that returns system attributes to be added to those of the study.
     """
     storage, number, name = study._storage, study._study_id, study.study_name
     best_trial, all_studies = storage.get_best_trial, storage.get_all_studies
@@ -85,6 +86,6 @@ def storage_that_tells(
                 one.system_attrs |= attributes()
         return studies
 
-    storage.get_best_trial = get_best_trial  # type: ignore[method-assign]  # of this one storage
+    storage.get_best_trial = get_best_trial  # type: ignore[method-assign]  # only of this instance
     storage.get_all_studies = get_all_studies  # type: ignore[method-assign]
     return storage, number

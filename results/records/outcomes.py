@@ -1,8 +1,8 @@
-"""Why a search stopped and why a trial failed: stored as enums, put into words where they are shown.
+"""The reasons why searches stop and trials fail: stored as enums and turned into words where they are shown.
 
-Compatibility: released huetune (runs of the schemas 1 and 2) stored English sentences instead, of a search in "ended",
-of a trial in "error" and "deaths". `Stop.of` and `Failure.of` read both forms, also mixed in one study that was
-resumed. No other place knows these sentences, and nothing writes them any more.
+Compatibility: released versions of huetune (runs of the schemas 1 and 2) stored English sentences instead: for a search
+in "ended", for a trial in "error" and "deaths". `Stop.of` and `Failure.of` read both forms, which a resumed study can
+mix. These sentences are parsed only here, and are no longer written.
 """
 
 import re
@@ -44,17 +44,17 @@ _SENTENCES_OF_FAILURES = {
     FailureKind.HUNG: r"hung: no epoch within (?P<seconds>\S+) s",
     FailureKind.STOPPED: r"stopped before its first epoch",
 }
-"""What released huetune wrote, as regular expressions."""
+"""Regular expressions of the sentences that released versions of huetune wrote."""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The end of a search.
+    """The reason why a search stopped.
 
     Attributes:
         reason: why it starts no more trials.
-        count: of trials: those that it started; of NO_IMPROVEMENT, the last ones, none of which was better.
-        detail: what is shown of an UNKNOWN reason; otherwise empty.
+        count: number of trials that it started; for NO_IMPROVEMENT, the number of last trials without improvement.
+        detail: text to show for an UNKNOWN reason; otherwise empty.
     """
 
     reason: StopReason
@@ -63,14 +63,14 @@ class Stop:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Stop":
-        """Read a study's record, also one with an older huetune's sentence; a reason that is not known is UNKNOWN."""
+        """Read a record, also one with a sentence of an older huetune; an unknown reason becomes UNKNOWN."""
         if record["by"] not in [*StopReason]:
             record = _parsed(_SENTENCES_OF_STOPS, str(record["by"]), "by")
         return cls(StopReason(record["by"]), int(record.get("count", 0)), record.get("detail", ""))
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a study stores."""
+        """The record that a study stores."""
         return {"by": self.reason.value, "count": self.count}
 
     def __str__(self) -> str:
@@ -90,9 +90,9 @@ class Failure:
 
     Attributes:
         kind: why it failed.
-        detail: what the training or the worker said; it is shown and never tested.
-        epoch: in which the training DIVERGED, from 1 on; otherwise 0.
-        seconds: without a finished epoch, after which the worker was ended as HUNG; otherwise 0.
+        detail: error message of the training or the worker; it is shown, but no code depends on it.
+        epoch: epoch in which the training DIVERGED, from 1 on; otherwise 0.
+        seconds: time without a finished epoch after which the worker was ended as HUNG; otherwise 0.
     """
 
     kind: FailureKind
@@ -102,17 +102,17 @@ class Failure:
 
     @classmethod
     def of(cls, stored: Any) -> "Failure":
-        """Read a trial's record, or an older huetune's sentence; whatever is not known is UNKNOWN."""
+        """Read the record of a trial, or a sentence of an older huetune; an unknown failure becomes UNKNOWN."""
         record = stored if isinstance(stored, Mapping) else _parsed(_SENTENCES_OF_FAILURES, str(stored), "kind")
         try:
             number, seconds = int(record.get("epoch", 0)), float(record.get("seconds", 0))
             return cls(FailureKind(record["kind"]), str(record.get("detail", "")), number, seconds)
-        except (KeyError, TypeError, ValueError, OverflowError):  # of a newer huetune, or damaged
+        except (KeyError, TypeError, ValueError, OverflowError):  # A newer huetune wrote it, or it is damaged.
             return cls(FailureKind.UNKNOWN, str(stored))
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a trial stores."""
+        """The record that a trial stores."""
         return {name: value for name, value in {**asdict(self), "kind": self.kind.value}.items() if value}
 
     def __str__(self) -> str:
@@ -126,7 +126,7 @@ class Failure:
 
 
 def _parsed(sentences: Mapping[Any, str], text: str, key: str) -> dict[str, Any]:
-    """Return the record that an older huetune's sentence stands for."""
+    """Return the record that corresponds to a sentence of an older huetune."""
     for value, pattern in sentences.items():
         if found := re.fullmatch(pattern, text, re.DOTALL):
             return {key: value, **found.groupdict()}

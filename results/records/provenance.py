@@ -1,4 +1,4 @@
-"""What a number was made with: packages, code and hardware. Never the environment, which holds secrets."""
+"""Records the packages, code and hardware of a run, but no environment variables, which can hold secrets."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ def versions() -> dict[str, str]:
 
 
 def code() -> dict[str, Any]:
-    """Return the git commit of this program and whether files differ from it; None where it is no checkout."""
+    """Return the git commit of this program and whether files differ from it; None if it is not a git checkout."""
     folder = Path(__file__).resolve().parents[2]
 
     def git(*words: str) -> str | None:
@@ -34,7 +34,7 @@ def code() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
-    # A checkout around the packages is not theirs: a virtual environment may lie in anybody's.
+    # A repository that merely contains a virtual environment with huetune is not the one of huetune.
     if git("ls-files", "--error-unmatch", "pyproject.toml") is None:
         return {"commit": None, "dirty": None}
     changed = git("status", "--porcelain", "--untracked-files=no")
@@ -42,7 +42,7 @@ def code() -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the processor, its cores and the memory in bytes of this machine, the head of a search."""
+    """Return the processor, the number of cores and the memory in bytes of this machine, the head of a search."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count(), "memory": memory}
 
@@ -57,7 +57,7 @@ def _processor() -> str:
 
 
 def differences(manifest: Mapping[str, Any]) -> list[str]:
-    """Return a line for whatever a run was made with that is something else here, as far as it is recorded."""
+    """Return a line for each package, code version or hardware property that differs between a run and this machine."""
     lines = []
     for part, here in (("versions", versions()), ("code", code()), ("hardware", hardware())):
         for name, value in here.items():

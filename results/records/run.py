@@ -38,13 +38,13 @@ CONTACT_SHEET = "contact-sheet.png"
 """Picture of an evaluation's photos."""
 REPLICATES = "replicates"
 """Folder of the replicates' checkpoints in a run."""
-BY_ONE = ("best", "evaluate", "colorize", "structure")
+OBJECTIVE_COMMANDS = ("best", "evaluate", "colorize", "structure")
 """Verbs that want to know, after a search by several objectives, which of them decides."""
-ON_RAY = ("extend", "confirm", "compare")
+RAY_COMMANDS = ("extend", "confirm", "compare")
 """Verbs that start Ray, or go to the cluster that they are told."""
 TRIAL_NUMBER = re.compile(r"\d{1,9}")
 """Pattern of a trial's number on the command line."""
-PULLED = "study-tag"
+PULLED_TAG_FILE = "study-tag"
 """In the mirror of a run in a bucket: which of the copies there its study goes back to."""
 
 
@@ -64,7 +64,7 @@ class Run:
         return self.folder.name
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """What it is called on a command line: the folder, or the bucket's URI."""
         place = location_of(self.folder)
         if place.startswith(SCHEME):
@@ -87,18 +87,18 @@ class Run:
         manifest = self.manifest
         address = manifest.get("cluster", {}).get("address")
         if verb == "resume":
-            return self.resumed_by(address)
-        words = [program_name(), verb, shlex.quote(self.place), *([rest] if rest else [])]
+            return self.resume_command(address)
+        words = [program_name(), verb, shlex.quote(self.location), *([rest] if rest else [])]
         objectives = manifest.get("search", {}).get("objectives", ())
-        if verb in BY_ONE and len(objectives) > 1:
+        if verb in OBJECTIVE_COMMANDS and len(objectives) > 1:
             words.append(f"--by {objectives[0]}")
-        if verb in ON_RAY and address:
+        if verb in RAY_COMMANDS and address:
             words.append(f"--address {shlex.quote(address)}")
         return " ".join(words)
 
-    def resumed_by(self, address: str | None) -> str:
+    def resume_command(self, address: str | None) -> str:
         """Return the command line that goes on with it on a Ray cluster, or on this machine where there is none."""
-        words = [program_name(), "resume", shlex.quote(self.place)]
+        words = [program_name(), "resume", shlex.quote(self.location)]
         return " ".join([*words, *(["--address", shlex.quote(address)] if address else [])])
 
     def path(self, name: str) -> Path:
@@ -212,12 +212,12 @@ def _roll_back(path: Path) -> None:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
 
 
-def copy_of(path: Path) -> Path:
+def backup_path(path: Path) -> Path:
     """Return where the second generation of a run's study is, as of the last trial that began or ended."""
     return path.with_name(f"{path.stem}-copy{path.suffix}")
 
 
-def check_path(path: Path) -> None:
+def require_utf8_path(path: Path) -> None:
     """Refuse an absolute path of a run or a study that is not UTF-8: no URL of its study can hold it.
 
     Raises:
@@ -235,7 +235,7 @@ def sqlite_url(path: Path) -> "URL":
     """
     from sqlalchemy.engine import URL
 
-    check_path(path.absolute())
+    require_utf8_path(path.absolute())
     return URL.create("sqlite", database=str(path.absolute()))
 
 
@@ -297,7 +297,7 @@ def with_driver(location: "URL") -> "URL":
     return location.set(drivername="postgresql+psycopg")
 
 
-def check_name(name: str) -> str:
+def require_run_name(name: str) -> str:
     """Return a run's name if it can be a folder of its own in any storage.
 
     Raises:
@@ -321,7 +321,7 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
     for folder in (local_path(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
         _pull(folder)
         if os.path.isfile(folder / MANIFEST):  # unlike a Path, it takes a name of any length
-            check_path(folder.resolve())
+            require_utf8_path(folder.resolve())
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
     hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"
@@ -374,7 +374,7 @@ def _pull(folder: Path) -> None:
         return
     bucket.check_reachable()
     pull(folder / MANIFEST)
-    study, copy, pulled = folder / STUDY, copy_of(folder / STUDY), folder / PULLED
+    study, copy, pulled = folder / STUDY, backup_path(folder / STUDY), folder / PULLED_TAG_FILE
     tag = (bucket / copy.name).version_tag()
     if tag is None or (pulled.is_file() and pulled.read_text(encoding="utf-8") == tag):
         # As this mirror left it: the study here is as new, or newer by what was not copied yet.

@@ -1,4 +1,4 @@
-"""What a shell completes: names of runs, without opening any of them."""
+"""Shell completion of run names, without opening any run."""
 
 from pathlib import Path
 
@@ -9,20 +9,21 @@ from huetune.data_tools.cli.options import TEXT
 from huetune.data_tools.storage.bucket_cache import local_path
 
 STORAGE = Path("runs")
-"""Folder of runs, where no other is named."""
+"""Default folder of runs."""
 
 
-def run_names(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return the runs whose name goes on from what was typed; of a path, have the shell complete it.
+def complete_run_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the runs whose names begin with what was typed; for a path, let the shell complete it.
 
-    Of runs in a bucket only those that this machine has seen: a key press must not wait for a network.
+    For runs in a bucket, only those that this machine has read before are returned, because a key press must not wait
+    for the network.
     """
-    if "/" in begun:
-        return [CompletionItem(begun, type="dir")]
+    if "/" in incomplete:
+        return [CompletionItem(incomplete, type="dir")]
     storage = local_path(context.params.get("storage") or str(STORAGE))
-    # results.records.run, which knows what a run's manifest is called, would wait for Optuna.
+    # The name of the manifest is not imported from `results.records.run`, whose import would take too long.
     names = sorted(path.parent.name for path in storage.glob("*/manifest.json"))
-    return [CompletionItem(name) for name in names if name.startswith(begun)]
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-run_argument = click.argument("run", type=TEXT, shell_complete=run_names)
+run_argument = click.argument("run", type=TEXT, shell_complete=complete_run_name)

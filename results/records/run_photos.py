@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # NumPy and Optuna take longer than a verb's help
     from huetune.data_tools.photos.split import Split
     from huetune.results.records.run import Run
 
-FILES = "photos.json"
+PHOTO_LIST_FILE = "photos.json"
 """In a run: names and digests of its photos, so that those which differ later can be named."""
-MOVED = "photos-moved.json"
+MOVED_PHOTOS_FILE = "photos-moved.json"
 """In a run: where its photos are since they were moved, once a user has said so."""
 DIGEST_LETTERS = 16
 """Of a photo's digest: 64 bits tell the photos of a run apart."""
@@ -51,7 +51,7 @@ def source_of(run: "Run", moved: Path | None = None) -> Source:
         StorageError: the record of where they were moved to is damaged.
     """
     source = Source.of(run.manifest["photos"]["source"])
-    path = run.path(MOVED)
+    path = run.path(MOVED_PHOTOS_FILE)
     if moved is None and path.is_file():
         try:
             moved = local_path(json.loads(path.read_text(encoding="utf-8"))["folder"])
@@ -108,7 +108,7 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
 
 
 def files_of(parts: "Split", source: Source) -> dict[str, list[_File]]:
-    """Return the photos of each part of a split, by their names in the source's folder; `FILES` holds it as JSON."""
+    """Return the name and the digest of each photo by its part of the split, as `PHOTO_LIST_FILE` stores them."""
     root = f"{source.folder}/"
     return {
         part: [
@@ -122,7 +122,7 @@ def files_of(parts: "Split", source: Source) -> dict[str, list[_File]]:
 def _recorded(run: "Run") -> dict[str, list[_File]]:
     """The photos of a run's search, as `files_of`; nothing of a run that did not record them."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-        record = json.loads(run.path(FILES).read_text(encoding="utf-8"))
+        record = json.loads(run.path(PHOTO_LIST_FILE).read_text(encoding="utf-8"))
         return {part: [(str(name), str(digest)) for name, digest in files] for part, files in record.items()}
     return {}
 
@@ -166,7 +166,7 @@ def _remember(run: "Run", source: Source) -> None:
     """Have later commands look for a run's photos there."""
     assert source.folder
     try:
-        atomic_write(run.folder / MOVED, json.dumps({"folder": location_of(source.folder)}).encode())
-        push(run.folder / MOVED)
+        atomic_write(run.folder / MOVED_PHOTOS_FILE, json.dumps({"folder": location_of(source.folder)}).encode())
+        push(run.folder / MOVED_PHOTOS_FILE)
     except (OSError, StorageError) as error:
         say(f"where the photos are cannot be recorded ({error}); pass --photos to each command", "yellow", stderr)

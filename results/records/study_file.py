@@ -1,4 +1,4 @@
-"""A study read straight from its SQLite file: a table need not wait for SQLAlchemy and Alembic, which Optuna loads."""
+"""Reads studies directly from a SQLite file, without the time that Optuna takes to import SQLAlchemy and Alembic."""
 
 import contextlib
 import functools
@@ -16,39 +16,42 @@ import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
-REVISION = "v3.2.0.a"
-"""Of Optuna's tables, since Optuna 3.2."""
-MAX_DISTRIBUTIONS = 1024
-"""Distributions that are remembered: each trial repeats those of its study."""
+SCHEMA_REVISION = "v3.2.0.a"
+"""Revision of Optuna's database schema, since Optuna 3.2."""
+MAX_CACHED_DISTRIBUTIONS = 1024
+"""Number of parsed distributions that are cached, because each trial repeats those of its study."""
 Studies = tuple[optuna.Study, optuna.Study | None]
-"""The study of a search and that of its replicates, None without, as they are at one moment."""
+"""The study of a search and that of its replicates, or None, both read at the same time."""
 _NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 
 class _ReadTrial(FrozenTrial):
-    """A trial that nobody else has, so that Optuna's storage, which takes a copy, need not copy it value by value."""
+    """A trial that has no other owner, so that Optuna's storage can take it without a deep copy, which is slow."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_ReadTrial":
         return self
 
 
 def read_studies(path: Path, names: Sequence[str]) -> list[optuna.Study | None]:
-    """Return copies of studies in memory, all as they are at one moment; None for a name that no study has.
+    """Read studies into memory, all in one transaction.
 
     Args:
         path: the SQLite file.
-        names: of the studies.
+        names: names of the studies.
+
+    Returns:
+        A study for each name; None for a name that no study has.
 
     Raises:
-        ValueError: the tables are of another revision, or hold what Optuna does not write.
+        ValueError: the tables have another revision, or contain what Optuna does not write.
         sqlite3.Error: the file cannot be read.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     uri = f"file:{quote(str(path))}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=60)) as database:
         database.execute("BEGIN")
-        if (revision := database.execute("SELECT version_num FROM alembic_version").fetchall()) != [(REVISION,)]:
-            raise ValueError(f"{str(path)!r}: tables of revision {revision}, not {REVISION}")
+        if (revision := database.execute("SELECT version_num FROM alembic_version").fetchall()) != [(SCHEMA_REVISION,)]:
+            raise ValueError(f"{str(path)!r}: tables of revision {revision}, not {SCHEMA_REVISION}")
         known = dict(database.execute("SELECT study_name, study_id FROM studies"))
         return [_study(database, name, known[name]) if name in known else None for name in names]
 
@@ -72,7 +75,7 @@ def _study(database: sqlite3.Connection, name: str, number: int) -> optuna.Study
 
 def _trials(database: sqlite3.Connection, study: int) -> Iterable[FrozenTrial]:
     def rows_of(table: str, columns: str, order: str = "2") -> dict[int, list[tuple[Any, ...]]]:
-        """The rows of each trial, by default in the order of the first column."""
+        """Return the rows of each trial by its id, sorted by default by the first of the columns."""
         found = defaultdict(list)
         query = f"SELECT trial_id, {columns} FROM {table} JOIN trials USING (trial_id) WHERE study_id = ?"
         for trial, *row in database.execute(f"{query} ORDER BY {order}", [study]):
@@ -105,7 +108,7 @@ def _trials(database: sqlite3.Connection, study: int) -> Iterable[FrozenTrial]:
         )
 
 
-@functools.lru_cache(MAX_DISTRIBUTIONS)
+@functools.lru_cache(MAX_CACHED_DISTRIBUTIONS)
 def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
 
@@ -115,5 +118,5 @@ def _number(value: float | None, kind: str) -> float:
 
 
 def _local(stored: str | None) -> datetime | None:
-    """A time as Optuna returns it: it stores UTC, and neither has an offset."""
+    """Return a stored time as Optuna does: it stores UTC and returns local time, both without an offset."""
     return datetime.fromisoformat(stored).replace(tzinfo=UTC).astimezone().replace(tzinfo=None) if stored else None

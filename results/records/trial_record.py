@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from huetune.data_tools.common.errors import UserError
 from huetune.model.config import Config, with_current_names
-from huetune.results.records.baseline import note
+from huetune.results.records.baseline import baseline_note
 from huetune.results.records.epoch_metrics import EpochMetrics, best_epoch, best_so_far
 from huetune.results.records.outcomes import Failure
 
@@ -166,7 +166,7 @@ class TrialRecord:
     @property
     def note(self) -> str | None:
         """AT_BASELINE if the trial is still at the mean-color baseline after its grace period, otherwise None."""
-        return note(self.state, self.epochs, self.target)
+        return baseline_note(self.state, self.epochs, self.target)
 
     @property
     def display_name(self) -> str:

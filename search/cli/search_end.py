@@ -32,7 +32,7 @@ def finish_search(run: Any, photos: Any, originals: Any, quiet: bool) -> int:
 
 def print_next_commands(run: Any, has_winner: bool) -> None:
     """Print where a run is stored, and commands for it that can be pasted into a shell."""
-    place = shlex.quote(run.place)
+    place = shlex.quote(run.location)
     if not has_winner:
         say("")
         say(f"No trial is complete. Everything is in {place}; see why with: {run.command('trials')}")

@@ -38,7 +38,7 @@ def logged_to_mlflow(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
     with tempfile.TemporaryFile() as reason_file:
         # A new session: Ctrl-C reaches only the search, which then releases the run, and `follow` ends with that.
         process = subprocess.Popen(
-            [*SAFE_PYTHON, "-c", FOLLOWER_CODE, run.place, uri, str(reason_file.fileno())],
+            [*SAFE_PYTHON, "-c", FOLLOWER_CODE, run.location, uri, str(reason_file.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -123,7 +123,7 @@ class Cluster:
             ClusterLostError: Ray does not answer any more.
         """
         resources = self.resources
-        remedy = f"go on with: {Run(run).resumed_by(resources.address)}"
+        remedy = f"go on with: {Run(run).resume_command(resources.address)}"
         searcher.count_slots = _Slots(resources)
         # By Ray's object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(

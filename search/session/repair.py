@@ -9,7 +9,7 @@ from huetune.data_tools.common.terminal import say
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import list_paths, pull
 from huetune.results.integrity import DRAFTED, damage, lost
-from huetune.results.records.run import REPLICATES, STUDY, TRIALS, Run, copy_of
+from huetune.results.records.run import REPLICATES, STUDY, TRIALS, Run, backup_path
 from huetune.search.tuning.study_writer import remove_superseded
 
 
@@ -40,7 +40,7 @@ def _repair_study(run: Run, console: Console) -> None:
         return
     if not (problem := damage(path) or next(lost(run), None)):
         return
-    copy = copy_of(path)
+    copy = backup_path(path)
     if damage(copy):
         pull(copy, force=True)
     if also := damage(copy):

@@ -21,7 +21,7 @@ from huetune.data_tools.storage.run_lock import lock_run
 from huetune.model.metrics import METRICS, zero_line
 from huetune.results.live.progress import Display
 from huetune.results.records.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
-from huetune.results.records.run_photos import FILES, files_of
+from huetune.results.records.run_photos import PHOTO_LIST_FILE, files_of
 from huetune.results.records.study_record import StudyRecord, write_launch, write_study
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
@@ -180,7 +180,7 @@ def _search_and_confirm(
     except (Interrupted, UserError) as error:
         if not before and not searcher.progress:
             raise  # `launch` deletes the run
-        remedy = f"no finished epoch is lost; continue with: {run.resumed_by(search.resources.address)}"
+        remedy = f"no finished epoch is lost; continue with: {run.resume_command(search.resources.address)}"
         if isinstance(error, Interrupted):
             raise Interrupted(error.number, remedy) from None
         raise type(error)(f"{error}; {remedy}") from None
@@ -304,7 +304,7 @@ def _record_specification(
     if url is None:
         copy_study(run.folder / STUDY)
         upload_copy(run.folder / STUDY)
-    atomic_write(run.folder / FILES, json.dumps(files_of(parts, source)).encode())
-    push(run.folder / FILES)
+    atomic_write(run.folder / PHOTO_LIST_FILE, json.dumps(files_of(parts, source)).encode())
+    push(run.folder / PHOTO_LIST_FILE)
     atomic_write(run.folder / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
     push(run.folder / MANIFEST)

@@ -19,8 +19,16 @@ from huetune.data_tools.storage.run_lock import LOCK_FILE, lock_holder
 from huetune.model.metrics import METRICS
 from huetune.model.presets import PRESETS
 from huetune.results.integrations.mlflow import check_uri
-from huetune.results.records.run import MANIFEST, STUDY, check_name, check_path, copy_of, sqlite_url, with_driver
-from huetune.results.records.run_photos import FILES
+from huetune.results.records.run import (
+    MANIFEST,
+    STUDY,
+    backup_path,
+    require_run_name,
+    require_utf8_path,
+    sqlite_url,
+    with_driver,
+)
+from huetune.results.records.run_photos import PHOTO_LIST_FILE
 from huetune.search.spec.resources import Resources
 from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
 
@@ -35,7 +43,7 @@ def check_search(search: Search) -> None:
     Raises:
         UserError: a value is out of range; the message names it and what was expected.
     """
-    check_name(search.name)
+    require_run_name(search.name)
     for option, value, known in (
         ("searcher", search.searcher, SEARCHERS),
         ("scheduler", search.scheduler, SCHEDULERS),
@@ -82,8 +90,8 @@ def check_storage(search: Search) -> None:
         UserError: the study is not a database URL, or the path of the storage is not UTF-8.
         StorageError: the name is taken, the storage is not writable, or the database cannot be reached.
     """
-    check_path(search.storage.absolute())
-    check_path(search.storage.resolve())
+    require_utf8_path(search.storage.absolute())
+    require_utf8_path(search.storage.resolve())
     if url := study_url(search.study):
         _check_database(url)
     folder = (search.storage / search.name).absolute()
@@ -126,8 +134,17 @@ def is_half_created(folder: Path) -> bool:
     """
     if bucket_path(folder):
         return folder.is_dir() and not list_paths(folder, MANIFEST)
-    copy = copy_of(Path(STUDY))
-    ours = (LOCK_FILE, f"{STUDY}*", f"{copy}*", f".{STUDY}*", f".{copy}*", FILES, f".{FILES}*", f".{MANIFEST}*")
+    copy = backup_path(Path(STUDY))
+    ours = (
+        LOCK_FILE,
+        f"{STUDY}*",
+        f"{copy}*",
+        f".{STUDY}*",
+        f".{copy}*",
+        PHOTO_LIST_FILE,
+        f".{PHOTO_LIST_FILE}*",
+        f".{MANIFEST}*",
+    )
     return folder.is_dir() and all(any(path.match(name) for name in ours) for path in folder.iterdir())
 
 

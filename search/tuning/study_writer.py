@@ -20,8 +20,8 @@ from huetune.data_tools.storage.atomic import atomic_write, flush_to_disk
 from huetune.data_tools.storage.bucket_cache import bucket_path, remove
 from huetune.model import training_state
 from huetune.results.records.epoch_metrics import EpochMetrics
-from huetune.results.records.optuna_compat import begin_trial, put_back_trial, stored_trial, take_up_trial
-from huetune.results.records.run import PULLED, STUDY, Run, copy_of
+from huetune.results.records.optuna_compat import add_running_trial, mark_running, mark_waiting, read_trial
+from huetune.results.records.run import PULLED_TAG_FILE, STUDY, Run, backup_path
 from huetune.results.records.study_record import write_study
 from huetune.results.records.trial_record import TrialRecord, digest, running_trial, write_epoch, write_trial
 
@@ -46,26 +46,26 @@ class StudyWriter:
         """Add a running trial with all its attributes, in one step."""
         template = running_trial(record, domains)
         with self._guarded():
-            trial = begin_trial(self.study, template)
+            trial = add_running_trial(self.study, template)
             self.back_up()
             return trial
 
     def mark_running(self, trial: FrozenTrial) -> optuna.Trial:
         """Resume an interrupted trial."""
         with self._guarded():
-            return take_up_trial(self.study, trial)
+            return mark_running(self.study, trial)
 
     def mark_interrupted(self, trial: optuna.Trial) -> FrozenTrial:
         """Mark a running trial as interrupted, so that it is resumed later."""
         with self._guarded():
-            put_back_trial(self.study, trial)
-            return stored_trial(self.study, trial)
+            mark_waiting(self.study, trial)
+            return read_trial(self.study, trial)
 
     def mark_all_interrupted(self) -> None:
         """Mark all running trials as interrupted, also those of an earlier session that was killed."""
         with self._guarded():
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                put_back_trial(self.study, trial)
+                mark_waiting(self.study, trial)
 
     def write_epoch(self, trial: optuna.Trial, epoch: EpochMetrics, value: float | None) -> None:
         """Record an epoch.
@@ -88,7 +88,7 @@ class StudyWriter:
     def end_trial(self, trial: optuna.Trial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
         """End a trial, record the digest of its content, and return it as stored."""
         with self._guarded():
-            write_trial(trial, digest=digest(stored_trial(self.study, trial), state, values))
+            write_trial(trial, digest=digest(read_trial(self.study, trial), state, values))
             ended = self.study.tell(trial, values, state)
             self.back_up()
             return ended
@@ -127,13 +127,13 @@ class StudyWriter:
 
 
 def copy_study(path: Path) -> None:
-    """Copy a SQLite study to `copy_of(path)` atomically.
+    """Copy a SQLite study to `backup_path(path)` atomically.
 
     Raises:
         sqlite3.Error: the study cannot be read.
         OSError: the copy cannot be written.
     """
-    draft, copy = path.with_name(f".{path.name}.draft"), copy_of(path)
+    draft, copy = path.with_name(f".{path.name}.draft"), backup_path(path)
     try:
         draft.unlink(missing_ok=True)
         with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(draft)) as target:
@@ -156,10 +156,10 @@ def upload_copy(path: Path) -> None:
         StorageError: the bucket cannot be written, or another process has replaced the copy there.
     """
     if bucket := bucket_path(path.parent):
-        place, pulled = bucket / copy_of(path).name, path.with_name(PULLED)
+        place, pulled = bucket / backup_path(path).name, path.with_name(PULLED_TAG_FILE)
         if pulled.is_file() and place.version_tag() != pulled.read_text(encoding="utf-8"):
             raise StorageError(f"{str(place)!r}: another process has changed it since; resume from its version")
-        place.write(copy_of(path).read_bytes())
+        place.write(backup_path(path).read_bytes())
         # The local study is now at least as new as this version of the copy.
         atomic_write(pulled, (place.version_tag() or "").encode())
 

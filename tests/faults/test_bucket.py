@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, push
-from huetune.results.records.run import STUDY, copy_of, find_run, open_storage, sqlite_url
+from huetune.results.records.run import STUDY, backup_path, find_run, open_storage, sqlite_url
 from huetune.search.tuning.study_writer import copy_study, upload_copy
 from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
@@ -164,7 +164,7 @@ def test_a_study_that_another_has_written_is_not_written_over(store, tmp_path):
     for _ in range(2):
         copy_study(run / STUDY)
         upload_copy(run / STUDY)
-    place = bucket_path(copy_of(run / STUDY))
+    place = bucket_path(backup_path(run / STUDY))
     assert place
     place.write(b"another's")
     with pytest.raises(StorageError, match="another process has changed it since; resume from its version"):

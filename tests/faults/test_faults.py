@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from huetune.results.records.outcomes import Failure, FailureKind
-from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of
+from huetune.results.records.run import MANIFEST, STUDY, Run, backup_path
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.session.repair import repair
 from tests.allowed_skips import skip_without
@@ -187,7 +187,7 @@ def test_damaged_files_give_way_to_the_generation_before_and_it_is_said(start, l
 
 def test_a_study_without_a_good_copy_is_not_touched(start, left):
     _flip(left / NAME / STUDY)
-    for path in (left / NAME / STUDY, copy_of(left / NAME / STUDY)):
+    for path in (left / NAME / STUDY, backup_path(left / NAME / STUDY)):
         path.write_bytes(path.read_bytes()[:20_000])
     before = (left / NAME / STUDY).read_bytes()
     code, said = start(left, "resume", NAME).end()

@@ -11,7 +11,7 @@ import pytest
 from huetune.data_tools.common.errors import StorageError
 from huetune.results import integrity
 from huetune.results.integrity import damage, violations
-from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of, open_storage, read_only
+from huetune.results.records.run import MANIFEST, STUDY, Run, backup_path, open_storage, read_only
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def _sql(path, *statements):
 
 
 def _both(run, *statements):
-    for path in (run.folder / STUDY, copy_of(run.folder / STUDY)):
+    for path in (run.folder / STUDY, backup_path(run.folder / STUDY)):
         _sql(path, *statements)
 
 
@@ -79,7 +79,7 @@ NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials
         (lambda run: _sql(run.folder / STUDY, "UPDATE trial_values SET value = value + 1"), "is not as it ended"),
         (lambda run: _sql(run.folder / STUDY, "UPDATE trials SET state = 'NONSENSE'"), "damaged ("),
         (lambda run: (run.folder / STUDY).write_bytes(b"no study"), "damaged (file is not a database)"),
-        (lambda run: copy_of(run.folder / STUDY).write_bytes(b"no copy"), "damaged (file is not a database)"),
+        (lambda run: backup_path(run.folder / STUDY).write_bytes(b"no copy"), "damaged (file is not a database)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -119,7 +119,7 @@ def test_unfinished_search_is_a_state_and_no_violation(statements, said, run, in
     done = in_process("verify", run.folder, "--quick")
     *lines, last = done.stdout.splitlines()
     assert done.returncode == 0 and last.startswith("run 'tiny' is whole so far: "), done.stdout
-    assert lines == [*said, f"continue it with: huetune resume {run.place}"]
+    assert lines == [*said, f"continue it with: huetune resume {run.location}"]
     _flip(_checkpoint(run))
     done = in_process("verify", run.folder, "--quick")
     assert done.returncode == 1 and said[0] in done.stdout and "weights.npz': damaged" in done.stdout

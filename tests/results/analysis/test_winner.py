@@ -77,12 +77,15 @@ def test_winner_is_the_same_in_each_document(run):
     assert dict(found.facts())["winner and its checkpoint"] == str(find_winner(made))
     assert line in OpenRun(made)._repr_html_()
     entries = {entry.trial_reference: entry for entry in entries_of_run(made, top=2)}
-    assert entries[made.place, str(second)].is_winner and entries[made.place, str(second)].checkpoint_replicate == (
+    assert entries[made.location, str(second)].is_winner and entries[
+        made.location, str(second)
+    ].checkpoint_replicate == (
         SEED,
         0.021,
     )
     assert (
-        not entries[made.place, str(first)].is_winner and entries[made.place, str(first)].checkpoint_replicate is None
+        not entries[made.location, str(first)].is_winner
+        and entries[made.location, str(first)].checkpoint_replicate is None
     )
     console = Console(file=io.StringIO(), width=100, record=True)
     assert show_once(lambda: made, console)

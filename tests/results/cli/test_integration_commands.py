@@ -22,7 +22,7 @@ from huetune.results.analysis.winner import find_winner
 from huetune.results.integrations import tensorboard
 from huetune.results.integrations.mlflow import Log, check_uri
 from huetune.results.integrations.optuna_dashboard import serving
-from huetune.results.records.run import MANIFEST, STUDY, copy_of, find_run
+from huetune.results.records.run import MANIFEST, STUDY, backup_path, find_run
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables import formats, trial_table
 
@@ -132,7 +132,7 @@ def test_tensorboard_write_on_a_full_disk_raises(study, tmp_path):
 def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
     here = local_path(place := store.uri("hue/handed/tiny"))
     shutil.copytree(searched[0] / "tiny", here)
-    for file in (here / MANIFEST, copy_of(here / STUDY)):
+    for file in (here / MANIFEST, backup_path(here / STUDY)):
         push(file)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
     done = huetune("tensorboard", place, "--out", tmp_path / "events")

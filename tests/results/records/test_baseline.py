@@ -16,7 +16,7 @@ from huetune.results.live.board import TrainingProgress, draw
 from huetune.results.live.progress import Display
 from huetune.results.live.watch import WatchedRun
 from huetune.results.notebook import OpenRun
-from huetune.results.records.baseline import MAX_BASELINE_SKILL, baseline_line, grace, note
+from huetune.results.records.baseline import MAX_BASELINE_SKILL, baseline_line, baseline_note, grace_epochs
 from huetune.results.records.run import find_run
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
@@ -54,11 +54,11 @@ def _epochs(*skills):
 )
 def test_note_is_given_after_the_grace_alone(state, skills, target, expected):
     """Not before it, not to who got past the baseline once, and not to failed trials, which have their error."""
-    assert note(state, _epochs(*skills), target) == ("at baseline" if expected else None)
+    assert baseline_note(state, _epochs(*skills), target) == ("at baseline" if expected else None)
 
 
 def test_note_without_any_skill_is_not_given():
-    assert note("complete", [{"epoch": 1, "chroma_mse": 0.08}], 1) is None
+    assert baseline_note("complete", [{"epoch": 1, "chroma_mse": 0.08}], 1) is None
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
@@ -77,7 +77,7 @@ def test_grace_is_what_the_schedulers_give(name, epochs):
                 if scheduler.on_trial_result(nobody, trial, {"epoch": epoch, SCORE: number}) == TrialScheduler.STOP:
                     ends.add(epoch)
                     break
-    assert min(ends) == grace(epochs)
+    assert min(ends) == grace_epochs(epochs)
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_finalists_count_replicates_at_the_baseline(tmp_path):
 def test_board_has_the_note_beside_the_state(run):
     stuck, good = run.made.trials[1], run.made.trials[0]
     notes = [TrainingProgress.of(stuck, state, "chroma_mse").note for state in ("pruned", "running", "failed")]
-    assert notes == ["at baseline", "at baseline", ""] and len(TrialRecord.of(stuck).epochs) == grace(EPOCHS)
+    assert notes == ["at baseline", "at baseline", ""] and len(TrialRecord.of(stuck).epochs) == grace_epochs(EPOCHS)
     assert TrainingProgress.of(good, "complete", "chroma_mse").note == ""
     console = Console(width=160, record=True, file=io.StringIO())
     display = Display(console, "made", StudyRecord.of(run.made), run.made.trials[:4])

@@ -9,7 +9,7 @@ from huetune.data_tools.common.errors import PhotoError, StorageError, UserError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
-from huetune.results.records.run import MANIFEST, Run, check_name, find_run, list_runs, open_storage, sqlite_url
+from huetune.results.records.run import MANIFEST, Run, find_run, list_runs, open_storage, require_run_name, sqlite_url
 from huetune.results.records.run_photos import photos_of
 
 
@@ -60,11 +60,11 @@ def test_photos_that_come_in_another_order_are_not_taken_for_those_of_the_search
 @pytest.mark.parametrize("name", ["", "../x", "/tmp/x", ".hidden", "a/b", "a b", "x" * 101, "né", "-x", "a\n"])
 def test_names_that_are_no_folder_of_their_own_are_refused(name):
     with pytest.raises(UserError, match="a run's name has 1 to 100 letters"):
-        check_name(name)
+        require_run_name(name)
 
 
 def test_plain_names_are_fine():
-    assert [check_name(name) for name in ("roses", "2026-11-22", "a.b_c-d")] == ["roses", "2026-11-22", "a.b_c-d"]
+    assert [require_run_name(name) for name in ("roses", "2026-11-22", "a.b_c-d")] == ["roses", "2026-11-22", "a.b_c-d"]
 
 
 def test_a_brace_in_a_path_is_only_a_brace(tmp_path):
@@ -110,7 +110,7 @@ def test_run_place_leads_to_that_run_and_no_other(storage, tmp_path, monkeypatch
     for folder in (tmp_path / "runs" / "tiny", tmp_path / storage / "tiny"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).write_text("{}", encoding="utf-8")
-    place = Run(tmp_path / storage / "tiny").place
+    place = Run(tmp_path / storage / "tiny").location
     assert find_run(place).folder == tmp_path / storage / "tiny" and not place.startswith("-")
 
 

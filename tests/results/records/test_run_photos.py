@@ -12,7 +12,7 @@ from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
 from huetune.results.cli.log_command import models_to_log
 from huetune.results.records.run import MANIFEST, Run
-from huetune.results.records.run_photos import FILES, MOVED, files_of, photos_of
+from huetune.results.records.run_photos import MOVED_PHOTOS_FILE, PHOTO_LIST_FILE, files_of, photos_of
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def moved(searched, tmp_path, monkeypatch):
     assert parts.fingerprint == run.manifest["photos"]["fingerprint"]
     photos = {**run.manifest["photos"], "source": source.record}
     (run.folder / MANIFEST).write_text(json.dumps({**run.manifest, "photos": photos}), encoding="utf-8")
-    assert json.loads((run.folder / FILES).read_text(encoding="utf-8")) == json.loads(
+    assert json.loads((run.folder / PHOTO_LIST_FILE).read_text(encoding="utf-8")) == json.loads(
         json.dumps(files_of(parts, source))
     ), "a search records the names and digests of its photos"
     (tmp_path / "photos").rename(tmp_path / "photos 2")
@@ -47,19 +47,19 @@ VERBS: dict[str, list] = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_photos_moved_says_where_to_and_how_to_go_on(verb, moved, in_process, tmp_path):
     """Each verb that trains or scores takes --photos, and without it names the command that helps."""
-    words = (verb, moved.place, *VERBS[verb])
+    words = (verb, moved.location, *VERBS[verb])
     done = in_process(*words)
     said = done.stdout + done.stderr
     assert done.returncode == 3 and f"{str(tmp_path / 'photos')!r} is not a folder" in said, said
-    assert f"huetune verify {shlex.quote(moved.place)} --quick --photos DIR" in said
+    assert f"huetune verify {shlex.quote(moved.location)} --quick --photos DIR" in said
     (tmp_path / "empty").mkdir()
     done = in_process(*words, "--photos", "empty")
     assert done.returncode == 3 and f"no photos in {str(tmp_path / 'empty')!r}" in done.stdout + done.stderr
-    assert not (moved.folder / MOVED).exists()
+    assert not (moved.folder / MOVED_PHOTOS_FILE).exists()
 
 
 def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
-    printed = in_process("resume", moved.place).stderr.partition("moved: huetune ")[2].replace("DIR", "'photos 2'")
+    printed = in_process("resume", moved.location).stderr.partition("moved: huetune ")[2].replace("DIR", "'photos 2'")
     done = in_process(*shlex.split(printed))
     assert done.returncode == 0, done.stdout + done.stderr
     (tmp_path / "elsewhere").mkdir()
@@ -71,10 +71,10 @@ def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
 
 
 def test_verify_without_photos_checks_all_else(moved, in_process):
-    done = in_process("verify", moved.place)
+    done = in_process("verify", moved.location)
     assert done.returncode == 3 and "all else is whole" in done.stdout
     (moved.folder / "lock").unlink()
-    done = in_process("verify", moved.place)
+    done = in_process("verify", moved.location)
     assert done.returncode == 1 and "2 violations" in done.stdout and "lock': is not there" in done.stdout
     assert "photos: " in done.stdout
 
@@ -117,8 +117,8 @@ def test_photos_that_differ_are_counted_and_named(harm, said, moved, tmp_path):
     assert said in str(refused.value) and "\n" not in str(refused.value)
     if harm is _rename:
         assert "(1 have other names: 'z.png' was 'garden-0003.png')" in str(refused.value)
-    assert not (moved.folder / MOVED).exists()
-    (moved.folder / FILES).unlink()
+    assert not (moved.folder / MOVED_PHOTOS_FILE).exists()
+    (moved.folder / PHOTO_LIST_FILE).unlink()
     with pytest.raises(PhotoError) as refused:
         photos_of(moved, quiet=True, moved=tmp_path / "photos 2")
     said_of_an_older_run = "another order" if harm is _rename else "searched with; restore them"
@@ -133,7 +133,7 @@ def test_photos_with_new_names_in_the_same_order_are_taken(moved, tmp_path):
 
 
 def test_a_damaged_record_of_where_photos_are_is_named(moved, tmp_path):
-    (moved.folder / MOVED).write_text("[]", encoding="utf-8")
-    with pytest.raises(StorageError, match=f"{MOVED}': cannot be read .*pass --photos again"):
+    (moved.folder / MOVED_PHOTOS_FILE).write_text("[]", encoding="utf-8")
+    with pytest.raises(StorageError, match=f"{MOVED_PHOTOS_FILE}': cannot be read .*pass --photos again"):
         photos_of(moved, quiet=True)
     photos_of(moved, quiet=True, moved=tmp_path / "photos 2")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from huetune.data_tools.common.terminal import _console, say
 from huetune.results.live.progress import animated
-from huetune.results.records.run_names import run_names
+from huetune.results.records.run_names import complete_run_name
 from huetune.search.cli.main import VERSIONED_PACKAGES, cli
 
 
@@ -44,7 +44,9 @@ def test_every_run_argument_has_shell_completion():
         " ".join(path)
         for path, verb in verbs()
         for word in verb.params
-        if isinstance(word, click.Argument) and word.name.startswith("run") and word._custom_shell_complete != run_names
+        if isinstance(word, click.Argument)
+        and word.name.startswith("run")
+        and word._custom_shell_complete != complete_run_name
     ]
     assert not lacking
 

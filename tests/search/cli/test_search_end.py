@@ -31,4 +31,4 @@ def test_print_next_commands_prints_commands_that_work(objectives, searched, in_
         if len(objectives) > 1 or " report " not in line:
             done = in_process(*shlex.split(filled)[1:])
             assert done.returncode == 0, (line, done.stderr)
-    assert in_process("best", run.place).returncode == (2 if len(objectives) > 1 else 0)
+    assert in_process("best", run.location).returncode == (2 if len(objectives) > 1 else 0)

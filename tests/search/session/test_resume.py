@@ -14,7 +14,7 @@ from rich.console import Console
 
 from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.results.records.outcomes import Stop, StopReason
-from huetune.results.records.run import MANIFEST, STUDY, Run, copy_of, open_storage
+from huetune.results.records.run import MANIFEST, STUDY, Run, backup_path, open_storage
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import digest
 from huetune.results.tables.trial_table import run_rows, winner_row
@@ -113,7 +113,7 @@ def test_resume_of_an_older_schema_is_refused(run, in_process):
 
 def test_repair_ignores_a_damaged_copy_of_an_intact_study(run, capsys):
     before = (run.folder / STUDY).read_bytes()
-    copy_of(run.folder / STUDY).write_bytes(b"no copy")
+    backup_path(run.folder / STUDY).write_bytes(b"no copy")
     repair(run, Console())
     assert (run.folder / STUDY).read_bytes() == before and capsys.readouterr().out == ""
 
