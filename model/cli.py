@@ -30,7 +30,7 @@ from huetune.data_tools.storage.object_store import SCHEME
 if TYPE_CHECKING:  # NumPy takes longer than a verb's help
     from huetune.data_tools.photos.dataset import PhotoSet
     from huetune.data_tools.photos.split import Split
-    from huetune.model.checkpoint import Checkpoint
+    from huetune.model.checkpoint_format import Checkpoint
     from huetune.model.config import Config
     from huetune.model.training_folder import Training
 
@@ -252,7 +252,7 @@ def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
 
 def _resumed(out: Path, wanted: _Wanted, strict: bool) -> _Plan | None:
     """Continue the training in a folder; None where all of its epochs are trained."""
-    from huetune.model.checkpoint import part_versions
+    from huetune.model.checkpoint_format import package_versions
     from huetune.model.training_folder import check_begun, held, load, resumed_by, save
 
     # The folder itself is replaced after each epoch, not a link to it.
@@ -279,7 +279,7 @@ def _resumed(out: Path, wanted: _Wanted, strict: bool) -> _Plan | None:
         more = resumed_by(out, wanted.source)
         say(f"{str(out)!r}: all {done} epochs are trained, nothing is left to do; train on with: {more} --epochs N")
         return None
-    now, then = part_versions(), best.versions
+    now, then = package_versions(), best.versions
     if others := [f"{part} {then.get(part)}, now {now[part]}" for part in now if now[part] != then.get(part)]:
         say(f"trained so far with {'; '.join(others)}: its numbers may differ from here on", "yellow", stderr)
     counts = f"{len(parts.training)} photos from {source}, {len(parts.validation)} held out"
@@ -343,7 +343,7 @@ def _photos_again(best: "Checkpoint", moved: Path | None, strict: bool) -> "tupl
 def _train(plan: _Plan, source: Source) -> None:
     """Train the epochs that are left, and keep each."""
     import_tensorflow()
-    from huetune.model.checkpoint import Checkpoint
+    from huetune.model.checkpoint_format import Checkpoint
     from huetune.model.metrics import better, zero_line
     from huetune.model.trainer import DivergedError, Trainer
     from huetune.model.training_folder import Training, resumed_by, save
@@ -368,7 +368,7 @@ def _train(plan: _Plan, source: Source) -> None:
         say(epoch_line(figures, epochs))
         lines.append(figures)
         vae = None
-        if best is None or better("chroma_mse", figures["chroma_mse"], best.figures["chroma_mse"]):
+        if best is None or better("chroma_mse", figures["chroma_mse"], best.metrics["chroma_mse"]):
             best = Checkpoint(plan.config, plan.seed, figures, mean_chroma, photos, plan.origin)
             vae = trainer.vae
         save(plan.folder, Training(best, lines, trainer.state), vae)

@@ -19,8 +19,9 @@ from huetune.data_tools.storage.atomic import atomic_folder, exclusive, recover,
 from huetune.data_tools.storage.bucket_cache import location_of
 from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE
 from huetune.data_tools.storage.object_store import SCHEME
-from huetune.model import checkpoint, training_state
-from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, log_of, read
+from huetune.model import training_state
+from huetune.model.checkpoint import read_checkpoint, read_epoch_log, write_checkpoint
+from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE, WEIGHTS_FILE, Checkpoint
 
 if TYPE_CHECKING:
     from huetune.data_tools.common.keras_backend import keras
@@ -55,10 +56,10 @@ def save(folder: Path, training: Training, vae: "keras.Model | None" = None) -> 
         OSError: the disk would not take it.
     """
     with atomic_folder(folder) as draft:
-        checkpoint.write(draft, training.best, vae)
+        write_checkpoint(draft, training.best, vae)
         if vae is None:
-            shutil.copy2(folder / WEIGHTS, draft / WEIGHTS)
-        (draft / LOG).write_text(json.dumps(list(training.epochs), indent=2) + "\n", encoding="utf-8")
+            shutil.copy2(folder / WEIGHTS_FILE, draft / WEIGHTS_FILE)
+        (draft / EPOCH_LOG_FILE).write_text(json.dumps(list(training.epochs), indent=2) + "\n", encoding="utf-8")
         training_state.write_state(draft, training.state)
 
 
@@ -69,15 +70,15 @@ def load(folder: Path) -> Training:
         CheckpointError: the folder is damaged, or holds no model.
         StorageError: the model in it has no training state.
     """
-    best, epochs = read(folder), log_of(folder)
+    best, epochs = read_checkpoint(folder), read_epoch_log(folder)
     if not (folder / STATE_FILE).is_file():
         raise StorageError(
             f"{str(folder)!r}: has no training state ({STATE_FILE}), which huetune train keeps since this "
             "version; train from the start again, with another --out"
         )
     counts = best.origin.get("epochs"), best.photos.get("training"), best.photos.get("validation")
-    said = {"chroma_mse", "source", "fingerprint"} <= {*best.figures, *best.origin, *best.photos}
-    if best.figures not in epochs or not said or {*map(type, counts)} != {int}:
+    said = {"chroma_mse", "source", "fingerprint"} <= {*best.metrics, *best.origin, *best.photos}
+    if best.metrics not in epochs or not said or {*map(type, counts)} != {int}:
         raise CheckpointError(
             f"{str(folder)!r}: damaged (it does not say how it was trained); train from the start again"
         )
@@ -96,7 +97,7 @@ def held(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
         StorageError: another process trains in it.
     """
     with exclusive(folder, remedy):
-        remove_drafts(folder, (SETTINGS, WEIGHTS, LOG, STATE_FILE, SUMS_FILE))
+        remove_drafts(folder, (SETTINGS_FILE, WEIGHTS_FILE, EPOCH_LOG_FILE, STATE_FILE, SUMS_FILE))
         yield
 
 
@@ -128,7 +129,7 @@ def check_begun(folder: Path) -> None:
         StorageError: there is none, or the folder could not be replaced.
     """
     recover(folder)
-    if not os.path.isfile(folder / SETTINGS):  # unlike a Path, it takes a name of any length
+    if not os.path.isfile(folder / SETTINGS_FILE):  # unlike a Path, it takes a name of any length
         raise StorageError(
             f"{str(folder)!r}: has no training to resume; name its folder with --out, or start one without --resume"
         )

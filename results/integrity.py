@@ -264,7 +264,7 @@ def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, 
 
 
 def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
-    from huetune.model.checkpoint import load, read
+    from huetune.model.checkpoint import load_model, read_checkpoint
     from huetune.results.export.best_model import best_checkpoints
     from huetune.results.tables.trial_table import rows, winner_row
 
@@ -274,18 +274,18 @@ def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[s
     try:
         _, paths = best_checkpoints(run, studies, objectives[0])
         for path in paths:
-            read(path)
+            read_checkpoint(path)
         if validation is None:
             return
         from huetune.model.metrics import scores
         from huetune.model.trainer import VALIDATION_SAMPLES, VALIDATION_SEED
 
-        checkpoint, colorizer = load(paths[0])
+        checkpoint, colorizer = load_model(paths[0])
     except (CheckpointError, StorageError) as error:
         yield f"the best model: {error}"
         return
     drawn = colorizer.draw(validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
     again = scores(drawn, validation.chroma, np.array(checkpoint.mean_chroma))
     for name in objectives:
-        if abs(again[name] - checkpoint.figures[name]) > TOLERANCE:
-            yield f"the best model: {name} was {checkpoint.figures[name]!r}, is {again[name]!r} now"
+        if abs(again[name] - checkpoint.metrics[name]) > TOLERANCE:
+            yield f"the best model: {name} was {checkpoint.metrics[name]!r}, is {again[name]!r} now"

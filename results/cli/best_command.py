@@ -33,7 +33,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     if folder:
         require_new(folder)
 
-    from huetune.model.checkpoint import read
+    from huetune.model.checkpoint import read_checkpoint
     from huetune.results.analysis.winner import headline, winner_of
     from huetune.results.evaluation import final_check
     from huetune.results.export import best_model
@@ -43,7 +43,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     study, replicates = studies = found.snapshot()
     row, paths = best_model.best_checkpoints(found, studies, by)
     path = paths[0]
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     won = winner_of(study, replicates, by)
     assert won
     for name in (

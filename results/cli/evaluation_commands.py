@@ -59,7 +59,7 @@ def evaluate(
     import numpy as np
 
     from huetune.data_tools.storage.output_files import require_outside_photos
-    from huetune.model.checkpoint import read as read_checkpoint
+    from huetune.model.checkpoint import read_checkpoint
     from huetune.results.evaluation import evaluate as evaluation
     from huetune.results.evaluation.leakage import leaked_names
     from huetune.results.export.best_model import model_from_source

@@ -67,7 +67,7 @@ def log(
     check_local_photos(source)
 
     from huetune.data_tools.storage.output_files import PHOTOS_FOLDER, require_outside_photos
-    from huetune.model.checkpoint import read
+    from huetune.model.checkpoint import read_checkpoint
     from huetune.results.experiment_log.entry import with_unique_names
 
     logged = [models_to_log(model, top, tuple(map(int, numbers))) for model in runs_and_folders]
@@ -77,7 +77,7 @@ def log(
     if photos:
         require_outside_photos(photos, folder, PHOTOS_FOLDER, *{entry.key for entry in all_entries})
         read_now = read_photos(source, wanted=every_photo)
-        seen = find_seen_photos((read(entry.checkpoint) for entry in all_entries), read_now)
+        seen = find_seen_photos((read_checkpoint(entry.checkpoint) for entry in all_entries), read_now)
         chosen = _with_colors(read_now.take((~seen).nonzero()[0]), source)
     tests = [test for models in logged for test in [chosen or _held_out(models)] * len(models.entries)]
     import_tensorflow()
@@ -114,7 +114,7 @@ def models_to_log(model: "Path | Run", top: int | None, numbers: tuple[int, ...]
         top: number of best trials of a run; None for the default.
         numbers: of trials of a run instead.
     """
-    from huetune.model.checkpoint import read
+    from huetune.model.checkpoint import read_checkpoint
     from huetune.model.cli import parts_of
     from huetune.results.experiment_log.entry import DEFAULT_TOP, entries_of_run, entry_of_checkpoint
 
@@ -122,7 +122,7 @@ def models_to_log(model: "Path | Run", top: int | None, numbers: tuple[int, ...]
         folder = model
 
         def read_validation_photos() -> "tuple[PhotoSet, Source]":
-            parts, source = parts_of(read(folder))
+            parts, source = parts_of(read_checkpoint(folder))
             return parts.validation, source
 
         log_folder = folder.with_name(f"{folder.resolve().name}-log")
@@ -138,12 +138,12 @@ def models_to_log(model: "Path | Run", top: int | None, numbers: tuple[int, ...]
 
 def _run_or_model_folder(word: str, storage: Path) -> "Path | Run":
     """Return the folder of a model if an argument names one, otherwise the run of that name."""
-    from huetune.model.checkpoint import SETTINGS
+    from huetune.model.checkpoint_format import SETTINGS_FILE
     from huetune.results.records.run import find_run
 
     folder = named_path(Path(word))
     recover(folder)
-    return folder if (folder / SETTINGS).is_file() else find_run(word, storage)
+    return folder if (folder / SETTINGS_FILE).is_file() else find_run(word, storage)
 
 
 def _held_out(models: ModelsToLog) -> "PhotosToTest | None":

@@ -38,7 +38,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     if photos:
         check_local_photos(Source(photos))
 
-    from huetune.model.checkpoint import read
+    from huetune.model.checkpoint import read_checkpoint
     from huetune.results.evaluation.gallery import evenly
     from huetune.results.report import page as pages
     from huetune.results.report.summary import Findings
@@ -50,7 +50,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         if photos:
             source = Source(photos)
             chosen = read_photos(source, wanted=every_photo)
-            known = find_seen_photos(map(read, pages.checkpoints_shown(found).values()), chosen)
+            known = find_seen_photos(map(read_checkpoint, pages.checkpoints_shown(found).values()), chosen)
             skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
         else:
             chosen, skipped = photos_of(place, quiet=False).test, 0

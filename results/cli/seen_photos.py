@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # these import NumPy and Optuna, which a command's help does 
     from numpy.typing import NDArray
 
     from huetune.data_tools.photos.dataset import PhotoSet
-    from huetune.model.checkpoint import Checkpoint
+    from huetune.model.checkpoint_format import Checkpoint
 
 MAX_LISTED_PHOTOS = 10
 

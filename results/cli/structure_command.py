@@ -31,12 +31,12 @@ def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | 
     config = PRESETS.get(run_or_export_or_preset)
     model = None if config else find_source(run_or_export_or_preset, storage)
 
-    from huetune.model.checkpoint import read
+    from huetune.model.checkpoint import read_checkpoint
     from huetune.model.weights import parameter_counts
     from huetune.results.export.best_model import model_from_source
 
     if model:
-        config = read(model_from_source(model, by)[0]).config
+        config = read_checkpoint(model_from_source(model, by)[0]).config
     assert config
     import_tensorflow()
     from huetune.data_tools.storage.output_files import OutputFolder

@@ -14,7 +14,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from huetune.data_tools.photos.color import gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.model.checkpoint import load
+from huetune.model.checkpoint import load_model
 
 PHOTOS = 20
 """Photos at most, evenly from all."""
@@ -65,7 +65,7 @@ def gallery(
     labs = [rgb2lab(colors) for colors in truth]
     built: dict[Any, Any] = {}
     for name, checkpoint in checkpoints.items():
-        _, colorizer = load(checkpoint, built)
+        _, colorizer = load_model(checkpoint, built)
         drawn = colorizer.draw(photos.gray, SAMPLES, seed)
         for row, gray, boxes, lab in zip(rows, photos.gray, drawn, labs, strict=True):
             painted = paint(gray_to_luma(gray), upsample_chroma(boxes))

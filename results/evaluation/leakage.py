@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from huetune.data_tools.common.errors import CheckpointError, PhotoError
 from huetune.data_tools.photos import near_duplicates
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.model.checkpoint import Checkpoint
+from huetune.model.checkpoint_format import Checkpoint
 
 
 def leaked_names(model: Checkpoint, photos: PhotoSet) -> list[str] | None:

@@ -16,7 +16,8 @@ from optuna.trial import FrozenTrial
 from huetune.data_tools.common.errors import CheckpointError, NoTrialError
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.photos.source import Source
-from huetune.model.checkpoint import Checkpoint, log_of, read
+from huetune.model.checkpoint import read_checkpoint, read_epoch_log
+from huetune.model.checkpoint_format import Checkpoint
 from huetune.model.config import Config
 from huetune.model.metrics import METRICS
 from huetune.results.analysis.replicates import Replicates, replicates_by_config, replicates_of
@@ -271,9 +272,9 @@ def entry_of_checkpoint(folder: Path) -> Entry:
     Raises:
         CheckpointError: the checkpoint does not exist or is damaged.
     """
-    checkpoint, log = read(folder), log_of(folder)
+    checkpoint, log = read_checkpoint(folder), read_epoch_log(folder)
     origin, name = checkpoint.origin, folder.resolve().name
-    trained: list[Mapping[str, Any]] = [*log] or [checkpoint.figures]
+    trained: list[Mapping[str, Any]] = [*log] or [checkpoint.metrics]
     target, started, objective = _training_of(folder, checkpoint, trained)
     return Entry(
         key=re.sub(r"[^A-Za-z0-9._-]+", "-", name),
@@ -284,7 +285,7 @@ def entry_of_checkpoint(folder: Path) -> Entry:
         state="complete" if not log or len(log) == target else "interrupted",
         target=target,
         epochs=trained,
-        best=checkpoint.figures,
+        best=checkpoint.metrics,
         objective=objective,
         checkpoint=folder,
         photos=checkpoint.photos,
@@ -315,7 +316,7 @@ def _training_of(
             raise ValueError(f"unknown objective {objective!r}")
         if "fingerprint" not in checkpoint.photos or {*map(type, counts)} != {int}:
             raise ValueError("epochs or counts of photos are missing or not integers")
-        values = [metrics[name] for metrics in (*trained, checkpoint.figures) for name in needed]
+        values = [metrics[name] for metrics in (*trained, checkpoint.metrics) for name in needed]
         if {*map(type, values)} - {int, float}:
             raise ValueError("a metric is not a number")
         return target, started, objective

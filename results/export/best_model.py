@@ -9,7 +9,7 @@ import optuna
 from huetune.data_tools.common.errors import NoTrialError, UserError
 from huetune.data_tools.storage.atomic import atomic_folder, exclusive, require_new
 from huetune.data_tools.storage.bucket_cache import pull, push
-from huetune.model import checkpoint as models
+from huetune.model.checkpoint import read_checkpoint, write_export
 from huetune.model.metrics import METRICS
 from huetune.results.analysis.winner import Winner, front_ends, trainings
 from huetune.results.export.model_card import model_card
@@ -131,7 +131,7 @@ def export(checkpoint: Path, folder: Path, metric: Mapping[str, Any] | None = No
     require_new(folder)
     metric = metric or {}
     with exclusive(folder), atomic_folder(folder) as draft:
-        models.export(checkpoint, draft, metric, model_card(models.read(checkpoint), metric))
+        write_export(checkpoint, draft, metric, model_card(read_checkpoint(checkpoint), metric))
     push(folder)
 
 

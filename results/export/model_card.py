@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from huetune.model.checkpoint import Checkpoint
+from huetune.model.checkpoint_format import Checkpoint
 from huetune.results.records.value_text import format_value
 
 
@@ -29,7 +29,7 @@ huetune {versions.get("huetune", "")}.
 - Origin: {_origin(model.origin)}
 - Training photos: {photos.get("training", "not recorded")}
 - Validation photos, from which the model did not learn: {photos.get("validation", "not recorded")}
-- Epochs: {model.figures.get("epoch", "not recorded")}
+- Epochs: {model.metrics.get("epoch", "not recorded")}
 - Seed: {model.seed}
 - Fingerprint of the photos, computed from their pixels: `{photos.get("fingerprint", "not recorded")}`
 - Software: {", ".join(f"{part} {version}" for part, version in versions.items())}

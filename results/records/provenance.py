@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from huetune.model.checkpoint import part_versions
+from huetune.model.checkpoint_format import package_versions
 
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of all packages that a search depends on."""
-    return {**part_versions(), **{part: version(part) for part in ("optuna", "ray")}}
+    return {**package_versions(), **{part: version(part) for part in ("optuna", "ray")}}
 
 
 def code() -> dict[str, Any]:

@@ -338,19 +338,19 @@ def find_source(run_or_export: str, storage: Path = STORAGE) -> "Path | Run":
     Raises:
         StorageError: it is neither.
     """
-    from huetune.model.checkpoint import SETTINGS
+    from huetune.model.checkpoint_format import SETTINGS_FILE
 
     folder = local_path(run_or_export)
     recover(folder)
-    pull(folder / SETTINGS)
+    pull(folder / SETTINGS_FILE)
     # Whatever has these names is a model, also where it is one that cannot be trusted.
-    if any(os.path.lexists(folder / name) for name in (SETTINGS, SUMS_FILE)):
+    if any(os.path.lexists(folder / name) for name in (SETTINGS_FILE, SUMS_FILE)):
         pull(folder)
         return folder
     try:
         return find_run(run_or_export, storage)
     except StorageError as error:
-        raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS}") from None
+        raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS_FILE}") from None
 
 
 def list_runs(storage: Path = STORAGE) -> list[Run]:

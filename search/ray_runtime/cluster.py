@@ -35,7 +35,7 @@ from huetune.data_tools.common.errors import ClusterLostError, StorageError, Use
 from huetune.data_tools.common.terminal import is_utf8, restore_codes
 from huetune.data_tools.photos.split import Split
 from huetune.data_tools.storage.bucket_cache import location_of
-from huetune.model.checkpoint import part_versions
+from huetune.model.checkpoint_format import package_versions
 from huetune.results.records.run import Run
 from huetune.search.process import signals
 from huetune.search.ray_runtime import address, local_ray, ray_compat
@@ -134,7 +134,7 @@ class Cluster:
             folder=folder,
             objective=searcher.objective,
             timeout=resources.trial_timeout,
-            versions=part_versions(),
+            versions=package_versions(),
         )
         stops = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)

@@ -19,7 +19,7 @@ from ray import tune
 from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.photos.split import Split
 from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, pull, push, remove
-from huetune.model.checkpoint import part_versions
+from huetune.model.checkpoint_format import package_versions
 from huetune.results.records.outcomes import FailureKind
 
 if TYPE_CHECKING:
@@ -190,7 +190,8 @@ class Trial(tune.Trainable):
 
     def _save_checkpoint(self, metrics: dict[str, Any]) -> str:
         """Save the weights of an epoch; return the folder, relative to the run."""
-        from huetune.model.checkpoint import Checkpoint, save
+        from huetune.model.checkpoint import save_checkpoint
+        from huetune.model.checkpoint_format import Checkpoint
 
         folder = self._own / f"epoch-{metrics['epoch']:03}-{self._suffix}"
         trainer = self._trainer
@@ -198,7 +199,7 @@ class Trial(tune.Trainable):
         origin = {"run": self._run.name, **number, "objective": self._objective, "epochs": self._epochs}
         mean_chroma = tuple(map(float, trainer.mean_chroma))
         checkpoint = Checkpoint(trainer.config, self._seed, metrics, mean_chroma, self._photos, origin, self._versions)
-        save(folder, checkpoint, trainer.vae)
+        save_checkpoint(folder, checkpoint, trainer.vae)
         push(folder)
         self._checkpoints.append(folder)
         # The previous checkpoint is kept until the study has recorded this one.
@@ -231,7 +232,7 @@ def _final_result(reason: dict[str, str], epoch: int = 0) -> dict[str, Any]:
 def _refusal(versions: dict[str, str]) -> str | None:
     """Return why a worker must not train: other package versions compute other numbers. None if it may."""
     # huetune itself is sent to the workers.
-    here = part_versions({part for part in versions if part not in ("python", "huetune")})
+    here = package_versions({part for part in versions if part not in ("python", "huetune")})
     different = [f"{part} {here[part]}, not {versions[part]}" for part in here if here[part] != versions[part]]
     if different:
         remedy = "install the same versions there, as in requirements.lock"

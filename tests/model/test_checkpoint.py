@@ -10,7 +10,8 @@ from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.photos.context_windows import extract_windows, positions
 from huetune.data_tools.storage.atomic import atomic_folder, require_new
 from huetune.data_tools.storage.checksums import SUMS_FILE
-from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, Checkpoint, load, read, save
+from huetune.model.checkpoint import load_model, read_checkpoint, save_checkpoint
+from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE, WEIGHTS_FILE, Checkpoint
 from huetune.model.colorizer import CHUNK, Colorizer
 from huetune.model.network import LATENT, build
 from huetune.model.presets import PRESETS
@@ -28,13 +29,13 @@ def network():
 def saved(tmp_path, network):
     folder = tmp_path / "runs" / "epoch-001"
     checkpoint = Checkpoint(CONFIG, 7, {"epoch": 1, "skill": 0.25}, (0.1, -0.2), {"training": 3}, {"preset": "model-1"})
-    save(folder, checkpoint, network.vae)
+    save_checkpoint(folder, checkpoint, network.vae)
     return folder, checkpoint
 
 
 def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
     folder, checkpoint = saved
-    loaded, colorizer = load(folder)
+    loaded, colorizer = load_model(folder)
     assert loaded == checkpoint
     before = Colorizer(network, CONFIG).draw(scenes.gray[:3], samples=2, seed=5)
     np.testing.assert_array_equal(colorizer.draw(scenes.gray[:3], samples=2, seed=5), before)
@@ -44,18 +45,18 @@ def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
 def test_models_of_one_structure_built_once_draw_the_same(saved, scenes, tmp_path):
     """A report shows several models: it builds and traces those of one structure once."""
     other = replace(CONFIG, mse_weight=1.0, dropout_of="channels")
-    save(tmp_path / "other", replace(saved[1], config=other), build(other).vae)
+    save_checkpoint(tmp_path / "other", replace(saved[1], config=other), build(other).vae)
     built: dict = {}
     for folder in (saved[0], tmp_path / "other", saved[0]):
-        shared = load(folder, built)[1].draw(scenes.gray[:2], samples=1, seed=5)
-        np.testing.assert_array_equal(shared, load(folder)[1].draw(scenes.gray[:2], samples=1, seed=5))
+        shared = load_model(folder, built)[1].draw(scenes.gray[:2], samples=1, seed=5)
+        np.testing.assert_array_equal(shared, load_model(folder)[1].draw(scenes.gray[:2], samples=1, seed=5))
     assert len(built) == 1
 
 
 def test_saving_leaves_nothing_else_and_replaces_the_old(saved, network):
     folder, checkpoint = saved
-    save(folder, checkpoint, network.vae)
-    assert {path.name for path in folder.iterdir()} == {SETTINGS, WEIGHTS, SUMS_FILE}
+    save_checkpoint(folder, checkpoint, network.vae)
+    assert {path.name for path in folder.iterdir()} == {SETTINGS_FILE, WEIGHTS_FILE, SUMS_FILE}
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
@@ -66,7 +67,7 @@ def test_find_model_after_an_interrupted_save_finds_the_old(saved):
     folder.rename(aside)
     assert find_model(str(folder))[0] == folder
     folder.rename(aside)
-    assert read(folder) == checkpoint
+    assert read_checkpoint(folder) == checkpoint
     folder.rename(aside)
     with pytest.raises(StorageError, match="is not empty"):
         require_new(folder)
@@ -74,55 +75,56 @@ def test_find_model_after_an_interrupted_save_finds_the_old(saved):
 
 def test_the_log_of_train_may_lie_beside_a_model(saved):
     folder, checkpoint = saved
-    (folder / LOG).write_text("[]", encoding="utf-8")
-    assert read(folder) == checkpoint
+    (folder / EPOCH_LOG_FILE).write_text("[]", encoding="utf-8")
+    assert read_checkpoint(folder) == checkpoint
 
 
 def test_a_save_that_fails_leaves_the_old_checkpoint(saved, network, monkeypatch):
     folder, checkpoint = saved
     bad = Checkpoint(CONFIG, 7, {"skill": {1, 2}}, (0.0, 0.0), {}, {})  # type: ignore[dict-item]
     with pytest.raises(TypeError):
-        save(folder, bad, network.vae)
-    assert read(folder) == checkpoint
+        save_checkpoint(folder, bad, network.vae)
+    assert read_checkpoint(folder) == checkpoint
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def _rewrite(folder, **changes):
     """As somebody would who knows of the sums."""
-    settings, weights = json.loads((folder / SETTINGS).read_text(encoding="utf-8")), (folder / WEIGHTS).read_bytes()
+    settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+    weights = (folder / WEIGHTS_FILE).read_bytes()
     with atomic_folder(folder) as draft:
-        (draft / SETTINGS).write_text(json.dumps({**settings, **changes}), encoding="utf-8")
-        (draft / WEIGHTS).write_bytes(weights)
+        (draft / SETTINGS_FILE).write_text(json.dumps({**settings, **changes}), encoding="utf-8")
+        (draft / WEIGHTS_FILE).write_bytes(weights)
 
 
 def _first_schema(folder, cut):
     """A checkpoint of the first huetune, which had no sums."""
     _rewrite(folder, schema=1)
     (folder / SUMS_FILE).unlink()
-    weights = (folder / WEIGHTS).read_bytes()
-    (folder / WEIGHTS).unlink()
+    weights = (folder / WEIGHTS_FILE).read_bytes()
+    (folder / WEIGHTS_FILE).unlink()
     if cut is not None:
-        (folder / WEIGHTS).write_bytes(weights[:cut])
+        (folder / WEIGHTS_FILE).write_bytes(weights[:cut])
 
 
 def test_a_checkpoint_of_the_first_schema_still_opens(saved):
     folder, checkpoint = saved
     _first_schema(folder, cut=10**9)
-    assert load(folder)[0] == checkpoint
+    assert load_model(folder)[0] == checkpoint
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / SETTINGS).unlink(), "not a checkpoint or export"),
-        (lambda folder: (folder / SETTINGS).write_text("{", encoding="utf-8"), "damaged"),
-        (lambda folder: (folder / SETTINGS).write_text("[]", encoding="utf-8"), "damaged"),
-        (lambda folder: _rewrite(folder, schema=4), "schema '4', this huetune reads 1 to 3"),
+        (lambda folder: (folder / SETTINGS_FILE).unlink(), "not a checkpoint or export"),
+        (lambda folder: (folder / SETTINGS_FILE).write_text("{", encoding="utf-8"), "damaged"),
+        (lambda folder: (folder / SETTINGS_FILE).write_text("[]", encoding="utf-8"), "damaged"),
+        (lambda folder: _rewrite(folder, schema=4), "has schema '4', but this huetune reads schemas 1 to 3"),
         (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
-        (lambda folder: (folder / WEIGHTS).unlink(), "holds other files than its SHA256SUMS lists"),
+        (lambda folder: (folder / WEIGHTS_FILE).unlink(), "holds other files than its SHA256SUMS lists"),
         (lambda folder: _first_schema(folder, cut=None), "is not there"),
         (lambda folder: _first_schema(folder, cut=5000), "damaged"),
-        (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:5000]), "damaged"),
+        (lambda folder: (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:5000]), "damaged"),
         (lambda folder: _rewrite(folder, config={"skip": True}), "holds the weights of another model"),
     ],
     ids=[
@@ -142,7 +144,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage, message, saved):
     folder, _ = saved
     damage(folder)
     with pytest.raises(CheckpointError) as refused:
-        load(folder)
+        load_model(folder)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -151,7 +153,7 @@ def test_a_gray_copy_gets_the_same_colors(saved, scenes):
     from huetune.data_tools.datasets.synthetic_garden import garden
     from huetune.data_tools.photos.dataset import prepare
 
-    _, colorizer = load(saved[0])
+    _, colorizer = load_model(saved[0])
     photo = garden(1)
     copy = np.repeat(prepare(photo, ["color"]).gray[..., None], 3, axis=-1)
     sets = prepare(photo, ["color"]), prepare(copy, ["gray"])
@@ -171,7 +173,7 @@ def test_a_draw_is_what_the_decoder_makes_of_each_box(network, scenes):
 
 
 def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
-    _, colorizer = load(saved[0])
+    _, colorizer = load_model(saved[0])
     drawn = colorizer.draw(scenes.gray[:2], samples=3, seed=0)
     np.testing.assert_array_equal(drawn, colorizer.draw(scenes.gray[:2], samples=3, seed=0))
     assert (drawn != colorizer.draw(scenes.gray[:2], samples=3, seed=1)).any()
@@ -180,6 +182,6 @@ def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
 
 def test_chunks_do_not_show(saved, scenes):
     """More photos than are colorized at once: each gets what it would get in a smaller set."""
-    _, colorizer = load(saved[0])
+    _, colorizer = load_model(saved[0])
     drawn = colorizer.draw(scenes.gray[:11], samples=1, seed=0)
     np.testing.assert_allclose(colorizer.draw(scenes.gray[:3], samples=1, seed=0), drawn[:3], atol=1e-6)

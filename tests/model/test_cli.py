@@ -18,7 +18,8 @@ from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.data_tools.storage.atomic import atomic_folder, exclusive
 from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE
 from huetune.model import npz
-from huetune.model.checkpoint import LOG, SETTINGS, WEIGHTS, load, log_of, read
+from huetune.model.checkpoint import load_model, read_checkpoint, read_epoch_log
+from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE, WEIGHTS_FILE
 from huetune.model.cli import train
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
@@ -26,7 +27,7 @@ from huetune.results.experiment_log.entry import entry_of_checkpoint
 
 EPOCHS = 8
 SMALL = ("--set", "activation=relu", "--set", "skip=false", "--set", "merge_units=8")
-FILES = {SETTINGS, WEIGHTS, LOG, STATE_FILE, SUMS_FILE}
+FILES = {SETTINGS_FILE, WEIGHTS_FILE, EPOCH_LOG_FILE, STATE_FILE, SUMS_FILE}
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +54,14 @@ def copied(uninterrupted, tmp_path) -> Path:
 
 def _epochs(folder: Path) -> list[dict]:
     """The log, without what another run of the same training does not repeat."""
-    return [{name: value for name, value in line.items() if "seconds" not in name} for line in log_of(folder)]
+    return [{name: value for name, value in line.items() if "seconds" not in name} for line in read_epoch_log(folder)]
 
 
 def assert_equal(one: Path, other: Path) -> None:
     """Two folders have the same weights, log, best epoch and training state, to the last bit."""
     assert _epochs(one) == _epochs(other)
-    assert read(one).figures["epoch"] == read(other).figures["epoch"]
-    for name, dtypes in ((WEIGHTS, (np.float32,)), (STATE_FILE, None)):
+    assert read_checkpoint(one).metrics["epoch"] == read_checkpoint(other).metrics["epoch"]
+    for name, dtypes in ((WEIGHTS_FILE, (np.float32,)), (STATE_FILE, None)):
         here, there = npz.read(one / name, dtypes), npz.read(other / name, dtypes)
         assert here.keys() == there.keys()
         for key in here:
@@ -68,7 +69,7 @@ def assert_equal(one: Path, other: Path) -> None:
 
 
 def test_train_with_settings_trains_that_configuration(uninterrupted):
-    found = read(uninterrupted)
+    found = read_checkpoint(uninterrupted)
     assert (found.config.activation, found.config.skip, found.config.merge_units) == ("relu", False, 8)
     usual = with_recipe(PRESETS["model-2"], "photos")
     assert (found.config.learning_rate, found.config.batching) == (usual.learning_rate, "photos")
@@ -83,9 +84,9 @@ def test_folder_of_a_training_colorizes_photos(uninterrupted, photos, in_process
 
 
 def test_train_keeps_the_best_of_all_epochs(uninterrupted):
-    log = log_of(uninterrupted)
+    log = read_epoch_log(uninterrupted)
     assert [line["epoch"] for line in log] == list(range(1, EPOCHS + 1))
-    assert read(uninterrupted).figures == min(log, key=lambda line: line["chroma_mse"])
+    assert read_checkpoint(uninterrupted).metrics == min(log, key=lambda line: line["chroma_mse"])
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_
     finally:
         child.kill()
         child.wait()
-    done = len(log_of(out))
+    done = len(read_epoch_log(out))
     assert 1 <= done <= 2
     # What a process that is killed while it writes an epoch leaves beside it.
     shutil.copytree(uninterrupted, tmp_path / ".a model-0123abcd")
@@ -131,7 +132,7 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_
 
     def interrupt() -> None:
         end = time.monotonic() + 200
-        while len(log_of(out)) == done and time.monotonic() < end:
+        while len(read_epoch_log(out)) == done and time.monotonic() < end:
             time.sleep(0.005)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -142,12 +143,12 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_
     command = f"huetune train --resume --out '{out}'"
     assert stopped.returncode == 130 and f"resumed after epoch {done} of {EPOCHS}" in stopped.stdout, stopped.stderr
     assert stopped.stderr.strip() == f"huetune: interrupted; continue it with: {command}"
-    assert done < len(log_of(out)) < EPOCHS and entry_of_checkpoint(out).state == "interrupted"
+    assert done < len(read_epoch_log(out)) < EPOCHS and entry_of_checkpoint(out).state == "interrupted"
 
     ended = in_process(*shlex.split(command)[1:])
     assert ended.returncode == 0 and f"train on with: {command} --epochs N" in ended.stdout, ended.stderr
     assert_equal(out, uninterrupted)
-    assert entry_of_checkpoint(out).state == "complete" and read(out).origin["source"]["folder"] == str(
+    assert entry_of_checkpoint(out).state == "complete" and read_checkpoint(out).origin["source"]["folder"] == str(
         tmp_path / "moved"
     )
     assert {path.name for path in tmp_path.iterdir()} == {"a model", "moved"}
@@ -192,7 +193,7 @@ def test_resume_on_other_photos_is_refused(copied, photos, in_process, tmp_path)
     (tmp_path / "other" / "0.png").unlink()
     done = in_process(*words)
     assert done.returncode == 3 and "not the photos any more" in done.stderr and done.stderr.count("\n") == 1
-    assert read(copied).origin["epochs"] == EPOCHS
+    assert read_checkpoint(copied).origin["epochs"] == EPOCHS
 
 
 def test_resume_where_another_process_trains_is_refused(copied, in_process):
@@ -215,7 +216,7 @@ def _reseal(folder: Path, without: str = "") -> None:
 
 def test_folder_of_an_older_huetune_is_usable_not_resumable(copied, in_process):
     _reseal(copied, without=STATE_FILE)
-    assert load(copied)[0] == read(copied)
+    assert load_model(copied)[0] == read_checkpoint(copied)
     done = in_process("train", "--resume", "--out", copied)
     assert done.returncode == 4 and "has no training state" in done.stderr and done.stderr.count("\n") == 1
 
@@ -239,9 +240,9 @@ def _pickle_an_array(folder: Path) -> None:
 
 
 def _say_nothing_of_photos(folder: Path) -> None:
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     settings["photos"].pop("fingerprint")
-    (folder / SETTINGS).write_text(json.dumps(settings), encoding="utf-8")
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings), encoding="utf-8")
     _reseal(folder)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.storage.output_files import RECORD_FILE
-from huetune.model.checkpoint import read
+from huetune.model.checkpoint import read_checkpoint
 from huetune.model.diagram import FORMATS, PICTURES, draw, missing_graphviz
 from huetune.model.network import build
 from huetune.model.presets import PRESETS
@@ -96,7 +96,7 @@ def test_the_verb_draws_what_it_is_given(searched, tmp_path):
     done = CliRunner().invoke(structure, ["tiny", "--storage", str(searched[0]), "--out", str(tmp_path / "of-run")])
     assert done.exit_code == 0, done.output
     assert "of the log" not in done.output
-    config = read(find_model("tiny", searched[0])[0]).config
+    config = read_checkpoint(find_model("tiny", searched[0])[0]).config
     for name, content in draw(build(config), ["svg"]).items():
         (tmp_path / name).write_bytes(content)
         # Graphviz also writes the nodes' own names, which are addresses in memory.

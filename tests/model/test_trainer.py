@@ -213,15 +213,15 @@ def test_a_mirrored_photo_comes_with_its_colors(config, single):
 def test_boxes_that_fill_no_batch_sit_the_epoch_out(trainer):
     """As in the log: of 100 photos' 19,600 boxes, 19,584 fill batches of 32."""
     count = len(trainer.training) * 196
-    assert _epochs(trainer, BOXES, 0)[0]["patches"] == count // 128 * 128 < count
-    assert _epochs(trainer, PHOTOS, 0)[0]["patches"] == count
+    assert _epochs(trainer, BOXES, 0)[0]["boxes"] == count // 128 * 128 < count
+    assert _epochs(trainer, PHOTOS, 0)[0]["boxes"] == count
 
 
 def test_the_bar_hears_of_every_step(trainer):
     trainer.start(PHOTOS, 0)
     heard = []
     figures = trainer.epoch(lambda done, boxes: heard.append((done, boxes)))
-    assert heard[-1] == (figures["patches"], figures["patches"])
+    assert heard[-1] == (figures["boxes"], figures["boxes"])
     assert [done for done, _ in heard] == [196 * step for step in range(1, len(heard) + 1)]
 
 

@@ -24,7 +24,8 @@ from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.storage.atomic import atomic_folder
 from huetune.data_tools.storage.checksums import SUMS_FILE, sha256_of
 from huetune.model import training_state
-from huetune.model.checkpoint import CARD, PROBE, SETTINGS, WEIGHTS, Checkpoint, load, save
+from huetune.model.checkpoint import load_model, save_checkpoint
+from huetune.model.checkpoint_format import MODEL_CARD_FILE, SELF_TEST_FILE, SETTINGS_FILE, WEIGHTS_FILE, Checkpoint
 from huetune.model.config import Config
 from huetune.model.network import build
 from huetune.results.export.best_model import export, find_model
@@ -46,12 +47,12 @@ class Canary:
 
 def seal(folder):
     """As somebody would who knows how models are sealed."""
-    record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    record = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     if "files" in record:
         for name in record["files"]:
             if (folder / name).is_file():
                 record["files"][name] = {"bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
-    (folder / SETTINGS).write_text(json.dumps(record), encoding="utf-8")
+    (folder / SETTINGS_FILE).write_text(json.dumps(record), encoding="utf-8")
     resum(folder)
 
 
@@ -64,9 +65,9 @@ def settings(change):
     """Change what the settings say."""
 
     def harm(folder):
-        record = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        record = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         change(record)
-        (folder / SETTINGS).write_text(json.dumps(record), encoding="utf-8")
+        (folder / SETTINGS_FILE).write_text(json.dumps(record), encoding="utf-8")
         seal(folder)
 
     return harm
@@ -76,7 +77,7 @@ def text(change):
     """Change the settings as text."""
 
     def harm(folder):
-        (folder / SETTINGS).write_text(change((folder / SETTINGS).read_text(encoding="utf-8")))
+        (folder / SETTINGS_FILE).write_text(change((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
         resum(folder)
 
     return harm
@@ -86,9 +87,9 @@ def weights(change):
     """Change the arrays of the weights."""
 
     def harm(folder):
-        with np.load(folder / WEIGHTS) as file:
+        with np.load(folder / WEIGHTS_FILE) as file:
             arrays = dict(file)
-        np.savez(folder / WEIGHTS, **change(arrays))
+        np.savez(folder / WEIGHTS_FILE, **change(arrays))
         seal(folder)
 
     return harm
@@ -98,9 +99,9 @@ def members(change, compression=zipfile.ZIP_STORED):
     """Change the names and bytes in the weights' file."""
 
     def harm(folder):
-        with zipfile.ZipFile(folder / WEIGHTS) as file:
+        with zipfile.ZipFile(folder / WEIGHTS_FILE) as file:
             found = [(name, file.read(name)) for name in file.namelist()]
-        with zipfile.ZipFile(folder / WEIGHTS, "w", compression) as file:
+        with zipfile.ZipFile(folder / WEIGHTS_FILE, "w", compression) as file:
             for name, content in change(found):
                 file.writestr(name, content)
         seal(folder)
@@ -114,7 +115,7 @@ def instead(name, make):
     def harm(folder):
         (folder / name).unlink()
         make(folder / name)
-        if name == WEIGHTS:
+        if name == WEIGHTS_FILE:
             seal(folder)
         elif name != SUMS_FILE:
             resum(folder)
@@ -156,13 +157,13 @@ def with_keras_file(folder):
 def keras_file_as_weights(folder):
     keras_file(folder / "model.keras")
     (folder / "canary").unlink(missing_ok=True)
-    (folder / "model.keras").replace(folder / WEIGHTS)
+    (folder / "model.keras").replace(folder / WEIGHTS_FILE)
     seal(folder)
 
 
 def overlapping(folder):
     """Two names for the same bytes."""
-    with zipfile.ZipFile(folder / WEIGHTS, "a") as file:
+    with zipfile.ZipFile(folder / WEIGHTS_FILE, "a") as file:
         for number in range(50):
             twin = zipfile.ZipInfo(f"twin-{number}.npy")
             largest = max(file.infolist(), key=lambda member: member.file_size)
@@ -183,15 +184,15 @@ def object_array(found):
 def other_model(folder):
     """The weights of another model of the same shapes."""
     network = build(CONFIG)
-    np.savez(folder / WEIGHTS, **{weight.path: weight.numpy() for weight in network.vae.trainable_weights})
+    np.savez(folder / WEIGHTS_FILE, **{weight.path: weight.numpy() for weight in network.vae.trainable_weights})
     seal(folder)
 
 
 def probe(folder, change):
     """Change the arrays of the probe."""
-    with np.load(folder / PROBE) as file:
+    with np.load(folder / SELF_TEST_FILE) as file:
         arrays = dict(file)
-    np.savez(folder / PROBE, **change(arrays))
+    np.savez(folder / SELF_TEST_FILE, **change(arrays))
     seal(folder)
 
 
@@ -212,7 +213,9 @@ def set_first(value):
 
 BOTH = {
     "a pickle in an array": members(object_array),
-    "a pickle instead of the weights": instead(WEIGHTS, lambda path: path.write_bytes(pickle.dumps(Canary("canary")))),
+    "a pickle instead of the weights": instead(
+        WEIGHTS_FILE, lambda path: path.write_bytes(pickle.dumps(Canary("canary")))
+    ),
     "a Keras file beside the weights": with_keras_file,
     "a Keras file as weights": keras_file_as_weights,
     "sums of a file elsewhere": lambda folder: (folder / SUMS_FILE).write_text(
@@ -248,15 +251,15 @@ BOTH = {
     "more arrays": weights(lambda arrays: {**arrays, "more": np.zeros(3, np.float32)}),
     "a weight that is no number": weights(set_first(np.nan)),
     "an infinite weight": weights(set_first(np.inf)),
-    "weights that are a link": instead(WEIGHTS, lambda path: path.symlink_to("/etc/passwd")),
-    "settings that are a link": instead(SETTINGS, lambda path: path.symlink_to("/etc/passwd")),
-    "weights without end": instead(WEIGHTS, lambda path: path.symlink_to("/dev/zero")),
-    "weights that are a pipe": instead(WEIGHTS, os.mkfifo),
-    "settings that are a pipe": instead(SETTINGS, os.mkfifo),
-    "weights that are a folder": instead(WEIGHTS, Path.mkdir),
-    "weights of a terabyte": lambda folder: sparse(folder / WEIGHTS),
+    "weights that are a link": instead(WEIGHTS_FILE, lambda path: path.symlink_to("/etc/passwd")),
+    "settings that are a link": instead(SETTINGS_FILE, lambda path: path.symlink_to("/etc/passwd")),
+    "weights without end": instead(WEIGHTS_FILE, lambda path: path.symlink_to("/dev/zero")),
+    "weights that are a pipe": instead(WEIGHTS_FILE, os.mkfifo),
+    "settings that are a pipe": instead(SETTINGS_FILE, os.mkfifo),
+    "weights that are a folder": instead(WEIGHTS_FILE, Path.mkdir),
+    "weights of a terabyte": lambda folder: sparse(folder / WEIGHTS_FILE),
     "sums of 200 MB": instead(SUMS_FILE, lambda path: path.write_bytes(b"a" * 2 * 10**8)),
-    "no weights": lambda folder: (folder / WEIGHTS).unlink(),
+    "no weights": lambda folder: (folder / WEIGHTS_FILE).unlink(),
     "no sums": lambda folder: (folder / SUMS_FILE).unlink(),
     "a file more": lambda folder: ((folder / "more").write_text("more", encoding="utf-8"), resum(folder)),
     "a thousand files": lambda folder: [(folder / f"{number}.txt").touch() for number in range(1000)],
@@ -283,7 +286,7 @@ BOTH = {
 
 EXPORTS = {
     "another model's weights": other_model,
-    "no probe": lambda folder: ((folder / PROBE).unlink(), resum(folder)),
+    "no probe": lambda folder: ((folder / SELF_TEST_FILE).unlink(), resum(folder)),
     "a probe that is another's": lambda folder: probe(folder, lambda arrays: {"gray": np.zeros(3, np.uint8)}),
     "a probe that says nothing": lambda folder: probe(
         folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] * np.nan}
@@ -291,8 +294,11 @@ EXPORTS = {
     "a probe a little off": lambda folder: probe(
         folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] + np.float32(2e-4)}
     ),
-    "no card": lambda folder: ((folder / CARD).unlink(), resum(folder)),
-    "a card that is another": lambda folder: ((folder / CARD).write_text("Trust me.", encoding="utf-8"), resum(folder)),
+    "no card": lambda folder: ((folder / MODEL_CARD_FILE).unlink(), resum(folder)),
+    "a card that is another": lambda folder: (
+        (folder / MODEL_CARD_FILE).write_text("Trust me.", encoding="utf-8"),
+        resum(folder),
+    ),
     "a training state": lambda folder: ((folder / training_state.STATE_FILE).write_bytes(b"PK"), resum(folder)),
     "a training state of a terabyte": lambda folder: sparse(folder / training_state.STATE_FILE),
     "photos prepared otherwise": settings(lambda record: record["preparation"].update(version=99)),
@@ -317,7 +323,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     photos = {"training": 3, "validation": 1, "test": 0, "fingerprint": "0" * 64}
     about = Checkpoint(CONFIG, 7, {"epoch": 1, "skill": 0.25}, (0.1, -0.2), photos, {"preset": "model-2"})
-    save(folder / "checkpoint", about, build(CONFIG).vae)
+    save_checkpoint(folder / "checkpoint", about, build(CONFIG).vae)
     export(folder / "checkpoint", folder / "export", METRIC)
     return folder / "export"
 
@@ -455,7 +461,7 @@ def test_none_of_our_modules_can_unpickle_or_run_what_it_reads():
 
 
 def test_the_same_export_unharmed_is_fine(exported):
-    assert load(exported)[0].origin == {"preset": "model-2"}
+    assert load_model(exported)[0].origin == {"preset": "model-2"}
 
 
 def test_the_canary_sings(tmp_path):

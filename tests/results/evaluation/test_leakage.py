@@ -11,7 +11,7 @@ from huetune.data_tools.common.errors import CheckpointError
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
 from huetune.data_tools.photos.split import split
-from huetune.model.checkpoint import read
+from huetune.model.checkpoint import read_checkpoint
 from huetune.results.evaluation.leakage import leaked_names
 from huetune.results.export.best_model import find_model
 
@@ -26,7 +26,7 @@ def photos(pictures):
 
 
 def seen_of(model, pictures):
-    names = leaked_names(read(model), photos(pictures))
+    names = leaked_names(read_checkpoint(model), photos(pictures))
     assert names is not None
     return sorted(names)
 
@@ -42,7 +42,7 @@ def test_a_model_knows_what_trained_and_ranked_it_and_nothing_else(model):
 
 
 def test_an_older_model_opens_and_does_not_say(model):
-    checkpoint = read(model)
+    checkpoint = read_checkpoint(model)
     older = replace(checkpoint, photos={name: value for name, value in checkpoint.photos.items() if name != "seen"})
     assert leaked_names(older, photos(garden(12))) is None
     other = replace(checkpoint, photos={**checkpoint.photos, "seen": {"kind": "dct-512"}})
@@ -53,7 +53,7 @@ def test_an_older_model_opens_and_does_not_say(model):
     "seen", [[], "x", {}, {"kind": "dct-128"}, {"kind": "dct-128", "training": "?", "validation": ""}]
 )
 def test_a_damaged_record_is_refused(model, seen):
-    checkpoint = read(model)
+    checkpoint = read_checkpoint(model)
     with pytest.raises(CheckpointError, match="record of what it has seen is damaged"):
         leaked_names(replace(checkpoint, photos={**checkpoint.photos, "seen": seen}), photos(garden(2)))
 

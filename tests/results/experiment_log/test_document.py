@@ -21,8 +21,8 @@ from huetune.data_tools.photos.color import gray_to_luma, luma, paint, upsample_
 from huetune.data_tools.photos.dataset import prepare
 from huetune.data_tools.storage.checksums import SUMS_FILE, sha256_of
 from huetune.data_tools.storage.output_files import RECORD_FILE
-from huetune.model.checkpoint import LOG, load, log_of, read
-from huetune.model.checkpoint import SETTINGS as SETTINGS_FILE
+from huetune.model.checkpoint import load_model, read_checkpoint, read_epoch_log
+from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE
 from huetune.model.cli import train
 from huetune.model.presets import PRESETS
 from huetune.results.cli.best_command import best
@@ -375,14 +375,14 @@ def test_log_of_failed_trial_escapes_its_error(tmp_path, no_graphviz):
 
 def test_train_saves_best_weights_and_all_epochs(trained):
     """The folder has the weights of the best epoch and the metrics of all epochs, and loads as a checkpoint."""
-    checkpoint, _ = load(trained / "model-3")
-    epochs = log_of(trained / "model-3")
-    assert [line["epoch"] for line in epochs] == [1, 2] and checkpoint.figures in epochs
-    assert checkpoint.figures["chroma_mse"] == min(line["chroma_mse"] for line in epochs)
+    checkpoint, _ = load_model(trained / "model-3")
+    epochs = read_epoch_log(trained / "model-3")
+    assert [line["epoch"] for line in epochs] == [1, 2] and checkpoint.metrics in epochs
+    assert checkpoint.metrics["chroma_mse"] == min(line["chroma_mse"] for line in epochs)
 
 
 def test_log_shows_local_time(trained, tmp_path, in_zone, no_graphviz):
-    checkpoint, _ = load(trained / "model-1")
+    checkpoint, _ = load_model(trained / "model-1")
     assert checkpoint.origin["begun"].endswith("+00:00")
     in_zone("EAST-13")
     begun = datetime.fromisoformat(checkpoint.origin["begun"]) + timedelta(hours=13)
@@ -403,13 +403,13 @@ def test_log_of_trained_models_compares_them(trained, tmp_path, no_graphviz):
     assert "Test photos (2): chroma_mse" in newer and "in this single training" in newer
     assert len(list((tmp_path / "photos").glob("*-truth.png"))) == 2
     scenes = prepare(garden(6)[4:], ["a", "b"])
-    drawn = load(trained / "model-3")[1].draw(scenes.gray, SAMPLES_PER_PHOTO, seed=0)
+    drawn = load_model(trained / "model-3")[1].draw(scenes.gray, SAMPLES_PER_PHOTO, seed=0)
     for digest, gray, maps in zip(scenes.digests, scenes.gray, drawn, strict=True):
         for number, sample in enumerate(paint(gray_to_luma(gray), upsample_chroma(maps[:3])), 1):
             shown = np.asarray(Image.open(tmp_path / "model-3" / f"{digest[:12]}-{number}.png"))
             np.testing.assert_array_equal(shown, sample)
     assert {path.name for path in trained.iterdir()} == {"model-1", "model-3"}
-    assert read(trained / "model-3"), "nothing was written into the folder of the checkpoint"
+    assert read_checkpoint(trained / "model-3"), "nothing was written into the folder of the checkpoint"
 
 
 def test_log_without_graphviz_or_photos_warns(trained, tmp_path, no_graphviz, monkeypatch):
@@ -493,9 +493,9 @@ def test_log_of_export_shows_best_epoch_only(searched, tmp_path, no_graphviz):
 @pytest.mark.parametrize(
     "harm",
     [
-        lambda folder: (folder / LOG).write_text("5", encoding="utf-8"),
-        lambda folder: (folder / LOG).write_text('[{"epoch": 1}, {"epoch": 3}]', encoding="utf-8"),
-        lambda folder: (folder / LOG).write_text('[{"epoch": 1}]', encoding="utf-8"),
+        lambda folder: (folder / EPOCH_LOG_FILE).write_text("5", encoding="utf-8"),
+        lambda folder: (folder / EPOCH_LOG_FILE).write_text('[{"epoch": 1}, {"epoch": 3}]', encoding="utf-8"),
+        lambda folder: (folder / EPOCH_LOG_FILE).write_text('[{"epoch": 1}]', encoding="utf-8"),
         lambda folder: _change_record(folder, begun="yesterday"),
         lambda folder: _change_record(folder, begun="0001-01-01T00:00:00+23:00"),
         lambda folder: _change_record(folder, epochs="two"),
@@ -541,7 +541,7 @@ def _change_record(folder: Path, part: str = "origin", **values: object) -> None
     record = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
     record[part] |= values
     if part == "figures":
-        (folder / LOG).unlink()
+        (folder / EPOCH_LOG_FILE).unlink()
     (folder / SETTINGS_FILE).write_text(json.dumps(record), encoding="utf-8")
 
 

@@ -14,7 +14,15 @@ import pytest
 from huetune.data_tools.common.errors import CheckpointError, NoTrialError, StorageError
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.checksums import SUMS_FILE
-from huetune.model.checkpoint import CARD, EXPORTED, FILES, PROBE, SETTINGS, WEIGHTS, load, read
+from huetune.model.checkpoint import load_model, read_checkpoint
+from huetune.model.checkpoint_format import (
+    EXPORT_SCHEMA,
+    FILES_BY_SCHEMA,
+    MODEL_CARD_FILE,
+    SELF_TEST_FILE,
+    SETTINGS_FILE,
+    WEIGHTS_FILE,
+)
 from huetune.model.metrics import scores
 from huetune.results.analysis.winner import find_winner
 from huetune.results.export import best_model
@@ -28,8 +36,8 @@ def test_the_best_is_the_best_complete_trial(searched):
     row, (path, *_) = best_model.best_checkpoints(run, run.snapshot())
     complete = [other for other in rows(run.study()) if other["state"] == "complete"]
     assert row == min(complete, key=lambda other: other["score"])
-    checkpoint = read(path)
-    assert checkpoint.figures["chroma_mse"] == row["score"]
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.metrics["chroma_mse"] == row["score"]
     assert checkpoint.origin == {"run": "tiny", "trial": row["trial"], "objective": "chroma_mse", "epochs": 3}
     assert checkpoint.seed == 5 + row["trial"]
     assert checkpoint.config.learning_rate == row["learning_rate"]
@@ -48,7 +56,7 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
     row, (path, *_) = best_model.best_checkpoints(copied, copied.snapshot())
     best_model.export(path, tmp_path / "exported")
     shutil.rmtree(copy)
-    checkpoint, colorizer = load(tmp_path / "exported")
+    checkpoint, colorizer = load_model(tmp_path / "exported")
     parts = split(prepare(garden(12), [str(index) for index in range(12)]), seed=5)
     assert checkpoint.photos["fingerprint"] == parts.fingerprint
     drawn = colorizer.draw(parts.validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
@@ -63,9 +71,13 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
     assert won and won.number == row["trial"]
     best_model.export(path, tmp_path / "exported", best_model.metric_record(won))
     files = {file.name: file.read_bytes() for file in (tmp_path / "exported").iterdir()}
-    assert set(files) == FILES[EXPORTED] == {CARD, SETTINGS, WEIGHTS, PROBE, SUMS_FILE}
-    assert f"held-out photos: {row['score']:.4g} in the search, **not confirmed**" in files[CARD].decode()
-    settings = json.loads(files[SETTINGS])
+    assert (
+        set(files)
+        == FILES_BY_SCHEMA[EXPORT_SCHEMA]
+        == {MODEL_CARD_FILE, SETTINGS_FILE, WEIGHTS_FILE, SELF_TEST_FILE, SUMS_FILE}
+    )
+    assert f"held-out photos: {row['score']:.4g} in the search, **not confirmed**" in files[MODEL_CARD_FILE].decode()
+    settings = json.loads(files[SETTINGS_FILE])
     assert settings["metric"] == {
         "objective": "chroma_mse",
         "direction": "minimize",
@@ -76,7 +88,7 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
         "checkpoint_score": row["score"],
     }
     assert {name: about["bytes"] for name, about in settings["files"].items()} == {
-        name: len(files[name]) for name in (WEIGHTS, CARD, PROBE)
+        name: len(files[name]) for name in (WEIGHTS_FILE, MODEL_CARD_FILE, SELF_TEST_FILE)
     }
     here = [
         str(Path.home()),
@@ -95,11 +107,11 @@ def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
     path, _ = best_model.find_model("tiny", searched[0])
     metric = {"objective": "skill", "direction": "maximize", "score": 0.5, "zero_line": 0.0}
     metric |= {"confirmed": 0.4, "plus_minus": 0.15, "seeds": 3}
-    text = model_card(read(path), metric)
+    text = model_card(read_checkpoint(path), metric)
     assert "`skill` (higher is better) on held-out photos: **0.4**, 95 % interval 0.25 to 0.55, confirmed" in text
     assert "from 3 fresh seeds" in text and "0.5" not in text.replace("0.55", "")
     metric |= {"checkpoint": "replicate, seed 1000003", "checkpoint_score": 0.45, "high": 0.5, "low": 0.25}
-    text = model_card(read(path), metric | {"baseline": "better than the mean-color baseline (0)"})
+    text = model_card(read_checkpoint(path), metric | {"baseline": "better than the mean-color baseline (0)"})
     assert "95 % interval 0.25 to 0.5, confirmed" in text and "better than the mean-color baseline (0)." in text
     assert "This checkpoint (replicate, seed 1000003) has 0.45." in text
 
@@ -131,7 +143,7 @@ def test_every_scored_trial_has_a_checkpoint_that_loads(searched):
     scored = [row["trial"] for row in rows(study) if row["score"] is not None]
     assert len(scored) == 4
     for number in scored:
-        checkpoint, _ = load(best_model.trial_checkpoint(run, study, number))
+        checkpoint, _ = load_model(best_model.trial_checkpoint(run, study, number))
         assert checkpoint.origin["trial"] == number
     with pytest.raises(NoTrialError, match="no trial 99"):
         best_model.trial_checkpoint(run, study, 99)
@@ -148,4 +160,4 @@ def test_a_model_is_a_run_or_an_export_or_refused(searched, tmp_path):
     with pytest.raises(StorageError, match="nor is it an export"):
         best_model.find_model("nothing", tmp_path)
     with pytest.raises(CheckpointError):
-        load(tmp_path)
+        load_model(tmp_path)

@@ -11,7 +11,8 @@ import pytest
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
-from huetune.model.checkpoint import EXPORTED, FILES, load
+from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint_format import EXPORT_SCHEMA, FILES_BY_SCHEMA
 from huetune.results.export.best_model import best_checkpoints, find_model
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.run import Run
@@ -38,8 +39,8 @@ def _drawn(colorizer):
 def test_every_schema_has_its_fixture(released):
     runs = {Run(path).manifest["schema"] for path in released.glob("run-*")}
     assert runs == set(range(1, manifest.SCHEMA + 1))
-    assert {path.name for path in released.glob("export-*")} == {f"export-{EXPORTED}"}
-    assert set(FILES) == {*runs, EXPORTED}
+    assert {path.name for path in released.glob("export-*")} == {f"export-{EXPORT_SCHEMA}"}
+    assert set(FILES_BY_SCHEMA) == {*runs, EXPORT_SCHEMA}
 
 
 @pytest.mark.parametrize(("schema", "trials", "epochs"), [(1, 2, 1), (2, 3, 3)])
@@ -51,8 +52,8 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
     assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
     assert StudyRecord.of(run.study()).ended == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
     row, (path, *_) = best_checkpoints(run, run.snapshot())
-    checkpoint, colorizer = load(path)
-    assert checkpoint.figures["chroma_mse"] == row["score"] == min(row["score"] for row in table)
+    checkpoint, colorizer = load_model(path)
+    assert checkpoint.metrics["chroma_mse"] == row["score"] == min(row["score"] for row in table)
     # The numbers that its own huetune gave.
     assert np.abs(_drawn(colorizer)).mean() == pytest.approx(DRAWN, abs=1e-4)
     for verb in ("trials", "effects", "best"):
@@ -64,6 +65,6 @@ DRAWN = 0.46941
 
 
 def test_an_export_of_an_older_schema_gives_what_its_probe_says(released):
-    path, _ = find_model(str(released / f"export-{EXPORTED}"))
-    checkpoint, _ = load(path)
+    path, _ = find_model(str(released / f"export-{EXPORT_SCHEMA}"))
+    checkpoint, _ = load_model(path)
     assert checkpoint.origin["trial"] == 1

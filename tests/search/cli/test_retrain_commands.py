@@ -15,7 +15,8 @@ from optuna.trial import TrialState, create_trial
 from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.photos.split import split
-from huetune.model.checkpoint import CARD, read
+from huetune.model.checkpoint import read_checkpoint
+from huetune.model.checkpoint_format import MODEL_CARD_FILE
 from huetune.results.analysis.effects import comparison, effects, importances, measured_configs
 from huetune.results.analysis.replicates import replicates_by_config, verdict
 from huetune.results.analysis.winner import find_winner, headline
@@ -129,11 +130,11 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     assert line and f"winner: {won}" in in_process("list", "--storage", confirmed[0]).stdout
     said = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
     told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text and text[0] != " ")
-    checkpoint = read(tmp_path / "model")
+    checkpoint = read_checkpoint(tmp_path / "model")
     assert told["checkpoint"] == str(won.training) and checkpoint.seed == won.training.seed
-    assert float(told["chroma_mse"]) == pytest.approx(checkpoint.figures["chroma_mse"], rel=1e-3)
+    assert float(told["chroma_mse"]) == pytest.approx(checkpoint.metrics["chroma_mse"], rel=1e-3)
     assert "search score   chroma_mse " in said and "confirmed      chroma_mse " in said and line in said
-    card = (tmp_path / "model" / CARD).read_text(encoding="utf-8")
+    card = (tmp_path / "model" / MODEL_CARD_FILE).read_text(encoding="utf-8")
     assert f"This checkpoint ({won.training}) has {won.score:.4g}." in card
     shown = " ".join(in_process("watch", "toggles", "--storage", confirmed[0], "--once").stdout.split())
     assert re.search(rf"confirmed winner, as the search trained it \(.*?\) trial {won.number} ", shown)

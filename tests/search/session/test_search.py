@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from huetune.data_tools.photos.source import Source
 from huetune.model import npz
-from huetune.model.checkpoint import read
+from huetune.model.checkpoint import read_checkpoint
 from huetune.model.network import build
 from huetune.results.export.best_model import trial_checkpoint
 from huetune.results.records.outcomes import FailureKind
@@ -74,7 +74,7 @@ def test_searched_models_ignore_keras_settings(searched):
     """keras.json of the search had float16 and channels_first, with which the checkpoints could not be read."""
     run = find_run("tiny", searched[0])
     folder = trial_checkpoint(run, run.study(), 0)
-    built = build(read(folder).config).vae.trainable_weights
+    built = build(read_checkpoint(folder).config).vae.trainable_weights
     assert {weight.path: weight.shape for weight in built} == {
         name: array.shape for name, array in npz.read(folder / "weights.npz").items()
     }
