@@ -32,35 +32,35 @@ def skill(truth: NDArray[np.float32], guess: NDArray[np.float32], one_color: NDA
     return float(1 - np.mean((truth - guess) ** 2) / np.mean((truth - one_color) ** 2))
 
 
-def test_scenes_are_small_rgb_photos_each_unlike_the_others(photos):
+def test_garden_scenes_are_distinct_rgb_photos(photos):
     assert photos.shape == (100, 112, 112, 3)
     assert photos.dtype == np.uint8
     assert len(np.unique(photos.reshape(100, -1), axis=0)) == 100
 
 
-def test_a_garden_is_the_same_every_time_and_begins_with_the_smaller_one(photos):
+def test_garden_is_reproducible_and_begins_with_smaller_one(photos):
     np.testing.assert_array_equal(garden(3), photos[:3])
     np.testing.assert_array_equal(garden(2, seed=5), garden(3, seed=5)[:2])
 
 
-def test_another_seed_is_another_garden(photos):
+def test_garden_with_other_seed_differs(photos):
     assert not any(np.array_equal(ours, other) for ours in photos[:4] for other in garden(4, seed=1))
 
 
 @pytest.mark.parametrize("count", [0, -3])
-def test_a_garden_without_scenes_is_refused(count):
+def test_garden_without_scenes_raises(count):
     with pytest.raises(ValueError, match=f"^count must be at least 1, received {count}$"):
         garden(count)
 
 
 @pytest.mark.parametrize(("row", "hue"), [(SKY, 212), (MEADOW, 100), (SOIL, 25)])
-def test_sky_meadow_and_soil_lie_in_their_place_in_their_color(colors, row, hue):
+def test_garden_has_sky_meadow_and_soil_in_place(colors, row, hue):
     x, y = np.median(colors[:, row], axis=(0, 1))
     assert np.rad2deg(np.arctan2(y, x)) % 360 == pytest.approx(hue, abs=15)
     assert np.hypot(x, y) > 0.25
 
 
-def test_every_kind_of_flower_is_there(photos):
+def test_garden_has_every_kind_of_flower(photos):
     x, y = np.moveaxis(chroma(photos[:TRAINING]), -1, 0)
     hue, saturation = np.rad2deg(np.arctan2(y, x)) % 360, np.hypot(x, y)
     for flower, (low, high) in {"rose": (338, 360), "sunflower": (42, 54), "bellflower": (242, 268)}.items():
@@ -69,12 +69,12 @@ def test_every_kind_of_flower_is_there(photos):
     assert np.mean(daisies[:, 24:64]) > 0.02
 
 
-def test_the_same_brightness_occurs_in_sky_meadow_and_soil(brightness):
+def test_garden_materials_share_brightness(brightness):
     darkest, brightest = np.quantile(brightness[:, [SKY, MEADOW, SOIL]], [0.1, 0.9], axis=(0, 2))
     assert darkest.max() < brightest.min() - 0.1
 
 
-def test_brightness_alone_explains_little_of_the_color(brightness, colors):
+def test_garden_brightness_explains_little_of_color(brightness, colors):
     shade = np.digitize(brightness, np.linspace(0, 1, 17)[1:-1])
     one_color = colors[:TRAINING].mean((0, 1, 2))
     known = shade[:TRAINING]
@@ -82,7 +82,7 @@ def test_brightness_alone_explains_little_of_the_color(brightness, colors):
     assert skill(colors[TRAINING:], table[shade[TRAINING:]], one_color) < 0.2
 
 
-def test_place_brightness_and_texture_together_explain_most_of_the_color(photos, brightness, colors):
+def test_garden_position_and_texture_explain_most_of_color(photos, brightness, colors):
     gray = luma(photos)
     upright = box_means(np.abs(np.diff(gray, axis=2, append=gray[:, :, -1:])))
     level = box_means(np.abs(np.diff(gray, axis=1, append=gray[:, -1:])))

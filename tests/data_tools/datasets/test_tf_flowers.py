@@ -71,7 +71,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_archive_is_unpacked_and_its_classes_are_found(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_unpacks_classes(tmp_path: Path, shop: Shop) -> None:
     folder = fetch_flowers(tmp_path / "out", shop.url, shop.offer(*FLOWERS))
     assert folder == tmp_path / "out" / "flower_photos"
     assert find_photos(folder, ["roses"]) == [folder / "roses" / "1.jpg", folder / "roses" / "2.jpg"]
@@ -79,7 +79,7 @@ def test_the_archive_is_unpacked_and_its_classes_are_found(tmp_path: Path, shop:
     assert (folder / "LICENSE.txt").read_bytes() == b"CC-BY"
 
 
-def test_a_second_call_downloads_nothing(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_again_downloads_nothing(tmp_path: Path, shop: Shop) -> None:
     sha256 = shop.offer(*FLOWERS)
     first = fetch_flowers(tmp_path / "out", shop.url, sha256)
     assert shop.asked == ["/flowers.tgz"]
@@ -87,7 +87,7 @@ def test_a_second_call_downloads_nothing(tmp_path: Path, shop: Shop) -> None:
     assert shop.asked == ["/flowers.tgz"]
 
 
-def test_a_second_call_puts_back_what_is_gone(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_again_restores_missing_photos(tmp_path: Path, shop: Shop) -> None:
     sha256 = shop.offer(*FLOWERS)
     folder = fetch_flowers(tmp_path / "out", shop.url, sha256)
     (folder / "roses" / "2.jpg").unlink()
@@ -95,14 +95,14 @@ def test_a_second_call_puts_back_what_is_gone(tmp_path: Path, shop: Shop) -> Non
     assert len(shop.asked) == 1
 
 
-def test_a_damaged_archive_is_downloaded_again(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_downloads_damaged_archive_again(tmp_path: Path, shop: Shop) -> None:
     sha256 = shop.offer(*FLOWERS)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "flower_photos.tgz").write_bytes(b"half of it")
     assert len(find_photos(fetch_flowers(tmp_path / "out", shop.url, sha256))) == 3
 
 
-def test_photos_that_were_there_before_are_not_taken_for_flowers(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_ignores_existing_photos(tmp_path: Path, shop: Shop) -> None:
     out = tmp_path / "out"
     (out / "holiday" / "beach").mkdir(parents=True)
     for name in ("mine.jpg", "holiday/beach/1.jpg"):
@@ -110,7 +110,7 @@ def test_photos_that_were_there_before_are_not_taken_for_flowers(tmp_path: Path,
     assert fetch_flowers(out, shop.url, shop.offer(*FLOWERS)) == out / "flower_photos"
 
 
-def test_nothing_of_a_users_is_written_over(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_overwrites_no_user_files(tmp_path: Path, shop: Shop) -> None:
     mine = tmp_path / "out" / "flower_photos" / "roses" / "1.jpg"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
@@ -120,18 +120,18 @@ def test_nothing_of_a_users_is_written_over(tmp_path: Path, shop: Shop) -> None:
     assert files(tmp_path / "out") == ["flower_photos.tgz", "flower_photos/roses/1.jpg"]
 
 
-def test_photos_at_the_top_of_an_archive_are_in_its_folder(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_of_flat_archive_returns_out(tmp_path: Path, shop: Shop) -> None:
     assert fetch_flowers(tmp_path / "out", shop.url, shop.offer("a.jpg", "b.jpg")) == tmp_path / "out"
 
 
-def test_another_checksum_is_refused_and_nothing_is_unpacked(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_with_wrong_checksum_unpacks_nothing(tmp_path: Path, shop: Shop) -> None:
     shop.offer(*FLOWERS)
     with pytest.raises(PhotoError, match=r"flowers\.tgz': cannot be fetched .*does not match.*" + "0" * 64):
         fetch_flowers(tmp_path / "out", shop.url, "0" * 64)
     assert files(tmp_path / "out") == []
 
 
-def test_a_server_that_does_not_answer_is_named(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_from_silent_server_raises(tmp_path: Path, shop: Shop) -> None:
     sha256 = shop.offer(*FLOWERS)
     shop.close()
     with pytest.raises(PhotoError, match=r"^'http://127\.0\.0\.1.*': cannot be fetched .*refused.*; try again"):
@@ -139,24 +139,24 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, shop: Shop) -> N
     assert files(tmp_path / "out") == []
 
 
-def test_a_missing_file_is_named(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_of_missing_file_raises(tmp_path: Path, shop: Shop) -> None:
     with pytest.raises(PhotoError, match=r"cannot be fetched .*404"):
         fetch_flowers(tmp_path / "out", shop.url, "0" * 64)
 
 
-def test_what_is_no_archive_is_named(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_of_other_file_raises(tmp_path: Path, shop: Shop) -> None:
     (shop.folder / "flowers.tgz").write_bytes(b"a rose")
     with pytest.raises(PhotoError, match="cannot be fetched"):
         fetch_flowers(tmp_path / "out", shop.url, hashlib.sha256(b"a rose").hexdigest())
 
 
-def test_an_archive_without_photos_is_refused(tmp_path: Path, shop: Shop) -> None:
+def test_fetch_flowers_of_archive_without_photos_raises(tmp_path: Path, shop: Shop) -> None:
     with pytest.raises(PhotoError, match="there are no photos in the archive"):
         fetch_flowers(tmp_path / "out", shop.url, shop.offer())
 
 
 @pytest.mark.parametrize("escape", ["../escaped.jpg", "{outside}/escaped.jpg", "flower_photos/../../escaped.jpg"])
-def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, shop: Shop, escape: str) -> None:
+def test_fetch_flowers_writes_nothing_outside_of_folder(tmp_path: Path, shop: Shop, escape: str) -> None:
     outside = tmp_path / "outside"
     out = outside / "out"
     outside.mkdir()

@@ -54,26 +54,26 @@ def paint_pixel(level: float, wanted: tuple[float, float]) -> NDArray[np.uint8]:
     return paint(np.array(level, np.float32), np.array(wanted, np.float32))
 
 
-def test_luma_is_the_weighted_sum_of_each_pixel() -> None:
+def test_luma_is_weighted_sum_of_channels() -> None:
     photo = noise(0, 9, 7)
     expected = [[(0.299 * int(r) + 0.587 * int(g) + 0.114 * int(b)) / 255 for r, g, b in row] for row in photo]
     assert luma(photo).dtype == np.float32
     np.testing.assert_allclose(luma(photo), expected, atol=1e-6)
 
 
-def test_gray_is_the_rounded_luma() -> None:
+def test_gray_is_rounded_luma() -> None:
     photo = noise(1, 9, 7)
     expected = [[round(0.299 * int(r) + 0.587 * int(g) + 0.114 * int(b)) for r, g, b in row] for row in photo]
     assert gray(photo).dtype == np.uint8
     np.testing.assert_array_equal(gray(photo), expected)
 
 
-def test_the_gray_of_a_gray_photo_is_its_own_value() -> None:
+def test_gray_of_gray_photo_is_unchanged() -> None:
     steps = np.arange(256, dtype=np.uint8)
     np.testing.assert_array_equal(gray(np.stack([steps] * 3, axis=-1)), steps)
 
 
-def test_chroma_is_the_hue_and_saturation_of_each_pixel() -> None:
+def test_chroma_is_hue_and_saturation_of_each_pixel() -> None:
     photo = noise(2, 40, 40)
     photo[::3] = photo[::3] // 64 * 64  # ties between channels
     expected = [[vector(pixel) for pixel in row] for row in photo]
@@ -81,7 +81,7 @@ def test_chroma_is_the_hue_and_saturation_of_each_pixel() -> None:
 
 
 @pytest.mark.parametrize("degrees", range(0, 360, 15))
-def test_a_hue_wheel_lies_on_the_unit_circle(degrees: int) -> None:
+def test_chroma_of_pure_hues_is_on_unit_circle(degrees: int) -> None:
     angle = math.radians(degrees)
     found = chroma(np.array(hue(degrees), np.uint8))
     np.testing.assert_allclose(found, [math.cos(angle), math.sin(angle)], atol=0.005)
@@ -92,14 +92,14 @@ def test_a_hue_wheel_lies_on_the_unit_circle(degrees: int) -> None:
     [((255, 0, 0), (1, 0)), ((0, 0, 0), (0, 0)), ((128, 128, 128), (0, 0)), ((255, 255, 255), (0, 0))],
     ids=["red", "black", "gray", "white"],
 )
-def test_known_colors(color: tuple[int, int, int], expected: tuple[int, int]) -> None:
+def test_chroma_map_of_known_colors(color: tuple[int, int, int], expected: tuple[int, int]) -> None:
     boxes = chroma_map(plain(color))
     assert boxes.shape == (14, 14, 2)
     assert boxes.dtype == np.float32
     np.testing.assert_allclose(boxes, np.broadcast_to(expected, (14, 14, 2)), atol=1e-6)
 
 
-def test_a_chroma_map_is_the_mean_vector_of_each_box() -> None:
+def test_chroma_map_is_mean_vector_of_each_patch() -> None:
     photo = noise(3, PHOTO_SIDE, PHOTO_SIDE)
     expected = np.zeros((14, 14, 2))
     for y in range(112):
@@ -108,7 +108,7 @@ def test_a_chroma_map_is_the_mean_vector_of_each_box() -> None:
     np.testing.assert_allclose(chroma_map(photo), expected, atol=1e-5)
 
 
-def test_many_photos_at_once_are_like_each_alone() -> None:
+def test_color_functions_treat_batch_like_single_photos() -> None:
     photos = noise(4, 3, PHOTO_SIDE, PHOTO_SIDE)
     together = upsample_chroma(chroma_map(photos))
     for index, photo in enumerate(photos):
@@ -118,20 +118,20 @@ def test_many_photos_at_once_are_like_each_alone() -> None:
 
 @settings(deadline=None)
 @given(st.lists(COLOR, min_size=1, max_size=64), st.integers(0, 2**32 - 1))
-def test_a_mean_vector_never_leaves_the_unit_disc(palette: list[tuple[int, int, int]], seed: int) -> None:
+def test_chroma_map_stays_in_unit_disc(palette: list[tuple[int, int, int]], seed: int) -> None:
     picks = np.random.default_rng(seed).integers(0, len(palette), (PHOTO_SIDE, PHOTO_SIDE))
     boxes = chroma_map(np.array(palette, np.uint8)[picks])
     assert np.linalg.norm(boxes, axis=-1).max() <= 1 + 1e-5
     assert np.linalg.norm(upsample_chroma(boxes), axis=-1).max() <= 1 + 1e-5
 
 
-def test_the_strongest_boxes_stay_inside_the_disc_when_spread() -> None:
+def test_upsample_chroma_keeps_saturated_patches_in_disc() -> None:
     angles = np.random.default_rng(5).uniform(0, 2 * np.pi, (PATCHES_PER_SIDE, PATCHES_PER_SIDE)).astype(np.float32)
     boxes = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     assert np.linalg.norm(upsample_chroma(boxes), axis=-1).max() <= 1 + 1e-5
 
 
-def test_spread_leaves_a_box_where_it_is_and_reaches_only_its_neighbors() -> None:
+def test_upsample_chroma_of_one_patch_reaches_only_neighbors() -> None:
     boxes = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
     boxes[3, 9] = 0.6, -0.3
     pixels = upsample_chroma(boxes)
@@ -143,7 +143,7 @@ def test_spread_leaves_a_box_where_it_is_and_reaches_only_its_neighbors() -> Non
     np.testing.assert_allclose(pixels.sum(axis=(0, 1)), np.array([0.6, -0.3]) * PATCH_SIDE * PATCH_SIDE, rtol=1e-3)
 
 
-def test_spread_is_a_gaussian_of_two_pixels() -> None:
+def test_upsample_chroma_smooths_by_gaussian_of_two_pixels() -> None:
     boxes = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
     boxes[:, 7:] = 1, 0
     edge = upsample_chroma(boxes)[50, :, 0]
@@ -154,14 +154,14 @@ def test_spread_is_a_gaussian_of_two_pixels() -> None:
 
 @settings(deadline=None)
 @given(COLOR)
-def test_a_photo_of_one_color_comes_back(color: tuple[int, int, int]) -> None:
+def test_photo_of_one_color_survives_round_trip(color: tuple[int, int, int]) -> None:
     photo = plain(color)
     difference = recolored(photo).astype(int) - photo
     assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.parametrize("value", [0.3, 1.0])
-def test_a_hue_wheel_comes_back(value: float) -> None:
+def test_hue_wheel_survives_round_trip(value: float) -> None:
     wheel = np.array([[hue(360 * (14 * row + column) / 196, value) for column in range(14)] for row in range(14)])
     photo = wheel.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
     centers = recolored(photo)[4::8, 4::8].astype(int)
@@ -176,7 +176,7 @@ def _check_red(photo: NDArray[np.uint8]) -> None:
     assert (red - np.maximum(green, blue)).min() > 100
 
 
-def test_a_red_that_straddles_the_wrap_inside_a_box_stays_red() -> None:
+def test_reds_on_both_sides_of_0_degrees_in_a_patch_stay_red() -> None:
     stripes = np.arange(PHOTO_SIDE) % 2 == 0
     photo = np.where(stripes[:, None], hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
     photo = np.broadcast_to(photo, (PHOTO_SIDE, PHOTO_SIDE, 3))
@@ -186,7 +186,7 @@ def test_a_red_that_straddles_the_wrap_inside_a_box_stays_red() -> None:
     _check_red(photo)
 
 
-def test_a_red_that_straddles_the_wrap_between_boxes_stays_red() -> None:
+def test_reds_on_both_sides_of_0_degrees_across_patches_stay_red() -> None:
     board = (np.add.outer(np.arange(PHOTO_SIDE) // PATCH_SIDE, np.arange(PHOTO_SIDE) // PATCH_SIDE) % 2 == 0)[..., None]
     photo = np.where(board, hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
     _check_red(photo)
@@ -194,14 +194,14 @@ def test_a_red_that_straddles_the_wrap_between_boxes_stays_red() -> None:
 
 @settings(deadline=None)
 @given(COLOR, CHANNEL)
-def test_paint_keeps_the_luma(color: tuple[int, int, int], level: int) -> None:
+def test_paint_keeps_luma_for_any_color(color: tuple[int, int, int], level: int) -> None:
     """For any color on any luma, though most of these have no room for it."""
     painted = paint_pixel(level / 255, vector(color))
     assert painted.shape == (3,)
     assert abs(luma(painted) - level / 255) <= 0.51 / 255  # each channel is rounded by half a step at most
 
 
-def test_a_colorized_photo_keeps_its_luma() -> None:
+def test_paint_keeps_luma_of_photo() -> None:
     known = luma(noise(6, PHOTO_SIDE, PHOTO_SIDE))
     angles = np.random.default_rng(7).uniform(0, 2 * np.pi, (PATCHES_PER_SIDE, PATCHES_PER_SIDE)).astype(np.float32)
     painted = paint(known, upsample_chroma(np.stack([np.cos(angles), np.sin(angles)], axis=-1)))
@@ -210,7 +210,7 @@ def test_a_colorized_photo_keeps_its_luma() -> None:
 
 @settings(deadline=None)
 @given(COLOR, CHANNEL)
-def test_a_color_without_room_gets_paler_at_the_same_hue(color: tuple[int, int, int], level: int) -> None:
+def test_paint_desaturates_out_of_gamut_color_at_same_hue(color: tuple[int, int, int], level: int) -> None:
     wanted = np.array(vector(color))
     found = chroma(paint_pixel(level / 255, vector(color)))
     length = np.hypot(*wanted)
@@ -225,13 +225,13 @@ def test_a_color_without_room_gets_paler_at_the_same_hue(color: tuple[int, int, 
 
 @settings(deadline=None)
 @given(COLOR)
-def test_paint_is_not_paler_than_it_must_be(color: tuple[int, int, int]) -> None:
+def test_paint_desaturates_no_more_than_needed(color: tuple[int, int, int]) -> None:
     """On a luma that is too bright for it, a color goes as far as the gamut: one channel is at its limit."""
     painted = paint_pixel(0.8, vector(color))
     full = np.hypot(*vector(color)) - np.hypot(*chroma(painted))
     assert full <= 3 / 255 or painted.max() == 255 or painted.min() == 0
 
 
-def test_black_and_white_have_no_room_for_color() -> None:
+def test_paint_leaves_black_and_white_uncolored() -> None:
     np.testing.assert_array_equal(paint_pixel(0, (1, 0)), [0, 0, 0])
     np.testing.assert_array_equal(paint_pixel(1, (1, 0)), [255, 255, 255])

@@ -130,7 +130,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_profile_of_each_kind_of_file_is_read(name: str, scene: Pixels, tmp_path: Path) -> None:
+def test_read_photo_applies_profile_in_each_format(name: str, scene: Pixels, tmp_path: Path) -> None:
     """Display P3, as phones save photos: without its profile it is read 18 % too pale."""
     colorants, gamma = SPACES["Display P3"]
     pixels = Image.fromarray(converted(scene, colorants, gamma))
@@ -141,7 +141,7 @@ def test_profile_of_each_kind_of_file_is_read(name: str, scene: Pixels, tmp_path
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_each_color_space_becomes_srgb(space: str, scene: Pixels, tmp_path: Path) -> None:
+def test_read_photo_converts_each_color_space_to_srgb(space: str, scene: Pixels, tmp_path: Path) -> None:
     colorants, gamma = SPACES[space]
     pixels = Image.fromarray(converted(scene, colorants, gamma))
     pixels.save(tmp_path / "a.png", icc_profile=rgb_profile(colorants, gamma))
@@ -171,12 +171,12 @@ def rounded_srgb() -> bytes:
     ],
     ids=["of lcms", "1024 points", "26 points"],
 )
-def test_srgb_profile_leaves_every_bit(made: Callable[[], bytes], scene: Pixels, tmp_path: Path) -> None:
+def test_srgb_profile_leaves_pixels_unchanged(made: Callable[[], bytes], scene: Pixels, tmp_path: Path) -> None:
     Image.fromarray(scene).save(tmp_path / "a.png", icc_profile=made())
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
 
 
-def test_large_photo_is_shrunk_before_it_is_converted(scene: Pixels, tmp_path: Path) -> None:
+def test_large_photo_is_shrunk_before_conversion(scene: Pixels, tmp_path: Path) -> None:
     """To half a second for 12 megapixels nothing is added, and the colors are those of the whole photo."""
     colorants, gamma = SPACES["Adobe RGB"]
     pixels = Image.fromarray(converted(scene, colorants, gamma)).resize((1500, 1100), Image.Resampling.BICUBIC)
@@ -190,7 +190,7 @@ GRAYS = np.arange(256, dtype=np.uint8)[None].repeat(2, axis=0)
 
 
 @pytest.mark.parametrize("of_rgb", [False, True])
-def test_linear_gray_scan_is_read_bright(of_rgb: bool, tmp_path: Path) -> None:
+def test_linear_gray_is_converted_to_srgb_levels(of_rgb: bool, tmp_path: Path) -> None:
     """A gray of 67 in linear light looks like 141; a profile for RGB fits gray pixels, too."""
     icc = rgb_profile(SRGB, 1.0) if of_rgb else gray_profile(1.0)
     Image.fromarray(GRAYS).save(tmp_path / "a.tif", icc_profile=icc)
@@ -198,12 +198,12 @@ def test_linear_gray_scan_is_read_bright(of_rgb: bool, tmp_path: Path) -> None:
     assert np.abs(read_photo(tmp_path / "a.tif") - expected[..., None]).max() < 1
 
 
-def test_gray_photo_saved_as_rgb_has_its_gray_profile(tmp_path: Path) -> None:
+def test_gray_profile_applies_to_gray_photo_stored_as_rgb(tmp_path: Path) -> None:
     Image.fromarray(GRAYS).convert("RGB").save(tmp_path / "a.webp", lossless=True, icc_profile=gray_profile(1.0))
     assert np.abs(read_photo(tmp_path / "a.webp") - encoded_by(0, GRAYS / 255)[..., None] * 255).max() < 1
 
 
-def test_sixteen_bits_are_converted_before_they_become_eight(tmp_path: Path) -> None:
+def test_16_bit_gray_is_converted_before_rounding_to_8_bits(tmp_path: Path) -> None:
     """Afterwards nothing would be left of the shadows: the first step of 8 bits is 13 of sRGB."""
     deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = encoded_by(0, deep / 65535)[..., None] * 255
@@ -215,7 +215,7 @@ def test_sixteen_bits_are_converted_before_they_become_eight(tmp_path: Path) -> 
     np.testing.assert_array_equal(read_photo(tmp_path / "b.png")[..., 0], np.rint(deep / 257))
 
 
-def test_transparent_pixels_are_laid_on_white_in_srgb(tmp_path: Path) -> None:
+def test_transparent_pixels_are_composited_on_white_in_srgb(tmp_path: Path) -> None:
     icc = rgb_profile(*SPACES["linear"])
     half = np.array([[[0, 0, 0, 128], [55, 55, 55, 255], [9, 9, 9, 0]]], np.uint8)
     Image.fromarray(half).save(tmp_path / "a.png", icc_profile=icc)
@@ -229,7 +229,7 @@ def test_transparent_pixels_are_laid_on_white_in_srgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "tif"])
-def test_inks_are_those_of_their_press(suffix: str, tmp_path: Path) -> None:
+def test_cmyk_profile_converts_inks(suffix: str, tmp_path: Path) -> None:
     inks = np.array([(0, 0, 0, 0), (0, 0, 0, 255), (255, 0, 0, 0), (0, 255, 255, 0)], np.uint8).repeat(16, axis=0)
     image = Image.fromarray(inks[None].repeat(16, axis=0), "CMYK")
     options: dict[str, Any] = {"quality": 98} if suffix == "jpg" else {}
@@ -274,7 +274,7 @@ WHITE_AND_P3 = struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 1500
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else value,
 )
-def test_png_chunks_say_what_its_pixels_are(space: str, parts: dict, scene: Pixels, tmp_path: Path) -> None:
+def test_png_chunks_define_color_space(space: str, parts: dict, scene: Pixels, tmp_path: Path) -> None:
     pixels = Image.fromarray(converted(scene, *SPACES[space]))
     pixels.save(tmp_path / "a.png", pnginfo=chunks(**parts))
     assert apart(read_photo(tmp_path / "a.png"), scene) < 1.5 < apart(np.asarray(pixels), scene)
@@ -290,7 +290,7 @@ def test_png_chunks_say_what_its_pixels_are(space: str, parts: dict, scene: Pixe
     ],
     ids=lambda parts: "+".join(parts),
 )
-def test_png_chunks_that_say_srgb_leave_every_bit(parts: dict, scene: Pixels, tmp_path: Path) -> None:
+def test_png_chunks_for_srgb_leave_pixels_unchanged(parts: dict, scene: Pixels, tmp_path: Path) -> None:
     Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=chunks(**parts))
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
 
@@ -303,14 +303,14 @@ def avif(pixels: Pixels, primaries: int, transfer: int) -> bytes:
     return data[:place] + struct.pack(">HH", primaries, transfer) + data[place + 4 :]
 
 
-def test_codes_of_an_avif_are_read(scene: Pixels, tmp_path: Path) -> None:
+def test_avif_color_codes_are_applied(scene: Pixels, tmp_path: Path) -> None:
     pixels = converted(scene, *SPACES["Display P3"])
     (tmp_path / "a.avif").write_bytes(avif(pixels, 12, 13))
     assert apart(read_photo(tmp_path / "a.avif"), scene) < 1 < apart(pixels, scene)
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
-def test_hdr_is_refused(transfer: int, name: str, scene: Pixels, tmp_path: Path) -> None:
+def test_hdr_photo_is_refused(transfer: int, name: str, scene: Pixels, tmp_path: Path) -> None:
     """Shown as sRGB it would be pale and gray; how to darken it is not ours to choose."""
     Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=chunks(cICP=coded(9, transfer, 0, 1)))
     (tmp_path / "a.avif").write_bytes(avif(scene, 9, transfer))
@@ -319,7 +319,7 @@ def test_hdr_is_refused(transfer: int, name: str, scene: Pixels, tmp_path: Path)
             read_photo(path)
 
 
-def test_camera_that_says_adobe_rgb_in_exif_is_believed(scene: Pixels, tmp_path: Path) -> None:
+def test_adobe_rgb_in_exif_is_applied(scene: Pixels, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[ExifTags.IFD.Exif] = {ExifTags.Base.ColorSpace: 0xFFFF, ExifTags.IFD.Interop: {1: "R03"}}
     pixels = converted(scene, *SPACES["Adobe RGB"])
@@ -348,7 +348,7 @@ BROKEN: dict[str, tuple[dict, str]] = {
 
 
 @pytest.mark.parametrize(("options", "reason"), BROKEN.values(), ids=BROKEN)
-def test_broken_profile_is_read_as_srgb_and_said(
+def test_broken_profile_is_noted_and_read_as_srgb(
     options: dict, reason: str, scene: Pixels, tmp_path: Path, in_process: Callable
 ) -> None:
     Image.fromarray(scene).save(tmp_path / "a.png", **options)
@@ -362,7 +362,7 @@ def test_broken_profile_is_read_as_srgb_and_said(
     assert f"note: {line}" in done.stdout.replace("\n", " ").replace("  ", " ") and "1 usable photo (" in done.stdout
 
 
-def test_jpeg_with_a_lost_part_of_its_profile_is_read_and_said(scene: Pixels, tmp_path: Path) -> None:
+def test_jpeg_with_incomplete_profile_is_noted(scene: Pixels, tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(scene).save(file, "JPEG", icc_profile=rgb_profile(*SPACES["Adobe RGB"]))
     data = bytearray(file.getvalue())
@@ -372,7 +372,7 @@ def test_jpeg_with_a_lost_part_of_its_profile_is_read_and_said(scene: Pixels, tm
     assert "(it is incomplete)" in line
 
 
-def test_png_chunk_that_never_ends_is_no_trap(scene: Pixels, tmp_path: Path) -> None:
+def test_png_with_many_chunks_is_read_in_bounded_time(scene: Pixels, tmp_path: Path) -> None:
     Image.fromarray(scene).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     many = b"".join(struct.pack(">I4sI", 0, b"quIt", zlib.crc32(b"quIt")) for _ in range(5000))
@@ -380,7 +380,7 @@ def test_png_chunk_that_never_ends_is_no_trap(scene: Pixels, tmp_path: Path) -> 
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
 
 
-def test_threads_share_a_transform(scene: Pixels, tmp_path: Path) -> None:
+def test_threads_share_transform(scene: Pixels, tmp_path: Path) -> None:
     colorants, gamma = SPACES["ProPhoto"]
     paths = []
     for number, photo in enumerate(garden(8)):
@@ -393,7 +393,7 @@ def test_threads_share_a_transform(scene: Pixels, tmp_path: Path) -> None:
             np.testing.assert_array_equal(list(pool.map(read_square, paths)), expected)
 
 
-def test_older_run_reads_its_photos_as_it_did(scene: Pixels, tmp_path: Path) -> None:
+def test_source_of_reader_version_1_ignores_profiles(scene: Pixels, tmp_path: Path) -> None:
     """Its fingerprint is of pixels without profiles, and to go on with the same photos it must see the same."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -417,7 +417,7 @@ def test_srgb_chunk_is_written(scene: Pixels, tmp_path: Path) -> None:
         assert image.info["srgb"] == 0
 
 
-def test_no_damage_to_a_profile_does_harm() -> None:
+def test_damaged_profiles_convert_or_raise_profile_error() -> None:
     """Whatever lcms says of it, a photo is read or its profile is said to be useless."""
     random = Random(0)
     cases = [

@@ -36,7 +36,7 @@ def slow_view(photo: NDArray[np.float32], box: int, covers: int) -> list[list[fl
     ]
 
 
-def test_all_boxes_are_as_the_slow_loop_has_them() -> None:
+def test_extract_windows_matches_reference_loop() -> None:
     photo = lumas(1)
     found = extract_windows(photo, np.arange(196))
     assert found.shape == (196, 4, 14, 14)
@@ -46,7 +46,7 @@ def test_all_boxes_are_as_the_slow_loop_has_them() -> None:
             np.testing.assert_allclose(found[box, view], slow_view(photo[0], box, covers), atol=1e-6)
 
 
-def test_views_are_bilinear_samples_without_antialiasing() -> None:
+def test_extract_windows_matches_tensorflow_bilinear_resize() -> None:
     import tensorflow as tf
 
     photo = lumas(1)
@@ -61,7 +61,7 @@ def test_views_are_bilinear_samples_without_antialiasing() -> None:
             np.testing.assert_allclose(found[view], expected, atol=1e-6)
 
 
-def test_any_order_of_boxes_from_several_photos() -> None:
+def test_extract_windows_takes_patches_of_photos_in_any_order() -> None:
     photos = lumas(4)
     boxes = np.array([3 * 196 + 17, 5, 196 + 195, 5, 3 * 196])
     found = extract_windows(photos, boxes)
@@ -70,14 +70,14 @@ def test_any_order_of_boxes_from_several_photos() -> None:
         np.testing.assert_array_equal(context, extract_windows(photos[photo : photo + 1], np.array([inside]))[0])
 
 
-def test_the_widest_view_is_the_same_for_every_box() -> None:
+def test_widest_window_is_equal_for_all_patches() -> None:
     found = extract_windows(lumas(1), np.arange(196))[:, 0]
     assert (found == found[0]).all()
     assert found[0].min() > 0
 
 
 @pytest.mark.parametrize(("view", "outside"), [(1, 6), (2, 5), (3, 3)])
-def test_outside_the_photo_is_zero_and_inside_is_not(view: int, outside: int) -> None:
+def test_windows_are_zero_outside_of_photo(view: int, outside: int) -> None:
     white = np.ones((1, PHOTO_SIDE, PHOTO_SIDE), np.float32)
     first, *_, last = extract_windows(white, np.array(CORNERS))[:, view]
     inside = np.zeros((14, 14))
@@ -86,28 +86,28 @@ def test_outside_the_photo_is_zero_and_inside_is_not(view: int, outside: int) ->
     np.testing.assert_array_equal(last, inside[::-1, ::-1])
 
 
-def test_the_narrow_view_holds_its_own_box_at_the_center() -> None:
+def test_narrowest_window_has_its_patch_at_center() -> None:
     photo = lumas(1)
     found = extract_windows(photo, np.arange(196))[:, 3, 3:11, 3:11]
     boxes = photo[0].reshape(14, 8, 14, 8).swapaxes(1, 2).reshape(196, 8, 8)
     np.testing.assert_array_equal(found, boxes)
 
 
-def test_the_shrunk_photos_have_their_documented_sides() -> None:
+def test_shrink_returns_documented_sides() -> None:
     assert [photo.shape for photo in shrink(lumas(2))] == [(2, side, side) for side in (14, 40, 66, 118)]
 
 
-def test_no_boxes_have_no_contexts() -> None:
+def test_extract_windows_of_no_patches_is_empty() -> None:
     assert extract_windows(lumas(1), np.array([], np.intp)).shape == (0, 4, 14, 14)
 
 
-def test_a_box_of_a_photo_that_is_not_there_is_refused() -> None:
+def test_extract_windows_of_missing_photo_raises() -> None:
     with pytest.raises(IndexError):
         extract_windows(lumas(2), np.array([2 * 196]))
 
 
 @pytest.mark.parametrize("values", [2, 7])
-def test_positions_lie_between_0_and_1_and_reach_both(values: int) -> None:
+def test_positions_span_0_to_1(values: int) -> None:
     places = positions(values)
     assert places.shape == (196, values)
     assert places.dtype == np.float32
@@ -116,13 +116,13 @@ def test_positions_lie_between_0_and_1_and_reach_both(values: int) -> None:
     assert places.min() == 0
 
 
-def test_positions_are_row_and_column() -> None:
+def test_positions_of_two_values_are_row_and_column() -> None:
     for box, (y, x) in enumerate(positions(2)):
         assert y == pytest.approx(box // 14 / 13)
         assert x == pytest.approx(box % 14 / 13)
 
 
-def test_seven_values_are_the_place_and_its_distances() -> None:
+def test_positions_of_seven_values_add_distances() -> None:
     marks = [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)]
     largest = [math.sqrt(2)] * 4 + [math.sqrt(0.5)]
     for box, found in enumerate(positions(7)):
@@ -131,13 +131,13 @@ def test_seven_values_are_the_place_and_its_distances() -> None:
         np.testing.assert_allclose(found, [*place, *distances], atol=1e-6)
 
 
-def test_corners_are_no_way_from_themselves_and_farthest_from_the_opposite() -> None:
+def test_positions_of_corners_have_exact_distances() -> None:
     side = math.sqrt(0.5)
     expected = [(0, side, side, 1, 1), (side, 0, 1, side, 1), (side, 1, 0, side, 1), (1, side, side, 0, 1)]
     np.testing.assert_allclose(positions(7)[list(CORNERS), 2:], expected, atol=1e-6)
 
 
-def test_turning_the_photo_swaps_the_corners() -> None:
+def test_positions_mirror_with_photo() -> None:
     grid = positions(7).reshape(PATCHES_PER_SIDE, PATCHES_PER_SIDE, 7)
     left_to_right = [3, 2, 5, 4, 6]
     top_to_bottom = [4, 5, 2, 3, 6]
@@ -146,6 +146,6 @@ def test_turning_the_photo_swaps_the_corners() -> None:
 
 
 @pytest.mark.parametrize("values", [0, 1, 3, 6, 8, -2, None])
-def test_other_counts_of_values_are_refused(values: int) -> None:
+def test_positions_of_other_counts_raise(values: int) -> None:
     with pytest.raises(ValueError, match=f"2 or 7 values, received {values!r}"):
         positions(values)

@@ -38,7 +38,7 @@ def photo_set(count: int, copies: int = 0) -> PhotoSet:
     return prepare(photos, [f"photo {index}" for index in range(len(photos))])
 
 
-def test_a_photo_that_is_no_square_is_stretched_to_one(tmp_path: Path) -> None:
+def test_read_square_stretches_photo_that_is_not_square(tmp_path: Path) -> None:
     halves = np.zeros((50, 400, 3), np.uint8)
     halves[:, 200:] = RED
     Image.fromarray(halves).save(tmp_path / "a.png")
@@ -48,13 +48,13 @@ def test_a_photo_that_is_no_square_is_stretched_to_one(tmp_path: Path) -> None:
     assert np.abs(square[:, 62:] - RED).max() <= 8
 
 
-def test_a_photo_of_the_models_size_keeps_its_pixels(tmp_path: Path) -> None:
+def test_read_square_keeps_pixels_of_photo_of_model_size(tmp_path: Path) -> None:
     image = noise(0, (112, 112))
     image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_square(tmp_path / "a.png"), np.asarray(image))
 
 
-def test_photos_are_found_in_all_subfolders_whatever_the_case_of_their_ending(tmp_path: Path) -> None:
+def test_find_photos_ignores_case_of_suffix_in_subfolders(tmp_path: Path) -> None:
     names = ["z.JPG", "a.jpeg", "deep/er/b.Png", "deep/c.tiff", "été 花.jpg", "x.jpg/inner.webp"]
     for name in [*names, "notes.txt", "jpg", "deep/archive.tgz", "deep/.hidden"]:
         path = tmp_path / name
@@ -97,34 +97,34 @@ def flowers(folder: Path) -> Path:
         (("wild", "tulips"), ["roses/wild/1.jpg", "tulips/1.jpg", "tulips/roses.jpg"]),
     ],
 )
-def test_classes_are_the_folders_that_hold_the_photos(tmp_path: Path, classes: tuple, expected: list) -> None:
+def test_find_photos_selects_classes_by_folder_name(tmp_path: Path, classes: tuple, expected: list) -> None:
     folder = flowers(tmp_path)
     assert find_photos(folder, classes) == [folder / name for name in expected]
     assert find_photos(tmp_path, classes) == [folder / name for name in expected]
 
 
 @pytest.mark.parametrize("unknown", ["orchids", "empty", "flowers"])
-def test_an_unknown_class_is_answered_with_those_there_are(tmp_path: Path, unknown: str) -> None:
+def test_find_photos_of_unknown_class_lists_classes(tmp_path: Path, unknown: str) -> None:
     message = f"no photos of class '{unknown}' in '.*': it has roses, tea-roses, tulips, wild$"
     with pytest.raises(PhotoError, match=message):
         find_photos(flowers(tmp_path), ["roses", unknown])
 
 
 @pytest.mark.parametrize("classes", [(), ("roses",)])
-def test_a_folder_without_photos_is_named_with_what_was_looked_for(tmp_path: Path, classes: tuple) -> None:
+def test_find_photos_in_folder_without_photos_names_formats(tmp_path: Path, classes: tuple) -> None:
     (tmp_path / "notes.txt").write_text("no photos today", encoding="utf-8")
     with pytest.raises(PhotoError, match=r"no photos in '.*': looked for JPEG, PNG, .* or AVIF in [01] files?$"):
         find_photos(tmp_path, classes)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a.jpg"])
-def test_what_is_no_folder_is_named(tmp_path: Path, name: str) -> None:
+def test_find_photos_outside_of_folder_raises(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.jpg").write_bytes(b"anything")
     with pytest.raises(PhotoError, match=f"no photos: '.*{name}' is not a folder"):
         find_photos(tmp_path / name)
 
 
-def test_loading_keeps_the_order_and_says_what_it_left_out(tmp_path: Path) -> None:
+def test_load_keeps_order_and_reports_skipped_files(tmp_path: Path) -> None:
     for index in (3, 1, 2):
         noise(index).save(tmp_path / f"{index}.png")
     noise(0).convert("L").save(tmp_path / "0 gray.png")
@@ -142,7 +142,7 @@ def test_loading_keeps_the_order_and_says_what_it_left_out(tmp_path: Path) -> No
     assert photos.digests == tuple(hashlib.sha256(square.tobytes()).hexdigest() for square in squares)
 
 
-def test_squares_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_read_squares_keeps_order(tmp_path: Path) -> None:
     paths = [tmp_path / f"{index}.png" for index in (3, 1, 2)]
     for index, path in enumerate(paths):
         noise(index).save(path)
@@ -154,7 +154,7 @@ def test_squares_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
         read_squares([*paths, tmp_path / "no.png"])
 
 
-def test_loading_counts_every_file_once(tmp_path: Path) -> None:
+def test_load_progress_counts_each_file_once(tmp_path: Path) -> None:
     noise(1).save(tmp_path / "1.png")
     (tmp_path / "2.png").write_bytes(b"")
     counted = []
@@ -168,7 +168,7 @@ def test_loading_counts_every_file_once(tmp_path: Path) -> None:
     assert len(counted) == 2
 
 
-def test_nothing_to_load_is_an_empty_set(tmp_path: Path) -> None:
+def test_load_of_no_usable_photos_is_empty(tmp_path: Path) -> None:
     filled("L", 90).save(tmp_path / "a.png")
     photos, left_out = load(find_photos(tmp_path))
     assert len(photos) == 0
@@ -177,7 +177,7 @@ def test_nothing_to_load_is_an_empty_set(tmp_path: Path) -> None:
     assert photos.chroma.shape == (0, 14, 14, 2)
 
 
-def test_checking_names_the_first_bad_file(tmp_path: Path) -> None:
+def test_check_readable_names_first_unreadable_file(tmp_path: Path) -> None:
     noise(0).save(tmp_path / "1.png")
     check_readable([tmp_path / "1.png"])
     (tmp_path / "2.jpg").write_bytes(b"half a photo")
@@ -186,7 +186,7 @@ def test_checking_names_the_first_bad_file(tmp_path: Path) -> None:
         check_readable(find_photos(tmp_path))
 
 
-def test_a_photo_and_its_gray_copy_look_the_same_to_the_model(tmp_path: Path) -> None:
+def test_photo_and_its_gray_copy_have_equal_luma(tmp_path: Path) -> None:
     """The channels are multiples of 8, for Pillow rounds some of the values between two steps the other way."""
     pixels = np.random.default_rng(0).integers(0, 32, (112, 112, 3), np.uint8) * 8
     Image.fromarray(pixels).save(tmp_path / "1 color.png")
@@ -196,13 +196,13 @@ def test_a_photo_and_its_gray_copy_look_the_same_to_the_model(tmp_path: Path) ->
     assert photos.gray[0].std() > 10
 
 
-def test_luma_is_the_gray_between_0_and_1() -> None:
+def test_photo_set_luma_is_gray_from_0_to_1() -> None:
     photos = photo_set(2)
     assert photos.luma.dtype == np.float32
     np.testing.assert_allclose(photos.luma, photos.gray / 255, atol=1e-7)
 
 
-def test_taking_photos_takes_all_that_belongs_to_them() -> None:
+def test_take_selects_all_arrays_of_photos() -> None:
     photos = photo_set(5)
     taken = photos.take([4, 0])
     assert taken.names == ("photo 4", "photo 0")
@@ -211,27 +211,27 @@ def test_taking_photos_takes_all_that_belongs_to_them() -> None:
     np.testing.assert_array_equal(taken.chroma, photos.chroma[[4, 0]])
 
 
-def test_taking_no_photos_leaves_an_empty_set() -> None:
+def test_take_of_nothing_is_empty() -> None:
     taken = photo_set(2).take([])
     assert len(taken) == 0
     assert taken.gray.shape == (0, 112, 112)
     assert taken.chroma.shape == (0, 14, 14, 2)
 
 
-def test_digests_are_equal_where_the_pixels_are() -> None:
+def test_digests_are_equal_if_pixels_are() -> None:
     photos = photo_set(3, copies=1)
     assert photos.digests[0] == photos.digests[3]
     assert len(set(photos.digests)) == 3
 
 
-def test_a_digest_sees_every_pixel() -> None:
+def test_digest_depends_on_every_pixel() -> None:
     pixels = np.zeros((3, 112, 112, 3), np.uint8)
     pixels[1, 111, 111, 2] = 1
     pixels[2, 0, 0, 0] = 1
     assert len(set(prepare(pixels, "abc").digests)) == 3
 
 
-def test_the_same_picture_in_two_files_has_one_digest(tmp_path: Path) -> None:
+def test_digest_is_equal_across_lossless_formats(tmp_path: Path) -> None:
     for name in ("a.png", "b.bmp", "c.tif"):
         noise(0).save(tmp_path / name)
     photos, _ = load(find_photos(tmp_path))
@@ -239,7 +239,7 @@ def test_the_same_picture_in_two_files_has_one_digest(tmp_path: Path) -> None:
     assert len(set(photos.digests)) == 1
 
 
-def test_the_fingerprint_depends_on_the_photos_not_on_order_or_names() -> None:
+def test_fingerprint_ignores_order_and_names() -> None:
     photos = photo_set(4)
     renamed = PhotoSet(("a", "b", "c", "d"), photos.gray, photos.chroma, photos.digests)
     assert photos.fingerprint == photos.take([2, 0, 3, 1]).fingerprint == renamed.fingerprint
@@ -249,7 +249,7 @@ def test_the_fingerprint_depends_on_the_photos_not_on_order_or_names() -> None:
 
 @needs("photos")
 @pytest.mark.parametrize(("folder", "count"), [("roses-train", 120), ("roses-test", 20)])
-def test_the_roses_are_read(folder: str, count: int) -> None:
+def test_load_reads_shared_roses(folder: str, count: int) -> None:
     paths = find_photos(SHARED / folder)
     photos, left_out = load(paths, color_only=False)
     assert left_out == []
@@ -261,7 +261,7 @@ TONED = "toned (sepia or yellowed): its colors follow from its luma; use an unto
 
 
 @needs("photos")
-def test_one_of_the_roses_is_gray_and_two_are_sepia() -> None:
+def test_load_skips_gray_and_sepia_roses() -> None:
     photos, skipped = load(find_photos(SHARED, ["roses-train", "roses-test"]))
     reasons = {Path(line.partition("'")[2].partition("'")[0]).name: line.rpartition("': ")[2] for line in skipped}
     assert len(photos) == 137 and reasons == {
@@ -271,9 +271,7 @@ def test_one_of_the_roses_is_gray_and_two_are_sepia() -> None:
     }
 
 
-def test_a_photo_that_cannot_be_read_beside_others_is_read_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_retries_unreadable_photo_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As libwebp and libavif fail without memory, which is then kept for damage."""
     for number in range(4):
         noise(number).save(tmp_path / f"{number}.png")

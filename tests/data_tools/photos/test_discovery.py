@@ -87,7 +87,7 @@ def fill(folder: Path) -> None:
         (folder / name).write_bytes(content)
 
 
-def test_photos_are_found_by_what_is_in_them(tmp_path: Path) -> None:
+def test_walk_photos_finds_photos_by_content(tmp_path: Path) -> None:
     fill(tmp_path)
     others = Counter[str]()
     paths = find_photos(tmp_path, others=others)
@@ -97,7 +97,7 @@ def test_photos_are_found_by_what_is_in_them(tmp_path: Path) -> None:
     assert len(photos) == len(READ) and not skipped
 
 
-def test_data_check_says_what_it_passes_by(tmp_path: Path, in_process: Callable) -> None:
+def test_data_check_reports_unsupported_kinds(tmp_path: Path, in_process: Callable) -> None:
     fill(tmp_path)
     (tmp_path / "named so.jpg").write_bytes(NOT_READ["1.heic"])
     lines = in_process("data", "check", tmp_path).stdout.splitlines()
@@ -109,13 +109,13 @@ def test_data_check_says_what_it_passes_by(tmp_path: Path, in_process: Callable)
     assert lines[-1] == f"{len(OTHERS)} other files that are not photos"
 
 
-def test_strict_stops_at_a_kind_that_is_not_read(tmp_path: Path, in_process: Callable) -> None:
+def test_strict_stops_at_unsupported_kind(tmp_path: Path, in_process: Callable) -> None:
     fill(tmp_path)
     done = in_process("train", "--photos", tmp_path, "--strict", "--out", tmp_path / "model")
     assert done.returncode == 3 and "3 HEIC photos: not a supported format" in done.stderr
 
 
-def test_folder_of_other_kinds_says_which(tmp_path: Path) -> None:
+def test_find_photos_names_unsupported_kinds(tmp_path: Path) -> None:
     for name, content in NOT_READ.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PhotoError, match=r"looked for JPEG, .* or AVIF in 10 files; 3 HEIC photos: .* develop them"):
@@ -123,7 +123,7 @@ def test_folder_of_other_kinds_says_which(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(30, method="thread")  # a pipe that is opened waits for ever, deaf to signals
-def test_what_would_block_or_hide_is_not_looked_into(tmp_path: Path) -> None:
+def test_walk_photos_skips_hidden_and_blocking_files(tmp_path: Path) -> None:
     for name in (".hidden", ".git/objects/ab", ".cache/thumbnail", "deep/.DS_Store"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(saved("JPEG"))
@@ -140,7 +140,7 @@ def test_what_would_block_or_hide_is_not_looked_into(tmp_path: Path) -> None:
     assert not others
 
 
-def test_only_files_of_wanted_classes_are_counted(tmp_path: Path) -> None:
+def test_walk_photos_counts_only_files_of_classes(tmp_path: Path) -> None:
     for name in ("roses", "tulips"):
         fill(tmp_path / name)
     others = Counter[str]()
@@ -148,7 +148,7 @@ def test_only_files_of_wanted_classes_are_counted(tmp_path: Path) -> None:
     assert others.total() == len(NOT_READ) + len(OTHERS)
 
 
-def test_older_run_finds_the_files_that_it_found(tmp_path: Path) -> None:
+def test_source_of_reader_version_1_finds_fewer_suffixes(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "z.jpg").write_bytes(saved("JPEG"))
     record = Source(tmp_path).record
@@ -158,7 +158,7 @@ def test_older_run_finds_the_files_that_it_found(tmp_path: Path) -> None:
     assert photos.names == (str(tmp_path / "z.jpg"),) and not skipped
 
 
-def test_photos_in_a_bucket_are_known_by_their_endings(store: Any, tmp_path: Path) -> None:
+def test_source_in_bucket_finds_photos_by_suffix(store: Any, tmp_path: Path) -> None:
     """What is in them would have to be fetched first."""
     place = BucketPath.of(store.uri(f"hue/{tmp_path.name}"))
     for key in ("a.jfif", "b.png", "c.heic", "d.NEF", "e", "f.txt"):
@@ -175,7 +175,7 @@ def test_photos_in_a_bucket_are_known_by_their_endings(store: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("name", "kind"), [("a.JPG", PHOTO), ("a.cr3", "camera raw"), ("a", OTHER), (".png", OTHER)])
-def test_name_alone_tells_a_kind(name: str, kind: str) -> None:
+def test_kind_of_name_without_content(name: str, kind: str) -> None:
     assert kind_of(name) == kind
 
 
@@ -200,7 +200,7 @@ def by_class(paths: list[Path]) -> dict[str, int]:
         (1000, {"daisy": 9, "dandelion": 9, "roses": 9, "sunflowers": 9, "tulips": 2}),
     ],
 )
-def test_limit_is_spread_evenly_over_the_classes(count: int, expected: dict, tmp_path: Path) -> None:
+def test_sample_photos_draws_evenly_from_classes(count: int, expected: dict, tmp_path: Path) -> None:
     files(tmp_path, daisy=9, dandelion=9, roses=9, sunflowers=9, tulips=2)
     paths = find_photos(tmp_path, limit=count, seed=3)
     if count == 20:
@@ -212,7 +212,7 @@ def test_limit_is_spread_evenly_over_the_classes(count: int, expected: dict, tmp
     assert paths == sorted(paths)
 
 
-def test_seed_decides_what_is_drawn(tmp_path: Path) -> None:
+def test_sample_photos_depends_on_seed_and_names_only(tmp_path: Path) -> None:
     paths = files(tmp_path / "a", daisy=30, roses=30)
     drawn = [tuple(sample_photos(paths, tmp_path / "a", 10, seed)) for seed in range(20)]
     assert len(set(drawn)) == 20 and sample_photos(paths, tmp_path / "a", 10, 7) == list(drawn[7])
@@ -226,7 +226,7 @@ def test_seed_decides_what_is_drawn(tmp_path: Path) -> None:
     assert len(held) == 30, "over many seeds each is drawn"
 
 
-def test_older_run_with_a_limit_reads_the_first(tmp_path: Path) -> None:
+def test_source_without_seed_takes_first_photos(tmp_path: Path) -> None:
     paths = files(tmp_path, daisy=3, roses=3)
     for path in paths:
         NOISE.rotate(30 * paths.index(path)).save(path)
@@ -238,13 +238,13 @@ def test_older_run_with_a_limit_reads_the_first(tmp_path: Path) -> None:
     assert Source.of(record).read()[0].names == tuple(str(path) for path in paths[:4])
 
 
-def test_classes_are_counted_in_words() -> None:
+def test_class_counts_describes_classes() -> None:
     assert class_counts(["a/roses/1", "b/roses/1", "a/tulips/1"]) == "roses 2, tulips 1"
     assert class_counts(["roses/1", "roses/2"]) == class_counts([]) == ""
     assert class_counts([f"{number}/1" for number in range(30)] + ["0/2"]) == "30 classes, 1 to 2 photos each"
 
 
-def test_limited_search_counts_each_class(
+def test_search_with_limit_counts_each_class(
     in_process: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And asks for these photos; then it would begin, which takes long."""
@@ -266,7 +266,7 @@ def test_limited_search_counts_each_class(
     assert sources == [Source(tmp_path / "flowers", limit=8, seed=3)]
 
 
-def test_names_of_a_mac_are_the_same_names(tmp_path: Path) -> None:
+def test_decomposed_names_equal_composed_names(tmp_path: Path) -> None:
     """It writes é as two letters: a class is found whichever way it is typed, and the same photos in the same order."""
     drawn = []
     for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
@@ -288,14 +288,14 @@ def test_names_of_a_mac_are_the_same_names(tmp_path: Path) -> None:
     assert drawn[0] == drawn[1]
 
 
-def test_class_that_is_nearly_right_is_suggested(tmp_path: Path) -> None:
+def test_find_photos_suggests_similar_class(tmp_path: Path) -> None:
     files(tmp_path, daisy=1, roses=1, tulips=1)
     for word, nearest in (("rose", "roses"), ("tulip", "tulips")):
         with pytest.raises(PhotoError, match=f"no photos of class '{word}' in .*: did you mean '{nearest}'\\?$"):
             find_photos(tmp_path, [word])
 
 
-def test_examples_name_classes_that_fetched_flowers_have() -> None:
+def test_examples_use_classes_of_tf_flowers() -> None:
     """As `huetune data fetch flowers` brings them."""
     root = Path(__file__).parents[3]
     texts = [

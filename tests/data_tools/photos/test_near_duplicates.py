@@ -67,7 +67,7 @@ def apart(some: PerceptualHashes, others: PerceptualHashes) -> tuple[np.ndarray,
     return bits[..., 1:3].sum(axis=2), bits[..., 3:].sum(axis=2)
 
 
-def test_of_140_roses_only_three_pairs_are_alike_which_are_the_same_photos(roses):
+def test_only_the_three_known_pairs_of_roses_are_near_duplicates(roses):
     """Uploaded twice each: looked at by hand."""
     looks = marks(roses)
     whole, middle = (sorted(bits[np.triu_indices(len(roses), 1)]) for bits in apart(looks, looks))
@@ -88,7 +88,7 @@ def medallion(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("frame", [passe_partout, medallion])
-def test_photos_in_one_frame_are_different_pictures(roses, frame):
+def test_roses_in_equal_frames_are_no_near_duplicates(roses, frame):
     framed = np.stack([frame(resize(image)) for image in roses])
     looks = prepare(framed, [str(number) for number in range(len(framed))]).perceptual_hashes
     assert len(set(group_near_duplicates(looks[:, :3]))) < 137, "the frame decides by whole photos"
@@ -96,14 +96,14 @@ def test_photos_in_one_frame_are_different_pictures(roses, frame):
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_all_roses_are_known_again(roses, change):
+def test_changed_roses_are_near_duplicates_of_originals(roses, change):
     looks, again = marks(roses), marks([change(image) for image in roses])
     whole, middle = (np.diag(bits) for bits in apart(again, looks))
     assert whole.max() <= MAX_DIFFERENT_BITS and middle.max() <= MAX_DIFFERENT_CENTER_BITS - 8
     assert have_near_duplicate(again, looks).all()
 
 
-def test_no_scene_of_the_garden_is_taken_for_another():
+def test_garden_scenes_are_no_near_duplicates():
     scenes = prepare(garden(40), [str(number) for number in range(40)]).perceptual_hashes
     assert len(set(group_near_duplicates(scenes))) == 40
     assert not have_near_duplicate(
@@ -111,13 +111,13 @@ def test_no_scene_of_the_garden_is_taken_for_another():
     ).any()
 
 
-def test_photos_without_anything_to_see_are_known_by_their_pixels_alone():
+def test_flat_photos_are_grouped_by_pixels_only():
     flat = np.stack([np.full((112, 112, 3), value, np.uint8) for value in (10, 10, 11, 200)])
     numbers = group_near_duplicates(prepare(flat, "abcd").perceptual_hashes)
     assert numbers[0] == numbers[1] and len(set(numbers)) == 3
 
 
-def test_a_middle_without_anything_to_see_decides_nothing(rng):
+def test_center_without_contrast_is_not_compared(rng):
     """Brightened, there may be something to see in it."""
     photo = np.array(resize(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))))
     photo[28:-28, 28:-28] = rng.normal(100, 1.8, (56, 56, 1)).round()
@@ -128,7 +128,7 @@ def test_a_middle_without_anything_to_see_decides_nothing(rng):
 
 
 @pytest.mark.parametrize("block", [1, 3, 2048])
-def test_what_looks_the_same_through_others_is_one(block, monkeypatch):
+def test_group_near_duplicates_links_chains(block, monkeypatch):
     monkeypatch.setattr(near_duplicates, "_BLOCK", block)
     row = np.zeros((4, 5), np.uint64)
     row[:, 0] = range(4)
@@ -140,7 +140,7 @@ def test_what_looks_the_same_through_others_is_one(block, monkeypatch):
     assert group_near_duplicates(row[:0]).shape == (0,) and have_near_duplicate(row, row[:0]).tolist() == [False] * 4
 
 
-def test_marks_are_kept_as_a_word(rng):
+def test_hashes_survive_text_round_trip(rng):
     for kind, numbers in HASH_KINDS.items():
         some = rng.integers(0, 2**64, (5, numbers), np.uint64)
         np.testing.assert_array_equal(from_text(to_text(some), kind), some)
@@ -150,13 +150,13 @@ def test_marks_are_kept_as_a_word(rng):
             from_text(word)  # type: ignore[arg-type]
 
 
-def test_marks_of_an_older_kind_are_still_compared():
+def test_hashes_of_older_kind_are_compared():
     some = prepare(garden(6), [str(number) for number in range(6)]).perceptual_hashes
     older = from_text(to_text(some[2:4, :3]), "dct-128")
     assert have_near_duplicate(some, older).tolist() == [False, False, True, True, False, False]
 
 
-def test_near_copies_are_never_on_both_sides_of_a_split(tmp_path):
+def test_split_keeps_near_duplicates_together(tmp_path):
     scenes = [Image.fromarray(scene) for scene in garden(12)]
     for number, scene in enumerate(scenes):
         scene.save(tmp_path / f"{number:02}.png")

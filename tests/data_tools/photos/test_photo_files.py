@@ -255,7 +255,7 @@ ROWS: dict[str, Row] = {
 
 
 @pytest.mark.parametrize(("name", "make", "becomes", "off"), ROWS.values(), ids=ROWS)
-def test_each_file_becomes_a_photo_or_a_line(
+def test_load_reads_file_or_reports_reason(
     tmp_path: Path, name: str, make: Callable[[Path], Any], becomes: Picture | str, off: int
 ) -> None:
     path = tmp_path / name
@@ -287,7 +287,7 @@ class PhotoSetOf:
         return isinstance(other, dataset.PhotoSet) and len(other) == self.count
 
 
-def test_the_largest_photo_has_fifty_million_pixels(tmp_path: Path) -> None:
+def test_photo_of_50_million_pixels_is_read(tmp_path: Path) -> None:
     assert MAX_PIXELS == 50_000_000
     path = tmp_path / "a.png"
     Image.new("1", (1000, 10_000)).save(path)
@@ -312,7 +312,7 @@ print(len(photos), len(left_out), (resource.getrusage(resource.RUSAGE_SELF).ru_m
 """
 
 
-def test_bombs_are_refused_before_they_go_off(tmp_path: Path) -> None:
+def test_decompression_bombs_are_refused_before_decoding(tmp_path: Path) -> None:
     """Decoded, the larger one takes 400 MB, and 1.2 GB as RGB."""
     for side in (12_000, 20_000):
         (tmp_path / f"{side}.png").write_bytes(png_of_black(side))
@@ -336,7 +336,7 @@ print(*left_out, len(photos), sep="\\n")
 """
 
 
-def test_what_may_not_be_read_is_said_and_the_rest_is_taken() -> None:
+def test_load_reports_files_without_permission() -> None:
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody else in
         folder = Path(name)
         folder.chmod(0o755)
@@ -371,7 +371,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_photo_may_be_called_anything(tmp_path: Path, name: bytes) -> None:
+def test_load_reads_photo_of_any_name(tmp_path: Path, name: bytes) -> None:
     path = tmp_path / os.fsdecode(name)
     noise().save(path, "JPEG")
     assert find_photos(tmp_path) == [path]
@@ -381,7 +381,7 @@ def test_a_photo_may_be_called_anything(tmp_path: Path, name: bytes) -> None:
     assert line.isprintable() and line == f"{str(path)!r}: {NO_PICTURE}"
 
 
-def test_links_that_go_round_and_folders_that_are_called_photos(tmp_path: Path) -> None:
+def test_find_photos_ignores_link_loops_and_folder_suffixes(tmp_path: Path) -> None:
     deep = tmp_path / "x.jpg" / "y.png"
     deep.mkdir(parents=True)
     (deep / "a.jpg").write_bytes(b"anything")
@@ -390,7 +390,7 @@ def test_links_that_go_round_and_folders_that_are_called_photos(tmp_path: Path) 
     assert find_photos(tmp_path) == [tmp_path / "link.jpg", deep / "a.jpg"]
 
 
-def test_photos_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+def test_walk_photos_yields_paths_in_order(tmp_path: Path) -> None:
     for name in ("b/c.jpg", "b.jpg", "b-/a.jpg", "a.jpg", "b/a/z.jpg", "B.jpg", "b/b.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -399,7 +399,7 @@ def test_photos_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
     assert find_photos(tmp_path, limit=3) == found[:3]
 
 
-def test_of_many_files_only_a_few_are_in_memory(tmp_path: Path) -> None:
+def test_outcomes_reads_a_bounded_number_of_files_ahead(tmp_path: Path) -> None:
     noise().save(tmp_path / "0.png")
     for number in range(1, 1000):
         (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
@@ -419,7 +419,7 @@ def test_of_many_files_only_a_few_are_in_memory(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_gray_photos_are_no_use_as_color_targets_and_fine_elsewhere(tmp_path: Path) -> None:
+def test_load_skips_gray_photos_unless_color_is_not_needed(tmp_path: Path) -> None:
     for name, mode, color in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
         filled(mode, color).save(tmp_path / name)
     read, left_out = load(find_photos(tmp_path))
@@ -432,7 +432,7 @@ def test_gray_photos_are_no_use_as_color_targets_and_fine_elsewhere(tmp_path: Pa
     assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02
 
 
-def test_one_small_flower_makes_a_color_photo(tmp_path: Path) -> None:
+def test_photo_with_one_small_flower_is_in_color(tmp_path: Path) -> None:
     pixels = np.full((112, 112, 3), 120, np.uint8)
     pixels[50:54, 50:54] = 200, 40, 40
     Image.fromarray(pixels).save(tmp_path / "a.png")

@@ -69,7 +69,7 @@ def assert_same(loaded: tuple[PhotoSet, list[str]], expected: tuple[PhotoSet, li
 
 
 @pytest.mark.parametrize("color_only", [True, False])
-def test_a_kept_set_is_the_set(folder: Path, cache: Path, decoded: list[str], color_only: bool) -> None:
+def test_load_from_cache_equals_first_load(folder: Path, cache: Path, decoded: list[str], color_only: bool) -> None:
     paths = find_photos(folder)
     expected = load(paths, color_only=color_only)
     assert (len(expected[0]), len(expected[1])) == ((2, 2) if color_only else (3, 1))
@@ -79,7 +79,7 @@ def test_a_kept_set_is_the_set(folder: Path, cache: Path, decoded: list[str], co
     assert decoded == []
 
 
-def test_gray_photos_need_no_set_of_their_own(folder: Path, cache: Path, decoded: list[str]) -> None:
+def test_cached_set_serves_load_with_gray_photos(folder: Path, cache: Path, decoded: list[str]) -> None:
     paths = find_photos(folder)
     load(paths, cache=cache)
     expected = load(paths, color_only=False)
@@ -88,9 +88,7 @@ def test_gray_photos_need_no_set_of_their_own(folder: Path, cache: Path, decoded
     assert decoded == []
 
 
-def test_files_are_known_by_their_bytes_and_told_by_their_new_names(
-    folder: Path, cache: Path, decoded: list[str], tmp_path: Path
-) -> None:
+def test_renamed_files_are_found_in_cache(folder: Path, cache: Path, decoded: list[str], tmp_path: Path) -> None:
     load(find_photos(folder), cache=cache)
     moved = tmp_path / "elsewhere" / "deep"
     moved.mkdir(parents=True)
@@ -107,7 +105,7 @@ def test_files_are_known_by_their_bytes_and_told_by_their_new_names(
     ]
 
 
-def test_what_comes_back_is_what_was_kept(folder: Path, cache: Path) -> None:
+def test_load_returns_cached_arrays(folder: Path, cache: Path) -> None:
     load(find_photos(folder), cache=cache)
     with np.load(the_entry(cache)) as file:
         arrays = dict(file)
@@ -117,7 +115,7 @@ def test_what_comes_back_is_what_was_kept(folder: Path, cache: Path) -> None:
     assert read.chroma[0, 3, 4].tolist() == [0.25, -0.5]
 
 
-def test_files_that_swap_their_names_swap_what_they_became(folder: Path, cache: Path) -> None:
+def test_files_that_swap_names_swap_outcomes(folder: Path, cache: Path) -> None:
     load(find_photos(folder), cache=cache)
     (folder / "1.png").rename(folder / "x")
     (folder / "3.png").rename(folder / "1.png")
@@ -125,7 +123,7 @@ def test_files_that_swap_their_names_swap_what_they_became(folder: Path, cache: 
     assert_same(load(find_photos(folder), cache=cache), load(find_photos(folder)))
 
 
-def test_a_changed_byte_is_another_set(folder: Path, cache: Path, decoded: list[str]) -> None:
+def test_changed_byte_is_not_found_in_cache(folder: Path, cache: Path, decoded: list[str]) -> None:
     """Of the same length, and dated back: only the bytes can tell. What did not change is not decoded again."""
     noise(5, folder / "5.bmp")
     load(find_photos(folder), cache=cache)
@@ -184,7 +182,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_set_is_prepared_anew_and_replaced(folder: Path, cache: Path, damage: str) -> None:
+def test_damaged_set_is_replaced(folder: Path, cache: Path, damage: str) -> None:
     expected = load(find_photos(folder), cache=cache)
     whole = the_entry(cache).read_bytes()
     DAMAGES[damage](the_entry(cache))
@@ -203,7 +201,7 @@ class Trap:
         return Path.touch, (self.path,)
 
 
-def test_no_code_in_a_set_is_run(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_pickles_in_cached_set_are_not_loaded(folder: Path, cache: Path, tmp_path: Path) -> None:
     expected = load(find_photos(folder), cache=cache)
     rewritten(the_entry(cache), reasons=np.array([Trap(tmp_path / "sprung")] * 4, object))
     assert_same(load(find_photos(folder), cache=cache), expected)
@@ -211,7 +209,7 @@ def test_no_code_in_a_set_is_run(folder: Path, cache: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", ["a file", "a file/below"])
-def test_a_cache_that_cannot_be_written_is_no_error(folder: Path, tmp_path: Path, place: str) -> None:
+def test_unwritable_cache_is_ignored(folder: Path, tmp_path: Path, place: str) -> None:
     (tmp_path / "a file").write_text("mine", encoding="utf-8")
     assert_same(load(find_photos(folder), cache=tmp_path / place), load(find_photos(folder)))
     assert (tmp_path / "a file").read_text(encoding="utf-8") == "mine"
@@ -219,7 +217,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(folder: Path, tmp_path: Path
 
 @pytest.mark.timeout(60, method="thread")  # a pipe that is opened waits for ever, deaf to signals
 @pytest.mark.parametrize("name", ["missing.jpg", "folder.jpg", "pipe.jpg"])
-def test_what_is_not_a_file_gets_the_same_line_and_nothing_is_kept(folder: Path, cache: Path, name: str) -> None:
+def test_set_with_missing_file_is_not_cached(folder: Path, cache: Path, name: str) -> None:
     (folder / "folder.jpg").mkdir()
     os.mkfifo(folder / "pipe.jpg")
     paths = [folder / name, folder / "1.png"]
@@ -229,7 +227,7 @@ def test_what_is_not_a_file_gets_the_same_line_and_nothing_is_kept(folder: Path,
     assert not cache.exists()
 
 
-def test_a_failure_that_will_pass_is_not_kept(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_failure_is_not_cached(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept, a photo that there was no memory or no open file for would be missing ever after."""
     paths = find_photos(folder)
     decode, first = Image.open, (folder / "1.png").read_bytes()
@@ -248,7 +246,7 @@ def test_a_failure_that_will_pass_is_not_kept(folder: Path, cache: Path, monkeyp
 
 
 @pytest.mark.parametrize("most", [MAX_BUFFERED_BYTES, 0])
-def test_a_file_changed_while_read_is_kept_by_what_was_read(
+def test_file_that_changes_while_read_is_cached_as_read(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """A file that is too large for memory is kept only if it stayed as it was."""
@@ -271,7 +269,7 @@ def test_a_file_changed_while_read_is_kept_by_what_was_read(
     assert_same(load(list(before), cache=cache), load(list(before)))
 
 
-def test_progress_reaches_the_total_with_and_without_a_kept_set(folder: Path, cache: Path) -> None:
+def test_progress_reaches_total_with_and_without_cache(folder: Path, cache: Path) -> None:
     paths = find_photos(folder)
     for _ in range(2):
         counted: list[object] = []
@@ -285,7 +283,7 @@ def test_progress_reaches_the_total_with_and_without_a_kept_set(folder: Path, ca
         assert len(counted) == len(paths)
 
 
-def test_sets_are_private(folder: Path, cache: Path) -> None:
+def test_cached_sets_are_private(folder: Path, cache: Path) -> None:
     mask = os.umask(0)
     try:
         load(find_photos(folder), cache=cache)
@@ -295,7 +293,7 @@ def test_sets_are_private(folder: Path, cache: Path) -> None:
     assert the_entry(cache).stat().st_mode & 0o777 == 0o600
 
 
-def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path, decoded: list[str]) -> None:
+def test_least_recently_used_set_is_deleted(folder: Path, cache: Path, decoded: list[str]) -> None:
     assert MAX_CACHED_SETS == 16
     photo = find_photos(folder)[:1]
     entries: list[Path] = []
@@ -318,7 +316,7 @@ def test_the_longest_unused_set_goes_and_nothing_else(folder: Path, cache: Path,
     assert decoded == []
 
 
-def test_a_draft_that_was_left_behind_goes_in_its_turn(folder: Path, cache: Path) -> None:
+def test_abandoned_drafts_are_deleted(folder: Path, cache: Path) -> None:
     cache.mkdir(parents=True)
     drafts = [cache / f"{index:064}.x_{index}.npz" for index in range(MAX_CACHED_SETS)]
     for index, draft in enumerate(drafts):
@@ -329,7 +327,7 @@ def test_a_draft_that_was_left_behind_goes_in_its_turn(folder: Path, cache: Path
     assert len(list(cache.iterdir())) == MAX_CACHED_SETS
 
 
-def test_nobody_sees_half_a_set(cache: Path) -> None:
+def test_cached_set_appears_atomically(cache: Path) -> None:
     rng = np.random.default_rng(0)
     photo = PreparedPhoto(rng.integers(0, 256, (112, 112), np.uint8), np.zeros((14, 14, 2), np.float32), "ab" * 32)
     key, sums = "0" * 64, [bytes(32)] * 200
@@ -342,7 +340,7 @@ def test_nobody_sees_half_a_set(cache: Path) -> None:
     assert the_entry(cache).read_bytes() == whole
 
 
-def test_two_that_write_at_once_do_no_harm(folder: Path, cache: Path) -> None:
+def test_concurrent_writers_leave_complete_set(folder: Path, cache: Path) -> None:
     paths = find_photos(folder)
     expected = load(paths)
     for _ in range(5):
@@ -363,7 +361,7 @@ def test_two_that_write_at_once_do_no_harm(folder: Path, cache: Path) -> None:
         ("", "/var/caches", None),
     ],
 )
-def test_the_environment_says_where_sets_are_kept(
+def test_default_cache_folder_follows_environment(
     chosen: str | None, shared: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/home/rose")

@@ -85,7 +85,7 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def test_cold_photos_are_read_and_decoded_once(folder: Path) -> None:
+def test_source_reads_and_decodes_new_photos_once(folder: Path) -> None:
     """Also those of the test split, whose colors the final check compares with."""
     cold = counted(folder, cache="")
     assert cold["photos"] == 30 and cold["test"] == 3
@@ -95,7 +95,7 @@ def test_cold_photos_are_read_and_decoded_once(folder: Path) -> None:
     assert cold["bytes"] < 1.1 * size(folder)
 
 
-def test_kept_photos_are_read_once_and_not_decoded(folder: Path) -> None:
+def test_source_decodes_only_test_split_of_cached_photos(folder: Path) -> None:
     """But for the colors of the test split, which the cache does not keep; and those that were added since."""
     cold = counted(folder)
     assert cold["opens"] == [1] * 30 and (cold["decoded"], cold["again"]) == (30, 0)
@@ -109,7 +109,7 @@ def test_kept_photos_are_read_once_and_not_decoded(folder: Path) -> None:
     assert more["photos"] == 31 and more["decoded"] - more["again"] == 1
 
 
-def test_kept_colors_are_bounded_and_stay_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_rgb_is_bounded_and_not_pickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without room they are read again; workers, which need none, get none."""
     from huetune.data_tools.cli.data_commands import every_photo
     from huetune.data_tools.photos import dataset
@@ -126,7 +126,7 @@ def test_kept_colors_are_bounded_and_stay_here(folder: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("count", [3, 100, 20_000])
-def test_the_test_split_is_known_before_all_are_read(count: int) -> None:
+def test_may_be_in_test_split_covers_test_split(count: int) -> None:
     """Of 100,000 photos 12 % are kept, so their colors fit in memory."""
     digests = tuple(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
     empty = np.zeros((count, 0))
@@ -136,7 +136,7 @@ def test_the_test_split_is_known_before_all_are_read(count: int) -> None:
     assert count < 20_000 or len(chosen) < 0.14 * count
 
 
-def test_data_check_looks_once_into_files_without_an_ending(
+def test_data_check_reads_head_of_each_file_once(
     folder: Path, in_process: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "00.png").rename(folder / "a photo")

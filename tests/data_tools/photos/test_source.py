@@ -8,7 +8,7 @@ from huetune.data_tools.photos.source import Source
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
-def test_source_returns_colors_of_any_of_its_photos(on_disk, tmp_path):
+def test_read_rgb_returns_pixels_of_any_photos(on_disk, tmp_path):
     write_garden(4, tmp_path / "photos")
     (tmp_path / "photos" / "garden-0000 is no picture.png").write_text(
         "it comes before garden-0000.png", encoding="utf-8"

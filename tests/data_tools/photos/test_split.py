@@ -40,9 +40,7 @@ SEEDS = st.integers(0, 2**32)
 
 @settings(deadline=None)
 @given(KINDS, SEEDS, st.floats(0.01, 0.98), st.floats(0, 1))
-def test_every_photo_is_in_one_part_with_all_its_copies(
-    kinds: list[int], seed: int, validation: float, rest: float
-) -> None:
+def test_split_keeps_copies_together(kinds: list[int], seed: int, validation: float, rest: float) -> None:
     given_photos = photos(*kinds)
     result = split(given_photos, seed, validation, test=rest * (0.99 - validation))
     training, ranking, last = members(result)
@@ -56,7 +54,7 @@ def test_every_photo_is_in_one_part_with_all_its_copies(
 
 @settings(deadline=None)
 @given(KINDS, SEEDS, st.randoms(use_true_random=False))
-def test_neither_order_nor_names_decide(kinds: list[int], seed: int, random: Random) -> None:
+def test_split_ignores_order_and_names(kinds: list[int], seed: int, random: Random) -> None:
     order = list(range(len(kinds)))
     random.shuffle(order)
     given_photos = photos(*kinds)
@@ -64,19 +62,19 @@ def test_neither_order_nor_names_decide(kinds: list[int], seed: int, random: Ran
     assert members(split(given_photos, seed)) == members(split(photos(*[kinds[index] for index in order]), seed))
 
 
-def test_the_same_seed_gives_the_same_split() -> None:
+def test_split_with_same_seed_is_equal() -> None:
     once, again = split(photos(*range(50)), 7), split(photos(*range(50)), 7)
     assert [part.names for part in parts(once)] == [part.names for part in parts(again)]
     assert once.fingerprint == again.fingerprint
 
 
-def test_another_seed_gives_another_split() -> None:
+def test_split_with_other_seed_differs() -> None:
     found = [members(split(photos(*range(50)), seed)) for seed in range(20)]
     held_out = {frozenset(ranking) for _, ranking, _ in found}
     assert len(held_out) == 20
 
 
-def test_over_many_seeds_every_photo_is_held_out_about_equally_often() -> None:
+def test_split_holds_photos_out_equally_often_over_seeds() -> None:
     times = np.zeros(20)
     for seed in range(500):
         for digest in members(split(photos(*range(20)), seed))[1]:
@@ -86,7 +84,7 @@ def test_over_many_seeds_every_photo_is_held_out_about_equally_often() -> None:
     assert times.max() < 140
 
 
-def test_the_fingerprint_tells_splits_of_the_same_photos_apart() -> None:
+def test_fingerprint_differs_between_splits_of_same_photos() -> None:
     given_photos = photos(*range(30))
     assert split(given_photos, 0).fingerprint == split(given_photos.take(range(29, -1, -1)), 0).fingerprint
     assert len({split(given_photos, seed).fingerprint for seed in range(10)}) == 10
@@ -109,19 +107,17 @@ def test_the_fingerprint_tells_splits_of_the_same_photos_apart() -> None:
         (4, 0.49, 0.49, (1, 2, 1)),
     ],
 )
-def test_the_parts_have_their_shares_and_training_and_validation_are_never_empty(
-    count: int, validation: float, test: float, sizes: tuple[int, int, int]
-) -> None:
+def test_split_sizes_follow_shares(count: int, validation: float, test: float, sizes: tuple[int, int, int]) -> None:
     result = split(photos(*range(count)), 3, validation, test)
     assert tuple(len(part) for part in parts(result)) == sizes
 
 
-def test_the_shares_are_of_the_different_photos() -> None:
+def test_split_shares_count_different_photos() -> None:
     result = split(photos(*[0] * 90, *range(1, 10)), 1, validation=0.2, test=0.1)
     assert [len(digests) for digests in members(result)] == [7, 2, 1]
 
 
-def test_adding_photos_moves_few_of_the_others() -> None:
+def test_split_moves_few_photos_when_others_are_added() -> None:
     before, after = members(split(photos(*range(100)), 5)), members(split(photos(*range(110)), 5))
     moved = sum(len(old - new) for old, new in zip(before, after, strict=True))
     assert moved <= 10
@@ -141,31 +137,31 @@ def test_adding_photos_moves_few_of_the_others() -> None:
         (0.2, float("nan")),
     ],
 )
-def test_shares_that_leave_nothing_are_refused(validation: float, test: float) -> None:
+def test_split_refuses_shares_that_leave_nothing(validation: float, test: float) -> None:
     with pytest.raises(UserError, match=f"shares that leave some photos, received {validation} and {test}"):
         split(photos(*range(20)), 0, validation, test)
 
 
 @pytest.mark.parametrize(("kinds", "different"), [((), 0), ((1,), 1), ((1, 1, 1), 1)])
-def test_one_photo_and_its_copies_are_too_few(kinds: tuple[int, ...], different: int) -> None:
+def test_split_of_copies_of_one_photo_raises(kinds: tuple[int, ...], different: int) -> None:
     with pytest.raises(PhotoError, match=f"two different photos are needed to hold one out, received {different}"):
         split(photos(*kinds), 0)
 
 
-def test_first_learns_from_the_first_and_holds_out_the_rest() -> None:
+def test_split_first_validates_on_the_rest() -> None:
     result = split_first(photos(*range(10)), 7)
     assert result.training.names == tuple(f"file {index}" for index in range(7))
     assert result.validation.names == ("file 7", "file 8", "file 9")
     assert len(result.test) == 0
 
 
-def test_first_drops_copies_of_what_it_learns_from() -> None:
+def test_split_first_drops_copies_of_training_photos() -> None:
     result = split_first(photos(0, 1, 2, 1, 3, 0, 4), 3)
     assert result.training.names == ("file 0", "file 1", "file 2")
     assert result.validation.names == ("file 4", "file 6")
 
 
 @pytest.mark.parametrize(("kinds", "count"), [((0, 1, 2), 3), ((0, 1, 2), 100), ((0, 1, 0, 1), 2)])
-def test_first_needs_another_photo_to_hold_out(kinds: tuple[int, ...], count: int) -> None:
+def test_split_first_without_validation_photos_raises(kinds: tuple[int, ...], count: int) -> None:
     with pytest.raises(PhotoError, match=f"no photo is left to hold out: {len(kinds)} photos, {count} of them"):
         split_first(photos(*kinds), count)

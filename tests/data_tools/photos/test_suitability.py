@@ -90,7 +90,7 @@ SKIPPED: dict[str, tuple[Callable[[Image.Image], Image.Image], str]] = {
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize(("change", "reason"), SKIPPED.values(), ids=SKIPPED)
-def test_what_teaches_no_colors_is_skipped_with_the_reason(
+def test_load_skips_unsuitable_photo_with_reason(
     change: Callable, reason: str, suffix: str, scene: Image.Image, tmp_path: Path
 ) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -140,19 +140,19 @@ def disc(size: tuple[int, int]) -> Image.Image:
         lambda image: image.resize((32, 40)),
     ],
 )
-def test_photos_of_few_colors_are_used(change: Callable, suffix: str, scene: Image.Image, tmp_path: Path) -> None:
+def test_photos_of_few_colors_are_suitable(change: Callable, suffix: str, scene: Image.Image, tmp_path: Path) -> None:
     change(scene).save(tmp_path / f"a.{suffix}")
     photos, skipped = load(find_photos(tmp_path))
     assert len(photos) == 1 and not skipped
 
 
-def test_every_scene_of_the_garden_is_used() -> None:
+def test_garden_scenes_are_suitable() -> None:
     for scene in garden(60, seed=3):
         assert why_unsuitable(PreparedPhoto(gray(scene), chroma_map(scene), "")) is None
 
 
 @needs("photos")
-def test_of_1140_real_photos_none_is_skipped_wrongly() -> None:
+def test_only_six_of_1140_real_photos_are_unsuitable() -> None:
     """One is gray and five are sepia: looked at by hand."""
     _, skipped = load(find_photos(SHARED))
     names = sorted(Path(line.partition("'")[2].partition("'")[0]).name.partition("_")[0] for line in skipped)
@@ -160,7 +160,7 @@ def test_of_1140_real_photos_none_is_skipped_wrongly() -> None:
 
 
 @needs("photos")
-def test_real_photos_that_are_toned_are_found() -> None:
+def test_toned_real_photos_are_unsuitable() -> None:
     paths = find_photos(SHARED, ["roses-test"])
     for change in (scanned, SKIPPED["sepia"][0], SKIPPED["blueprint"][0], SKIPPED["split toning"][0]):
         for path in paths:
@@ -171,7 +171,7 @@ def test_real_photos_that_are_toned_are_found() -> None:
             assert why_unsuitable(PreparedPhoto(photo.gray[0], photo.chroma[0], "")) == TONED, (path, change)
 
 
-def test_older_run_keeps_what_it_used(scene: Image.Image, tmp_path: Path) -> None:
+def test_source_of_reader_version_1_skips_only_gray_photos(scene: Image.Image, tmp_path: Path) -> None:
     for name, (change, _) in SKIPPED.items():
         change(scene).save(tmp_path / f"{name}.png")
     record = Source(tmp_path).record
