@@ -1,10 +1,7 @@
-"""Photos are found, read and gathered; what becomes of each kind of file is in test_photo_files.py."""
+"""Photo sets, and loading them from files. What each kind of file becomes is tested in test_decoding.py."""
 
 import hashlib
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,19 @@ from huetune.data_tools.common.errors import PhotoError
 from huetune.data_tools.photos import dataset as photos
 from huetune.data_tools.photos import decoding
 from huetune.data_tools.photos.color import chroma_map, gray
-from huetune.data_tools.photos.dataset import PhotoSet, check_readable, load, prepare, read_square, read_squares, resize
-from huetune.data_tools.photos.discovery import find_photos
+from huetune.data_tools.photos.dataset import (
+    READ_AHEAD_FILES,
+    PhotoSet,
+    check_readable,
+    load,
+    outcomes,
+    prepare,
+    read_square,
+    read_squares,
+    resize,
+)
+from huetune.data_tools.photos.discovery import find_photos, walk_photos
+from huetune.data_tools.photos.prepared_cache import PreparedPhoto
 from tests.allowed_skips import SHARED, needs
 
 RED = (208, 48, 32)
@@ -52,76 +60,6 @@ def test_read_square_keeps_pixels_of_photo_of_model_size(tmp_path: Path) -> None
     image = noise(0, (112, 112))
     image.save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_square(tmp_path / "a.png"), np.asarray(image))
-
-
-def test_find_photos_ignores_case_of_suffix_in_subfolders(tmp_path: Path) -> None:
-    names = ["z.JPG", "a.jpeg", "deep/er/b.Png", "deep/c.tiff", "été 花.jpg", "x.jpg/inner.webp"]
-    for name in [*names, "notes.txt", "jpg", "deep/archive.tgz", "deep/.hidden"]:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"anything")
-    assert find_photos(tmp_path) == sorted(tmp_path / name for name in names)
-
-
-def flowers(folder: Path) -> Path:
-    for name in (
-        "roses/1.jpg",
-        "roses/2.jpg",
-        "tulips/1.jpg",
-        "tulips/roses.jpg",
-        "tea-roses/1.jpg",
-        "roses/wild/1.jpg",
-    ):
-        path = folder / "flowers" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise(len(name)).save(path)
-    (folder / "flowers" / "empty").mkdir()
-    return folder / "flowers"
-
-
-@pytest.mark.parametrize(
-    ("classes", "expected"),
-    [
-        (
-            (),
-            [
-                "roses/1.jpg",
-                "roses/2.jpg",
-                "roses/wild/1.jpg",
-                "tea-roses/1.jpg",
-                "tulips/1.jpg",
-                "tulips/roses.jpg",
-            ],
-        ),
-        (("roses",), ["roses/1.jpg", "roses/2.jpg"]),
-        (("wild", "tulips"), ["roses/wild/1.jpg", "tulips/1.jpg", "tulips/roses.jpg"]),
-    ],
-)
-def test_find_photos_selects_classes_by_folder_name(tmp_path: Path, classes: tuple, expected: list) -> None:
-    folder = flowers(tmp_path)
-    assert find_photos(folder, classes) == [folder / name for name in expected]
-    assert find_photos(tmp_path, classes) == [folder / name for name in expected]
-
-
-@pytest.mark.parametrize("unknown", ["orchids", "empty", "flowers"])
-def test_find_photos_of_unknown_class_lists_classes(tmp_path: Path, unknown: str) -> None:
-    message = f"no photos of class '{unknown}' in '.*': it has roses, tea-roses, tulips, wild$"
-    with pytest.raises(PhotoError, match=message):
-        find_photos(flowers(tmp_path), ["roses", unknown])
-
-
-@pytest.mark.parametrize("classes", [(), ("roses",)])
-def test_find_photos_in_folder_without_photos_names_formats(tmp_path: Path, classes: tuple) -> None:
-    (tmp_path / "notes.txt").write_text("no photos today", encoding="utf-8")
-    with pytest.raises(PhotoError, match=r"no photos in '.*': looked for JPEG, PNG, .* or AVIF in [01] files?$"):
-        find_photos(tmp_path, classes)
-
-
-@pytest.mark.parametrize("name", ["nowhere", "a.jpg"])
-def test_find_photos_outside_of_folder_raises(tmp_path: Path, name: str) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"anything")
-    with pytest.raises(PhotoError, match=f"no photos: '.*{name}' is not a folder"):
-        find_photos(tmp_path / name)
 
 
 def test_load_keeps_order_and_reports_skipped_files(tmp_path: Path) -> None:
@@ -288,20 +226,42 @@ def test_load_retries_unreadable_photo_alone(tmp_path: Path, monkeypatch: pytest
     assert len(read) == 4 and not left_out and len(asked) == 5
 
 
-def test_pixel_budget_bounds_pixels_decoded_at_once() -> None:
-    budget, most, now, lock = decoding._PixelBudget(100), [0], [0], threading.Lock()
+def test_outcomes_reads_a_bounded_number_of_files_ahead(tmp_path: Path) -> None:
+    noise(0).save(tmp_path / "0.png")
+    for number in range(1, 1000):
+        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
+    taken = 0
 
-    def take(pixels: int) -> None:
-        with budget.reserve(pixels):
-            with lock:
-                now[0] += pixels
-                most[0] = max(most[0], now[0])
-            time.sleep(0.01)
-            with lock:
-                now[0] -= pixels
+    def paths() -> Any:
+        nonlocal taken
+        for path in walk_photos(tmp_path):
+            taken += 1
+            yield path
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(take, [40, 30, 60, 100, 20, 50] * 4))
-    assert 60 < most[0] <= 100 and now[0] == 0
-    with budget.reserve(1000):
-        pass
+    given = 0
+    for _, photo in outcomes(paths(), cache=tmp_path / "cache"):
+        given += isinstance(photo, PreparedPhoto)
+        assert taken - given <= READ_AHEAD_FILES
+    assert taken == given == 1000
+    assert not (tmp_path / "cache").exists()
+
+
+def test_load_skips_gray_photos_unless_color_is_not_needed(tmp_path: Path) -> None:
+    for name, mode, color in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
+        filled(mode, color).save(tmp_path / name)
+    read, left_out = load(find_photos(tmp_path))
+    assert len(read) == 0 and read.gray.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
+    assert left_out == [
+        f"{str(path)!r}: gray: there are no colors to learn; use a color version or remove it"
+        for path in sorted(tmp_path.iterdir())
+    ]
+    read, left_out = load(find_photos(tmp_path), color_only=False)
+    assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02
+
+
+def test_photo_with_one_small_flower_is_in_color(tmp_path: Path) -> None:
+    pixels = np.full((112, 112, 3), 120, np.uint8)
+    pixels[50:54, 50:54] = 200, 40, 40
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    read, left_out = load(find_photos(tmp_path))
+    assert (len(read), left_out) == (1, [])

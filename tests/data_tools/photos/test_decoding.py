@@ -1,12 +1,15 @@
-"""Files as people have them: what becomes of each, in one table, and what a folder scraped from the net does to us."""
+"""Decoding of photo files: the outcome of each kind of file, of damage, of bombs and of odd names."""
 
 import io
 import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from huetune.data_tools.common.errors import PhotoError
-from huetune.data_tools.photos import dataset
-from huetune.data_tools.photos.dataset import READ_AHEAD_FILES, load, outcomes, read_photo, read_square
+from huetune.data_tools.photos import dataset, decoding
+from huetune.data_tools.photos.dataset import load, read_photo, read_square
 from huetune.data_tools.photos.decoding import MAX_PIXELS
-from huetune.data_tools.photos.discovery import find_photos, walk_photos
+from huetune.data_tools.photos.discovery import find_photos
 
 RED = (208, 48, 32)
 WHITE = (255, 255, 255)
@@ -381,60 +384,20 @@ def test_load_reads_photo_of_any_name(tmp_path: Path, name: bytes) -> None:
     assert line.isprintable() and line == f"{str(path)!r}: {NO_PICTURE}"
 
 
-def test_find_photos_ignores_link_loops_and_folder_suffixes(tmp_path: Path) -> None:
-    deep = tmp_path / "x.jpg" / "y.png"
-    deep.mkdir(parents=True)
-    (deep / "a.jpg").write_bytes(b"anything")
-    (deep / "round").symlink_to(tmp_path)
-    (tmp_path / "link.jpg").symlink_to(deep / "a.jpg")
-    assert find_photos(tmp_path) == [tmp_path / "link.jpg", deep / "a.jpg"]
+def test_pixel_budget_bounds_pixels_decoded_at_once() -> None:
+    budget, most, now, lock = decoding._PixelBudget(100), [0], [0], threading.Lock()
 
+    def take(pixels: int) -> None:
+        with budget.reserve(pixels):
+            with lock:
+                now[0] += pixels
+                most[0] = max(most[0], now[0])
+            time.sleep(0.01)
+            with lock:
+                now[0] -= pixels
 
-def test_walk_photos_yields_paths_in_order(tmp_path: Path) -> None:
-    for name in ("b/c.jpg", "b.jpg", "b-/a.jpg", "a.jpg", "b/a/z.jpg", "B.jpg", "b/b.jpg"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = find_photos(tmp_path)
-    assert len(found) == 7 and found == sorted(found)
-    assert find_photos(tmp_path, limit=3) == found[:3]
-
-
-def test_outcomes_reads_a_bounded_number_of_files_ahead(tmp_path: Path) -> None:
-    noise().save(tmp_path / "0.png")
-    for number in range(1, 1000):
-        (tmp_path / f"{number}.png").hardlink_to(tmp_path / "0.png")
-    taken = 0
-
-    def paths() -> Any:
-        nonlocal taken
-        for path in walk_photos(tmp_path):
-            taken += 1
-            yield path
-
-    given = 0
-    for _, photo in outcomes(paths(), cache=tmp_path / "cache"):
-        given += isinstance(photo, dataset.PreparedPhoto)
-        assert taken - given <= READ_AHEAD_FILES
-    assert taken == given == 1000
-    assert not (tmp_path / "cache").exists()
-
-
-def test_load_skips_gray_photos_unless_color_is_not_needed(tmp_path: Path) -> None:
-    for name, mode, color in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
-        filled(mode, color).save(tmp_path / name)
-    read, left_out = load(find_photos(tmp_path))
-    assert len(read) == 0 and read.gray.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
-    assert left_out == [
-        f"{str(path)!r}: gray: there are no colors to learn; use a color version or remove it"
-        for path in sorted(tmp_path.iterdir())
-    ]
-    read, left_out = load(find_photos(tmp_path), color_only=False)
-    assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02
-
-
-def test_photo_with_one_small_flower_is_in_color(tmp_path: Path) -> None:
-    pixels = np.full((112, 112, 3), 120, np.uint8)
-    pixels[50:54, 50:54] = 200, 40, 40
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    read, left_out = load(find_photos(tmp_path))
-    assert (len(read), left_out) == (1, [])
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(take, [40, 30, 60, 100, 20, 50] * 4))
+    assert 60 < most[0] <= 100 and now[0] == 0
+    with budget.reserve(1000):
+        pass
