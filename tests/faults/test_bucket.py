@@ -84,7 +84,7 @@ def begun(place, state_folder):
 
 
 @pytest.mark.long
-def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, begun, tmp_path):
+def test_bucket_search_survives_outage_and_lost_machine(place, between, begun, tmp_path):
     begun = begun()
     begun.wait_for(epochs(1))
     between.set_state("refuses")
@@ -125,7 +125,7 @@ def test_a_network_that_comes_back_and_a_machine_that_does_not(place, between, b
 
 
 @pytest.mark.long
-def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between, begun, state_folder):
+def test_bucket_that_denies_access_ends_the_search(place, between, begun, state_folder):
     begun = begun()
     begun.wait_for(epochs(1))
     between.set_state("forbids")
@@ -143,21 +143,21 @@ def test_a_store_that_forbids_ends_the_search_and_nothing_is_lost(place, between
     ("state", "why"),
     [("refuses", "cannot be reached"), ("forbids", "access is denied"), ("hangs", "cannot be reached")],
 )
-def test_a_store_out_of_reach_is_said_before_anything(place, between, state, why, state_folder):
+def test_bucket_out_of_reach_fails_before_the_search(place, between, state, why, state_folder):
     between.set_state(state)
     done = on(state_folder, "search", "--garden", 4, "--name", NAME, "--storage", place)
     assert done.returncode == 4 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not (local_path(place) / NAME).exists()
 
 
-def test_a_name_that_is_taken_in_the_bucket(place, begun, tmp_path):
+def test_bucket_run_name_taken_fails(place, begun, tmp_path):
     begun = begun()
     begun.wait_for(lambda trials: trials)
     done = on(tmp_path / "another", *search(), "--storage", place)
     assert done.returncode == 4 and "exists already; choose another --name" in done.stderr, done.stderr
 
 
-def test_a_study_that_another_has_written_is_not_written_over(store, tmp_path):
+def test_bucket_study_copy_changed_elsewhere_is_kept(store, tmp_path):
     run = local_path(store.uri(f"hue/{tmp_path.name}")) / NAME
     run.mkdir(parents=True)
     optuna.create_study(study_name=NAME, storage=open_storage(sqlite_url(run / STUDY)))

@@ -33,7 +33,7 @@ def bucket(nodes, tmp_path_factory):
         store.stop()
 
 
-def test_a_search_outlives_its_nodes_and_uses_new_ones(start, nodes, bucket, lay_traps, tmp_path):
+def test_cluster_search_survives_lost_node_and_uses_new_one(start, nodes, bucket, lay_traps, tmp_path):
     """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
     storage = local_path(bucket)
     executed = lay_traps(
@@ -70,20 +70,20 @@ def _search(nodes, storage, **environment):
     )
 
 
-def test_a_worker_with_other_packages_is_refused_and_named(nodes, tmp_path):
+def test_cluster_worker_with_other_packages_is_refused(nodes, tmp_path):
     with nodes.pretending("numpy", "9.9"):
         done = _search(nodes, tmp_path, **nodes.environment)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "has numpy 9.9, not " in done.stderr and "huetune resume" in done.stderr
 
 
-def test_nobody_gets_in_without_a_token_and_nobody_is_sent_to_an_open_door(nodes, tmp_path):
+def test_cluster_search_without_token_fails(nodes, tmp_path):
     done = _search(nodes, tmp_path, RAY_AUTH_MODE="disabled")
     assert done.returncode == 2 and "the cluster requires a token" in done.stderr
     assert not (tmp_path / NAME).exists()
 
 
-def test_a_cluster_that_asks_for_no_token_is_refused_unless_only_this_machine_reaches_it(tmp_path):
+def test_cluster_without_token_is_refused(tmp_path):
     with cluster(tmp_path, 1, token=False) as nodes:
         done = _search(nodes, tmp_path)
         assert (
@@ -95,7 +95,7 @@ def test_a_cluster_that_asks_for_no_token_is_refused_unless_only_this_machine_re
 @pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("seconds", "wanted"), [(10, 40), (120, 200)])
-def test_what_a_node_says_after_it_was_cut_off_is_not_taken(start, nodes, tmp_path, seconds, wanted):
+def test_cluster_node_cut_off_reports_nothing_twice(start, nodes, tmp_path, seconds, wanted):
     """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""
     program = start(tmp_path, *search(2, wanted), "--address", "auto", before=nodes.inside(0), **nodes.environment)
     program.wait_for(epochs(4))

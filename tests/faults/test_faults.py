@@ -24,7 +24,7 @@ from tests.faults.chaos import PROCESSES, QUICK
 from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified
 
 
-def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
+def test_signals_interrupt_a_search_that_resumes(start, tmp_path):
     """Ctrl-C once, SIGTERM, Ctrl-C twice; each time within its seconds, with its code and the command to go on."""
     for words, numbers, code, most in (
         (search(3, 6, *ALONE), [signal.SIGINT], 130, 15),
@@ -54,7 +54,7 @@ def test_signals_leave_a_search_that_goes_on_where_it_was(start, tmp_path):
     assert_whole(tmp_path)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_its_trial_goes_on(start, in_process, tmp_path):
+def test_worker_killed_is_replaced_and_its_trial_resumes(start, in_process, tmp_path):
     program = start(tmp_path, *search(2, 8, *ALONE))
     program.wait_for(epochs(1))
     # The table can be read while the search runs.
@@ -95,7 +95,7 @@ def _set_writable(storage, writable):
 UNWRITABLE = f"the study of {NAME!r} cannot be written (("
 
 
-def test_a_disk_that_takes_nothing_more_stops_the_search_and_loses_nothing(start, disk):
+def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     """Read-only in the middle and from the start, then full, then as it should be: each time it is known what fails."""
     program = start(disk, *search(3, 3, *ALONE), before=BOUND)
     program.wait_for(epochs(1))
@@ -159,7 +159,7 @@ def _flip(path):
     path.write_bytes(content)
 
 
-def test_damaged_files_give_way_to_the_generation_before_and_it_is_said(start, left):
+def test_damaged_files_are_replaced_by_older_ones_with_warning(start, left):
     """The study cut short, one trial's newest snapshot flipped, both of another cut."""
     before = {trial.number: trial for trial in trials(left)}
     study = left / NAME / STUDY
@@ -185,7 +185,7 @@ def test_damaged_files_give_way_to_the_generation_before_and_it_is_said(start, l
     assert_whole(left)
 
 
-def test_a_study_without_a_good_copy_is_not_touched(start, left):
+def test_damaged_study_without_intact_copy_is_kept(start, left):
     _flip(left / NAME / STUDY)
     for path in (left / NAME / STUDY, backup_path(left / NAME / STUDY)):
         path.write_bytes(path.read_bytes()[:20_000])
@@ -195,7 +195,7 @@ def test_a_study_without_a_good_copy_is_not_touched(start, left):
     assert (left / NAME / STUDY).read_bytes() == before
 
 
-def test_an_altered_trial_is_noticed_and_taken_from_the_copy(left, capsys):
+def test_altered_trial_is_restored_from_the_copy(left, capsys):
     with sqlite3.connect(left / NAME / STUDY) as connection:
         connection.execute("UPDATE trial_intermediate_values SET intermediate_value = 0.001 WHERE trial_id = 1")
     assert "trial 0 of 'run' is not as it ended" in verified(left)[1]
@@ -205,7 +205,7 @@ def test_an_altered_trial_is_noticed_and_taken_from_the_copy(left, capsys):
     assert "is not as it ended" not in verified(left)[1]
 
 
-def test_a_trial_that_hangs_is_tried_again_and_then_fails_alone(start, left):
+def test_trial_that_hangs_is_retried_and_then_fails_alone(start, left):
     """Its files are on a disk that does not answer: whoever opens one waits for ever."""
     for snapshot in (left / NAME / "trials" / "0002").glob("after-*"):
         (snapshot / "SHA256SUMS").unlink()
@@ -223,7 +223,7 @@ def test_a_trial_that_hangs_is_tried_again_and_then_fails_alone(start, left):
     assert_whole(left)
 
 
-def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
+def test_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
     """Ray kills every worker, as it does when a machine has no memory left."""
     program = start(tmp_path, *search(1, 1), RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="100")
     code, said = program.end(300)
@@ -233,7 +233,7 @@ def test_a_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
     assert_whole(tmp_path)
 
 
-def test_of_two_searches_of_one_name_one_wins_and_is_named(start, tmp_path):
+def test_second_search_of_a_name_fails_and_names_the_first(start, tmp_path):
     # Long enough that the winner still searches when the third one has started.
     both = [start(tmp_path, *search(3, 60, *ALONE)) for _ in range(2)]
     while all(program.process.poll() is None for program in both):
@@ -286,7 +286,7 @@ time_t time(time_t *where) {
 """
 
 
-def test_a_clock_set_back_two_hours_changes_nothing(start, tmp_path):
+def test_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     skip_without("gcc")
     (tmp_path / "shim.c").write_text(SHIM, encoding="utf-8")
     shim, mark = tmp_path / "shim.so", tmp_path / "back"
@@ -324,7 +324,7 @@ def open_folder():
         yield Path(place)
 
 
-def test_search_by_a_nameless_user_on_half_a_cpu_ends_well(start, open_folder):
+def test_search_by_user_without_name_on_half_a_cpu_completes(start, open_folder):
     """No home, no name, no docstrings, a long path for temporary files, and RAY_ADDRESS that leads nowhere."""
     skip_without("quotas")
     deep = open_folder / ("d" * 80)

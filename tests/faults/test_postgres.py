@@ -10,7 +10,7 @@ from tests.faults.postgres import PASSWORD
 from tests.faults.program import ALONE, NAME, search
 
 
-def test_a_study_in_postgres_outlives_its_server(postgres, start, tmp_path, monkeypatch):
+def test_postgres_study_survives_a_server_crash(postgres, start, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     program = start(tmp_path, *search(3, 20, *ALONE), "--study", postgres.url)
 

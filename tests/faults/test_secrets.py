@@ -57,7 +57,7 @@ def doors(process):
 
 
 @pytest.mark.long
-def test_a_search_tells_no_secret_and_opens_no_door(store, postgres, start, place, tmp_path, monkeypatch):
+def test_search_leaks_no_secret_and_opens_no_public_port(store, postgres, start, place, tmp_path, monkeypatch):
     """It runs, is killed, fails and ends, with a password, a key and a token that it needs."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")

@@ -20,12 +20,12 @@ def place(tmp_path, monkeypatch):
     return tmp_path / "ray" / "ray_current_cluster"
 
 
-def test_auto_is_what_ray_start_has_noted(place):
+def test_resolve_auto_reads_the_address_of_ray_start(place):
     place.write_text("10.1.2.3:6379\n", encoding="utf-8")
     assert resolve("auto") == "10.1.2.3:6379" and resolve(None) is None
 
 
-def test_auto_is_not_somebodys_own_search(place):
+def test_resolve_auto_ignores_the_ray_of_another_search(place):
     """Ray itself would take it: it looks for a raylet in the list of processes."""
     words = ["raylet", "-c", "import time; time.sleep(60)", "--gcs-address=127.0.0.1:9"]
     other = subprocess.Popen(words, executable=sys.executable)
@@ -43,7 +43,7 @@ def test_auto_is_not_somebodys_own_search(place):
 @pytest.mark.parametrize(
     ("address", "reason"), [("auto", "no cluster on"), ("ray://a", "HOST:PORT"), ("x", "is not a H")]
 )
-def test_wrong_address_of_the_environment_is_blamed_on_it(place, monkeypatch, address, reason):
+def test_check_names_ray_address_when_it_is_wrong(place, monkeypatch, address, reason):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError) as refused:
         check(None)
@@ -51,7 +51,7 @@ def test_wrong_address_of_the_environment_is_blamed_on_it(place, monkeypatch, ad
     assert str(refused.value).endswith("; `--address local` searches on this machine")
 
 
-def test_local_is_this_machine_whatever_the_environment_says(place, monkeypatch):
+def test_resolve_local_ignores_ray_address(place, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     check("local")
     assert resolve("local") is None and resolve(None) == "127.0.0.1:1"

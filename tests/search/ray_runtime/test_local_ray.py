@@ -38,14 +38,14 @@ def place(monkeypatch):
         yield Path(folder)
 
 
-def test_a_token_is_made_for_its_owner_alone(home):
+def test_local_only_makes_a_private_token(home):
     with local_ray.local_only(str(home)):
         token = home / ".ray" / "auth_token"
         assert len(token.read_text(encoding="utf-8")) == 64 and token.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in token.parent.iterdir()] == ["auth_token"]
 
 
-def test_a_token_that_all_can_read_stays_and_is_closed(home):
+def test_local_only_makes_an_existing_token_private(home):
     (home / ".ray").mkdir()
     (home / ".ray" / "auth_token").write_text("mine", encoding="utf-8")
     (home / ".ray" / "auth_token").chmod(0o644)
@@ -54,14 +54,14 @@ def test_a_token_that_all_can_read_stays_and_is_closed(home):
         assert (home / ".ray" / "auth_token").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_token_of_the_environment_is_used_and_none_is_made(home, monkeypatch):
+def test_local_only_uses_the_token_of_the_environment(home, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "mine")
     with local_ray.local_only(str(home)):
         pass
     assert not (home / ".ray").exists()
 
 
-def test_token_without_a_writable_home_is_kept_elsewhere(home, monkeypatch):
+def test_local_only_without_writable_home_keeps_token_elsewhere(home, monkeypatch):
     """Ray needs one, and where it wants to keep it nothing can be written: not even by root."""
     monkeypatch.setenv("HOME", "/proc")
     with local_ray.local_only(str(home)):
@@ -71,26 +71,26 @@ def test_token_without_a_writable_home_is_kept_elsewhere(home, monkeypatch):
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
 
 
-def test_a_cluster_that_is_joined_later_is_not_kept_to_this_machine(home):
+def test_local_only_restores_the_environment(home):
     with pytest.raises(RuntimeError), local_ray.local_only(str(home)):
         assert os.environ[ray_compat.LOOPBACK_SWITCH] == "0" and not ray_compat.ray_constants.ENABLE_RAY_CLUSTER
         raise RuntimeError
     assert ray_compat.LOOPBACK_SWITCH not in os.environ and ray_compat.ray_constants.ENABLE_RAY_CLUSTER
 
 
-def test_enclosed_ray_loads_no_packages_of_the_dashboard(home):
+def test_local_only_loads_no_dashboard_packages(home):
     """They are installed for clusters; here they would cost time, memory and open ports."""
     with local_ray.local_only(str(home)):
         assert ray_compat.utils.get_dashboard_dependency_error() is not None
     assert ray_compat.utils.get_dashboard_dependency_error() is None
 
 
-def test_rays_files_are_in_a_folder_of_ones_own(place):
+def test_make_folder_is_private(place):
     folder = local_ray.make_folder()
     assert os.stat(folder).st_mode & 0o777 == 0o700 and os.path.dirname(folder) == str(place)
 
 
-def test_folder_too_deep_for_sockets_is_replaced(home, monkeypatch):
+def test_make_folder_with_a_long_path_uses_a_shorter_one(home, monkeypatch):
     """Ray adds its session and its sockets to the path, and Unix takes 107 bytes."""
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     for length, fits in [(local_ray.MAX_FOLDER_BYTES, True), (local_ray.MAX_FOLDER_BYTES + 1, False)]:
@@ -107,7 +107,7 @@ def test_folder_too_deep_for_sockets_is_replaced(home, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["TMPDIR", "RAY_TMPDIR"])
 @pytest.mark.parametrize("place", ["/nowhere/at/all", "/proc"])
-def test_folder_that_cannot_be_used_is_named(home, monkeypatch, variable, place):
+def test_make_folder_names_an_unusable_folder(home, monkeypatch, variable, place):
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv(variable, place)
     with pytest.raises(StorageError) as refused:
@@ -116,7 +116,7 @@ def test_folder_that_cannot_be_used_is_named(home, monkeypatch, variable, place)
     assert str(refused.value).endswith(f"; set {variable} to a folder that you can write to")
 
 
-def test_what_a_killed_search_left_goes_a_day_later(place):
+def test_make_folder_removes_day_old_folders_of_killed_searches(place):
     """Not what is younger, not what a living process holds, not what is another's."""
     held = local_ray.make_folder()
     for name in ("hue-old", "hue-young", "others"):
@@ -142,7 +142,7 @@ def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
     assert not executed()
 
 
-def test_child_pythons_are_all_started_the_same_way():
+def test_child_pythons_are_all_started_by_safe_python():
     """`sys.executable` alone imports from the current folder; `restart` repeats how this process was started."""
     root = Path(local_ray.__file__).parents[2]
     sources = [path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")]

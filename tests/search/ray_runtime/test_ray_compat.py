@@ -14,15 +14,15 @@ MAKERS: Makers = {
 }
 
 
-def test_ray_has_the_private_parts_that_are_used():
+def test_ray_has_all_private_names():
     assert missing(ray_compat.PRIVATE, MAKERS) == []
 
 
-def test_private_parts_of_ray_are_all_named():
+def test_private_names_of_ray_are_all_listed():
     assert used(Path(ray_compat.__file__)) <= parts(ray_compat.PRIVATE) and "GcsClient" in ray_compat.ASK_FOR_TOKEN
 
 
-def test_gone_part_of_ray_is_told_with_what_breaks(monkeypatch):
+def test_missing_private_name_of_ray_names_what_breaks(monkeypatch):
     monkeypatch.delattr("ray._private.services.find_bootstrap_address")
     (line,) = missing(ray_compat.PRIVATE, MAKERS)
     assert "has no ray._private.services.find_bootstrap_address" in line and "--address auto" in line

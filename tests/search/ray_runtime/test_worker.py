@@ -34,7 +34,7 @@ print(json.dumps(asked))
     ],
     ids=["on the CPU", "on a part of a card"],
 )
-def test_a_trial_takes_no_more_than_ray_gave_it(gpus, asked):
+def test_take_devices_restricts_tensorflow_to_assigned_devices(gpus, asked):
     told = subprocess.run(
         [sys.executable, "-c", LISTEN, json.dumps(gpus)],
         capture_output=True,

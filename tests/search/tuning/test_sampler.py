@@ -34,7 +34,7 @@ def _key(point):
 
 @pytest.mark.parametrize("kind", [kind for kind in SAMPLERS if kind != "cmaes"])
 @pytest.mark.parametrize("space", [TOGGLES, CONDITIONAL])
-def test_every_point_of_a_finite_space_comes_once(space, kind):
+def test_sampler_draws_each_point_of_a_finite_space_once(space, kind):
     sampler = Sampler(space, kind, ["minimize"], 0, 12)
     drawn = []
     while not sampler.exhausted:
@@ -45,7 +45,7 @@ def test_every_point_of_a_finite_space_comes_once(space, kind):
     assert sorted(drawn) == sorted(_key(point) for point in space.all_points())
 
 
-def test_a_point_that_somebody_chose_is_not_drawn_again():
+def test_sampler_does_not_draw_an_added_point():
     sampler = Sampler(TOGGLES, "random", ["minimize"], 0, 12)
     chosen = {"skip": True, "activation": "silu"}
     sampler.add(chosen)
@@ -53,7 +53,7 @@ def test_a_point_that_somebody_chose_is_not_drawn_again():
     assert sampler.exhausted and _key(chosen) not in drawn
 
 
-def test_an_endless_space_with_a_finite_corner_is_never_exhausted():
+def test_sampler_leaves_a_finite_corner_of_an_infinite_space():
     """Without skip there is a single point; a sampler that has learned to like it must still find others."""
     space = parse_space(
         {"skip": {"choices": [True, False]}, "dropout": {"low": 0.0, "high": 0.5, "where": {"skip": True}}}, BASE
@@ -72,7 +72,7 @@ def _error(point):
 
 
 @pytest.mark.parametrize("kind", ["tpe", "cmaes", "nsga2"])
-def test_what_a_sampler_learns_beats_chance(kind):
+def test_sampler_beats_random_search(kind):
     def late(kind):
         sampler = Sampler(NUMBERS, kind, ["minimize"], 1, 120)
         errors = []
@@ -87,7 +87,7 @@ def test_what_a_sampler_learns_beats_chance(kind):
 
 
 @pytest.mark.parametrize("kind", ["tpe", "cmaes", "nsga2"])
-def test_what_a_sampler_learned_it_still_knows_after_an_interruption(kind):
+def test_sampler_told_of_earlier_trials_draws_like_before(kind):
     before = Sampler(NUMBERS, kind, ["minimize"], 1, 200)
     after, fresh = (Sampler(NUMBERS, kind, ["minimize"], seed, 200) for seed in (2, 2))
     for _ in range(120):
@@ -109,7 +109,7 @@ def test_what_a_sampler_learned_it_still_knows_after_an_interruption(kind):
     assert next_ones(after) < (0.75 if kind == "nsga2" else 0.2) * next_ones(fresh)
 
 
-def test_pruned_trials_teach_and_failed_ones_do_not():
+def test_sampler_learns_from_pruned_but_not_failed_trials():
     """Weights below 1 are pruned with bad scores, those above complete; or else they fail."""
 
     def low_weights(epochs):
@@ -129,7 +129,7 @@ def test_pruned_trials_teach_and_failed_ones_do_not():
 
 
 @pytest.mark.parametrize(("kind", "apart"), [("nsga2", 0.08), ("tpe", 0.4)])
-def test_several_objectives_are_searched_together(kind, apart):
+def test_sampler_optimizes_several_objectives(kind, apart):
     """The first needs a certain weight; whether the second needs much dropout or little hangs on its direction."""
 
     def late(*directions):
@@ -148,12 +148,12 @@ def test_several_objectives_are_searched_together(kind, apart):
 
 
 @pytest.mark.parametrize(("space", "objectives"), [(TOGGLES, ("chroma_mse",)), (NUMBERS, ("chroma_mse", "skill"))])
-def test_cmaes_refuses_what_it_cannot_search(space, objectives):
+def test_cmaes_with_unsuitable_space_fails(space, objectives):
     with pytest.raises(UserError, match="searcher cmaes needs one objective and at least two settings"):
         Search("fine", Path("runs"), space, objectives=objectives, searcher="cmaes", scheduler="none")
 
 
-def test_a_long_search_forgets_what_teaches_least(monkeypatch):
+def test_sampler_memory_keeps_best_newest_and_pending_trials(monkeypatch):
     """The best and the newest stay, and those in flight."""
     monkeypatch.setattr("huetune.search.tuning.sampler.MAX_REMEMBERED_TRIALS", 20)
     sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 200)
@@ -169,7 +169,7 @@ def test_a_long_search_forgets_what_teaches_least(monkeypatch):
         sampler.tell(point, [1.0], {1: 1.0})
 
 
-def test_drawing_is_reproducible():
+def test_sampler_draws_are_reproducible():
     def draw():
         sampler = Sampler(NUMBERS, "tpe", ["minimize"], 3, 20)
         points = []
@@ -181,7 +181,7 @@ def test_drawing_is_reproducible():
     assert draw() == draw()
 
 
-def test_a_presets_number_is_the_files_number():
+def test_sampler_treats_4_and_4_0_as_one_point():
     """4 in a file and the preset's 4.0 are one point."""
     space = parse_space({"mse_weight": {"choices": [1, 4]}, "skip": {"choices": [True, False]}}, BASE)
     sampler = Sampler(space, "random", ["minimize"], 0, 12)

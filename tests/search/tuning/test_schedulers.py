@@ -50,7 +50,7 @@ def _seen(name, curves):
 
 
 @pytest.mark.parametrize("name", ["asha", "median"])
-def test_the_taught_decide_as_those_who_saw(name):
+def test_scheduler_after_replay_decides_as_before(name):
     curves, later = _curves(20, 0), _curves(20, 1)
     seen, lengths = _seen(name, curves)
     taught, ignorant = _new(name), _new(name)
@@ -70,7 +70,7 @@ def test_the_taught_decide_as_those_who_saw(name):
 
 
 @pytest.mark.parametrize("name", ["asha", "median"])
-def test_a_trial_whose_worker_died_counts_once(name):
+def test_scheduler_counts_a_retried_trial_once(name):
     """However often it died, each time to go on under another name."""
     curves = _curves(20, 0)
     once, often = _new(name), _new(name)
@@ -96,7 +96,7 @@ def test_a_trial_whose_worker_died_counts_once(name):
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median", "none"])
-def test_a_reminded_trial_goes_on_whatever_its_past(name):
+def test_scheduler_does_not_stop_a_trial_for_replayed_results(name):
     """Its past was judged then; it is not stopped for it now, nor is it forgotten when others are compared with it."""
     scheduler, _ = _seen(name, _curves(20, 0))
     trial = EndedTrial("reminded")

@@ -48,7 +48,7 @@ def _train(searcher, name, epochs=EPOCHS, score=0.5):
 
 
 @pytest.mark.parametrize("clean", [True, False], ids=["after leaving", "after a kill"])
-def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
+def test_searcher_resumes_interrupted_trials_within_budget(clean):
     study = make_study()
     before = _searcher(study)
     ended = _train(before, "a", score=0.9)
@@ -71,7 +71,7 @@ def test_what_was_left_comes_first_and_the_budget_is_met_exactly(clean):
     assert _searcher(study).suggest("j") == "FINISHED"
 
 
-def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
+def test_searcher_continued_trial_has_the_curve_before():
     """Which a scheduler is to know as its own, and not to count twice."""
     study = make_study()
     before = _searcher(study)
@@ -89,7 +89,7 @@ def test_a_trial_that_is_taken_further_has_the_past_of_the_one_before():
     assert "e" not in after.resumed and after.curve("e") == {}
 
 
-def test_a_trial_that_goes_on_began_when_it_began():
+def test_searcher_resumed_trial_keeps_its_start_time():
     study = make_study()
     before = _searcher(study)
     _train(before, "a", epochs=1)
@@ -103,7 +103,7 @@ def test_a_trial_that_goes_on_began_when_it_began():
 
 
 @pytest.mark.parametrize("kind", ["tpe", "grid"])
-def test_a_space_that_came_to_its_end_before_still_has(kind):
+def test_searcher_resumed_stops_when_the_space_is_exhausted(kind):
     study = make_study()
     before = _searcher(study, 99, TOGGLES, kind)
     for name in "ab":
@@ -115,7 +115,7 @@ def test_a_space_that_came_to_its_end_before_still_has(kind):
     assert len({tuple(sorted(trial.params.items())) for trial in study.trials}) == 4
 
 
-def test_time_and_flatness_count_from_the_first_start():
+def test_searcher_limits_count_earlier_sessions():
     study, now = make_study(), [0.0]
     before = _searcher(study, 99, clock=lambda: now[0], seconds=100.0, patience=3)
     _train(before, "a", score=0.5)
@@ -138,7 +138,7 @@ def _copied(study, count):
     return other
 
 
-def test_epochs_that_a_dying_worker_could_not_tell_of_are_told_by_the_next():
+def test_searcher_records_epochs_that_a_dead_worker_missed():
     study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
@@ -149,7 +149,7 @@ def test_epochs_that_a_dying_worker_could_not_tell_of_are_told_by_the_next():
     assert study.trials[0].state == TrialState.COMPLETE
 
 
-def test_a_late_word_of_an_old_worker_is_not_taken():
+def test_searcher_ignores_a_repeated_epoch():
     study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
@@ -160,7 +160,7 @@ def test_a_late_word_of_an_old_worker_is_not_taken():
     assert study.trials[0].user_attrs["epoch-2"]["chroma_mse"] == 0.4 and searcher.best[0] == 0.4
 
 
-def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
+def test_searcher_fails_a_trial_after_three_deaths_in_a_row():
     study = make_study()
     searcher = _searcher(study, 1)
     for life in range(2 * MAX_DEATHS - 1):
@@ -176,7 +176,7 @@ def test_three_deaths_without_an_epoch_fail_a_trial_and_no_others_do():
     assert searcher.suggest("z") == "FINISHED"
 
 
-def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monkeypatch):
+def test_searcher_aborts_when_the_study_cannot_be_written(monkeypatch):
     study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
@@ -190,7 +190,7 @@ def test_a_study_that_cannot_be_written_stops_everything_and_loses_nothing(monke
     assert [trial.state for trial in study.trials] == [TrialState.WAITING]
 
 
-def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypatch):
+def test_searcher_last_epoch_unwritten_does_not_end_trial(monkeypatch):
     study = make_study()
     searcher = _searcher(study)
     _train(searcher, "a", epochs=2)
@@ -202,7 +202,7 @@ def test_a_last_epoch_that_could_not_be_written_does_not_end_its_trial(monkeypat
     assert study.trials[0].state == TrialState.WAITING and "epoch-3" not in study.trials[0].user_attrs
 
 
-def test_whoever_leaves_leaves_no_trial_running_that_was_not_reached():
+def test_searcher_close_interrupts_all_running_trials():
     """Three were running when the first session was killed; the second had taken up one when it was asked to leave."""
     study = make_study()
     before = _searcher(study)

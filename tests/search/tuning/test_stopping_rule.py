@@ -31,7 +31,7 @@ def test_stopping_rule_counts_time_from_the_first_suggestion():
     assert rule.stop(7, False) == Stop(StopReason.TIME_BUDGET, 7) and rule.seconds_left == 0.0
 
 
-def test_stopping_rule_without_time_budget_has_no_time_left_to_show():
+def test_stopping_rule_without_time_budget_has_no_time_left():
     rule = _rule()
     rule.start_clock()
     assert rule.seconds_left is None
