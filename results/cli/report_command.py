@@ -39,23 +39,23 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
         check_local_photos(Source(photos))
 
     from huetune.model.checkpoint import read_checkpoint
-    from huetune.results.evaluation.gallery import evenly
+    from huetune.results.evaluation.gallery import select_evenly
     from huetune.results.report import page as pages
     from huetune.results.report.summary import Findings
 
-    pages.check(out)
+    pages.check_out(out)
     found = Findings.of(place)
     shown, why_not = None, None
     try:
         if photos:
             source = Source(photos)
             chosen = read_photos(source, wanted=every_photo)
-            known = find_seen_photos(map(read_checkpoint, pages.checkpoints_shown(found).values()), chosen)
+            known = find_seen_photos(map(read_checkpoint, pages.shown_checkpoints(found).values()), chosen)
             skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
         else:
             chosen, skipped = photos_of(place, quiet=False).test, 0
             source = source_of(place)
-        shown = pages.Photos(chosen, source.read_rgb(evenly(chosen), progress_bar), str(source), skipped)
+        shown = pages.GalleryPhotos(chosen, source.read_rgb(select_evenly(chosen), progress_bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
             raise
@@ -63,7 +63,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     except CheckpointError as error:
         why_not = str(error)
     import_tensorflow()
-    pages.write(out, pages.page(found, shown, why_not))
+    pages.write_page(out, pages.render_page(found, shown, why_not))
     say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
     if why_not:
         say(f"without pictures: {why_not}", "yellow")

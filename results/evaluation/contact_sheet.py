@@ -1,4 +1,4 @@
-"""Pictures side by side, labelled."""
+"""Draws contact sheets: labelled pictures side by side, a row for each photo."""
 
 from collections.abc import Sequence
 
@@ -6,38 +6,38 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-TILE = 160
-GAP = 6
-TEXT = 22
-PAPER, INK = (255, 255, 255), (30, 30, 30)
+TILE, GAP, LINE = 160, 6, 22
+"""Side of a picture, distance between pictures, and height of a line of text, in pixels."""
+BACKGROUND, TEXT_COLOR = (255, 255, 255), (30, 30, 30)
 
 
 def contact_sheet(
     rows: Sequence[Sequence[NDArray[np.uint8]]], headings: Sequence[str], labels: Sequence[str], note: str = ""
 ) -> Image.Image:
-    """Return a sheet with a row of pictures for each photo.
+    """Return a contact sheet with a row of pictures for each photo.
 
     Args:
-        rows: uint8 [height, width, 3] pictures, as many a row as there are headings.
-        headings: above the columns.
-        labels: one a row, above its pictures.
-        note: above all; empty for none.
+        rows: pictures of each row, uint8 [height, width, 3]; each row has one picture per heading.
+        headings: texts above the columns.
+        labels: a text above the pictures of each row.
+        note: text at the top of the sheet; empty for none.
     """
     width = len(headings) * (TILE + GAP) + GAP
-    start = 2 * TEXT if note else TEXT
-    height = start + len(rows) * (TEXT + TILE + GAP) + GAP
-    sheet = Image.new("RGB", (width, height), PAPER)
+    start = 2 * LINE if note else LINE
+    height = start + len(rows) * (LINE + TILE + GAP) + GAP
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
-    draw.text((GAP, TEXT / 2), _printable(note), INK, bold, anchor="lm")
+    draw.text((GAP, LINE / 2), _printable(note), TEXT_COLOR, bold, anchor="lm")
     for column, heading in enumerate(headings):
-        draw.text((GAP + column * (TILE + GAP) + TILE / 2, start - TEXT / 2), heading, INK, bold, anchor="mm")
+        center = GAP + column * (TILE + GAP) + TILE / 2
+        draw.text((center, start - LINE / 2), heading, TEXT_COLOR, bold, anchor="mm")
     for index, (pictures, label) in enumerate(zip(rows, labels, strict=True)):
-        top = start + index * (TEXT + TILE + GAP)
-        draw.text((GAP, top + TEXT / 2), _printable(label), INK, plain, anchor="lm")
+        top = start + index * (LINE + TILE + GAP)
+        draw.text((GAP, top + LINE / 2), _printable(label), TEXT_COLOR, plain, anchor="lm")
         for column, picture in enumerate(pictures):
             tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS)
-            sheet.paste(tile, (GAP + column * (TILE + GAP), top + TEXT))
+            sheet.paste(tile, (GAP + column * (TILE + GAP), top + LINE))
     return sheet
 
 

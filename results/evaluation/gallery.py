@@ -1,4 +1,4 @@
-"""The same photos as several models color them, small enough for a page."""
+"""Colorizes the same photos with several models, as pictures small enough to embed in a web page."""
 
 import base64
 import io
@@ -16,22 +16,20 @@ from huetune.data_tools.photos.color import gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.model.checkpoint import load_model
 
-PHOTOS = 20
-"""Photos at most, evenly from all."""
-SAMPLES = 2
-"""Colorizations of a photo by each model."""
-QUALITY = 85
-"""Of WebP: at this one a picture of 112 x 112 takes 2 to 4 KB and looks like the original."""
+MAX_PHOTOS = 20
+SAMPLES_PER_MODEL = 2
+WEBP_QUALITY = 85
+"""At this quality a picture of 112 x 112 pixels takes 2 to 4 KB and looks like the original."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What one model, or nobody, made of a photo.
+    """A photo as one model colorizes it, or the photo itself.
 
     Attributes:
-        name: of the model, or "truth" or "gray".
-        urls: `data:` URLs of its samples.
-        delta_e: mean CIEDE2000 to the truth; None for what is no answer.
+        name: name of the model, or "truth" for the photo in color, or "gray" for its luma.
+        urls: a `data:` URL for each sample.
+        delta_e: mean CIEDE2000 between the samples and the truth; None for "truth" and "gray".
     """
 
     name: str
@@ -39,21 +37,21 @@ class Picture:
     delta_e: float | None = None
 
 
-def evenly(photos: PhotoSet) -> PhotoSet:
-    """Return the photos that a page shows: all, or PHOTOS of them, evenly, where there are more."""
-    return photos.take(np.unique(np.linspace(0, len(photos) - 1, min(len(photos), PHOTOS)).round().astype(int)))
+def select_evenly(photos: PhotoSet) -> PhotoSet:
+    """Return the photos that a page shows: all of them, or MAX_PHOTOS of them, evenly spread, if there are more."""
+    return photos.take(np.unique(np.linspace(0, len(photos) - 1, min(len(photos), MAX_PHOTOS)).round().astype(int)))
 
 
 def gallery(
     checkpoints: Mapping[str, Path], photos: PhotoSet, truth: NDArray[np.uint8], seed: int = 0
 ) -> dict[str, list[Picture]]:
-    """Return each photo's truth, its gray and what models make of it, by the photo's name.
+    """Return the pictures of each photo by the photo's name: the truth, its luma, and the colorizations of each model.
 
     Args:
-        checkpoints: folders of models by what they are called.
+        checkpoints: checkpoint folders by the display name of the model.
         photos: n photos.
-        truth: uint8 [n, 112, 112, 3], the same photos.
-        seed: of the latent vectors, which are the same for all models.
+        truth: uint8 [n, 112, 112, 3], the same photos in color.
+        seed: seed of the latent vectors, which are the same for all models.
 
     Raises:
         CheckpointError: a model cannot be loaded.
@@ -66,9 +64,9 @@ def gallery(
     built: dict[Any, Any] = {}
     for name, checkpoint in checkpoints.items():
         _, colorizer = load_model(checkpoint, built)
-        drawn = colorizer.draw(photos.gray, SAMPLES, seed)
-        for row, gray, boxes, lab in zip(rows, photos.gray, drawn, labs, strict=True):
-            painted = paint(gray_to_luma(gray), upsample_chroma(boxes))
+        drawn = colorizer.draw(photos.gray, SAMPLES_PER_MODEL, seed)
+        for row, gray, chroma_maps, lab in zip(rows, photos.gray, drawn, labs, strict=True):
+            painted = paint(gray_to_luma(gray), upsample_chroma(chroma_maps))
             delta_e = float(np.mean([deltaE_ciede2000(lab, rgb2lab(sample)) for sample in painted]))
             row.append(Picture(name, tuple(map(_url, painted)), delta_e))
     return dict(zip(photos.names, rows, strict=True))
@@ -76,5 +74,5 @@ def gallery(
 
 def _url(picture: NDArray[np.uint8]) -> str:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "webp", quality=QUALITY, method=6)
+    Image.fromarray(picture).save(file, "webp", quality=WEBP_QUALITY, method=6)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What a search found, in words and tables: the question, the answer with its interval, what casts doubt on it."""
+"""Summarizes what a search found, as sentences and tables: the winner with its interval, and caveats."""
 
 import datetime
 from collections.abc import Mapping
@@ -27,20 +27,20 @@ from huetune.results.records.value_text import format_value
 from huetune.results.report.chart_style import STATE_OPACITY
 from huetune.results.tables.trial_table import Row, rows
 
-TOP = 3
-"""Complete trials that stand for the finalists where there was no confirmation."""
+MAX_CANDIDATES = 3
+"""Complete trials that are shown in place of finalists if there are none."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is read of a run, read once: it may be running.
+    """The records of a run, read once, and what follows from them. The search may be running.
 
     Attributes:
-        run: of a search.
-        manifest: what was asked.
-        study: the trials.
-        replicates: those trained again from fresh seeds, if any.
-        table: a row a trial.
+        run: run of a search.
+        manifest: manifest of the run.
+        study: study of the search.
+        replicates: study of the replicates; None if there are none.
+        table: trial table.
     """
 
     run: Run
@@ -51,121 +51,127 @@ class Findings:
 
     @classmethod
     def of(cls, run: Run) -> "Findings":
-        """Read a run, also one that runs or was left."""
+        """Read a run, which may be running or incomplete."""
         study, replicates = run.snapshot()
         return cls(run, run.manifest, study, replicates, rows(study, replicates))
 
     @cached_property
     def searched(self) -> StudyRecord:
-        """What the study records of its search."""
+        """Record of the study of the search."""
         return StudyRecord.of(self.study)
 
     @property
     def objectives(self) -> list[str]:
-        """What was searched for; the first one is the score."""
+        """Names of the objectives; the first one is the score."""
         return list(self.searched.objectives)
 
     @property
-    def zero(self) -> float:
-        """The score of no color at all."""
+    def baseline(self) -> float:
+        """Score of the mean-color baseline."""
         return self.searched.baseline[self.objectives[0]]
 
     def row(self, number: int) -> Row:
-        """The row of a trial."""
+        """Return the row of a trial in the trial table."""
         return next(row for row in self.table if row["trial"] == number)
 
     def trial(self, number: int) -> optuna.trial.FrozenTrial:
-        """A trial of the study."""
+        """Return a trial of the study of the search."""
         trial = find_trial(self.study, number)
         assert trial
         return trial
 
     def complete(self) -> list[Row]:
-        """The trials that took all their epochs, best first."""
+        """Return the rows of the complete trials, the best first."""
         return [row for row in self.table if row["state"] == "complete"]
 
     def candidates(self) -> list[Row]:
-        """The finalists, or what stands for them: the ends of a Pareto front, or the best complete trials."""
+        """Return the rows of the finalists; without any, those of the ends of the Pareto front or the best trials."""
         if numbers := self.finalists():
             return [self.row(number) for number in numbers]
         ends = [self.row(trial.number) for trial in front_ends(self.study).values()]
-        return list({row["trial"]: row for row in (*ends, *self.complete()[:TOP])}.values())[: max(TOP, len(ends))]
+        return list({row["trial"]: row for row in (*ends, *self.complete()[:MAX_CANDIDATES])}.values())[
+            : max(MAX_CANDIDATES, len(ends))
+        ]
 
     def finalists(self) -> list[int]:
-        """The numbers of the trials that were trained again as candidates, the winner first."""
+        """Return the numbers of the finalists, the winner first."""
         numbers = StudyRecord.of(self.replicates).finalists if self.replicates else ()
         rank_of = ranks(self.study, self.replicates)
         return sorted(numbers, key=lambda number: rank_of.get(number, len(numbers) + 1))
 
     def groups(self) -> dict[int, Replicates]:
-        """The replicates of each finalist that has any."""
-        again = replicates_by_config(self.replicates)
-        groups = {number: replicates_of(self.trial(number), again) for number in self.finalists()}
+        """Return the replicates of each finalist that has any, by its number."""
+        groups_by_config = replicates_by_config(self.replicates)
+        groups = {number: replicates_of(self.trial(number), groups_by_config) for number in self.finalists()}
         return {number: group for number, group in groups.items() if group}
 
     def question(self) -> str:
-        """What the search was to find out."""
+        """Return the title of the report: the question that the search answers."""
         photos = self.manifest.get("photos", {})
         counts = [photos.get(part) for part in ("training", "validation", "test")]
-        many = f"{sum(counts)} photos" if None not in counts else "photos"
-        return f"Which VAE colorizes these {many} best, and how sure is that?"
+        photos_text = f"{sum(counts)} photos" if None not in counts else "photos"
+        return f"Which VAE colorizes these {photos_text} best, and how certain is that?"
 
     def answer(self) -> str:
-        """The winner and its interval; or what is known without one."""
+        """Return the winner with its interval in a sentence; without a winner, what is known so far."""
         if ranks(self.study, self.replicates) and (line := headline(self.study, self.replicates)):
             return f"{line[0].upper()}{line[1:]}."
         if ends := front_ends(self.study):
-            zero = self.searched.baseline
+            baseline = self.searched.baseline
             rows_by_objective = {name: self.row(trial.number) for name, trial in ends.items()}
             best = (
                 f"trial {row['trial']} has the best {name}, {format_value(row[name])} "
-                f"({compare_with_baseline(name, row[name], (), zero[name])})"
+                f"({compare_with_baseline(name, row[name], (), baseline[name])})"
                 for name, row in rows_by_objective.items()
             )
-            words, many = ", ".join(best), sum(bool(row["front"]) for row in self.table)
-            count = "One trial is" if many == 1 else f"{many} trials are"
+            front = sum(bool(row["front"]) for row in self.table)
+            count = "One trial is" if front == 1 else f"{front} trials are"
             return (
-                f"{count} on the Pareto front, and what counts decides between them: {words}; without fresh seeds "
-                "nobody knows how much of that is luck."
+                f"{count} on the Pareto front; which one is best depends on the objective: {', '.join(best)}. "
+                "Each was trained once, so part of its score may be luck."
             )
         if line := headline(self.study, self.replicates):
             return (
-                f"{line[0].upper()}{line[1:]}. There is no interval before its finalists are trained again from fresh "
-                f"seeds ({self.run.command('confirm')})."
+                f"{line[0].upper()}{line[1:]}. For a confidence interval, train the finalists again from fresh seeds: "
+                f"{self.run.command('confirm')}"
             )
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
-        return f"Nobody knows yet: no trial is complete ({counts or 'none has begun'})."
+        return f"There is no winner yet: no trial is complete ({counts or 'none has started'})."
 
     def states(self) -> dict[str, int]:
-        """How many trials ended as what."""
+        """Return the number of trials in each state."""
         states = [row["state"] for row in self.table]
         return {state: states.count(state) for state in sorted(set(states), key=list(STATE_OPACITY).index)}
 
     def notes(self) -> list[str]:
-        """What the reader must know first: this is not all, or not as it is today."""
+        """Return caveats as sentences: what is missing, incomplete or doubtful."""
         notes = []
         if self.manifest.get("schema", 0) < 2:
             notes.append(
-                "This run is of an older huetune, which did not record how to read its photos again, nor the code and "
-                "the hardware: what rests on these is missing here."
+                "An older huetune made this run. It did not record how to read the photos again, the code version or "
+                "the hardware, so the pictures and these facts are missing."
             )
         total = self.searched.requested.trials
         done = sum(row["state"] not in ("running", "waiting") for row in self.table)
         so_far = f"{done} of {total} trials had ended" if total else f"{done} trials had ended"
         if by := lock_holder(self.run.folder):
-            notes.append(f"This run was locked by {by} when the page was written; {so_far}.")
+            notes.append(f"The search was running when this page was written (run locked by {by}); {so_far}.")
         elif total and not self.searched.ended:
-            notes.append(f"This search was left before its end; {so_far}. To go on: {self.run.command('resume')}")
+            notes.append(
+                f"The search was stopped before its end; {so_far}. Continue it with: {self.run.command('resume')}"
+            )
         missing = [number for number in self.finalists() if not self.row(number)["rank"]]
         if missing and not ranks(self.study, self.replicates):
-            notes.append("The finalists are not all trained again yet: there is no winner before that.")
+            notes.append(
+                "The confirmation is not complete: some finalists lack replicates, so there is no confirmed winner yet."
+            )
         if line := baseline_line(self.table):
             notes.append(f"{line}.")
         return notes
 
     def facts(self) -> list[tuple[str, str]]:
-        """What was done, by name."""
-        search, wanted = self.manifest.get("search", {}), self.searched.requested
+        """Return facts about the search: a name and a text each."""
+        search, requested = self.manifest.get("search", {}), self.searched.requested
         counts = ", ".join(f"{count} {state}" for state, count in self.states().items())
         seconds = self.searched.seconds
         won = winner_of(self.study, self.replicates)
@@ -173,13 +179,13 @@ class Findings:
             (name, value)
             for name, value in (
                 ("trials", f"{len(self.table)}{f' ({counts})' if counts else ''}"),
-                ("epochs of a complete trial", str(wanted.epochs)),
+                ("epochs of a complete trial", str(requested.epochs)),
                 (
                     "searcher, scheduler",
                     ", ".join(search[part] for part in ("searcher", "scheduler") if part in search),
                 ),
                 ("started", local_time(str(self.manifest.get("started", "")), "%Y-%m-%d %H:%M %z")),
-                ("time of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
+                ("duration of the search", str(datetime.timedelta(seconds=round(seconds))) if seconds else ""),
                 ("stop reason", str(self.searched.ended or "")),
                 ("winner and its checkpoint", str(won) if won else ""),
             )
@@ -187,7 +193,7 @@ class Findings:
         ]
 
     def final_check(self) -> tuple[str, list[Row]]:
-        """The final check in a sentence, and a row a metric; empty without one."""
+        """Return the final check as a sentence and a row per metric; both empty if there is none."""
         found = read_or_none(self.run)
         if not found:
             return "", []
@@ -205,12 +211,12 @@ class Findings:
         note = (
             ""
             if is_current(self.run, (self.study, self.replicates))
-            else " Since then the winner was trained again, or is another one."
+            else " It is outdated: the winner has changed or was trained again since."
         )
         return f"{sentence[0].upper()}{sentence[1:]}.{note}", without_empty(table)
 
     def finalist_rows(self) -> list[Row]:
-        """A row a finalist: rank, settings, mean of the fresh seeds with its interval."""
+        """Return a row per finalist: rank, settings, mean score over fresh seeds with its 95 % interval."""
         groups = self.groups()
         table = []
         for number in self.finalists():
@@ -225,16 +231,16 @@ class Findings:
                     self.objectives[0]: estimate.value if estimate else None,
                     "95 % from": estimate.low if estimate else None,
                     "to": estimate.high if estimate else None,
-                    "each seed": ", ".join(format_value(score) for score in group.scores) if group else None,
+                    "score of each seed": ", ".join(format_value(score) for score in group.scores) if group else None,
                     "diverged": group.failed or None if group else None,
                     AT_BASELINE: sum(bool(TrialRecord.of(one).note) for one in group.trials) or None if group else None,
-                    "in the search": row["score"],
+                    "score in the search": row["score"],
                 }
             )
         return without_empty(table)
 
     def columns(self) -> dict[str, bool]:
-        """The columns of the trial table that hold anything, and whether they hold numbers."""
+        """Return the columns of the trial table that are not empty, and whether they contain numbers."""
         names = [
             name
             for name in (self.table[0] if self.table else ())
@@ -253,11 +259,11 @@ class Findings:
 
 
 def without_empty(table: list[Row]) -> list[Row]:
-    """Return a table without the columns that hold nothing."""
+    """Return a table without its empty columns."""
     names = [name for name in (table[0] if table else ()) if any(row[name] is not None for row in table)]
     return [{name: row[name] for name in names} for row in table]
 
 
-def called(row: Row) -> str:
-    """Return what a trial is called: by its number, and by its preset if it is one."""
+def display_name(row: Row) -> str:
+    """Return the name of a trial: its number, and its preset if it is one."""
     return f"trial {row['trial']}" + (f" ({row['preset']})" if row["preset"] else "")

@@ -119,9 +119,9 @@ def test_registered_metric_is_in_mlflow(run, tmp_path):
 
 
 def test_registered_metric_is_in_the_report(run):
-    page = report.page(Findings.of(run), None, "no photos")
+    page = report.render_page(Findings.of(run), None, "no photos")
     assert f"{NAME}: mean distance along the blue axis, less is better." in page
-    assert f"Of {NAME} less is better." in page
+    assert f"Lower {NAME} is better." in page
 
 
 def test_registered_metric_is_in_both_logs(registered, tmp_path, monkeypatch):

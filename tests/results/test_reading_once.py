@@ -40,7 +40,7 @@ def test_command_reads_its_study_once(
 def test_charts_of_thousands_of_trials_stay_small(tmp_path: Path) -> None:
     """Each trial has a mark in three charts: 3,000 take 2 MB, not 4."""
     found = Findings.of(make_run(tmp_path / "run", 40))
-    options = found.zero, "chroma_mse", found.study.user_attrs["parameters"]
+    options = found.baseline, "chroma_mse", found.study.user_attrs["parameters"]
     drawn = to_svg(charts.learning_curves(found.study, found.table, *options))
     lines = drawn.count('aria-label="trial ')
     assert lines == sum(row["epochs"] > 0 for row in found.table)

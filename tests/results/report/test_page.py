@@ -1,4 +1,4 @@
-"""The report in a real browser: it answers, sorts, filters and enlarges, asks nothing of any network, and escapes."""
+"""Tests the report in a real browser: texts, sorting, filtering, enlarged pictures, no requests, and escaping."""
 
 import re
 import shutil
@@ -30,8 +30,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
-MOST = 5_000_000
-"""Bytes of a page."""
+MAX_PAGE_BYTES = 5_000_000
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def browser():
 
 @pytest.fixture
 def show(browser):
-    """Open a file, and hold it to its silence: no line on the console, no dialog, no request for anything else."""
+    """Open a file in the browser; fail if it writes to the console, opens a dialog or requests anything else."""
     said, pages = [], []
 
     def opened(path, **options):
@@ -68,7 +67,7 @@ def show(browser):
 
 @pytest.fixture(scope="module")
 def written(huetune, searched, tmp_path_factory):
-    """The report of a real run, by the command, of a run and of photos with hostile names."""
+    """The report that the command writes of a real run, with hostile names of the run and of the photos."""
     folder = tmp_path_factory.mktemp("report")
     run, photos = folder / IMAGE, folder / "photos" / SCRIPT
     shutil.copytree(searched[0] / "tiny", run)
@@ -86,15 +85,15 @@ def made(tmp_path_factory):
     """A confirmed run of 40 trials with a hostile word among its values, and its page."""
     run = make_run(tmp_path_factory.mktemp("made") / "run", 40, finalists=3, word=SCRIPT)
     path = run.folder / "report.html"
-    report.write(path, report.page(Findings.of(run), None, "none were given"))
+    report.write_page(path, report.render_page(Findings.of(run), None, "none were given"))
     return run, path
 
 
-def test_pictures_of_twenty_photos_are_enlarged_by_mouse_and_keyboard(searched, written, show):
+def test_gallery_pictures_enlarge_by_mouse_and_keyboard(searched, written, show):
     out, done = written
-    # How many of its trials are complete is a matter of which one was faster.
+    # How many trials are complete depends on which worker was faster.
     models = min(3, [row["state"] for row in run_rows(find_run("tiny", searched[0]))].count("complete"))
-    assert out.stat().st_size < MOST and "MB, opens in any browser" in done.stdout
+    assert out.stat().st_size < MAX_PAGE_BYTES and "MB, opens in any browser" in done.stdout
     page = show(out)
     assert IMAGE in page.inner_text("header .run")
     names = page.locator(".photo h3").all_inner_texts()
@@ -115,20 +114,20 @@ def test_pictures_of_twenty_photos_are_enlarged_by_mouse_and_keyboard(searched, 
     assert page.inner_text("#caption") == names[1] and page.locator("dialog img").count() == 2
     page.keyboard.press("Escape")
     assert not page.is_visible("dialog")
-    # A dialog's end is told after it.
+    # The event of closing the dialog comes later.
     page.wait_for_function("alt => document.activeElement.querySelector('img')?.alt === alt", arg=f"{names[1]}: truth")
     page.keyboard.press("Enter")
     assert page.is_visible("dialog")
 
 
 @needs("graphviz")
-def test_the_structure_of_the_best_is_drawn(written, show):
+def test_page_shows_diagrams_of_the_best_model(written, show):
     page = show(written[0])
     parts = page.locator("#structure details")
     assert [words.split(" of trial ")[0] for words in parts.locator("summary").all_inner_texts()] == [
-        "Encoder",
-        "Decoder",
-        "Whole",
+        "Diagram: encoder",
+        "Diagram: decoder",
+        "Diagram: whole",
     ]
     for part in parts.all():
         part.locator("summary").press("Enter")
@@ -136,13 +135,13 @@ def test_the_structure_of_the_best_is_drawn(written, show):
         page.wait_for_function("image => image.naturalWidth > 300", arg=picture.element_handle())
 
 
-def test_a_report_says_where_graphviz_is_to_be_had(made, monkeypatch):
+def test_page_without_graphviz_shows_how_to_install_it(made, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    words = report.page(Findings.of(made[0]), None, "none were given")
+    words = report.render_page(Findings.of(made[0]), None, "none were given")
     assert "No pictures of the structure: Graphviz, which draws them, is not installed" in words
 
 
-def test_the_table_sorts_by_each_column_both_ways(made, show):
+def test_table_sorts_by_each_column_in_both_directions(made, show):
     run, path = made
     page = show(path)
     table = rows(run.study(), run.replicates())
@@ -172,7 +171,7 @@ def test_the_table_sorts_by_each_column_both_ways(made, show):
         ("nonsense", lambda row: False),
     ],
 )
-def test_the_table_is_filtered_and_so_are_the_charts(made, show, words, meets):
+def test_filter_hides_trials_in_table_and_charts(made, show, words, meets):
     run, path = made
     page = show(path)
     page.fill("#filter", words)
@@ -182,15 +181,15 @@ def test_the_table_is_filtered_and_so_are_the_charts(made, show, words, meets):
     )
     assert set(shown) == expected and page.inner_text("#count") == f"{len(expected)} of 40 trials"
     marks = page.eval_on_selector_all(
-        "#charts svg [data-trial]:not(.out)",
+        "#charts svg [data-trial]:not(.filtered-out)",
         "marks => marks.map(mark => mark.dataset.trial)",
     )
     drawn = {str(row["trial"]) for row in rows(run.study()) if row["epochs"]}
     assert set(marks) == expected & drawn
 
 
-def test_each_mark_of_a_trial_has_its_number_as_data(made):
-    """The page need not read it from the label, which is text for people; hostile words in a label do not hide it."""
+def test_marks_of_trials_have_their_number_as_data(made):
+    """The script does not read labels, which are texts for people. Hostile text in a label does not hide the number."""
     run, _ = made
     drawn = to_svg(charts.score_history(rows(run.study()), 0.083, "chroma_mse", run.made.user_attrs["parameters"]))
     marks = re.findall(r'aria-label="trial (\d+), [^"]*"(?: data-trial="(\d+)")?', drawn)
@@ -198,41 +197,43 @@ def test_each_mark_of_a_trial_has_its_number_as_data(made):
     assert all(said == number for said, number in marks) and "&lt;script&gt;" in drawn
 
 
-def test_control_characters_in_a_chart_are_spelled_out(made):
-    """A study from a stranger may hold them; the library that draws would abort the whole process."""
+def test_to_svg_with_control_characters_escapes_them(made):
+    """A study from a stranger may contain them, and they make vl_convert abort the process."""
     table = [{**row, "activation": "re\x1b[2Jlu"} for row in rows(made[0].study())]
     drawn = to_svg(charts.score_history(table, 0.083, "chroma_mse", ["activation"]))
     assert "re\\x1b[2Jlu" in drawn and "\x1b" not in drawn
 
 
-def test_a_trial_is_marked_in_table_and_charts(made, show):
+def test_selected_trial_is_highlighted_in_table_and_charts(made, show):
     page = show(made[1])
     number = page.locator("#table tbody tr[data-trial]").first.get_attribute("data-trial")
     page.locator("#table tbody button").first.press("Enter")
     assert page.locator("#table tbody button").first.get_attribute("aria-pressed") == "true"
-    marked = page.eval_on_selector_all("svg .chosen", "marks => marks.map(mark => mark.getAttribute('aria-label'))")
+    marked = page.eval_on_selector_all(
+        "svg .highlighted", "marks => marks.map(mark => mark.getAttribute('aria-label'))"
+    )
     assert len(marked) == 3 and all(label.startswith(f"trial {number}, complete, ") for label in marked)
-    page.locator("svg .chosen").first.hover(force=True)
-    assert page.inner_text("#tip").startswith("trial ")
+    page.locator("svg .highlighted").first.hover(force=True)
+    assert page.inner_text("#tooltip").startswith("trial ")
 
 
-def test_the_page_says_who_won_and_whatever_is_in_it_is_text(made, show):
+def test_page_shows_the_winner_and_escapes_names(made, show):
     page = show(made[1])
     first = page.locator("#finalists tbody tr").first.inner_text().split()
     assert page.inner_text(".answer").startswith(f"Trial {first[1]} wins: chroma_mse ")
     assert "(95 % CI " in page.inner_text(".answer") and ", 3 seeds); " in page.inner_text(".answer")
     assert "than the mean-color baseline (0.083); " in page.inner_text(".answer")
-    assert "has chroma_mse 0.083" in page.inner_text("header")
+    assert "Its chroma_mse is 0.083." in page.inner_text("header")
     assert page.locator("#finalists tbody tr").count() == 3
-    assert page.inner_text("#again code").startswith(f"huetune search --photos '{SCRIPT}' --name made")
-    assert SCRIPT in page.inner_text("#table") and SCRIPT in page.inner_text("#again .facts >> nth=1")
+    assert page.inner_text("#reproduce code").startswith(f"huetune search --photos '{SCRIPT}' --name made")
+    assert SCRIPT in page.inner_text("#table") and SCRIPT in page.inner_text("#reproduce .facts >> nth=1")
     assert SCRIPT in page.locator("#charts .wide svg").text_content()
     assert page.locator("script").count() == 1
     assert page.inner_text("#gallery").endswith("No pictures: none were given.")
 
 
-def test_nothing_is_fetched_even_if_it_wanted_to(made, browser):
-    """What a hostile name could put into a page that did not escape it, put there: the policy is a second wall."""
+def test_content_security_policy_blocks_requests_and_scripts(made, browser):
+    """Even if a hostile name were not escaped, the policy would block what it inserts into the page."""
     page = browser.new_context().new_page()
     page.goto(made[1].as_uri())
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -256,7 +257,7 @@ def test_nothing_is_fetched_even_if_it_wanted_to(made, browser):
     page.context.close()
 
 
-def test_dark_light_paper_and_phone(made, show):
+def test_page_fits_dark_mode_print_and_phones(made, show):
     def colors(page):
         script = "getComputedStyle(document.body).backgroundColor + getComputedStyle(document.querySelector('{}')).fill"
         return page.evaluate(script.replace("{}", "#charts .role-axis-title text"))
@@ -272,11 +273,11 @@ def test_dark_light_paper_and_phone(made, show):
     assert light.locator("#charts .chart svg").first.bounding_box()["width"] <= 390
 
 
-def test_a_thousand_trials(tmp_path, show):
+def test_page_of_a_thousand_trials_is_small_and_filters(tmp_path, show):
     run = make_run(tmp_path / "run", 1000, finalists=3)
-    html = report.page(Findings.of(run), None, "none")
-    assert len(html.encode()) < MOST / 2, "the other half is for pictures"
-    report.write(tmp_path / "page.html", html)
+    html = report.render_page(Findings.of(run), None, "none")
+    assert len(html.encode()) < MAX_PAGE_BYTES / 2, "the other half is for pictures"
+    report.write_page(tmp_path / "page.html", html)
     page = show(tmp_path / "page.html")
     page.fill("#filter", "skip=yes complete")
     page.get_by_role("button", name="seconds", exact=True).click()
@@ -293,27 +294,39 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
         (
             {"trials": 5, "states": (COMPLETE, RUNNING)},
             [
-                *("but was trained once", "there are no confirmed finalists"),
-                "Presets are the log's models; their dropout, optimizer and learning rate are this search's",
+                *("but was trained once", "No finalists have been confirmed"),
+                "Presets are the models of the experiment log, trained with the dropout, optimizer and learning rate",
             ],
         ),
-        ({"trials": 4, "states": (RUNNING, FAIL)}, ["Nobody knows yet: no trial is complete (2 running, 2 failed)"]),
-        ({"trials": 0}, ["no trial is complete (none has begun)", "No trial has begun", "No trial has finished an"]),
+        (
+            {"trials": 4, "states": (RUNNING, FAIL)},
+            ["There is no winner yet: no trial is complete (2 running, 2 failed)"],
+        ),
+        (
+            {"trials": 0},
+            ["no trial is complete (none has started)", "No trial has started", "No trial has finished an"],
+        ),
         (
             {"trials": 6, "states": (COMPLETE,), "objectives": ("chroma_mse", "chroma_ratio_error")},
-            ["on the Pareto front", "has the best chroma_ratio_error", "Of chroma_ratio_error less is better"],
+            ["on the Pareto front", "has the best chroma_ratio_error", "Lower chroma_ratio_error is better"],
         ),
-        ({"trials": 6, "states": (COMPLETE,), "objectives": ("skill",)}, ["the best skill", "Of skill more is better"]),
-        ({"trials": 6, "finalists": 2, "seeds": 1}, ["The finalists are not all trained again yet", "trained once"]),
+        ({"trials": 6, "states": (COMPLETE,), "objectives": ("skill",)}, ["the best skill", "Higher skill is better"]),
+        (
+            {"trials": 6, "finalists": 2, "seeds": 1},
+            ["some finalists lack replicates, so there is no confirmed winner", "trained once"],
+        ),
         (
             {"trials": 8, "stuck": (1, 4)},
             [
                 "2 of 8 trials, 1 of them not trained to the end, stayed at the mean-color baseline",
-                *("complete\tat baseline", "pruned\tat baseline", 'The note "at baseline" says'),
+                *("complete\tat baseline", "pruned\tat baseline", 'The note "at baseline" marks'),
                 "1 of 2 configurations stayed at the mean-color baseline",
             ],
         ),
-        ({"trials": 6, "finalists": 2, "schema": 1}, ["of an older huetune", "wins: chroma_mse", "not recorded"]),
+        (
+            {"trials": 6, "finalists": 2, "schema": 1},
+            ["An older huetune made this run", "wins: chroma_mse", "not recorded"],
+        ),
     ],
     ids=[
         "running",
@@ -326,23 +339,23 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
         "old schema",
     ],
 )
-def test_whatever_state_a_run_is_in(tmp_path, show, options, says):
+def test_page_of_a_run_in_any_state_has_all_sections(tmp_path, show, options, says):
     run = make_run(tmp_path / "run", **options)
-    report.write(tmp_path / "page.html", report.page(Findings.of(run), None, "none"))
+    report.write_page(tmp_path / "page.html", report.render_page(Findings.of(run), None, "none"))
     page = show(tmp_path / "page.html")
     text = page.inner_text("body")
     assert [words for words in says if words not in text] == []
     assert page.locator("section h2").count() == 7
 
 
-def test_without_photos_to_show_the_page_says_why(searched, tmp_path, connections):
+def test_page_without_photos_shows_the_reason(searched, tmp_path, connections):
     run = tmp_path / "tiny"
     shutil.copytree(searched[0] / "tiny", run)
     done = CliRunner().invoke(report_command, [str(run)])
     assert done.exit_code == 0, done.output
     html = (run / "report.html").read_text(encoding="utf-8")
     assert "1 of 1 photos from the built-in garden" in html and html.count("<article") == 1
-    assert len(connections) == 1, "the study is read once, however many models paint"
+    assert len(connections) == 1, "the study is read once, however many models are shown"
     manifest = run / MANIFEST
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"scenes": 12', '"scenes": 13'))
     done = CliRunner().invoke(report_command, [str(run)])
@@ -352,20 +365,20 @@ def test_without_photos_to_show_the_page_says_why(searched, tmp_path, connection
     )
 
 
-def test_only_a_report_is_replaced(tmp_path):
+def test_write_page_replaces_only_reports(tmp_path):
     mine = tmp_path / "mine.html"
     mine.write_text("<html>my own</html>", encoding="utf-8")
     for path, why in ((mine, "is not huetune's or was changed since huetune wrote it"), (tmp_path, "Is a directory")):
         with pytest.raises(StorageError, match=rf"{why}.*; choose another --out"):
-            report.write(path, report.MARK)
+            report.write_page(path, report.GENERATOR_TAG)
     assert mine.read_text(encoding="utf-8") == "<html>my own</html>"
-    report.write(tmp_path / "new.html", f"<html>{report.MARK}")
-    report.write(tmp_path / "new.html", f"<html>{report.MARK}2")
+    report.write_page(tmp_path / "new.html", f"<html>{report.GENERATOR_TAG}")
+    report.write_page(tmp_path / "new.html", f"<html>{report.GENERATOR_TAG}2")
     assert (tmp_path / "new.html").read_text(encoding="utf-8").endswith("2")
     with (tmp_path / "new.html").open("a", encoding="utf-8") as file:
         file.write("my remarks")
     with pytest.raises(StorageError, match="choose another --out"):
-        report.write(tmp_path / "new.html", report.MARK)
+        report.write_page(tmp_path / "new.html", report.GENERATOR_TAG)
     # Older versions kept no record.
     (tmp_path / RECORD_FILE).unlink()
-    report.write(tmp_path / "new.html", report.MARK)
+    report.write_page(tmp_path / "new.html", report.GENERATOR_TAG)
