@@ -1,4 +1,4 @@
-"""Whether a run is whole: all that a search promises, looked up in what it left."""
+"""Checks of a run's integrity: trials, checkpoints and files are complete, undamaged and consistent with the study."""
 
 import contextlib
 import sqlite3
@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.data_tools.common.errors import CheckpointError, StorageError, first_line
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.storage.bucket_cache import bucket_path
 from huetune.data_tools.storage.checksums import check_sums
@@ -35,25 +36,27 @@ from huetune.results.records.study_file import Studies
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord, digest
 
-DRAFTED = (STUDY, MANIFEST, MOVED_PHOTOS_FILE, PULLED_TAG_FILE, final_check.FILE)
-"""Files of a run that are replaced while it is searched; `resume` takes away drafts of these."""
-SHOWN = 5
-"""Unfinished trials that are named."""
-TOLERANCE = 1e-6
-"""Between a score and the same score again, on whatever machine."""
+REPLACED_FILES = (STUDY, MANIFEST, MOVED_PHOTOS_FILE, PULLED_TAG_FILE, final_check.FILE)
+"""Files of a run that a search replaces as a whole; `resume` deletes incomplete drafts of them."""
+MAX_LISTED_TRIALS = 5
+SCORE_TOLERANCE = 1e-6
+"""Largest difference of a score to the same score on another machine."""
 LOCK_TIMEOUT_SECONDS = 60.0
-_UNREADABLE_NOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
-"""SQLite's primary codes of errors that say nothing of the content of a file."""
+_TEMPORARY_ERRORS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN)
+"""Primary codes of SQLite's errors that do not depend on the content of the file."""
 
 
-def damage(path: Path) -> str | None:
-    """Return what is wrong with a study's file; None where it is whole, and each ended trial is as it ended.
+def find_damage(path: Path) -> str | None:
+    """Check the file of a study: that SQLite and Optuna can read it, and that no ended trial was changed.
+
+    Returns:
+        What is wrong with the file, such as `damaged (file is not a database)`; None if nothing is.
 
     Raises:
-        StorageError: nobody can say now: it is locked, may not be read, or is of another Optuna.
+        StorageError: the file cannot be read now: it is locked, not readable, or of another version of Optuna.
     """
     if not path.is_file():
-        return "is not there"
+        return "does not exist"
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS)) as connection:
             (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
@@ -65,85 +68,86 @@ def damage(path: Path) -> str | None:
             return "damaged (it has no study)"
         for study in names:
             for trial in optuna.load_study(study_name=study, storage=storage).get_trials(deepcopy=False):
-                if altered(trial):
-                    return f"damaged (trial {trial.number} of {study!r} is not as it ended)"
+                if is_changed(trial):
+                    return f"damaged (trial {trial.number} of {study!r} was changed after it ended)"
     except Exception as error:  # a flipped bit makes SQLite, SQLAlchemy and Optuna raise nearly anything
         reason = first_line(error)
-        if isinstance(error, StorageError) or _sqlite_code(error) in _UNREADABLE_NOW:
+        if isinstance(error, StorageError) or _sqlite_code(error) in _TEMPORARY_ERRORS:
             raise StorageError(f"{str(path)!r}: cannot be read now ({reason})") from None
         return f"damaged ({reason})"
     return None
 
 
 def _sqlite_code(error: BaseException) -> int | None:
-    """Return the primary code of the SQLite error that an error is or was caused by; None where there is none."""
+    """Return the primary code of the SQLite error that an error is or was caused by; None if there is none."""
     cause: BaseException | None = error
     while cause and not isinstance(cause, sqlite3.Error):
-        # SQLAlchemy and Optuna each wrap what comes from below.
+        # SQLAlchemy and Optuna each wrap the error of the layer below.
         cause = cause.__cause__
     code = getattr(cause, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
-def altered(trial: FrozenTrial) -> bool:
-    """Whether an ended trial is another than when it ended; one of an older huetune has no digest to tell by."""
+def is_changed(trial: FrozenTrial) -> bool:
+    """Return whether an ended trial was changed after it ended; False without a digest, as of an older huetune."""
     recorded = TrialRecord.of(trial).digest
     return trial.state.is_finished() and recorded is not None and recorded != digest(trial)
 
 
-def study_damage(run: Run) -> str | None:
-    """Return what is wrong with the file of a run's study, as `damage`; None where it is whole, or on a server."""
-    return damage(run.folder / STUDY) if run.manifest["study"] is None else None
+def find_study_damage(run: Run) -> str | None:
+    """Return what is wrong with the file of a run's study, as `find_damage`; None for a study on a database server."""
+    return find_damage(run.folder / STUDY) if run.manifest["study"] is None else None
 
 
-def violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
-    """Yield a line for each promise that a run does not keep; while its search runs, of what has ended.
+def find_violations(run: Run, validation: PhotoSet | None = None) -> Iterator[str]:
+    """Yield a line for each thing that is lost, duplicated or damaged in a run: what it is, and what was expected.
 
-    That a search is not finished, and what `resume` then takes away, is no violation: see `unfinished`.
+    While the search is running, only ended trials are checked. An unfinished search, and files that `resume` will
+    delete, are no violations: see `describe_unfinished`.
 
     Args:
-        run: of a search.
-        validation: its photos that rank; with them the best model is scored again.
+        run: run of a search.
+        validation: its validation photos, to measure the best model again; None to skip that.
 
     Raises:
-        StorageError: there is no study.
+        StorageError: the study does not exist or cannot be read now.
     """
-    if problem := study_damage(run):
+    if problem := find_study_damage(run):
         yield f"{str(run.folder / STUDY)!r}: {problem}"
         return
     study, replicates = studies = run.study(), run.replicates()
-    searching = lock_holder(run.folder) is not None
+    is_running = lock_holder(run.folder) is not None
     for part, folder in ((study, TRIALS), (replicates, REPLICATES)):
         if part:
-            yield from _trials(run, part, folder)
-    yield from _budget(study)
+            yield from _check_trials(run, part, folder)
+    yield from _check_budget(study)
     copy = backup_path(run.folder / STUDY)
-    if run.manifest["study"] is None and copy.is_file() and (problem := damage(copy)):
+    if run.manifest["study"] is None and copy.is_file() and (problem := find_damage(copy)):
         yield f"{str(copy)!r}: {problem}"
-    yield from lost(run)
-    left = bool(unfinished(run))
-    yield from (line for line, mended in _strays(run, studies, searching) if not (mended and left))
-    yield from _best(run, studies, validation)
+    yield from find_lost_trials(run)
+    resumes = bool(describe_unfinished(run))
+    yield from (line for line, removable in _check_files(run, studies, is_running) if not (removable and resumes))
+    yield from _check_best_model(run, studies, validation)
     try:
         final_check.read(run)
     except StorageError as error:
         yield str(error)
 
 
-def unfinished(run: Run) -> list[str]:
-    """Return how far a search came that no process runs and that is not finished, and how to go on with it.
+def describe_unfinished(run: Run) -> list[str]:
+    """Describe a search that is not finished and not running, and how to continue it.
 
     Args:
-        run: of a search, whose study is whole.
+        run: run of a search, with an undamaged study.
 
     Returns:
-        Lines, none of a search that runs or is finished: how much has ended and what waits; what was running when its
-        process died; what that one left half-written; the command that continues all of it.
+        Lines: how many trials have ended; which trials wait; which trials were running when the process died; how many
+        incomplete files it left; the command that continues the search. Empty if the search is running or finished.
     """
     study, replicates = studies = run.study(), run.replicates()
     if lock_holder(run.folder):
         return []
-    # An ended search has no such trials: where it does, that is a violation.
+    # An unfinished trial of a search that has ended is a violation instead.
     parts = [part for part in (None if StudyRecord.of(study).ended else study, replicates) if part]
     left = [trial for part in parts for trial in part.get_trials(deepcopy=False) if not trial.state.is_finished()]
     if not left and (StudyRecord.of(study).requested.trials is None or WatchedRun(lambda: run).finished):
@@ -151,119 +155,130 @@ def unfinished(run: Run) -> list[str]:
     what = "confirmation" if StudyRecord.of(study).ended else "search"
     waiting = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]
     running = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.RUNNING]
-    lines = [f"the {what} is not finished: {_so_far(study, replicates)}"]
+    lines = [f"the {what} is not finished: {_progress(study, replicates)}"]
     if waiting:
-        lines.append(f"waiting to be continued: {_few(waiting)}")
+        lines.append(f"waiting to be continued: {_list_some(waiting)}")
     if running:
-        lines.append(f"the {what} died: its process ended without stopping what was running: {_few(running)}")
-    if rest := sum(mended for _, mended in _strays(run, studies, searching=False)):
-        lines.append(f"half-written or not needed any more, removed when it continues: {rest} files or folders")
+        lines.append(f"running when the process of the {what} died: {_list_some(running)}")
+    if count := sum(removable for _, removable in _check_files(run, studies, is_running=False)):
+        lines.append(
+            f"incomplete or superseded, removed by `resume`: {counted(count, 'file or folder', 'files or folders')}"
+        )
     return [*lines, f"continue it with: {run.command('resume')}"]
 
 
-def _so_far(study: optuna.Study, replicates: optuna.Study | None) -> str:
+def _progress(study: optuna.Study, replicates: optuna.Study | None) -> str:
     part, what = (study, "trials") if not StudyRecord.of(study).ended else (replicates, "replicates")
     if part is None:
-        return "no finalist is trained again yet"
+        return "no replicate was started yet"
     trials = part.get_trials(deepcopy=False)
     total = StudyRecord.of(part).requested.trials or len(trials)
     return f"{sum(trial.state.is_finished() for trial in trials)} of {total} {what} have ended"
 
 
-def _few(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _list_some(names: list[str]) -> str:
+    more = len(names) - MAX_LISTED_TRIALS
+    return ", ".join(names[:MAX_LISTED_TRIALS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
+def _check_trials(run: Run, study: optuna.Study, folder: str) -> Iterator[str]:
+    """Yield the violations in the trials or replicates of a run, and in their checkpoints."""
     objective = (StudyRecord.of(study).objectives or StudyRecord.of(run.study()).objectives)[0]
     trials = study.get_trials(deepcopy=False)
-    if [trial.number for trial in trials] != list(range(len(trials))):
-        yield f"{folder}: the numbers are not 0 to {len(trials) - 1}, each once"
+    for expected, trial in enumerate(trials):
+        if trial.number != expected:
+            numbers = f"expected the numbers 0 to {len(trials) - 1}, each once"
+            yield f"{folder}: {numbers}; found {trial.number} in place of {expected}"
+            break
     for trial in trials:
         name, record = f"{folder} {trial.number}", TrialRecord.of(trial)
-        done = [epoch.epoch for epoch in record.epochs]
-        if done != list(range(1, len(done) + 1)):
-            yield f"{name}: has epochs {done}"
-        if altered(trial):
-            yield f"{name}: is not as it ended"
+        epochs = [epoch.epoch for epoch in record.epochs]
+        if epochs != list(range(1, len(epochs) + 1)):
+            yield f"{name}: expected the epochs 1 to {len(epochs)}, each once; found {epochs}"
+        if is_changed(trial):
+            yield f"{name}: was changed after it ended: it does not match its digest"
         if not trial.state.is_finished():
             if folder == TRIALS and StudyRecord.of(study).ended:
-                yield f"{name}: has not ended, although its search has"
+                yield f"{name}: expected an ended trial, because its search has ended; found {trial.state.name.lower()}"
             continue
+        best = record.best_epoch(objective)
         if trial.state == TrialState.COMPLETE:
-            if len(done) != record.planned_epochs:
-                yield f"{name}: complete after {len(done)} of {record.planned_epochs} epochs"
-            best = record.best_epoch(objective)
+            if len(epochs) != record.planned_epochs:
+                yield f"{name}: is complete; expected {record.planned_epochs} epochs, found {len(epochs)}"
             if best and trial.values[0] != best[objective]:
-                yield f"{name}: its value {trial.values[0]!r} is not that of its best epoch, {best[objective]!r}"
-        if best := record.best_epoch(objective):
+                yield f"{name}: expected the value of its best epoch, {best[objective]!r}; found {trial.values[0]!r}"
+        if best:
             try:
                 check_sums(run.folder / (best.checkpoint or ""))
             except CheckpointError as error:
                 yield f"{name}: {error}"
 
 
-def _budget(study: optuna.Study) -> Iterator[str]:
+def _check_budget(study: optuna.Study) -> Iterator[str]:
     trials, searched = study.get_trials(deepcopy=False), StudyRecord.of(study)
     stop, budget = searched.ended, searched.requested.trials
     if budget is None:
         return
     if len(trials) > budget:
-        yield f"{len(trials)} trials, more than the {budget} that were asked for"
+        yield f"study: expected at most {counted(budget, 'trial')}, as requested; found {len(trials)}"
     if stop and stop.reason is StopReason.TRIAL_BUDGET and len(trials) != budget:
-        yield f"{len(trials)} trials, not the {budget} that were asked for"
+        yield f"study: its trial budget was reached; expected {counted(budget, 'trial')}, found {len(trials)}"
 
 
-def lost(run: Run) -> Iterator[str]:
-    """Yield a line for each ended trial that the copy of a study has, and that is missing in it or another there.
+def find_lost_trials(run: Run) -> Iterator[str]:
+    """Yield a line for each ended trial in the copy of a study that is missing or different in the study.
 
-    None where there is no copy, or one that cannot be trusted.
+    No line is yielded if there is no copy, or if the copy is damaged.
     """
     copy = backup_path(run.folder / STUDY)
-    if run.manifest["study"] is not None or damage(copy):
+    if run.manifest["study"] is not None or find_damage(copy):
         return
     storage = open_storage(read_only(copy))
     for name, part in ((run.study_name, run.study()), (run.replicates_name, run.replicates())):
         if part is None:
             continue
         with contextlib.suppress(KeyError):
-            before = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
-            now = {trial.number: trial for trial in part.get_trials(deepcopy=False)}
-            for trial in before:
-                later = now.get(trial.number)
-                if trial.state.is_finished() and (
-                    later is None or later.state != trial.state or digest(later) != digest(trial)
-                ):
-                    yield f"trial {trial.number} of {name!r} had ended, and is missing or another now"
+            copied = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+            present = {trial.number: trial for trial in part.get_trials(deepcopy=False)}
+            for trial in copied:
+                found = present.get(trial.number)
+                if not trial.state.is_finished():
+                    continue
+                if found is None:
+                    yield f"trial {trial.number} of {name!r} is missing; the copy of the study has it"
+                elif found.state != trial.state or digest(found) != digest(trial):
+                    yield f"trial {trial.number} of {name!r} differs from the copy of the study"
 
 
-def _strays(run: Run, studies: Studies, searching: bool) -> Iterator[tuple[str, bool]]:
-    """Nothing half-written, and nothing of trials that there never were; and whether `resume` takes it away."""
+def _check_files(run: Run, studies: Studies, is_running: bool) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each incomplete, unused or missing file of a run, and whether `resume` removes that file."""
     known = dict(zip((run.folder / TRIALS, run.folder / REPLICATES), studies, strict=True))
     for folder, study in known.items():
         trials = {f"{trial.number:04}": trial for trial in study.get_trials(deepcopy=False)} if study else {}
         for path in folder.glob("*"):
             trial = trials.get(path.name)
             if trial is None:
-                yield f"{str(path)!r}: belongs to no trial", False
+                yield f"{str(path)!r}: belongs to no trial of the study", False
                 continue
-            named = {Path(epoch.checkpoint or "").name for epoch in TrialRecord.of(trial).epochs}
+            checkpoints = {Path(epoch.checkpoint or "").name for epoch in TrialRecord.of(trial).epochs}
             for inner in path.iterdir():
-                if inner.name.startswith(".") and not searching:
-                    yield f"{str(inner)!r}: half-written", True
-                elif trial.state.is_finished() and not inner.match(training_state.NAMES) and inner.name not in named:
-                    yield f"{str(inner)!r}: nothing names it", True
-    if not searching:
+                is_used = inner.match(training_state.NAMES) or inner.name in checkpoints
+                if inner.name.startswith(".") and not is_running:
+                    yield f"{str(inner)!r}: incomplete, its process died while writing it", True
+                elif trial.state.is_finished() and not is_used:
+                    yield f"{str(inner)!r}: no epoch of its trial refers to it", True
+    if not is_running:
         for path in set(run.folder.glob(".*")) - {run.folder / RECORD_FILE}:
-            yield f"{str(path)!r}: half-written", any(path.match(f".{name}*") for name in DRAFTED)
-    # Of a run in a bucket only the machine that searches has a lock; there it has a lease.
+            is_draft = any(path.match(f".{name}*") for name in REPLACED_FILES)
+            yield f"{str(path)!r}: incomplete, its process died while writing it", is_draft
+    # A run in a bucket has a lease there; only the machine that searches has a lock file.
     for name in (MANIFEST,) if bucket_path(run.folder) else (MANIFEST, LOCK_FILE):
         if not (run.folder / name).is_file():
-            yield f"{str(run.folder / name)!r}: is not there", False
+            yield f"{str(run.folder / name)!r}: does not exist", False
 
 
-def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
+def _check_best_model(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
+    """Yield the violations in the checkpoints of the best model, and in its scores if there are validation photos."""
     from huetune.model.checkpoint import load_model, read_checkpoint
     from huetune.results.export.best_model import best_checkpoints
     from huetune.results.tables.trial_table import rows, winner_row
@@ -285,7 +300,8 @@ def _best(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[s
         yield f"the best model: {error}"
         return
     drawn = colorizer.draw(validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
-    again = scores(drawn, validation.chroma, np.array(checkpoint.mean_chroma))
+    measured = scores(drawn, validation.chroma, np.array(checkpoint.mean_chroma))
     for name in objectives:
-        if abs(again[name] - checkpoint.metrics[name]) > TOLERANCE:
-            yield f"the best model: {name} was {checkpoint.metrics[name]!r}, is {again[name]!r} now"
+        recorded = checkpoint.metrics[name]
+        if abs(measured[name] - recorded) > SCORE_TOLERANCE:
+            yield f"the best model: expected {name} {recorded!r}, as recorded; measured again it is {measured[name]!r}"

@@ -21,19 +21,19 @@ from huetune.results.records.run_photos import photos_of, source_of
 @click.command()
 @run_argument
 @storage_option
-@click.option("--out", type=FOLDER_OR_BUCKET, help="The HTML file.  [default: report.html, in the run]")
+@click.option("--out", type=FOLDER_OR_BUCKET, help="HTML file to write.  [default: report.html in the run]")
 @click.option(
-    "--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos to show.  [default: those that no trial has seen]"
+    "--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos to show.  [default: the test split of the run]"
 )
 def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> None:
-    """Write all that a search found as one HTML page, also while it runs.
+    """Write a report of a run as one HTML page, also while the search is running.
 
     Example: huetune report roses --out roses.html
     """
     from huetune.results.records.run import find_run
 
-    place = find_run(run, storage)
-    out = out or place.folder / "report.html"
+    found = find_run(run, storage)
+    out = out or found.folder / "report.html"
     require_writable(out.parent)
     if photos:
         check_local_photos(Source(photos))
@@ -44,17 +44,17 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     from huetune.results.report.summary import Findings
 
     pages.check_out(out)
-    found = Findings.of(place)
+    findings = Findings.of(found)
     shown, why_not = None, None
     try:
         if photos:
             source = Source(photos)
             chosen = read_photos(source, wanted=every_photo)
-            known = find_seen_photos(map(read_checkpoint, pages.shown_checkpoints(found).values()), chosen)
-            skipped, chosen = int(known.sum()), chosen.take((~known).nonzero()[0])
+            seen = find_seen_photos(map(read_checkpoint, pages.shown_checkpoints(findings).values()), chosen)
+            skipped, chosen = int(seen.sum()), chosen.take((~seen).nonzero()[0])
         else:
-            chosen, skipped = photos_of(place, quiet=False).test, 0
-            source = source_of(place)
+            chosen, skipped = photos_of(found, quiet=False).test, 0
+            source = source_of(found)
         shown = pages.GalleryPhotos(chosen, source.read_rgb(select_evenly(chosen), progress_bar), str(source), skipped)
     except (PhotoError, StorageError) as error:
         if photos:
@@ -63,7 +63,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     except CheckpointError as error:
         why_not = str(error)
     import_tensorflow()
-    pages.write_page(out, pages.render_page(found, shown, why_not))
+    pages.write_page(out, pages.render_page(findings, shown, why_not))
     say(f"{os.path.relpath(out)}: {out.stat().st_size / 1e6:.1f} MB, opens in any browser")
     if why_not:
         say(f"without pictures: {why_not}", "yellow")

@@ -2,23 +2,27 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from huetune.data_tools.cli.options import FOLDER, TEXT, split_list
 from huetune.data_tools.common.errors import UserError
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.terminal import local_time, printable, say, stdout
 from huetune.data_tools.storage.atomic import require_writable
 from huetune.data_tools.storage.bucket_cache import location_of
 from huetune.results.cli.options import storage_option
 from huetune.results.records.run_names import run_argument
 
+if TYPE_CHECKING:  # importing Optuna would slow down --help
+    from huetune.results.records.run import Run
+
 
 @click.command("list")
 @storage_option
 def list_(storage: Path) -> None:
-    """List the runs of a storage, the newest last.
+    """List the runs in a storage, newest last.
 
     Example: huetune list --storage runs
     """
@@ -41,12 +45,19 @@ def list_(storage: Path) -> None:
 @click.command()
 @run_argument
 @storage_option
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown", "parquet"]), default="table")
-@click.option("--out", type=FOLDER, help="Write this file, in a --format other than table.")
-@click.option("--sort", "column", type=TEXT, help="Column to sort by.  [default: score, the best first]")
-@click.option("--descending", is_flag=True, help="Sort the other way round.")
-@click.option("--columns", type=TEXT, help="Columns to show, as in trial,score,skip.")
-@click.option("--where", "condition", type=TEXT, help='Rows to show, as in "skip == true and epochs >= 5".')
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
+@click.option("--out", type=FOLDER, help="Write to this file; needs a --format other than table.")
+@click.option("--sort", "column", type=TEXT, help="Sort by this column, ascending.  [default: rank, then score]")
+@click.option("--descending", is_flag=True, help="Sort in descending order.")
+@click.option("--columns", type=TEXT, help="Show only these columns, as in trial,score,skip.")
+@click.option("--where", "condition", type=TEXT, help='Show only matching rows, as in "skip == true and epochs >= 5".')
 def trials(
     run: str,
     storage: Path,
@@ -57,14 +68,14 @@ def trials(
     columns: str | None,
     condition: str | None,
 ) -> None:
-    """Show the trials of a run, also while it runs.
+    """Show the trials of a run as a table, also while the search is running.
 
     Example: huetune trials roses --where "skip == true and epochs >= 5" --format csv
     """
     if out and form == "table":
-        raise UserError("trials --out: say which --format: csv, json, markdown or parquet")
+        raise UserError("trials --out: needs a --format other than table: csv, json, markdown or parquet")
     if form == "parquet" and not out and sys.stdout.isatty():
-        raise UserError("trials --format parquet: it is binary, and this is a terminal; add --out FILE or a pipe")
+        raise UserError("trials --format parquet: binary output does not go to a terminal; add --out FILE or a pipe")
 
     from huetune.results.records.run import find_run
 
@@ -117,9 +128,16 @@ def trials(
 @click.command()
 @run_argument
 @storage_option
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json", "markdown"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
 def effects(run: str, storage: Path, form: str) -> None:
-    """Say what each setting does to the score, with 95 % intervals.
+    """Estimate the effect of each setting on the score, with 95 % intervals.
 
     Example: huetune effects roses
     """
@@ -139,11 +157,11 @@ def effects(run: str, storage: Path, form: str) -> None:
     elif form == "csv":
         click.echo(printable(formats.to_csv(table), keep="\n"))
     elif not table:
-        say(f"{len(trained)} configurations in {found.name!r}: too few to say what a setting does")
+        say(f"{found.name!r} has {counted(len(trained), 'complete configuration')}: too few to estimate effects")
     elif form == "markdown":
         click.echo(formats.to_markdown(table))
     else:
-        title = f"{searched.objective} of {len(trained)} configurations in {found.name}"
+        title = f"{searched.objective} of {counted(len(trained), 'configuration')} in {found.name}"
         how = "--format csv or a wider terminal"
         optional, required = ("curve", "rests_on", "sure", "against"), list(table[0])
         stdout.print(formats.fit_to_console(table, title, stdout, how, optional=optional, required=required))
@@ -153,9 +171,16 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
 def presets(form: str) -> None:
-    """Show the log's models: their settings and parameter counts.
+    """Show the presets: their settings and parameter counts.
 
     Example: huetune presets --format json
     """
@@ -173,8 +198,13 @@ def presets(form: str) -> None:
         say(describe_recipes())
 
 
-def show_trials(run: Any, top: int = 10) -> None:
-    """Show the best trials of a run and who won."""
+def show_trials(run: "Run", top: int = 10) -> None:
+    """Print the best trials of a run and its winner.
+
+    Args:
+        run: run of a search.
+        top: number of trials, 1 or more.
+    """
     from huetune.results.analysis.winner import headline
     from huetune.results.records.baseline import baseline_line
     from huetune.results.tables.formats import fit_to_console
@@ -183,8 +213,8 @@ def show_trials(run: Any, top: int = 10) -> None:
     study, replicates = run.snapshot()
     table = rows(study, replicates)
     if table:
-        left = f", the best {top} of {len(table)}" if len(table) > top else ""
+        best = f", the best {top} of {len(table)}" if len(table) > top else ""
         how = f"{run.command('trials', '--format csv')} or a wider terminal"
-        stdout.print(fit_to_console(with_baseline(table[:top], study), f"{run.name}{left}", stdout, how))
+        stdout.print(fit_to_console(with_baseline(table[:top], study), f"{run.name}{best}", stdout, how))
     for line in filter(None, (headline(study, replicates), baseline_line(table))):
         say(line)

@@ -16,18 +16,22 @@ from huetune.results.records.run_names import run_argument
 @run_argument
 @storage_option
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 86_400), help="Seconds between two looks.  [default: 2; in a bucket 10]"
+    "--interval",
+    type=click.FloatRange(0.1, 86_400),
+    help="Seconds between two updates.  [default: 2; 10 for a run in a bucket]",
 )
-@click.option("--once", is_flag=True, help="Show how it is now, and end.")
+@click.option("--once", is_flag=True, help="Show the current state and exit.")
 def watch(run: str, storage: Path, interval: float | None, once: bool) -> int:
-    """Watch a search that runs elsewhere until it ends; Ctrl-C leaves it alone.
+    """Watch the progress of a running search until it ends.
+
+    Ctrl-C stops watching, not the search.
 
     Example: huetune watch roses
     """
     from huetune.results.records.run import find_run
 
     if interval is not None and math.isnan(interval):
-        raise UserError("watch --interval: nan is no number of seconds")
+        raise UserError("watch --interval: must be a number of seconds from 0.1 to 86400, received nan")
     find = partial(find_run, run, storage)
     find()
 

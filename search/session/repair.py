@@ -8,7 +8,7 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.common.terminal import say
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import list_paths, pull
-from huetune.results.integrity import DRAFTED, damage, lost
+from huetune.results.integrity import REPLACED_FILES, find_damage, find_lost_trials
 from huetune.results.records.run import REPLICATES, STUDY, TRIALS, Run, backup_path
 from huetune.search.tuning.study_writer import remove_superseded
 
@@ -33,17 +33,17 @@ def repair(run: Run, console: Console) -> None:
 
 def _repair_study(run: Run, console: Console) -> None:
     path = run.folder / STUDY
-    for name in DRAFTED:
+    for name in REPLACED_FILES:
         for draft in run.folder.glob(f".{name}*"):
             draft.unlink()
     if run.manifest["study"] is not None:
         return
-    if not (problem := damage(path) or next(lost(run), None)):
+    if not (problem := find_damage(path) or next(find_lost_trials(run), None)):
         return
     copy = backup_path(path)
-    if damage(copy):
+    if find_damage(copy):
         pull(copy, force=True)
-    if also := damage(copy):
+    if also := find_damage(copy):
         raise StorageError(f"{str(path)!r}: {problem}; its copy {copy.name!r}: {also}; restore both from a backup")
     suffix = f"damaged-{time.time_ns()}"
     for part in (path, path.with_name(f"{STUDY}-journal")):

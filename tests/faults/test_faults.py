@@ -198,11 +198,11 @@ def test_damaged_study_without_intact_copy_is_kept(start, left):
 def test_altered_trial_is_restored_from_the_copy(left, capsys):
     with sqlite3.connect(left / NAME / STUDY) as connection:
         connection.execute("UPDATE trial_intermediate_values SET intermediate_value = 0.001 WHERE trial_id = 1")
-    assert "trial 0 of 'run' is not as it ended" in verified(left)[1]
+    assert "trial 0 of 'run' was changed after it ended" in verified(left)[1]
     repair(Run(left / NAME), Console())
     said = capsys.readouterr().out
-    assert "trial 0 of 'run' is not as it ended" in said and "replaced by its copy" in said
-    assert "is not as it ended" not in verified(left)[1]
+    assert "trial 0 of 'run' was changed after it ended" in said and "replaced by its copy" in said
+    assert "was changed after it ended" not in verified(left)[1]
 
 
 def test_trial_that_hangs_is_retried_and_then_fails_alone(start, left):

@@ -332,5 +332,5 @@ def test_a_table_goes_to_a_file_or_a_pipe(in_process, executable, searched, run,
     piped = subprocess.run([executable, *words], capture_output=True, check=True).stdout
     assert piped == file.read_bytes()
     refused = in_process("trials", "tiny", "--out", tmp_path / "table.txt")
-    assert refused.returncode == 2 and "say which --format" in refused.stderr
+    assert refused.returncode == 2 and "needs a --format other than table" in refused.stderr
     assert sorted(tmp_path.iterdir()) == [tmp_path / RECORD_FILE, file]

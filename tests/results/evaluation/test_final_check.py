@@ -13,7 +13,7 @@ from huetune.results.cli.log_command import log
 from huetune.results.cli.report_command import report
 from huetune.results.evaluation import final_check
 from huetune.results.evaluation.evaluate import evaluation_folder
-from huetune.results.integrity import violations
+from huetune.results.integrity import find_violations
 from huetune.results.records.run import Run
 from tests.results.experiment_log.test_document import call
 from tests.results.made import make_run
@@ -47,7 +47,7 @@ def test_evaluations_of_other_photos_get_a_folder_each(run, in_process, tmp_path
         assert metrics["source"]["folder"] == str(source) and f"evaluations/{name}/contact-sheet.png" in done.stdout
     assert {path.name for path in (run.folder / "evaluations").iterdir()} == {"my-roses", "my-roses-2"}
     assert all(path.read_bytes() == content for path, content in kept.items())
-    assert list(violations(run)) == []
+    assert list(find_violations(run)) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_run_without_a_final_check_shows_none(run, in_process, tmp_path):
     assert done.returncode == 0 and "final check" not in done.stdout
     done = call(report, run.folder, "--out", tmp_path / "r.html")
     assert done.exit_code == 0 and "final-check" not in (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert list(violations(run)) == []
+    assert list(find_violations(run)) == []
 
 
 def test_an_evaluation_of_an_older_huetune_is_kept(run, in_process):

@@ -72,10 +72,10 @@ def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
 
 def test_verify_without_photos_checks_all_else(moved, in_process):
     done = in_process("verify", moved.location)
-    assert done.returncode == 3 and "all else is whole" in done.stdout
+    assert done.returncode == 3 and "everything else is undamaged" in done.stdout
     (moved.folder / "lock").unlink()
     done = in_process("verify", moved.location)
-    assert done.returncode == 1 and "2 violations" in done.stdout and "lock': is not there" in done.stdout
+    assert done.returncode == 1 and "2 problems found" in done.stdout and "lock': does not exist" in done.stdout
     assert "photos: " in done.stdout
 
 

@@ -26,7 +26,7 @@ from huetune.results.experiment_log.entry import entries_of_run, newest_first
 from huetune.results.experiment_log.messages import Language
 from huetune.results.experiment_log.verdict import verdict as log_verdict
 from huetune.results.export.best_model import best_checkpoints
-from huetune.results.integrity import damage
+from huetune.results.integrity import find_damage
 from huetune.results.records.run import STUDY, backup_path, find_run
 from huetune.results.tables.trial_table import run_rows, winner_row
 from huetune.search.session.replicate_runner import missing_finalists
@@ -202,10 +202,10 @@ def test_confirm_and_compare_repair_a_damaged_study_first(copied, in_process):
     for words in (("confirm", "toggles", "--top", 2, "--seeds", 2), ("compare", "toggles", "0", "0", "--seeds", 2)):
         with contextlib.closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE trial_values SET value = value / 2")
-        assert damage(path) and not damage(backup_path(path))
+        assert find_damage(path) and not find_damage(backup_path(path))
         done = in_process(*words, "--storage", copied)
         assert "replaced by its copy" in done.stdout, done.stderr
-        assert not damage(path) and not damage(backup_path(path))
+        assert not find_damage(path) and not find_damage(backup_path(path))
 
 
 def test_compare_prints_percentages_with_an_interval(copied, huetune, in_process):
