@@ -36,7 +36,7 @@ from huetune.results.records.study_file import Studies
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord, digest
 
-REPLACED_FILES = (STUDY, MANIFEST, MOVED_PHOTOS_FILE, PULLED_TAG_FILE, final_check.FILE)
+REPLACED_FILES = (STUDY, MANIFEST, MOVED_PHOTOS_FILE, PULLED_TAG_FILE, final_check.FILE_NAME)
 """Files of a run that a search replaces as a whole; `resume` deletes incomplete drafts of them."""
 MAX_LISTED_TRIALS = 5
 SCORE_TOLERANCE = 1e-6

@@ -67,7 +67,7 @@ def best(run: str, storage: Path, folder: Path | None, by: str | None) -> None:
     _show("versions", ", ".join(f"{part} {version}" for part, version in checkpoint.versions.items()))
     _show("folder", os.path.relpath(path))
     say(headline(study, replicates) or f"trial {won.number} is the best by {won.objective}; {won.comparison}")
-    for line in final_check.described(found, studies):
+    for line in final_check.report_lines(found, studies):
         say(line)
     if folder:
         import_tensorflow()

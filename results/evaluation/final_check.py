@@ -1,4 +1,4 @@
-"""The final check: a search's winner on the photos that neither trained nor ranked a trial, kept with the run."""
+"""The final check: measures the winner of a search on the test split, which no trial has seen, and records it."""
 
 import datetime
 import json
@@ -29,26 +29,27 @@ from huetune.results.records.study_file import Studies
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.value_text import format_value
 
-FILE = "final-check.json"
-"""In a run. Only a final check writes it."""
+FILE_NAME = "final-check.json"
+"""Name of the record in the run's folder."""
 SAMPLES, SEED = 5, 0
 REFERENCES = ("baseline", "gray")
-"""What every metric is compared with: one color for everything, the mean of the training photos; and no color."""
+"""Each metric is compared with that of the mean-color baseline and that of photos without color."""
 
 
 @dataclass(frozen=True)
 class FinalCheck:
-    """What a final check measured.
+    """Result of a final check.
 
     Attributes:
         trial: number of the winner.
-        objective: by which it won, a key of `model.metrics.METRICS`.
-        checkpoints: of all trainings of the winner's configuration, the best one first, as folders in the run.
-        count: of the test photos.
-        fingerprint: of the test photos, a sha256.
-        metrics: by name the mean over the trainings with its 95 % interval.
-        references: of each of REFERENCES the metrics by name.
-        measured: when, ISO 8601 in UTC.
+        objective: name of the metric by which it won, a key of `model.metrics.METRICS`.
+        checkpoints: checkpoint folders of all trainings of the winner's configuration, relative to the run, the best
+            one first.
+        count: number of test photos.
+        fingerprint: sha256 of the test photos.
+        metrics: mean of each metric over the trainings, with its 95 % interval.
+        references: metrics of each of REFERENCES by name.
+        measured: time of the check, ISO 8601 in UTC.
     """
 
     trial: int
@@ -61,11 +62,11 @@ class FinalCheck:
     measured: str
 
     def lines(self) -> Iterator[str]:
-        """Yield the check in words: what was measured on what, then a line for each metric."""
-        many = len(self.checkpoints)
-        how = f"the mean of all {many} trainings of its configuration" if many > 1 else "trained once"
-        photos = f"{self.count} photos that no trial has seen, fingerprint {self.fingerprint[:16]}"
-        yield f"final check of trial {self.trial}, {how}: {photos}"
+        """Yield a line about what was measured, then a line for each metric."""
+        trainings = len(self.checkpoints)
+        how = f"mean of {trainings} trainings of its configuration" if trainings > 1 else "trained once"
+        photos = f"{self.count} photo{'s' * (self.count != 1)} that no trial has seen"
+        yield f"final check of trial {self.trial} on {photos} (fingerprint {self.fingerprint[:16]}): {how}"
         for name, estimate in self.metrics.items():
             others = ", ".join(
                 f"{reference} {format_value(self.references[reference][name])}" for reference in REFERENCES
@@ -74,14 +75,14 @@ class FinalCheck:
 
 
 def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = False) -> FinalCheck:
-    """Measure the winner of a run on its test photos, with all of its trainings, and record that in the run.
+    """Measure all trainings of the winner on the run's test photos, and record the result in the run.
 
-    The best of the trainings colorizes the photos, in the run's folder `evaluation`.
+    The checkpoint with the best score colorizes the photos; the pictures are in the run's folder `evaluation`.
 
     Args:
-        run: of a search, held.
-        photos: its n test photos, 1 or more.
-        truth: uint8 [n, 112, 112, 3], the same photos.
+        run: run of a search, locked by this process.
+        photos: the n test photos of the run, 1 or more.
+        truth: uint8 [n, 112, 112, 3], the same photos in color.
         quiet: show nothing.
 
     Raises:
@@ -118,20 +119,20 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
         "trainings": [dict(metrics) for metrics in each],
         **options,
     }
-    atomic_write(run.folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
-    push(run.folder / FILE)
+    atomic_write(run.folder / FILE_NAME, (json.dumps(content, indent=2) + "\n").encode())
+    push(run.folder / FILE_NAME)
     for line in found.lines() if not quiet else ():
         say(line)
     return found
 
 
 def read(run: Run) -> FinalCheck | None:
-    """Return the final check of a run; None without one: it has not ended, or an older huetune ended it.
+    """Return the final check of a run; None if the run has not ended, or ended under an older huetune without one.
 
     Raises:
-        StorageError: it is damaged.
+        StorageError: its record is damaged.
     """
-    path = run.path(FILE)
+    path = run.path(FILE_NAME)
     if not path.exists():
         return None
     try:
@@ -139,24 +140,24 @@ def read(run: Run) -> FinalCheck | None:
         content["metrics"] = {name: Estimate(**estimate) for name, estimate in content["metrics"].items()}
         content["checkpoints"] = tuple(content["checkpoints"])
         found = FinalCheck(**{name: content[name] for name in FinalCheck.__dataclass_fields__})
-        _require_sense(found)
+        _validate(found)
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        again = run.command("resume")
-        raise StorageError(f"{str(path)!r}: is damaged ({first_line(error)}); measure again with: {again}") from None
+        command = run.command("resume")
+        raise StorageError(f"{str(path)!r}: is damaged ({first_line(error)}); measure again with: {command}") from None
 
 
 def read_or_none(run: Run) -> FinalCheck | None:
-    """Return the final check of a run; None where there is none, or where it is damaged, which `verify` says."""
+    """Return the final check of a run; None if there is none or its record is damaged, which `verify` reports."""
     try:
         return read(run)
     except StorageError:
         return None
 
 
-def _require_sense(found: FinalCheck) -> None:
-    words = [found.fingerprint, found.measured, *found.checkpoints]
-    if {*map(type, words)} != {str} or {type(found.trial), type(found.count)} != {int}:
+def _validate(found: FinalCheck) -> None:
+    texts = [found.fingerprint, found.measured, *found.checkpoints]
+    if {*map(type, texts)} != {str} or {type(found.trial), type(found.count)} != {int}:
         raise ValueError("a text or a count has the wrong type")
     if found.objective not in METRICS.objectives or found.objective not in found.metrics:
         raise ValueError(f"unknown objective {found.objective!r}")
@@ -168,11 +169,11 @@ def _require_sense(found: FinalCheck) -> None:
 
 
 def is_current(run: Run, studies: Studies | None = None) -> bool:
-    """Whether the final check of a run is of its winner as it is now, with all trainings of that.
+    """Return whether the final check of a run covers the current winner with all of its trainings.
 
     Args:
-        run: of a search.
-        studies: the run's, where they have been read; None to read them.
+        run: run of a search.
+        studies: the studies of the run if they have been read already; None to read them.
     """
     found = read_or_none(run)
     if found is None:
@@ -181,8 +182,8 @@ def is_current(run: Run, studies: Studies | None = None) -> bool:
     return _names(run, paths) == found.checkpoints
 
 
-def renew(run: Run, photos: PhotoSet, quiet: bool = False) -> None:
-    """Measure the winner of a run on its test photos, unless that was done; see `measure`."""
+def measure_if_outdated(run: Run, photos: PhotoSet, quiet: bool = False) -> None:
+    """Measure the winner of a run on its test photos, see `measure`, unless the final check is current."""
     if len(photos) and not is_current(run):
         truth = source_of(run).read_rgb(photos, partial(progress_bar, quiet=quiet))
         measure(run, photos, truth, quiet)
@@ -192,12 +193,12 @@ def _names(run: Run, paths: Iterable[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(run.folder).as_posix() for path in paths)
 
 
-def described(run: Run, studies: Studies) -> Iterator[str]:
-    """Yield the final check of a run in words, and what is wrong with it; nothing where there is none.
+def report_lines(run: Run, studies: Studies) -> Iterator[str]:
+    """Yield the lines of a run's final check, and a line if it is damaged or outdated; nothing if there is none.
 
     Args:
-        run: of a search.
-        studies: the run's.
+        run: run of a search.
+        studies: the studies of the run.
     """
     try:
         found = read(run)
@@ -207,12 +208,12 @@ def described(run: Run, studies: Studies) -> Iterator[str]:
     if found:
         yield from found.lines()
         if not is_current(run, studies):
-            again = run.command("resume")
-            yield f"  the winner was trained again or is another one since; measure again with: {again}"
+            command = run.command("resume")
+            yield f"  outdated: the winner has changed or was trained again since; measure again with: {command}"
 
 
 def _keep_earlier(run: Run) -> None:
-    """Move what an older huetune left in `evaluation`, which may be of other photos, to a name of its own."""
+    """Move an evaluation by an older huetune, which may be of other photos, out of the folder `evaluation`."""
     folder = run.folder / EVALUATION
     if not list_paths(folder, "metrics.json") or list_paths(folder, RECORD_FILE):
         return

@@ -51,7 +51,7 @@ def confirm(
             raise NoTrialError(f"run {found.name!r} has no complete trial to confirm")
         parts = photos_of(found, quiet, photos)
         replicate_finalists(found, parts, _cluster_of(found, address), top, seeds, stdout, quiet=quiet)
-        final_check.renew(found, parts.test, quiet)
+        final_check.measure_if_outdated(found, parts.test, quiet)
     if not quiet:
         show_trials(found)
     elif line := verdict(study, found.replicates()):

@@ -1,4 +1,4 @@
-"""Texts are UTF-8, whatever the machine's locale says."""
+"""Tests that files are written as UTF-8 in every locale."""
 
 import os
 import shutil

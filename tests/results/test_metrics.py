@@ -1,4 +1,4 @@
-"""A metric is one entry of the registry: everything that shows metrics takes it from there."""
+"""Tests that a metric needs one entry in the registry, and is then ranked, charted, logged and documented."""
 
 import json
 import math
@@ -36,7 +36,7 @@ EPOCHS = 2
 
 @pytest.fixture
 def registered():
-    """A metric that huetune does not have: the mean distance in the first channel of chroma."""
+    """Registers a new metric: the mean distance in the first channel of chroma."""
     METRICS.register(
         Metric(
             NAME,
@@ -53,7 +53,7 @@ def registered():
 
 @pytest.fixture
 def run(registered, tmp_path, rng):
-    """Three trials that are scored on real chroma maps, recorded and ranked by the new metric."""
+    """A run of three trials that are scored on real chroma maps and ranked by the new metric."""
     truth = rng.uniform(-0.5, 0.5, (3, 14, 14, 2)).astype(np.float32)
     mean_chroma = truth.mean(axis=(0, 1, 2))
     made = make_run(tmp_path / "made", 0, objectives=(NAME,))
@@ -65,7 +65,7 @@ def run(registered, tmp_path, rng):
         name = f"tune-{number}"
         searcher.suggest(name)
         for epoch in range(1, EPOCHS + 1):
-            # The first trial is the nearest one to the truth.
+            # The first trial is nearest to the truth.
             drawn = truth[:, None] + np.float32(0.01 * (number + 1) / epoch)
             figures = {"train_loss": 0.1, **scores(drawn, truth, mean_chroma)}
             result = {

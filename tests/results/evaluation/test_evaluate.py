@@ -1,4 +1,4 @@
-"""An evaluation's figures are those of its pictures, and its pictures keep the photos' luma."""
+"""Tests that the metrics of an evaluation match its pictures, and that pictures keep the luma of the photos."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def evaluated(searched, tmp_path_factory):
     return photos, out, evaluate.evaluate(checkpoint, prepare(photos, names), photos, out, samples=3, seed=1)
 
 
-def test_figures_are_those_of_the_pictures(evaluated):
+def test_evaluate_metrics_match_the_written_pictures(evaluated):
     photos, out, report = evaluated
     assert json.loads((out / "metrics.json").read_text(encoding="utf-8")) == report
     with (out / "metrics.csv").open(encoding="utf-8") as file:
@@ -40,7 +40,7 @@ def test_figures_are_those_of_the_pictures(evaluated):
     assert len({sample.tobytes() for sample in written}) == 3
 
 
-def test_pictures_keep_the_luma_of_their_photos(evaluated):
+def test_evaluate_pictures_keep_the_luma(evaluated):
     photos, out, _ = evaluated
     for name, photo in zip(["one", "one-of-2", "two", "three"], photos, strict=True):
         for sample in (1, 2, 3):
@@ -48,12 +48,12 @@ def test_pictures_keep_the_luma_of_their_photos(evaluated):
             assert np.abs(luma(written) - luma(photo)).max() < 1.5 / 255  # half a step of gray, and three channels'
 
 
-def test_photos_of_one_name_do_not_overwrite_each_other(evaluated):
+def test_evaluate_photos_of_one_name_get_separate_files(evaluated):
     _, out, _ = evaluated
     assert len(list((out / "colorized").iterdir())) == 4 * 3
 
 
-def test_the_contact_sheet_shows_truth_gray_and_samples(evaluated):
+def test_contact_sheet_shows_truth_gray_and_samples(evaluated):
     photos, out, _ = evaluated
     sheet = np.asarray(Image.open(out / "contact-sheet.png").convert("RGB"))
     tile, gap, text = 160, 6, 22
@@ -65,7 +65,7 @@ def test_the_contact_sheet_shows_truth_gray_and_samples(evaluated):
     assert (gray[..., 0] == gray[..., 1]).all() and (gray[..., 1] == gray[..., 2]).all() and gray.std() > 5
 
 
-def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, monkeypatch):
+def test_contact_sheet_of_many_photos_shows_some_evenly(searched, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "MAX_CONTACT_SHEET_PHOTOS", 2)
     checkpoint, _ = find_model("tiny", searched[0])
     photos = garden(3)
@@ -77,10 +77,10 @@ def test_a_sheet_of_many_photos_shows_some_of_them_evenly(searched, tmp_path, mo
         truth = np.asarray(Image.fromarray(photo).resize((tile, tile), Image.Resampling.LANCZOS))
         np.testing.assert_array_equal(sheet[top : top + tile, gap : gap + tile], truth)
     assert len(sheet) < 3 * (tile + text)
-    assert (sheet[:text] < 128).any(), "the line above says how many of how many are shown"
+    assert (sheet[:text] < 128).any(), "the note has the number of shown photos"
 
 
-def test_evaluate_says_how_many_photos_the_sheet_shows(searched, in_process, tmp_path, monkeypatch):
+def test_evaluate_prints_how_many_photos_the_sheet_shows(searched, in_process, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "MAX_CONTACT_SHEET_PHOTOS", 2)
     write_garden(3, tmp_path / "photos", seed=9)
     words = ("evaluate", "tiny", "--storage", searched[0], "--photos", tmp_path / "photos", "--samples", 1, "--out")
@@ -91,8 +91,8 @@ def test_evaluate_says_how_many_photos_the_sheet_shows(searched, in_process, tmp
     assert done.returncode == 0 and "contact-sheet.png" in done.stdout and "spread evenly" not in done.stdout
 
 
-def test_a_contact_sheet_draws_the_note_that_it_is_given():
-    """Another count of photos is another line."""
+def test_contact_sheet_draws_its_note():
+    """Sheets with different notes differ only in the line of the note."""
     row = [np.zeros((112, 112, 3), np.uint8)] * 3
     sheets = [contact_sheet([row], ["a", "b", "c"], ["d"], note) for note in ("60 of 725", "60 of 726")]
     first, second = (np.asarray(sheet) for sheet in sheets)
@@ -100,8 +100,8 @@ def test_a_contact_sheet_draws_the_note_that_it_is_given():
 
 
 @pytest.mark.parametrize(("size", "linear"), [((300, 200), False), ((1, 1), False), ((90, 1500), True)])
-def test_colorizing_keeps_size_and_luma(size, linear, searched, tmp_path):
-    """Luma is that of the photo as it looks: a linear scan's grays are not its bare numbers."""
+def test_colorize_files_keeps_size_and_luma(size, linear, searched, tmp_path):
+    """Luma follows the color profile: the gray values of a linear scan are not its stored numbers."""
     photo = Image.fromarray(garden(1)[0]).resize(size).convert("L")
     photo.save(tmp_path / "old.png", icc_profile=profile_bytes(SRGB, (1.0,), gray=True) if linear else None)
     looks = np.asarray(photo) / 255
@@ -117,8 +117,8 @@ def test_colorizing_keeps_size_and_luma(size, linear, searched, tmp_path):
         assert image.info["srgb"] == 0
 
 
-def test_a_large_photo_has_no_seams_between_strips(searched, tmp_path):
-    """Rows are painted in strips; an even gray must not show where they meet."""
+def test_colorize_files_of_a_large_photo_has_no_seams(searched, tmp_path):
+    """Rows are colorized in strips, whose borders must not be visible in an even gray."""
     Image.new("L", (40, 1300), 128).save(tmp_path / "even.png")
     checkpoint, _ = find_model("tiny", searched[0])
     (written,) = colorization.colorize_files(checkpoint, [tmp_path / "even.png"], tmp_path / "out")

@@ -1,4 +1,4 @@
-"""The final check of a search stays with its run, whatever is measured later, and is shown wherever the winner is."""
+"""Tests that the final check stays with its run, whatever is evaluated later, and is shown beside the winner."""
 
 import json
 import shutil
@@ -35,10 +35,10 @@ def photos_at(folder, seed):
     return folder
 
 
-def test_evaluations_of_other_photos_get_a_folder_each(run, in_process, tmp_path):
-    """Two sources of one name have two folders, each has the same one again, and the final check stays as it was."""
-    kept = files_of(run.folder / "evaluation") | {run.folder / final_check.FILE: b""}
-    kept[run.folder / final_check.FILE] = (run.folder / final_check.FILE).read_bytes()
+def test_evaluate_on_other_photos_gives_each_source_a_folder(run, in_process, tmp_path):
+    """Two sources of the same name get two folders, which they keep, and the final check is unchanged."""
+    kept = files_of(run.folder / "evaluation") | {run.folder / final_check.FILE_NAME: b""}
+    kept[run.folder / final_check.FILE_NAME] = (run.folder / final_check.FILE_NAME).read_bytes()
     sources = [photos_at(tmp_path / place / "my roses", seed) for place, seed in (("a", 8), ("b", 9))]
     for source, name in zip([*sources, *sources], ["my-roses", "my-roses-2"] * 2, strict=True):
         done = in_process("evaluate", run.folder, "--photos", source, "--samples", 1)
@@ -62,12 +62,12 @@ def test_evaluations_of_other_photos_get_a_folder_each(run, in_process, tmp_path
         ("a" * 250, (), "a" * 200),
     ],
 )
-def test_an_evaluation_folder_is_named_after_its_source(place, classes, name, tmp_path):
+def test_evaluation_folder_is_named_after_its_source(place, classes, name, tmp_path):
     source = Source(tmp_path / place, classes=classes)
     assert evaluation_folder(tmp_path / "evaluations", source) == tmp_path / "evaluations" / name
 
 
-def test_the_final_check_is_shown_with_its_references(run, in_process, tmp_path):
+def test_final_check_is_shown_with_its_references(run, in_process, tmp_path):
     found = final_check.read(run)
     assert found
     done = in_process("best", run.folder)
@@ -90,8 +90,8 @@ def test_the_final_check_is_shown_with_its_references(run, in_process, tmp_path)
 
 
 def test_a_run_without_a_final_check_shows_none(run, in_process, tmp_path):
-    """An older huetune kept none."""
-    (run.folder / final_check.FILE).unlink()
+    """An older huetune recorded none."""
+    (run.folder / final_check.FILE_NAME).unlink()
     done = in_process("best", run.folder)
     assert done.returncode == 0 and "final check" not in done.stdout
     done = call(report, run.folder, "--out", tmp_path / "r.html")
@@ -99,9 +99,9 @@ def test_a_run_without_a_final_check_shows_none(run, in_process, tmp_path):
     assert list(find_violations(run)) == []
 
 
-def test_an_evaluation_of_an_older_huetune_is_kept(run, in_process):
+def test_measure_keeps_an_evaluation_of_an_older_huetune(run, in_process):
     """It may be of other photos; `resume` measures the test photos again."""
-    (run.folder / final_check.FILE).unlink()
+    (run.folder / final_check.FILE_NAME).unlink()
     (run.folder / "evaluation" / ".huetune.json").unlink()
     before = {path.name: content for path, content in files_of(run.folder / "evaluation").items()}
     done = in_process("resume", run.folder)
@@ -124,14 +124,14 @@ def test_an_evaluation_of_an_older_huetune_is_kept(run, in_process):
         lambda record: json.dumps({name: value for name, value in record.items() if name != "count"}),
     ],
 )
-def test_a_damaged_final_check_is_refused_in_one_line(harm, tmp_path):
+def test_read_of_a_damaged_final_check_is_refused_in_one_line(harm, tmp_path):
     run = make_run(tmp_path / "made", 4)
     record = {"trial": 1, "objective": "chroma_mse", "checkpoints": ["a"], "count": 1, "fingerprint": "f"}
     record |= {"metrics": {"chroma_mse": {"value": 1.0, "low": None, "high": None}}, "measured": "then"}
     record |= {"references": {"baseline": {"chroma_mse": 1.0}, "gray": {"chroma_mse": 2.0}}}
-    (run.folder / final_check.FILE).write_text(json.dumps(record), encoding="utf-8")
+    (run.folder / final_check.FILE_NAME).write_text(json.dumps(record), encoding="utf-8")
     assert final_check.read(run)
-    (run.folder / final_check.FILE).write_text(harm(record), encoding="utf-8")
+    (run.folder / final_check.FILE_NAME).write_text(harm(record), encoding="utf-8")
     with pytest.raises(StorageError, match=r"is damaged \(.*\); measure again with: huetune resume \S*made$"):
         final_check.read(run)
-    assert next(final_check.described(run, run.snapshot())).startswith("final check: ")
+    assert next(final_check.report_lines(run, run.snapshot())).startswith("final check: ")

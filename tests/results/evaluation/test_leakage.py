@@ -1,4 +1,4 @@
-"""No model is tested on what it has seen, unless somebody insists."""
+"""Tests that no model is evaluated on photos that it has seen, unless `--allow-leakage` is given."""
 
 import json
 from dataclasses import replace
@@ -31,7 +31,7 @@ def seen_of(model, pictures):
     return sorted(names)
 
 
-def test_a_model_knows_what_trained_and_ranked_it_and_nothing_else(model):
+def test_leaked_names_are_the_training_and_validation_photos(model):
     parts = split(photos(garden(12)), seed=5)
     darker = (garden(12) * 0.9).astype(np.uint8)
     seen = sorted([*parts.training.names, *parts.validation.names])
@@ -41,7 +41,7 @@ def test_a_model_knows_what_trained_and_ranked_it_and_nothing_else(model):
     assert seen_of(model, garden(8, seed=9)) == []
 
 
-def test_an_older_model_opens_and_does_not_say(model):
+def test_leaked_names_of_a_model_without_a_record_is_none(model):
     checkpoint = read_checkpoint(model)
     older = replace(checkpoint, photos={name: value for name, value in checkpoint.photos.items() if name != "seen"})
     assert leaked_names(older, photos(garden(12))) is None
@@ -52,7 +52,7 @@ def test_an_older_model_opens_and_does_not_say(model):
 @pytest.mark.parametrize(
     "seen", [[], "x", {}, {"kind": "dct-128"}, {"kind": "dct-128", "training": "?", "validation": ""}]
 )
-def test_a_damaged_record_is_refused(model, seen):
+def test_leaked_names_of_a_damaged_record_is_refused(model, seen):
     checkpoint = read_checkpoint(model)
     with pytest.raises(CheckpointError, match="record of what it has seen is damaged"):
         leaked_names(replace(checkpoint, photos={**checkpoint.photos, "seen": seen}), photos(garden(2)))
@@ -70,7 +70,7 @@ def folder(tmp_path):
 def test_evaluate_skips_photos_that_the_model_has_seen(model, folder, in_process, tmp_path):
     words = ["evaluate", model, "--photos", folder, "--out", tmp_path / "out", "--samples", 1]
     seen = {f"{int(name):02}.jpg" for name in seen_of(model, garden(12))}
-    assert len(seen) == 11, "one more than are named"
+    assert len(seen) == 11, "one more photo than is listed by name"
 
     done = in_process(*words)
     assert done.returncode == 0, done.stderr

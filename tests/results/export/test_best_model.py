@@ -1,4 +1,4 @@
-"""The best model leaves its run whole."""
+"""Tests that the best model of a run is found, and that its export is complete without the run."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from huetune.results.records.run import Run, find_run
 from huetune.results.tables.trial_table import rows
 
 
-def test_the_best_is_the_best_complete_trial(searched):
+def test_best_checkpoints_are_those_of_the_best_complete_trial(searched):
     run = find_run("tiny", searched[0])
     row, (path, *_) = best_model.best_checkpoints(run, run.snapshot())
     complete = [other for other in rows(run.study()) if other["state"] == "complete"]
@@ -43,8 +43,8 @@ def test_the_best_is_the_best_complete_trial(searched):
     assert checkpoint.config.learning_rate == row["learning_rate"]
 
 
-def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
-    """Rebuild the search's photos and score the exported model on them: the very score of the table."""
+def test_export_without_its_run_has_the_same_score(searched, tmp_path, huetune):
+    """Scores the exported model on the validation photos of the search: the result is the score in the table."""
     from huetune.data_tools.datasets.synthetic_garden import garden
     from huetune.data_tools.photos.dataset import prepare
     from huetune.data_tools.photos.split import split
@@ -64,7 +64,7 @@ def test_an_export_scores_the_same_without_its_run(searched, tmp_path, huetune):
     assert figures["chroma_mse"] == pytest.approx(row["score"], abs=1e-6)
 
 
-def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searched, tmp_path):
+def test_export_holds_its_score_and_nothing_of_the_machine(searched, tmp_path):
     run = find_run("tiny", searched[0])
     row, (path, *_) = best_model.best_checkpoints(run, run.snapshot())
     won = find_winner(run)
@@ -103,7 +103,7 @@ def test_an_export_tells_how_good_it_is_and_nothing_of_where_it_was_made(searche
         assert not re.search(rb"pickle|__reduce__|lambda|<lambda>|\x80\x04\x95", content), name
 
 
-def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
+def test_model_card_of_a_confirmed_winner_has_its_interval(searched):
     path, _ = best_model.find_model("tiny", searched[0])
     metric = {"objective": "skill", "direction": "maximize", "score": 0.5, "zero_line": 0.0}
     metric |= {"confirmed": 0.4, "plus_minus": 0.15, "seeds": 3}
@@ -116,7 +116,7 @@ def test_the_card_tells_the_confirmed_score_with_its_interval(searched):
     assert "This checkpoint (replicate, seed 1000003) has 0.45." in text
 
 
-def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp_path):
+def test_export_has_the_permissions_of_the_umask(searched, tmp_path):
     path, _ = best_model.find_model("tiny", searched[0])
     before = os.umask(0o027)
     try:
@@ -129,7 +129,7 @@ def test_what_is_written_has_the_permissions_that_the_umask_leaves(searched, tmp
     assert (tmp_path / "exported").stat().st_mode & 0o777 == 0o750
 
 
-def test_an_export_overwrites_nothing(searched, tmp_path):
+def test_export_to_a_folder_with_files_is_refused(searched, tmp_path):
     path, _ = best_model.find_model("tiny", searched[0])
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(StorageError, match="is not empty"):
@@ -137,7 +137,7 @@ def test_an_export_overwrites_nothing(searched, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_every_scored_trial_has_a_checkpoint_that_loads(searched):
+def test_trial_checkpoint_of_each_scored_trial_loads(searched):
     run = find_run("tiny", searched[0])
     study = run.study()
     scored = [row["trial"] for row in rows(study) if row["score"] is not None]
@@ -149,7 +149,7 @@ def test_every_scored_trial_has_a_checkpoint_that_loads(searched):
         best_model.trial_checkpoint(run, study, 99)
 
 
-def test_a_model_is_a_run_or_an_export_or_refused(searched, tmp_path):
+def test_find_model_accepts_runs_and_exports_only(searched, tmp_path):
     path, out = best_model.find_model("tiny", searched[0])
     assert path.parent.parent == searched[0] / "tiny" / "trials" and out == searched[0] / "tiny" / "evaluations"
     best_model.export(path, tmp_path / "exported")

@@ -144,8 +144,8 @@ def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):
     """The run stores the mean over all trainings of the winner, with its interval."""
     won = winner_row(run_rows(run))
     assert won
-    said = f"final check of trial {won['trial']}, the mean of all 3 trainings of its configuration: 1 photos that"
-    assert f"{said} no trial has seen" in confirmed[1].stdout
+    said = f"final check of trial {won['trial']} on 1 photo that no trial has seen (fingerprint "
+    assert said in confirmed[1].stdout and "): mean of 3 trainings of its configuration\n" in confirmed[1].stdout
     kept = final_check.read(run)
     assert kept and final_check.is_current(run) and kept.trial == won["trial"] and kept.count == 1
     photos = split(Source(scenes=12).read()[0], seed=0).test
@@ -172,15 +172,17 @@ def _seeds(run):
 def test_final_check_of_another_winner_is_renewed(copied, in_process):
     """`best` reports a final check of another winner, as after a `compare`; `confirm` and `resume` renew it."""
     run = find_run("toggles", copied)
-    whole = (run.folder / final_check.FILE).read_bytes()
+    whole = (run.folder / final_check.FILE_NAME).read_bytes()
     old = json.dumps({**json.loads(whole), "checkpoints": ["trials/0000/epoch-001-x"]})
     for verb in (("confirm", "--top", 2, "--seeds", 2), ("resume",)):
-        (run.folder / final_check.FILE).write_text(old, encoding="utf-8")
+        (run.folder / final_check.FILE_NAME).write_text(old, encoding="utf-8")
         said = in_process("best", "toggles", "--storage", copied).stdout
         assert re.search(r"measure again with: huetune resume \S*toggles$", said, re.MULTILINE)
         done = in_process(verb[0], "toggles", "--storage", copied, *verb[1:])
         assert done.returncode == 0 and "final check of trial" in done.stdout, done.stderr
-        now, then = (json.loads(text) for text in ((run.folder / final_check.FILE).read_text(encoding="utf-8"), whole))
+        now, then = (
+            json.loads(text) for text in ((run.folder / final_check.FILE_NAME).read_text(encoding="utf-8"), whole)
+        )
         assert now["checkpoints"] == then["checkpoints"] and now["metrics"] == then["metrics"]
         done = in_process("best", "toggles", "--storage", copied)
         assert done.returncode == 0 and "measure again" not in done.stdout

@@ -82,7 +82,9 @@ def test_searched_models_ignore_keras_settings(searched):
 
 def test_search_ends_with_a_contact_sheet_of_test_photos(searched):
     storage, done = searched
-    assert re.search(r"final check of trial \d, trained once: 1 photos that no trial has seen", done.stdout)
+    assert re.search(
+        r"final check of trial \d on 1 photo that no trial has seen \(fingerprint \w+\): trained once\n", done.stdout
+    )
     assert (storage / "tiny" / "evaluation" / "contact-sheet.png").is_file()
 
 
