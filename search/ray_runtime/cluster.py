@@ -123,7 +123,7 @@ class Cluster:
             ClusterLostError: Ray does not answer any more.
         """
         resources = self.resources
-        remedy = f"go on with: {Run(run).resume_command(resources.address)}"
+        remedy = f"continue with: {Run(run).resume_command(resources.address)}"
         searcher.count_slots = _Slots(resources)
         # By Ray's object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
@@ -172,7 +172,7 @@ class Cluster:
                 if not searcher.aborted_by:
                     if not raised_by_ray(error):
                         raise
-                    raise StorageError(f"Ray broke off the search ({first_line(error)})") from error
+                    raise StorageError(f"Ray aborted the search ({first_line(error)})") from error
             finally:
                 searcher.close()
         if searcher.aborted_by:
@@ -304,7 +304,7 @@ def count_slots(cpus_per_trial: float, gpus_per_trial: float, resources: dict[st
         count = min(count, math.floor(resources.get("GPU", 0) / gpus_per_trial + 1e-9))
     if count < 1:
         raise UserError(
-            f"no room for a trial of {cpus_per_trial:g} CPUs and {gpus_per_trial:g} GPUs: Ray has "
-            f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}"
+            f"Ray has too few resources for a trial: CPUs {resources.get('CPU', 0):g} of {cpus_per_trial:g}, "
+            f"GPUs {resources.get('GPU', 0):g} of {gpus_per_trial:g}; change --cpus-per-trial or --gpus-per-trial"
         )
     return count

@@ -1,4 +1,4 @@
-"""Faults of the system around a search, each injected for real: nothing is lost, and one line says how to go on."""
+"""Real faults of the system around a search: nothing is lost, and one line names the command that continues it."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, sea
 
 
 def test_signals_interrupt_a_search_that_resumes(start, tmp_path):
-    """Ctrl-C once, SIGTERM, Ctrl-C twice; each time within its seconds, with its code and the command to go on."""
+    """Ctrl-C, SIGTERM and two Ctrl-C each end it in time, with the exit code and the command that resumes it."""
     for words, numbers, code, most in (
         (search(3, 6, *ALONE), [signal.SIGINT], 130, 15),
         (("resume", NAME), [signal.SIGTERM], 143, 15),
@@ -73,7 +73,7 @@ def test_worker_killed_is_replaced_and_its_trial_resumes(start, in_process, tmp_
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk of its own, to fill and to make read-only."""
+    """Mount a small disk, which a test can fill or make read-only."""
     place = tmp_path / "disk"
     place.mkdir()
     skip_without("mounts")
@@ -83,11 +83,11 @@ def disk(tmp_path):
 
 
 BOUND = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override") if os.getuid() == 0 else ()
-"""What makes root obey the permissions of files, as others do."""
+"""Runs a command as root with the permissions of an ordinary user."""
 
 
 def _set_writable(storage, writable):
-    # From the top, for a search may write there meanwhile: folders that are gone by then are passed over.
+    # Top-down, because a search may remove folders in the meantime; these are skipped.
     for folder, _, _ in os.walk(storage):
         os.chmod(folder, 0o755 if writable else 0o555)
 
@@ -96,10 +96,10 @@ UNWRITABLE = f"the study of {NAME!r} cannot be written (("
 
 
 def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
-    """Read-only in the middle and from the start, then full, then as it should be: each time it is known what fails."""
+    """The disk is read-only during a search, read-only at its start, full, and finally writable."""
     program = start(disk, *search(3, 3, *ALONE), before=BOUND)
     program.wait_for(epochs(1))
-    # Not the study, which may be the next that is written: a worker is the first to notice.
+    # The study stays writable, so that a worker is the first to fail.
     _set_writable(disk / NAME / "trials", False)
     code, said = program.end()
     assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
@@ -130,12 +130,12 @@ DICE = """
 low = 1.0
 high = 8.0
 """
-"""Models as a search has them, whose numbers hang on the dropout's dice and on Muon."""
+"""A space of models with dropout and Muon, so that results depend on the restored random state."""
 
 
 @pytest.fixture
 def left(once, tmp_path):
-    """The storage of a search that was killed when two trials had ended and two ran, each with two snapshots."""
+    """Return a storage whose search was killed with two ended and two running trials, each with two training states."""
 
     def kill(storage):
         (storage / "space.toml").write_text(DICE, encoding="utf-8")
@@ -143,7 +143,7 @@ def left(once, tmp_path):
         program.wait_for(lambda found: len(found) == 4 and min(len(one.intermediate_values) for one in found) >= 2)
         program.process.kill()
         program.end()
-        # Two ran; those who go on do so on one worker, which has less to start.
+        # The search ran two trials at once; resuming with one worker starts faster.
         manifest = json.loads((storage / NAME / MANIFEST).read_text(encoding="utf-8"))
         manifest["cluster"]["cpus_per_trial"] = ALONE[1]
         (storage / NAME / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
@@ -160,12 +160,12 @@ def _flip(path):
 
 
 def test_damaged_files_are_replaced_by_older_ones_with_warning(start, left):
-    """The study cut short, one trial's newest snapshot flipped, both of another cut."""
+    """The study is truncated, one trial's newest training state has a flipped bit, both of another are truncated."""
     before = {trial.number: trial for trial in trials(left)}
     study = left / NAME / STUDY
     study.write_bytes(study.read_bytes()[:30_000])
     newest = {number: sorted((left / NAME / "trials" / f"{number:04}").glob("after-*")) for number in (2, 3)}
-    assert [len(snapshots) for snapshots in newest.values()] == [2, 2]
+    assert [len(saved) for saved in newest.values()] == [2, 2]
     _flip(newest[2][-1] / "state.npz")
     for snapshot in newest[3]:
         (snapshot / "state.npz").write_bytes((snapshot / "state.npz").read_bytes()[:1000])
@@ -178,7 +178,7 @@ def test_damaged_files_are_replaced_by_older_ones_with_warning(start, left):
     assert sorted(after) == [0, 1, 2, 3] and states(left) == {TrialState.COMPLETE}
     for number in (0, 1):
         assert after[number].intermediate_values == before[number].intermediate_values
-    # What is trained again comes out the same, so that nobody can tell.
+    # Training the lost epochs again gives the same numbers.
     for number in (2, 3):
         known = before[number].intermediate_values
         assert {epoch: after[number].intermediate_values[epoch] for epoch in known} == known
@@ -206,7 +206,7 @@ def test_altered_trial_is_restored_from_the_copy(left, capsys):
 
 
 def test_trial_that_hangs_is_retried_and_then_fails_alone(start, left):
-    """Its files are on a disk that does not answer: whoever opens one waits for ever."""
+    """Its files are on a disk that does not answer, so that opening one blocks for ever."""
     for snapshot in (left / NAME / "trials" / "0002").glob("after-*"):
         (snapshot / "SHA256SUMS").unlink()
         os.mkfifo(snapshot / "SHA256SUMS")
@@ -224,7 +224,7 @@ def test_trial_that_hangs_is_retried_and_then_fails_alone(start, left):
 
 
 def test_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
-    """Ray kills every worker, as it does when a machine has no memory left."""
+    """Ray kills every worker as on a machine without free memory."""
     program = start(tmp_path, *search(1, 1), RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="100")
     code, said = program.end(300)
     assert code == 5, said
@@ -234,7 +234,7 @@ def test_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
 
 
 def test_second_search_of_a_name_fails_and_names_the_first(start, tmp_path):
-    # Long enough that the winner still searches when the third one has started.
+    # Long enough that the first search still runs when the third one starts.
     both = [start(tmp_path, *search(3, 60, *ALONE)) for _ in range(2)]
     while all(program.process.poll() is None for program in both):
         time.sleep(0.1)
@@ -258,7 +258,7 @@ SHIM = """
 
 static long back(void) { const char *mark = getenv("CLOCK_BACK"); return mark && !access(mark, F_OK) ? 7200 : 0; }
 
-/* Only for the driver: what a shim says of the time, the kernel that others wait for does not know. */
+/* Only for the driver: other processes wait by the kernel's clock, which the shim does not change. */
 __attribute__((constructor)) static void alone(void) { unsetenv("LD_PRELOAD"); }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
@@ -305,7 +305,7 @@ def test_clock_set_back_two_hours_changes_nothing(start, tmp_path):
 
 NAMELESS = (
     *("setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"),
-    # It may read where only root may: this machine's Python may lie there.
+    # The process may read files of root, because this machine's Python may be in a folder of root.
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"),
     *("env", "--unset=HOME", "--unset=USER", "--unset=LOGNAME", "--unset=RAY_TMPDIR"),
 )
@@ -318,14 +318,14 @@ HALF_A_CPU = (
 
 @pytest.fixture
 def open_folder():
-    """A folder that every user can write to, on a path that every user can walk."""
+    """Make a folder that every user can enter and write to."""
     with tempfile.TemporaryDirectory(dir="/tmp") as place:
         os.chmod(place, 0o777)
         yield Path(place)
 
 
 def test_search_by_user_without_name_on_half_a_cpu_completes(start, open_folder):
-    """No home, no name, no docstrings, a long path for temporary files, and RAY_ADDRESS that leads nowhere."""
+    """No home, no user name, no docstrings, a long path for temporary files, and an unreachable RAY_ADDRESS."""
     skip_without("quotas")
     deep = open_folder / ("d" * 80)
     deep.mkdir()

@@ -1,4 +1,4 @@
-"""Which cluster `--address` means."""
+"""The cluster that `--address` and RAY_ADDRESS mean."""
 
 import subprocess
 import sys
@@ -13,20 +13,20 @@ forget = find_gcs_addresses.cache_clear  # type: ignore[attr-defined]  # Ray set
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def recorded_address(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     (tmp_path / "ray").mkdir()
     return tmp_path / "ray" / "ray_current_cluster"
 
 
-def test_resolve_auto_reads_the_address_of_ray_start(place):
-    place.write_text("10.1.2.3:6379\n", encoding="utf-8")
+def test_resolve_auto_reads_the_address_of_ray_start(recorded_address):
+    recorded_address.write_text("10.1.2.3:6379\n", encoding="utf-8")
     assert resolve("auto") == "10.1.2.3:6379" and resolve(None) is None
 
 
-def test_resolve_auto_ignores_the_ray_of_another_search(place):
-    """Ray itself would take it: it looks for a raylet in the list of processes."""
+def test_resolve_auto_ignores_the_ray_of_another_search(recorded_address):
+    """Ray itself would join it, because it looks for a raylet in the list of processes."""
     words = ["raylet", "-c", "import time; time.sleep(60)", "--gcs-address=127.0.0.1:9"]
     other = subprocess.Popen(words, executable=sys.executable)
     try:
@@ -43,7 +43,7 @@ def test_resolve_auto_ignores_the_ray_of_another_search(place):
 @pytest.mark.parametrize(
     ("address", "reason"), [("auto", "no cluster on"), ("ray://a", "HOST:PORT"), ("x", "is not a H")]
 )
-def test_check_names_ray_address_when_it_is_wrong(place, monkeypatch, address, reason):
+def test_check_names_ray_address_when_it_is_wrong(recorded_address, monkeypatch, address, reason):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError) as refused:
         check(None)
@@ -51,7 +51,7 @@ def test_check_names_ray_address_when_it_is_wrong(place, monkeypatch, address, r
     assert str(refused.value).endswith("; `--address local` searches on this machine")
 
 
-def test_resolve_local_ignores_ray_address(place, monkeypatch):
+def test_resolve_local_ignores_ray_address(recorded_address, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     check("local")
     assert resolve("local") is None and resolve(None) == "127.0.0.1:1"

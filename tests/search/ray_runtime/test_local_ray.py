@@ -1,4 +1,4 @@
-"""What lets others in is kept from them."""
+"""A local Ray has a private token and private files, and child Pythons ignore the current folder."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def place(monkeypatch):
-    """A folder for temporary files, with a short path."""
+    """Set a folder for temporary files with a short path."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         yield Path(folder)
@@ -62,7 +62,7 @@ def test_local_only_uses_the_token_of_the_environment(home, monkeypatch):
 
 
 def test_local_only_without_writable_home_keeps_token_elsewhere(home, monkeypatch):
-    """Ray needs one, and where it wants to keep it nothing can be written: not even by root."""
+    """Ray needs a token, and not even root can write to the home folder."""
     monkeypatch.setenv("HOME", "/proc")
     with local_ray.local_only(str(home)):
         token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
@@ -79,7 +79,7 @@ def test_local_only_restores_the_environment(home):
 
 
 def test_local_only_loads_no_dashboard_packages(home):
-    """They are installed for clusters; here they would cost time, memory and open ports."""
+    """They are installed for clusters; a local Ray would spend time, memory and open ports on them."""
     with local_ray.local_only(str(home)):
         assert ray_compat.utils.get_dashboard_dependency_error() is not None
     assert ray_compat.utils.get_dashboard_dependency_error() is None
@@ -91,7 +91,7 @@ def test_make_folder_is_private(place):
 
 
 def test_make_folder_with_a_long_path_uses_a_shorter_one(home, monkeypatch):
-    """Ray adds its session and its sockets to the path, and Unix takes 107 bytes."""
+    """Ray appends its session and sockets to the path, and a Unix socket's path has at most 107 bytes."""
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     for length, fits in [(local_ray.MAX_FOLDER_BYTES, True), (local_ray.MAX_FOLDER_BYTES + 1, False)]:
         deep = Path(tempfile.mkdtemp(dir="/tmp"))
@@ -117,7 +117,7 @@ def test_make_folder_names_an_unusable_folder(home, monkeypatch, variable, place
 
 
 def test_make_folder_removes_day_old_folders_of_killed_searches(place):
-    """Not what is younger, not what a living process holds, not what is another's."""
+    """Younger folders, folders locked by a running process and folders of other programs stay."""
     held = local_ray.make_folder()
     for name in ("hue-old", "hue-young", "others"):
         (place / name / "ray").mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_make_folder_removes_day_old_folders_of_killed_searches(place):
 
 @pytest.mark.parametrize("layout", ["files", "packages", "namespaces"])
 def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
-    """A user's `model.py` or an older checkout there would be executed, and would train the trials."""
+    """A user's `model.py` or an older checkout there would be imported and would train the trials."""
     names = ["data_tools", "model", "results", "search"]
     executed = lay_traps(tmp_path, **dict.fromkeys([*names, "huetune"], layout), random="files", numpy="files")
     said = output_of(*local_ray.SAFE_PYTHON[1:], "-c", IMPORTS, folder=tmp_path)
@@ -143,7 +143,7 @@ def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
 
 
 def test_child_pythons_are_all_started_by_safe_python():
-    """`sys.executable` alone imports from the current folder; `restart` repeats how this process was started."""
+    """`sys.executable` alone imports from the current folder; `restart` repeats the options of this process."""
     root = Path(local_ray.__file__).parents[2]
     sources = [path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")]
     users = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}

@@ -1,4 +1,4 @@
-"""The installed Ray has the private parts that huetune uses."""
+"""The installed Ray has the private names that huetune uses."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The sampler finds, repeats nothing, and knows when there is nothing left."""
+"""The sampler learns, draws no point twice, and is exhausted when every point was drawn."""
 
 import math
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_sampler_draws_each_point_of_a_finite_space_once(space, kind):
     while not sampler.exhausted:
         point = sampler.draw()
         drawn.append(_key(point))
-        # One value wins by far: a sampler that was free to would ask for it again and again.
+        # One value is much better, so a sampler that may repeat points would draw it again and again.
         sampler.tell(point, [0.0 if point["skip"] else 1.0], {1: 0.0 if point["skip"] else 1.0})
     assert sorted(drawn) == sorted(_key(point) for point in space.all_points())
 
@@ -54,7 +54,7 @@ def test_sampler_does_not_draw_an_added_point():
 
 
 def test_sampler_leaves_a_finite_corner_of_an_infinite_space():
-    """Without skip there is a single point; a sampler that has learned to like it must still find others."""
+    """Without skip there is a single point; a sampler that has learned that it is good must still draw others."""
     space = parse_space(
         {"skip": {"choices": [True, False]}, "dropout": {"low": 0.0, "high": 0.5, "where": {"skip": True}}}, BASE
     )
@@ -82,7 +82,7 @@ def test_sampler_beats_random_search(kind):
             sampler.tell(point, [errors[-1]], {1: errors[-1]})
         return float(np.mean(errors[90:]))
 
-    # A genetic algorithm keeps trying far from what it knows: it is for fronts.
+    # A genetic algorithm is made for Pareto fronts and keeps exploring.
     assert late(kind) < (0.85 if kind == "nsga2" else 0.6) * late("random")
 
 
@@ -110,7 +110,7 @@ def test_sampler_told_of_earlier_trials_draws_like_before(kind):
 
 
 def test_sampler_learns_from_pruned_but_not_failed_trials():
-    """Weights below 1 are pruned with bad scores, those above complete; or else they fail."""
+    """Trials with a weight below 1 are pruned with bad scores, or fail; all others complete."""
 
     def low_weights(epochs):
         sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 60)
@@ -128,9 +128,9 @@ def test_sampler_learns_from_pruned_but_not_failed_trials():
     assert low_weights({}) > low_weights({1: 9.0})
 
 
-@pytest.mark.parametrize(("kind", "apart"), [("nsga2", 0.08), ("tpe", 0.4)])
-def test_sampler_optimizes_several_objectives(kind, apart):
-    """The first needs a certain weight; whether the second needs much dropout or little hangs on its direction."""
+@pytest.mark.parametrize(("kind", "difference"), [("nsga2", 0.08), ("tpe", 0.4)])
+def test_sampler_optimizes_several_objectives(kind, difference):
+    """The first objective needs a certain weight; the second much or little dropout, depending on its direction."""
 
     def late(*directions):
         sampler = Sampler(NUMBERS, kind, directions, 0, 40)
@@ -143,8 +143,8 @@ def test_sampler_optimizes_several_objectives(kind, apart):
         return np.mean(errors), np.mean([point["dropout"] for point in points[90:]])
 
     (first, much), (second, little) = late("minimize", "maximize"), late("minimize", "minimize")
-    assert much - little > apart
-    assert max(first, second) < 1, "by chance it would be 1.5"
+    assert much - little > difference
+    assert max(first, second) < 1, "random search reaches 1.5"
 
 
 @pytest.mark.parametrize(("space", "objectives"), [(TOGGLES, ("chroma_mse",)), (NUMBERS, ("chroma_mse", "skill"))])
@@ -154,10 +154,10 @@ def test_cmaes_with_unsuitable_space_fails(space, objectives):
 
 
 def test_sampler_memory_keeps_best_newest_and_pending_trials(monkeypatch):
-    """The best and the newest stay, and those in flight."""
+    """Pending trials are still accepted after the memory was reduced."""
     monkeypatch.setattr("huetune.search.tuning.sampler.MAX_REMEMBERED_TRIALS", 20)
     sampler = Sampler(NUMBERS, "tpe", ["minimize"], 0, 200)
-    flying = [sampler.draw() for _ in range(5)]
+    pending = [sampler.draw() for _ in range(5)]
     errors = []
     for _ in range(90):
         point = sampler.draw()
@@ -165,7 +165,7 @@ def test_sampler_memory_keeps_best_newest_and_pending_trials(monkeypatch):
         sampler.tell(point, [errors[-1]], {1: errors[-1]})
     kept = [trial.values[0] for trial in sampler._memory.get_trials() if trial.values]
     assert len(kept) < 45 and min(errors) in kept and errors[-1] in kept
-    for point in flying:
+    for point in pending:
         sampler.tell(point, [1.0], {1: 1.0})
 
 
@@ -182,7 +182,7 @@ def test_sampler_draws_are_reproducible():
 
 
 def test_sampler_treats_4_and_4_0_as_one_point():
-    """4 in a file and the preset's 4.0 are one point."""
+    """A space file may contain 4 where the preset has 4.0."""
     space = parse_space({"mse_weight": {"choices": [1, 4]}, "skip": {"choices": [True, False]}}, BASE)
     sampler = Sampler(space, "random", ["minimize"], 0, 12)
     preset = space.preset_point("model-3")

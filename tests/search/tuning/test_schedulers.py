@@ -1,4 +1,4 @@
-"""A scheduler that is taught what happened decides as one that saw it."""
+"""A scheduler into which earlier trials are replayed decides like one that saw them."""
 
 import random
 
@@ -31,7 +31,7 @@ def _new(name):
 
 
 def _train(scheduler, trial, curve, start=1):
-    """The epoch after which a trial is stopped."""
+    """Report a trial's epochs; return the epoch after which it is stopped."""
     for epoch in range(start, EPOCHS + 1):
         decision = scheduler.on_trial_result(None, trial, {"epoch": epoch, SCORE: curve[epoch]})
         if decision == TrialScheduler.STOP:
@@ -40,7 +40,7 @@ def _train(scheduler, trial, curve, start=1):
 
 
 def _seen(name, curves):
-    """A scheduler that saw trials, and how far each came."""
+    """Return a scheduler that saw trials, and the number of epochs of each."""
     scheduler, lengths = _new(name), []
     for number, curve in enumerate(curves):
         trial = EndedTrial(f"trial-{number}")
@@ -53,12 +53,12 @@ def _seen(name, curves):
 def test_scheduler_after_replay_decides_as_before(name):
     curves, later = _curves(20, 0), _curves(20, 1)
     seen, lengths = _seen(name, curves)
-    taught, ignorant = _new(name), _new(name)
+    replayed, new = _new(name), _new(name)
     replay_ended_trials(
-        taught, [{epoch: curve[epoch] for epoch in range(1, n + 1)} for curve, n in zip(curves, lengths, strict=True)]
+        replayed, [{epoch: curve[epoch] for epoch in range(1, n + 1)} for curve, n in zip(curves, lengths, strict=True)]
     )
     decisions = []
-    for scheduler in (seen, taught, ignorant):
+    for scheduler in (seen, replayed, new):
         ends = []
         for number, curve in enumerate(later):
             trial = EndedTrial(f"later-{number}")
@@ -71,7 +71,7 @@ def test_scheduler_after_replay_decides_as_before(name):
 
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_scheduler_counts_a_retried_trial_once(name):
-    """However often it died, each time to go on under another name."""
+    """A retried trial has a new id each time."""
     curves = _curves(20, 0)
     once, often = _new(name), _new(name)
     for number, curve in enumerate(curves):
@@ -97,7 +97,7 @@ def test_scheduler_counts_a_retried_trial_once(name):
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median", "none"])
 def test_scheduler_does_not_stop_a_trial_for_replayed_results(name):
-    """Its past was judged then; it is not stopped for it now, nor is it forgotten when others are compared with it."""
+    """The decision was made when they were new. The trial still counts when others are compared with it."""
     scheduler, _ = _seen(name, _curves(20, 0))
     trial = EndedTrial("reminded")
     scheduler.on_trial_add(None, trial)

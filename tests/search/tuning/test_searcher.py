@@ -1,4 +1,4 @@
-"""A searcher that takes over a study knows all that the one before it knew, and owes exactly the rest."""
+"""The searcher records each trial as what it was, and resumes a study with what earlier sessions recorded."""
 
 import optuna
 import pytest
@@ -30,16 +30,16 @@ def _searcher(study, trials=6, space=SPACE, kind="tpe", clock=lambda: 0.0, **bud
     return searcher
 
 
-def _figures(epoch, score):
-    figures = {"epoch": epoch, "seconds": 1.0, "chroma_mse": score, "checkpoint": f"trials/0000/epoch-{epoch:03}"}
-    return {**figures, SCORE: score, "host": "here", "pid": 1}
+def _result(epoch, score):
+    metrics = {"epoch": epoch, "seconds": 1.0, "chroma_mse": score, "checkpoint": f"trials/0000/epoch-{epoch:03}"}
+    return {**metrics, SCORE: score, "host": "here", "pid": 1}
 
 
 def _train(searcher, name, epochs=EPOCHS, score=0.5):
-    """Ask for a trial, train it so far, and end it if that was all."""
+    """Start or resume a trial and report epochs up to a number; the last epoch of all ends it."""
     asked = searcher.suggest(name)
     for epoch in range(searcher.progress[asked["number"]] + 1, epochs + 1):
-        result = _figures(epoch, score - 0.1 * epoch)
+        result = _result(epoch, score - 0.1 * epoch)
         if epoch == EPOCHS:
             searcher.on_trial_complete(name, {**result, "done": True})
         else:
@@ -47,7 +47,7 @@ def _train(searcher, name, epochs=EPOCHS, score=0.5):
     return asked
 
 
-@pytest.mark.parametrize("clean", [True, False], ids=["after leaving", "after a kill"])
+@pytest.mark.parametrize("clean", [True, False], ids=["after close", "after a kill"])
 def test_searcher_resumes_interrupted_trials_within_budget(clean):
     study = make_study()
     before = _searcher(study)
@@ -72,7 +72,7 @@ def test_searcher_resumes_interrupted_trials_within_budget(clean):
 
 
 def test_searcher_continued_trial_has_the_curve_before():
-    """Which a scheduler is to know as its own, and not to count twice."""
+    """A scheduler must get it as the trial's own curve, and not count it twice."""
     study = make_study()
     before = _searcher(study)
     for name in "abc":
@@ -99,7 +99,7 @@ def test_searcher_resumed_trial_keeps_its_start_time():
     _train(after, "b")
     resumed_at = study.trials[0].datetime_start
     assert first and resumed_at and TrialRecord.of(study.trials[0]).start == first != resumed_at.astimezone()
-    assert study.trials[0].user_attrs["begun"].endswith("+00:00"), "UTC, wherever it is read"
+    assert study.trials[0].user_attrs["begun"].endswith("+00:00"), "UTC, independent of the reader's time zone"
 
 
 @pytest.mark.parametrize("kind", ["tpe", "grid"])
@@ -142,9 +142,9 @@ def test_searcher_records_epochs_that_a_dead_worker_missed():
     study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
-    searcher.on_trial_result("a", _figures(1, 0.5))
-    missed = [_figures(epoch, 0.4) for epoch in (1, 2)]
-    searcher.on_trial_complete("a", {**_figures(3, 0.3), "missed": missed})
+    searcher.on_trial_result("a", _result(1, 0.5))
+    missed = [_result(epoch, 0.4) for epoch in (1, 2)]
+    searcher.on_trial_complete("a", {**_result(3, 0.3), "missed": missed})
     assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.4, 3: 0.3}
     assert study.trials[0].state == TrialState.COMPLETE
 
@@ -153,9 +153,9 @@ def test_searcher_ignores_a_repeated_epoch():
     study = make_study()
     searcher = _searcher(study)
     searcher.suggest("a")
-    searcher.on_trial_result("a", _figures(1, 0.5))
-    searcher.on_trial_result("a", _figures(2, 0.4))
-    searcher.on_trial_result("a", _figures(2, 0.1))
+    searcher.on_trial_result("a", _result(1, 0.5))
+    searcher.on_trial_result("a", _result(2, 0.4))
+    searcher.on_trial_result("a", _result(2, 0.1))
     assert study.trials[0].intermediate_values == {1: 0.5, 2: 0.4}
     assert study.trials[0].user_attrs["epoch-2"]["chroma_mse"] == 0.4 and searcher.best[0] == 0.4
 
@@ -163,16 +163,16 @@ def test_searcher_ignores_a_repeated_epoch():
 def test_searcher_fails_a_trial_after_three_deaths_in_a_row():
     study = make_study()
     searcher = _searcher(study, 1)
-    for life in range(2 * MAX_DEATHS - 1):
-        asked = searcher.suggest(f"life-{life}")
+    for attempt in range(2 * MAX_DEATHS - 1):
+        asked = searcher.suggest(f"attempt-{attempt}")
         assert isinstance(asked, dict) and asked["number"] == 0
-        if life == MAX_DEATHS - 2:
-            searcher.on_trial_result(f"life-{life}", _figures(1, 0.5))
-        assert searcher.suggest("another") is None, "the search must not end while a trial may have to go on"
-        searcher.worker_died(f"life-{life}", "no power")
+        if attempt == MAX_DEATHS - 2:
+            searcher.on_trial_result(f"attempt-{attempt}", _result(1, 0.5))
+        assert searcher.suggest("another") is None, "the search must not end while a trial may have to be retried"
+        searcher.worker_died(f"attempt-{attempt}", "no power")
         if study.trials[0].state == TrialState.FAIL:
             break
-    assert life == 2 * MAX_DEATHS - 3 and str(TrialRecord.of(study.trials[0]).failure) == "died: no power"
+    assert attempt == 2 * MAX_DEATHS - 3 and str(TrialRecord.of(study.trials[0]).failure) == "died: no power"
     assert searcher.suggest("z") == "FINISHED"
 
 
@@ -182,7 +182,7 @@ def test_searcher_aborts_when_the_study_cannot_be_written(monkeypatch):
     searcher.suggest("a")
     broken = optuna.exceptions.StorageInternalError("disk is full")
     monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
-    searcher.on_trial_result("a", _figures(1, 0.5))
+    searcher.on_trial_result("a", _result(1, 0.5))
     assert isinstance(searcher.aborted_by, StorageError) and "disk is full" in str(searcher.aborted_by)
     assert searcher.suggest("b") is None
     searcher.close()
@@ -196,24 +196,24 @@ def test_searcher_last_epoch_unwritten_does_not_end_trial(monkeypatch):
     _train(searcher, "a", epochs=2)
     broken = optuna.exceptions.StorageInternalError("disk is full")
     monkeypatch.setattr(study._storage, "set_trial_user_attr", lambda *_, **__: (_ for _ in ()).throw(broken))
-    searcher.on_trial_complete("a", _figures(3, 0.1))
+    searcher.on_trial_complete("a", _result(3, 0.1))
     monkeypatch.undo()
     searcher.close()
     assert study.trials[0].state == TrialState.WAITING and "epoch-3" not in study.trials[0].user_attrs
 
 
 def test_searcher_close_interrupts_all_running_trials():
-    """Three were running when the first session was killed; the second had taken up one when it was asked to leave."""
+    """Three trials ran when the first session was killed; the second had resumed one of them when it was aborted."""
     study = make_study()
     before = _searcher(study)
     for name in "abc":
         before.suggest(name)
     after = _searcher(study)
     after.suggest("d")
-    after.aborted_by = StorageError("leave")
+    after.aborted_by = StorageError("aborted")
     assert after.suggest("e") is None
     after.close()
     assert [trial.state for trial in study.trials] == [TrialState.WAITING] * 3
     idle = _searcher(study)
-    idle.aborted_by = StorageError("leave")
-    assert idle.suggest("f") == "FINISHED", "with nothing running, Tune would ask for ten minutes"
+    idle.aborted_by = StorageError("aborted")
+    assert idle.suggest("f") == "FINISHED", "without running trials, Tune would ask again for ten minutes"
