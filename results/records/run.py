@@ -1,4 +1,4 @@
-"""A run: the folder that one search writes, and the study in it."""
+"""A run: the folder that a search writes, and the Optuna studies in it."""
 
 import contextlib
 import functools
@@ -22,67 +22,70 @@ from huetune.data_tools.storage.object_store import SCHEME
 from huetune.data_tools.storage.run_lock import local_lock_holder
 from huetune.results.records.run_names import STORAGE
 
-if TYPE_CHECKING:  # to say that there is no such run nobody should wait for Optuna
+if TYPE_CHECKING:  # Importing Optuna takes long, and the message that a run does not exist should be quick.
     import optuna
     from sqlalchemy.engine import URL
 
     from huetune.results.records.study_file import Studies
 
+SQLITE_TIMEOUT_SECONDS = 60
+"""Time for which a connection waits while another process writes."""
 STUDY = "study.db"
 MANIFEST = "manifest.json"
 TRIALS = "trials"
-"""Folder of a search's checkpoints in its run."""
+"""Folder of the trials' checkpoints in a run."""
 EVALUATION, EVALUATIONS = "evaluation", "evaluations"
-"""Folder of the pictures of a run's final check, and of evaluations on other photos, a folder each."""
+"""Folder of the final check in a run, and folder of the evaluations on other photos, which has a folder for each."""
 CONTACT_SHEET = "contact-sheet.png"
-"""Picture of an evaluation's photos."""
+"""File name of the picture of an evaluation."""
 REPLICATES = "replicates"
 """Folder of the replicates' checkpoints in a run."""
 OBJECTIVE_COMMANDS = ("best", "evaluate", "colorize", "structure")
-"""Verbs that want to know, after a search by several objectives, which of them decides."""
+"""Commands that need `--by` after a search by several objectives."""
 RAY_COMMANDS = ("extend", "confirm", "compare")
-"""Verbs that start Ray, or go to the cluster that they are told."""
+"""Commands that start Ray or connect to a cluster."""
 TRIAL_NUMBER = re.compile(r"\d{1,9}")
 """Pattern of a trial's number on the command line."""
 PULLED_TAG_FILE = "study-tag"
-"""In the mirror of a run in a bucket: which of the copies there its study goes back to."""
+"""File in the local mirror of a run in a bucket: the version tag of the study that the mirror was read from."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The folder of a search.
+    """The run of a search.
 
     Args:
-        folder: absolute, so that a worker in another folder finds it too; of a run in a bucket, its mirror.
+        folder: absolute path, so that a worker with another current folder finds it, too; for a run in a bucket, the
+            path of its local mirror.
     """
 
     folder: Path
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.folder.name
 
     @property
     def location(self) -> str:
-        """What it is called on a command line: the folder, or the bucket's URI."""
+        """The run as an argument of a command: the path of its folder, or its URI in a bucket."""
         place = location_of(self.folder)
         if place.startswith(SCHEME):
             return place
         near = os.path.relpath(place)
-        if os.path.isfile(STORAGE / near / MANIFEST):  # a name in the usual storage comes first
+        if os.path.isfile(STORAGE / near / MANIFEST):  # A run of this name in the default storage would be found first.
             return place
         return os.path.join(os.curdir, near) if near.startswith("-") else near
 
     def command(self, verb: str, rest: str = "") -> str:
-        """Return a command line that does something with it, to be copied as it is.
+        """Return a command line for this run that can be pasted into a shell.
 
-        What its verb cannot do without is in it: the run's place, `--by` after a search by several objectives, and the
-        `--address` of the cluster that the search was sent to.
+        It contains the options that the command requires: `--by` after a search by several objectives, and `--address`
+        if the search ran on a cluster.
 
         Args:
-            verb: of huetune, that takes a run.
-            rest: further words, for a shell.
+            verb: name of a command of huetune that takes a run.
+            rest: further arguments, quoted for a shell.
         """
         manifest = self.manifest
         address = manifest.get("cluster", {}).get("address")
@@ -97,27 +100,31 @@ class Run:
         return " ".join(words)
 
     def resume_command(self, address: str | None) -> str:
-        """Return the command line that goes on with it on a Ray cluster, or on this machine where there is none."""
+        """Return the command line that resumes the run, on a Ray cluster or, with the address None, on this machine."""
         words = [program_name(), "resume", shlex.quote(self.location)]
         return " ".join([*words, *(["--address", shlex.quote(address)] if address else [])])
 
     def path(self, name: str) -> Path:
-        """Return a file or folder in it, as it is in the run's bucket if it has one; it need not be there.
+        """Return the path of a file or folder in the run, updated from the run's bucket if it has one.
+
+        Args:
+            name: path relative to the run; the file need not exist.
 
         Raises:
-            StorageError: the bucket does not give it, or it is not in the run: a study may come from anyone.
+            StorageError: the bucket cannot be read, or the path leads out of the run. Such a path can be in the study
+                of a run that comes from a stranger.
         """
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise StorageError(f"run {self.name!r}: names {name!r}, which is not in it; do not trust this run")
+            raise StorageError(f"run {self.name!r}: names {name!r}, which is outside of the run; do not trust this run")
         pull(self.folder / name)
         return self.folder / name
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What was asked for: the command, its settings, versions and seeds.
+        """The manifest: the command of the search, its settings, versions and seeds.
 
         Raises:
-            StorageError: it is missing or damaged.
+            StorageError: the manifest is missing or damaged.
         """
         path = self.folder / MANIFEST
         try:
@@ -130,7 +137,7 @@ class Run:
 
     @property
     def database(self) -> "URL":
-        """Where the studies are."""
+        """URL of the database that contains the studies."""
         from sqlalchemy.engine import make_url
 
         study = self.manifest.get("study")
@@ -138,27 +145,27 @@ class Run:
 
     @property
     def study_name(self) -> str:
-        """The name of the study, which it keeps when the folder is renamed."""
+        """Name of the study, which does not change when the folder is renamed."""
         return self.manifest.get("search", {}).get("name", self.name)
 
     @property
     def replicates_name(self) -> str:
-        """The name of the study of replicates, which no run can have."""
+        """Name of the study of replicates; it contains a slash, so no run can have this name."""
         return f"{self.study_name}/{REPLICATES}"
 
     def study(self) -> "optuna.Study":
-        """Open the study to read it; nothing in it can be changed through this.
+        """Open the study for reading; it cannot be changed through the returned object.
 
         Raises:
-            StorageError: the study is not there or cannot be opened.
+            StorageError: the study is missing or cannot be opened.
         """
         return self._load(self.study_name)
 
     def replicates(self) -> "optuna.Study | None":
-        """Open the study of replicates to read it; None where nothing was trained again.
+        """Open the study of replicates for reading; None if there are no replicates.
 
         Raises:
-            StorageError: the database is not there or cannot be opened.
+            StorageError: the database is missing or cannot be opened.
         """
         try:
             return self._load(self.replicates_name)
@@ -166,17 +173,17 @@ class Run:
             return None
 
     def snapshot(self) -> "Studies":
-        """Return the study and that of the replicates as they are now, to read; what is done to them is not written.
+        """Read the study and the study of replicates into memory; changes to them are not written.
 
-        It takes a third of the time that `study` takes, nearly all of which goes into imports.
+        This takes a third of the time of `study`, which spends nearly all of its time on imports.
 
         Raises:
-            StorageError: the study is not there or cannot be opened.
+            StorageError: the study is missing or cannot be opened.
         """
         from huetune.results.records.study_file import read_studies
 
         if not self.manifest.get("study"):
-            # Whatever is odd about a file, Optuna itself says what it is.
+            # If the file cannot be read directly, Optuna reads it, or raises the error that is reported.
             with contextlib.suppress(Exception):
                 study, replicates = read_studies(self.folder / STUDY, (self.study_name, self.replicates_name))
                 if study:
@@ -191,7 +198,7 @@ class Run:
         if url.drivername == "sqlite":
             path = Path(url.database or "")
             if not path.is_file():
-                raise StorageError(f"{str(path)!r}: the run has no study; was its search ever started?")
+                raise StorageError(f"{str(path)!r}: the run has no study; its search was never started")
             _roll_back(path)
             url = read_only(path)
         try:
@@ -205,7 +212,7 @@ class Run:
 
 
 def _roll_back(path: Path) -> None:
-    """Undo what a process that died had half written: who only reads may not."""
+    """Roll back the unfinished transaction of a process that died, which a read-only connection cannot do."""
     journal = path.with_name(f"{path.name}-journal")
     if journal.exists() and local_lock_holder(path.parent) is None:
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(path)) as connection:
@@ -213,25 +220,25 @@ def _roll_back(path: Path) -> None:
 
 
 def backup_path(path: Path) -> Path:
-    """Return where the second generation of a run's study is, as of the last trial that began or ended."""
+    """Return the path of the copy of a run's study, which is written whenever a trial begins or ends."""
     return path.with_name(f"{path.stem}-copy{path.suffix}")
 
 
 def require_utf8_path(path: Path) -> None:
-    """Refuse an absolute path of a run or a study that is not UTF-8: no URL of its study can hold it.
+    """Require that the absolute path of a run or study is UTF-8, because the URL of the study contains it.
 
     Raises:
-        UserError: it is not.
+        UserError: the path is not UTF-8.
     """
     if not is_utf8(str(path)):
         raise UserError(f"{str(path)!r}: the path of a run and of its study must be UTF-8; rename the folder")
 
 
 def sqlite_url(path: Path) -> "URL":
-    """Return the URL of a SQLite file, whatever characters are in its path.
+    """Return the URL of a SQLite file, whose path may contain any UTF-8 characters.
 
     Raises:
-        UserError: they are not UTF-8.
+        UserError: the path is not UTF-8.
     """
     from sqlalchemy.engine import URL
 
@@ -240,43 +247,43 @@ def sqlite_url(path: Path) -> "URL":
 
 
 def read_only(path: Path) -> "URL":
-    """Return the URL of a SQLite file through which nothing in it can be changed, nor one be made."""
+    """Return the URL of a SQLite file for reading only; opening it does not create the file."""
     from sqlalchemy.engine import URL
 
     return URL.create("sqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"})
 
 
 def open_storage(location: "URL") -> "optuna.storages.BaseStorage":
-    """Open Optuna's database at a URL.
+    """Open the database of an Optuna study.
 
-    SQLite waits while another process writes, as `trials` does beside a running search.
+    A connection to SQLite waits up to 60 s while another process writes, such as a search while `trials` reads.
 
     Raises:
-        StorageError: another version of Optuna made its tables.
-        Exception: whatever SQLite, SQLAlchemy and Optuna raise, where it cannot be reached or is damaged.
+        StorageError: the tables have the schema of another version of Optuna.
+        Exception: any error of SQLite, SQLAlchemy or Optuna if the database cannot be reached or is damaged.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     url = with_driver(location).render_as_string(hide_password=False)
     if url.startswith("sqlite"):
-        return _open(url, connect_args={"timeout": 60})
+        return _open(url, connect_args={"timeout": SQLITE_TIMEOUT_SECONDS})
     return _open_server(url)
 
 
 @functools.cache
 def _open_server(url: str) -> "optuna.storages.RDBStorage":
-    # A storage keeps its connections, and a server has a hundred for all: who looks again and again takes no new ones.
+    # A storage keeps its connections, and a server typically allows 100 of them, so repeated reads share one storage.
     return _open(url, pool_pre_ping=True)
 
 
 def _open(url: str, **options: Any) -> "optuna.storages.RDBStorage":
     import optuna
 
-    # Optuna sends the URL through str.format: a brace in the path of a folder would end in a KeyError.
+    # Optuna passes the URL to str.format, so a brace in the path of a folder would cause a KeyError.
     escaped = url.replace("{", "{{").replace("}", "}}")
     storage = optuna.storages.RDBStorage(escaped, engine_kwargs=options, skip_compatibility_check=True)
-    # The check that is skipped raises a RuntimeError, which only its words tell from any other.
+    # Optuna's own check is skipped, because its RuntimeError can be recognized only by its message.
     found, wanted = storage.get_current_version(), storage.get_head_version()
     if found != wanted:
         known = found in storage.get_all_versions()
@@ -286,10 +293,10 @@ def _open(url: str, **options: Any) -> "optuna.storages.RDBStorage":
 
 
 def with_driver(location: "URL") -> "URL":
-    """Return the URL of a database with the driver that huetune uses; SQLAlchemy would look for an older one.
+    """Return the URL of a database with the driver that huetune uses; by default SQLAlchemy uses an older one.
 
     Raises:
-        UserError: it is PostgreSQL's, and its driver is not installed.
+        UserError: the database is PostgreSQL, and its driver is not installed.
     """
     if location.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
         return location
@@ -298,10 +305,11 @@ def with_driver(location: "URL") -> "URL":
 
 
 def require_run_name(name: str) -> str:
-    """Return a run's name if it can be a folder of its own in any storage.
+    """Return a run's name if it can be the name of a folder in any storage.
 
     Raises:
-        UserError: it is empty, long, hidden, or has other characters than letters, digits, ".", "_" and "-".
+        UserError: the name is empty, longer than 100 characters, begins with a sign, or has other characters than
+            letters, digits, ".", "_" and "-".
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UserError(
@@ -315,49 +323,49 @@ def find_run(run: str, storage: Path = STORAGE) -> Run:
     """Return a run by its name in the storage, by the path of its folder, or by its URI.
 
     Raises:
-        StorageError: there is none, or the bucket that it is in cannot be reached.
-        UserError: its path is not UTF-8.
+        StorageError: there is no such run, or its bucket cannot be reached.
+        UserError: the path of the run is not UTF-8.
     """
     for folder in (local_path(run),) if run.startswith(SCHEME) else (storage / run, Path(run)):
         _pull(folder)
-        if os.path.isfile(folder / MANIFEST):  # unlike a Path, it takes a name of any length
+        if os.path.isfile(folder / MANIFEST):  # Unlike `Path.is_file`, this accepts names of any length.
             require_utf8_path(folder.resolve())
             return Run(folder.resolve())
     known = ", ".join(run.name for run in list_runs(storage)[-5:])
-    hint = f"the newest there are {known}" if known else "there are none yet, start one with `huetune search`"
+    hint = f"the newest runs there are {known}" if known else "there are no runs yet, start one with `huetune search`"
     raise StorageError(f"no run {run!r} in {location_of(storage)!r}: {hint}")
 
 
 def find_source(run_or_export: str, storage: Path = STORAGE) -> "Path | Run":
-    """Return the folder of the export, or the run, that a name or path means.
+    """Return the folder of an export, or a run, by its name, path or URI.
 
     Args:
-        run_or_export: an export's folder, or a run.
-        storage: where runs are looked for by name.
+        run_or_export: path of an export, or a run.
+        storage: folder in which runs are found by name.
 
     Raises:
-        StorageError: it is neither.
+        StorageError: there is neither an export nor a run of this name.
     """
     from huetune.model.checkpoint_format import SETTINGS_FILE
 
     folder = local_path(run_or_export)
     recover(folder)
     pull(folder / SETTINGS_FILE)
-    # Whatever has these names is a model, also where it is one that cannot be trusted.
+    # A folder with one of these files counts as an export, even a damaged or hostile one, which is refused later.
     if any(os.path.lexists(folder / name) for name in (SETTINGS_FILE, SUMS_FILE)):
         pull(folder)
         return folder
     try:
         return find_run(run_or_export, storage)
     except StorageError as error:
-        raise StorageError(f"{error}; nor is it an export, which would have a {SETTINGS_FILE}") from None
+        raise StorageError(f"{error}; it is not an export either, which has a file {SETTINGS_FILE}") from None
 
 
 def list_runs(storage: Path = STORAGE) -> list[Run]:
     """Return all runs of a storage, the newest last.
 
     Raises:
-        StorageError: the bucket that it is cannot be reached.
+        StorageError: the storage is a bucket and cannot be reached.
     """
     if bucket := bucket_path(storage):
         bucket.check_reachable()
@@ -368,7 +376,7 @@ def list_runs(storage: Path = STORAGE) -> list[Run]:
 
 
 def _pull(folder: Path) -> None:
-    """Have the mirror of a run show what its bucket has, unless this machine is the one that searches."""
+    """Update the local mirror of a run from its bucket, unless a process on this machine searches."""
     bucket = bucket_path(folder)
     if not bucket or local_lock_holder(folder):
         return
@@ -377,7 +385,7 @@ def _pull(folder: Path) -> None:
     study, copy, pulled = folder / STUDY, backup_path(folder / STUDY), folder / PULLED_TAG_FILE
     tag = (bucket / copy.name).version_tag()
     if tag is None or (pulled.is_file() and pulled.read_text(encoding="utf-8") == tag):
-        # As this mirror left it: the study here is as new, or newer by what was not copied yet.
+        # The bucket has the version of this mirror, or an older one if the last changes were not copied yet.
         return
     content = (bucket / copy.name).read()
     atomic_write(copy, content)

@@ -1,4 +1,4 @@
-"""A run's photos: where they are now, and whether they are those of its search."""
+"""The photos of a run: where they are now, and whether they are still those of its search."""
 
 import contextlib
 import json
@@ -19,36 +19,37 @@ from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import local_path, location_of, push
 
-if TYPE_CHECKING:  # NumPy and Optuna take longer than a verb's help
+if TYPE_CHECKING:  # Importing NumPy and Optuna takes longer than showing the help of a command.
     from huetune.data_tools.photos.split import Split
     from huetune.results.records.run import Run
 
 PHOTO_LIST_FILE = "photos.json"
-"""In a run: names and digests of its photos, so that those which differ later can be named."""
+"""File in a run with the names and digests of its photos, so that messages can name those that have changed."""
 MOVED_PHOTOS_FILE = "photos-moved.json"
-"""In a run: where its photos are since they were moved, once a user has said so."""
-DIGEST_LETTERS = 16
-"""Of a photo's digest: 64 bits tell the photos of a run apart."""
+"""File in a run with the new folder of its photos, written when `--photos` names it."""
+DIGEST_CHARACTERS = 16
+"""Length of the stored part of a photo's digest: 64 bits distinguish the photos of a run."""
 
 moved_option = click.option(
     "--photos",
     type=FOLDER_OR_BUCKET,
-    help="Where the photos of the run are now, if they were moved; said once, it is remembered.",
+    help="Folder of the run's photos, if they were moved; the run remembers it.",
 )
 
 _File = tuple[str, str]
-"""A photo's name in its folder, and the first letters of its digest."""
+"""Name of a photo relative to its folder, and the beginning of its digest."""
 
 
 def source_of(run: "Run", moved: Path | None = None) -> Source:
-    """Return where a run's photos are.
+    """Return the source of a run's photos.
 
     Args:
-        run: of schema 2 or later.
-        moved: the folder that they are in now; None for that which was said before, or else that of the search.
+        run: a run of schema 2 or later.
+        moved: folder to which the photos were moved; None for the folder that an earlier call recorded, or else the
+            folder of the search.
 
     Raises:
-        StorageError: the record of where they were moved to is damaged.
+        StorageError: the record of the new folder is damaged.
     """
     source = Source.of(run.manifest["photos"]["source"])
     path = run.path(MOVED_PHOTOS_FILE)
@@ -61,24 +62,24 @@ def source_of(run: "Run", moved: Path | None = None) -> Source:
 
 
 def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
-    """Return the photos that a run was searched with, split as there.
+    """Read the photos of a run's search and split them in the same way.
 
     Args:
-        run: of a search.
+        run: the run of a search.
         quiet: show no progress.
-        moved: the folder that they are in now, which later calls remember once its photos have proved to be the
-            run's; None for that which was said before, or else that of the search.
+        moved: folder to which the photos were moved, which is recorded if its photos are those of the run; None for the
+            folder that an earlier call recorded, or else the folder of the search.
 
     Raises:
-        PhotoError: they are not there, or others.
-        StorageError: the run does not say which; they are in a bucket that cannot be reached.
+        PhotoError: photos are missing, or are not those of the search.
+        StorageError: the run does not record how its photos were read, or their bucket cannot be reached.
     """
     from huetune.data_tools.photos.near_duplicates import HASH_KINDS
     from huetune.data_tools.photos.split import may_be_in_test_split, split
 
     if run.manifest["schema"] < 2:
         raise StorageError(
-            f"run {run.name!r} is of an older huetune, which did not record how to read its photos again"
+            f"run {run.name!r} is of an older huetune, which did not record how it read its photos; start a new search"
         )
     record = run.manifest["photos"]
     source = source_of(run, moved)
@@ -96,7 +97,7 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
             f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with"
             f"{_difference(_recorded(run), files_of(parts, source))}; restore them, or {remedy}"
         )
-    # An older huetune did not record it.
+    # An older huetune did not record the order.
     if record.get("order", parts.order) != parts.order:
         raise PhotoError(
             f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, in which a "
@@ -112,7 +113,7 @@ def files_of(parts: "Split", source: Source) -> dict[str, list[_File]]:
     root = f"{source.folder}/"
     return {
         part: [
-            (name.removeprefix(root), digest[:DIGEST_LETTERS])
+            (name.removeprefix(root), digest[:DIGEST_CHARACTERS])
             for name, digest in zip(photos.names, photos.digests, strict=True)
         ]
         for part, photos in (("training", parts.training), ("validation", parts.validation), ("test", parts.test))
@@ -120,7 +121,7 @@ def files_of(parts: "Split", source: Source) -> dict[str, list[_File]]:
 
 
 def _recorded(run: "Run") -> dict[str, list[_File]]:
-    """The photos of a run's search, as `files_of`; nothing of a run that did not record them."""
+    """Return the photos of a run's search like `files_of`; empty for a run that did not record them."""
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
         record = json.loads(run.path(PHOTO_LIST_FILE).read_text(encoding="utf-8"))
         return {part: [(str(name), str(digest)) for name, digest in files] for part, files in record.items()}
@@ -128,7 +129,7 @@ def _recorded(run: "Run") -> dict[str, list[_File]]:
 
 
 def _difference(then: dict[str, list[_File]], now: dict[str, list[_File]]) -> str:
-    """What differs, in words: how many photos of how many, and the first by its name."""
+    """Return a text that counts the photos that differ and names the first one; empty if they are not recorded."""
     before, here = ([file for part in parts.values() for file in part] for parts in (then, now))
     if not before:
         return ""
@@ -143,7 +144,7 @@ def _difference(then: dict[str, list[_File]], now: dict[str, list[_File]]) -> st
 
 
 def _without(some: Sequence[_File], others: Sequence[_File]) -> list[_File]:
-    """Those of some whose photos the others lack; of equal photos that one whose name they lack."""
+    """Return the files whose photos are not among the others; of equal photos the one with an unknown name."""
     there, known = Counter(digest for _, digest in others), set(others)
     left = []
     for file in sorted(some, key=lambda file: file not in known):
@@ -155,7 +156,7 @@ def _without(some: Sequence[_File], others: Sequence[_File]) -> list[_File]:
 
 
 def _renamed(then: dict[str, list[_File]], now: dict[str, list[_File]]) -> str:
-    """Which files have other names, in words."""
+    """Return a text that counts the renamed files and names the first one; empty if there are none."""
     before, here = ({file for part in parts.values() for file in part} for parts in (then, now))
     was = {digest: name for name, digest in before - here}
     names = sorted((name, was[digest]) for name, digest in here - before if digest in was)
@@ -163,10 +164,14 @@ def _renamed(then: dict[str, list[_File]], now: dict[str, list[_File]]) -> str:
 
 
 def _remember(run: "Run", source: Source) -> None:
-    """Have later commands look for a run's photos there."""
+    """Record the source of a run's photos for later commands."""
     assert source.folder
     try:
         atomic_write(run.folder / MOVED_PHOTOS_FILE, json.dumps({"folder": location_of(source.folder)}).encode())
         push(run.folder / MOVED_PHOTOS_FILE)
     except (OSError, StorageError) as error:
-        say(f"where the photos are cannot be recorded ({error}); pass --photos to each command", "yellow", stderr)
+        say(
+            f"the new folder of the photos cannot be recorded ({error}); pass --photos to each command",
+            "yellow",
+            stderr,
+        )

@@ -1,4 +1,4 @@
-"""A condition on the rows of a table, as `--where` takes it: comparisons of columns with values."""
+"""Filters the rows of a table by a condition, as `--where` does: comparisons of columns with values."""
 
 import ast
 import operator
@@ -28,18 +28,19 @@ def where(table: list[Row], condition: str) -> list[Row]:
 
     Args:
         table: rows.
-        condition: comparisons of columns with values, joined with `and`, `or`, `not` and brackets, as in
+        condition: comparisons of columns with values, combined with `and`, `or`, `not` and brackets, as in
             "skip == true and epochs >= 5" or "activation in ('silu', 'gelu')". A missing value meets only `== none`
             and `!=`.
 
     Raises:
-        UserError: it is no such condition, names a column that is not there, or compares one with what it never holds.
+        UserError: the condition has a syntax error, names an unknown column, or compares a column with a value of a
+            type that it never contains.
     """
     try:
         tree = ast.parse(condition, mode="eval").body
     except SyntaxError as error:
         raise UserError(f"--where {condition!r:.200}: {_fault(condition, error.offset)}; {EXAMPLE}") from None
-    except (ValueError, RecursionError, MemoryError):  # bytes that are no UTF-8; a hundred brackets
+    except (ValueError, RecursionError, MemoryError):  # The text is not UTF-8, or has hundreds of brackets.
         raise UserError(f"--where {condition!r:.200}: not understood; {EXAMPLE}") from None
     if not table:
         return []
@@ -64,9 +65,9 @@ _INSTEAD = {"=": "==", "&&": "and", "&": "and", "||": "or", "|": "or", "!": "not
 
 
 def _fault(condition: str, offset: int | None) -> str:
-    """What is wrong with a condition that Python's grammar refuses, and where: the first thing, from the left."""
+    """Return the first mistake, from the left, in a condition that Python's grammar refuses, and its position."""
     opened: list[tuple[str, int]] = []
-    # What stands before the present token: nothing or an opening bracket, a value, or what needs one on its right.
+    # What precedes the token: nothing or an opening bracket, a value, or a sign that needs a value on its right.
     before, text, at = "start", "", 1
     for token in _TOKEN.finditer(condition.rstrip()):
         kind, last, last_at = token.lastgroup, text, at
@@ -101,7 +102,7 @@ def _fault(condition: str, offset: int | None) -> str:
                 return f"an operator such as == is missing between {last!r} and {text!r} at character {at}"
             before = "value"
             if text[:1].isdigit() and not _NUMBER.fullmatch(text):
-                return f"{text!r} at character {at} is no number"
+                return f"{text!r} at character {at} is not a number"
         elif text == ",":
             before = "start"
         elif text != "-":
@@ -110,11 +111,11 @@ def _fault(condition: str, offset: int | None) -> str:
         return f"{text!r} at character {at} has no value on its right"
     if opened:
         return f"the bracket {opened[-1][0]!r} at character {opened[-1][1]} is not closed"
-    return f"not understood at character {offset or len(condition)}" if condition.strip() else "it is empty"
+    return f"not understood at character {offset or len(condition)}" if condition.strip() else "the condition is empty"
 
 
 def _check(tree: ast.expr, table: list[Row], condition: str) -> None:
-    """Refuse names that are no columns, and words that are compared with a column of numbers, which never holds one."""
+    """Refuse names that are not columns, and text that is compared with a column that contains no text."""
     columns = table[0]
     for node in ast.walk(tree):
         sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
@@ -126,7 +127,7 @@ def _check(tree: ast.expr, table: list[Row], condition: str) -> None:
             if names and isinstance(side, ast.Constant) and isinstance(side.value, str):
                 held = [row[names[0]] for row in table if row[names[0]] is not None]
                 if held and not any(isinstance(value, str) for value in held):
-                    hint = f"{names[0]!r} holds {_kind(held)}, and {side.value!r} is a word; write it without quotes"
+                    hint = f"{names[0]!r} holds {_kind(held)}, and {side.value!r} is text; write it without quotes"
                     raise UserError(f"--where {condition!r:.200}: {hint}")
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and not _known(node.id, columns) and not _called(node, tree):
@@ -134,12 +135,12 @@ def _check(tree: ast.expr, table: list[Row], condition: str) -> None:
 
 
 def _kind(held: Sequence[Any]) -> str:
-    """What a column without words holds, in words."""
+    """Return what a column without text contains, in words."""
     return "true or false" if all(isinstance(value, bool) for value in held) else "numbers"
 
 
 def _called(name: ast.Name, tree: ast.expr) -> bool:
-    """Whether a name is part of a call or an attribute, which are refused as a whole."""
+    """Return whether a name is part of a call, attribute or subscript, which are refused as a whole."""
     return any(
         name in ast.walk(node) for node in ast.walk(tree) if isinstance(node, (ast.Call, ast.Attribute, ast.Subscript))
     )
@@ -150,13 +151,20 @@ def _known(name: str, columns: Row) -> bool:
 
 
 def _unknown(name: str, columns: Row, beside: str | None = None, table: list[Row] | None = None) -> str:
-    """What to say of a name that is no column, which stands beside one in a comparison, or alone."""
+    """Return the message for a name that is not a column.
+
+    Args:
+        name: the name.
+        columns: columns of the table.
+        beside: column that the name is compared with; None if there is none.
+        table: rows; needed with `beside`.
+    """
     if beside is None:
         return f"no column {name!r}: {did_you_mean(name, columns, 'the columns are')}"
     held = [row[beside] for row in table or () if row[beside] is not None]
     if held and not any(isinstance(value, str) for value in held):
         return f"{beside!r} holds {_kind(held)}, and {name!r} is neither that nor a column"
-    return f"no column {name!r}: put a word in quotes, as in {beside} == '{name}'"
+    return f"no column {name!r}: put text in quotes, as in {beside} == '{name}'"
 
 
 def _holds(node: ast.expr, row: Row, condition: str) -> bool:
@@ -182,7 +190,7 @@ def _compare(op: ast.cmpop, left: Any, right: Any, condition: str) -> bool:
     try:
         return bool(_COMPARISONS[type(op)](left, right))
     except TypeError:
-        raise UserError(f"--where {condition!r}: {left!r} and {right!r} cannot be compared so") from None
+        raise UserError(f"--where {condition!r}: {left!r} and {right!r} cannot be compared in this way") from None
 
 
 def _value(node: ast.expr, row: Row, condition: str) -> Any:

@@ -1,4 +1,4 @@
-"""What `huetune list` says of a run, kept in the user's cache for as long as the run's study stays as it is."""
+"""The summaries of runs that `huetune list` shows, cached for as long as the study of a run does not change."""
 
 import contextlib
 import json
@@ -16,23 +16,24 @@ from huetune.data_tools.storage.user_folders import cache_home
 from huetune.results.records.run import STUDY, Run
 
 FILE = "summaries.json"
-"""In the user's cache."""
+"""File in the user's cache folder."""
 FORMAT = 1
-"""Of that file: raised whenever a summary of the same study says something else."""
+"""Version of the cached summaries; to be incremented when the summary of an unchanged study changes."""
 MAX_SUMMARIES = 10_000
-"""Runs whose summaries are kept, those that were listed last; 2 MB."""
+"""Number of cached summaries, those of the runs that were listed last; 10,000 take 2 MB."""
 SETTLED_SECONDS = 2.0
-"""Age of a study's last change from which on another one surely shows in the file's times, whose steps are coarse."""
+"""Age of the last change of a study above which its summary is cached. File times have a coarse resolution, so another
+change within this time might not be visible."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """How a search stands.
+    """The state of a search.
 
     Attributes:
-        states: how many trials are in each state, in the order of the trial table.
-        winner: the winner with its score; None without.
-        front: how many trials are on the Pareto front.
+        states: number of trials in each state, in the order of the trial table.
+        winner: the winner with its score, as text; None if there is no winner.
+        front: number of trials on the Pareto front.
     """
 
     states: dict[str, int]
@@ -41,25 +42,29 @@ class Summary:
 
 
 def summarized(runs: Iterable[Run]) -> Iterator[tuple[Run, Summary | UserError]]:
-    """Yield each run with its summary, or with the reason why there is none.
+    """Yield each run with its summary, or with the error that prevents one.
 
-    A study is read only if its file has changed since it was summarized: the study stays the truth.
+    A study is read only if its file has changed since its summary was cached.
 
     Args:
-        runs: of searches.
+        runs: runs of searches.
     """
     known = _read()
     found: dict[str, Any] = {}
     for run in runs:
         key = str(run.folder)
         try:
-            mark = _mark(run)
-            summary = _kept(known.get(key), mark) or _summary(run)
+            fingerprint = _fingerprint(run)
+            summary = _cached_summary(known.get(key), fingerprint) or _summary(run)
         except UserError as error:
             yield run, error
             continue
-        if mark and mark == _mark(run) and time.time() - mark["changed_ns"] / 1e9 > SETTLED_SECONDS:
-            found[key] = {"study": mark, **asdict(summary)}
+        if (
+            fingerprint
+            and fingerprint == _fingerprint(run)
+            and time.time() - fingerprint["changed_ns"] / 1e9 > SETTLED_SECONDS
+        ):
+            found[key] = {"study": fingerprint, **asdict(summary)}
         yield run, summary
     if any(known.get(key) != one for key, one in found.items()):
         others = {key: one for key, one in known.items() if key not in found}
@@ -81,17 +86,17 @@ def _summary(run: Run) -> Summary:
     )
 
 
-def _mark(run: Run) -> dict[str, Any] | None:
-    """What tells a run's study from the same one changed; None where a file's times do not tell."""
+def _fingerprint(run: Run) -> dict[str, Any] | None:
+    """Return a fingerprint that changes with a run's study; None if the study is not in a file or is being written."""
     manifest, path = run.manifest, run.folder / STUDY
-    # A journal is of a process that is writing, or died at it.
+    # A journal belongs to a process that is writing, or that died while it was writing.
     if manifest.get("study") or any(path.with_name(f"{path.name}-{name}").exists() for name in ("journal", "wal")):
         return None
     try:
         stat = path.stat()
     except OSError:
         return None
-    # The time of the last change, unlike that of the last writing, cannot be set back.
+    # The change time, unlike the modification time, cannot be set back.
     return {
         "name": run.study_name,
         "size": stat.st_size,
@@ -101,8 +106,8 @@ def _mark(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _kept(record: Any, mark: dict[str, Any] | None) -> Summary | None:
-    if not mark or not isinstance(record, dict) or record.get("study") != mark:
+def _cached_summary(record: Any, fingerprint: dict[str, Any] | None) -> Summary | None:
+    if not fingerprint or not isinstance(record, dict) or record.get("study") != fingerprint:
         return None
     try:
         summary = Summary(dict(record["states"]), record["winner"], int(record["front"]))
@@ -125,7 +130,7 @@ def _read() -> dict[str, Any]:
 
 
 def _write(summaries: dict[str, Any]) -> None:
-    """Keep summaries, whole or not at all. A disk that does not take them is no error: they can be made again."""
+    """Write the cache atomically. Failing to write it is not an error, because summaries can be made again."""
     if not (home := cache_home()):
         return
     with contextlib.suppress(OSError):

@@ -157,7 +157,7 @@ def test_find_model_accepts_runs_and_exports_only(searched, tmp_path):
         tmp_path / "exported",
         tmp_path / "exported-evaluations",
     )
-    with pytest.raises(StorageError, match="nor is it an export"):
+    with pytest.raises(StorageError, match="it is not an export either"):
         best_model.find_model("nothing", tmp_path)
     with pytest.raises(CheckpointError):
         load_model(tmp_path)

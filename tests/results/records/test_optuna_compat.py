@@ -23,7 +23,7 @@ def test_private_parts_of_optuna_are_all_named():
     assert used(Path(optuna_compat.__file__)) <= parts(optuna_compat.PRIVATE)
 
 
-def test_gone_part_of_optuna_is_told_with_what_breaks(monkeypatch):
+def test_missing_part_of_optuna_is_named_with_its_use(monkeypatch):
     monkeypatch.delattr(optuna.storages.BaseStorage, "create_new_trial")
     (line,) = missing(optuna_compat.PRIVATE, MAKERS)
-    assert "has no optuna.storages.BaseStorage.create_new_trial" in line and "trials begin" in line
+    assert "has no optuna.storages.BaseStorage.create_new_trial" in line and "trials are added in one step" in line

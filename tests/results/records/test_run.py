@@ -21,9 +21,9 @@ def test_a_run_is_found_by_name_and_by_path(searched, monkeypatch):
 
 
 def test_a_missing_run_names_those_that_are_there(searched, tmp_path):
-    with pytest.raises(StorageError, match=r"no run 'other' in .*: the newest there are tiny"):
+    with pytest.raises(StorageError, match=r"no run 'other' in .*: the newest runs there are tiny"):
         find_run("other", searched[0])
-    with pytest.raises(StorageError, match="there are none yet, start one with `huetune search`"):
+    with pytest.raises(StorageError, match="there are no runs yet, start one with `huetune search`"):
         find_run("other", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""A condition keeps the rows that meet it; what is wrong with one is said in a line, with its place and an example."""
+"""Conditions keep the rows that meet them; a mistake is refused in one line with its position and an example."""
 
 import pytest
 
@@ -24,7 +24,7 @@ from tests.results.tables.test_trial_table import ROWS, _numbers
         ("trial == 99", []),
     ],
 )
-def test_where_keeps_the_rows_that_meet_a_condition(condition, expected):
+def test_where_keeps_rows_that_meet_condition(condition, expected):
     assert _numbers(where(ROWS, condition)) == expected
 
 
@@ -38,7 +38,7 @@ def test_where_keeps_the_rows_that_meet_a_condition(condition, expected):
         ("score > 3 and (skip or)", "'or' at character 21 has no value on its right"),
         ("score > > 3", "'>' at character 7 has no value on its right"),
         ("and score", "'and' at character 1 has nothing on its left"),
-        ("   ", "it is empty"),
+        ("   ", "the condition is empty"),
         ("(score > 3", "the bracket '(' at character 1 is not closed"),
         ("score > 3)", "the bracket ')' at character 10 was not opened"),
         ("activation in ['silu'", "the bracket '[' at character 15 is not closed"),
@@ -50,15 +50,15 @@ def test_where_keeps_the_rows_that_meet_a_condition(condition, expected):
         ("score <> 3", "write '!=' instead of '<>' at character 7"),
         ("score => 3", "write '>=' instead of '=>' at character 7"),
         ("state complete", "an operator such as == is missing between 'state' and 'complete' at character 7"),
-        ("score == 08", "'08' at character 10 is no number"),
-        ("score > 0.5.3", "'0.5.3' at character 9 is no number"),
+        ("score == 08", "'08' at character 10 is not a number"),
+        ("score > 0.5.3", "'0.5.3' at character 9 is not a number"),
         ("score > 3; skip", "';' at character 10 is not understood"),
-        ("state == complete", "no column 'complete': put a word in quotes, as in state == 'complete'"),
-        ("state in (complete, 'failed')", "put a word in quotes, as in state == 'complete'"),
+        ("state == complete", "no column 'complete': put text in quotes, as in state == 'complete'"),
+        ("state in (complete, 'failed')", "put text in quotes, as in state == 'complete'"),
         ("skip == yes", "'skip' holds true or false, and 'yes' is neither that nor a column"),
-        ("skip == 'true'", "'skip' holds true or false, and 'true' is a word; write it without quotes"),
-        ("epochs in ('5', '6')", "'epochs' holds numbers, and '5' is a word; write it without quotes"),
-        ("state < 3", "'complete' and 3 cannot be compared so"),
+        ("skip == 'true'", "'skip' holds true or false, and 'true' is text; write it without quotes"),
+        ("epochs in ('5', '6')", "'epochs' holds numbers, and '5' is text; write it without quotes"),
+        ("state < 3", "'complete' and 3 cannot be compared in this way"),
         ("__import__('os').system('id')", "is neither a column nor a value"),
         ("score > -state", "is neither a column nor a value"),
         ("state.upper() == 'X'", "is neither a column nor a value"),
@@ -67,7 +67,7 @@ def test_where_keeps_the_rows_that_meet_a_condition(condition, expected):
         ("skip is true", "use ==, !=, <, <=, >, >=, in or not in"),
     ],
 )
-def test_a_bad_condition_is_refused_in_one_line(condition, message):
+def test_where_bad_condition_is_refused_in_one_line(condition, message):
     with pytest.raises(UserError) as refused:
         where(ROWS, condition)
     assert message in str(refused.value) and "\n" not in str(refused.value)

@@ -201,7 +201,7 @@ def test_columns_are_found_by_their_names_of_earlier_versions(tmp_path):
     ]
     assert _numbers(where(table, "place == 1 and plus_minus > 0")) == _numbers(where(table, "rank == 1"))
     assert [row["rank"] for row in where(table, "place in (1, 2)")] == [1, 2]
-    with pytest.raises(UserError, match="'rank' holds numbers, and 'first' is a word"):
+    with pytest.raises(UserError, match="'rank' holds numbers, and 'first' is text"):
         where(table, "place == 'first'")
 
 

@@ -14,7 +14,7 @@ from huetune.search.cli.main import cli
 
 LONG = "x" * 300
 NAME = "a run's name has 1 to 100 letters"
-NOTHING = "no run 'nothing' in 'runs': there are none yet"
+NOTHING = "no run 'nothing' in 'runs': there are no runs yet"
 RANGE = "is not in the range"
 INTEGER = "is not a valid integer"
 DURATION = "is not a duration such as 90s, 30m or 1h30m"
@@ -182,9 +182,9 @@ BAD_COMMANDS: list[tuple[str, int, str]] = [
     ("rerun nothing 1 --storage text", 4, "no run 'nothing' in 'text'"),
     # Models
     ("evaluate nothing", 2, "Missing option '--photos'"),
-    ("evaluate nothing --photos photos", 4, "nor is it an export"),
-    ("evaluate nothing --photos photos --storage text", 4, "nor is it an export"),
-    ("evaluate photos --photos photos", 4, "nor is it an export"),
+    ("evaluate nothing --photos photos", 4, "it is not an export either"),
+    ("evaluate nothing --photos photos --storage text", 4, "it is not an export either"),
+    ("evaluate photos --photos photos", 4, "it is not an export either"),
     ("evaluate nothing --photos photos --samples 0", 2, RANGE),
     ("evaluate nothing --photos photos --samples 101", 2, RANGE),
     ("evaluate nothing --photos photos --seed -1", 2, RANGE),
@@ -195,8 +195,8 @@ BAD_COMMANDS: list[tuple[str, int, str]] = [
     ("evaluate nothing --photos photos --allow-leakage=1", 2, "does not take a value"),
     ("colorize nothing", 2, "Missing argument 'PHOTOS...'"),
     ("colorize nothing x.jpg", 2, "Missing option '--out'"),
-    ("colorize nothing x.jpg --out y", 4, "nor is it an export"),
-    ("colorize nothing x.jpg --out y --storage text", 4, "nor is it an export"),
+    ("colorize nothing x.jpg --out y", 4, "it is not an export either"),
+    ("colorize nothing x.jpg --out y --storage text", 4, "it is not an export either"),
     ("colorize nothing x.jpg --out y --samples nan", 2, INTEGER),
     ("colorize nothing x.jpg --out y --seed -1", 2, RANGE),
     ("colorize nothing x.jpg --out y --by ''", 2, EMPTY),
