@@ -77,12 +77,12 @@ class BucketPath:
             raise UserError(
                 "the storage's URI contains a key, which would be stored with the run; use AWS_ACCESS_KEY_ID or ~/.aws"
             )
-        if not uri.startswith(SCHEME) or "#" in path or not uri.isprintable() or not _inside(path):
+        if not uri.startswith(SCHEME) or "#" in path or not uri.isprintable() or not _is_relative(path):
             raise UserError(f"{uri!r}: is not a path in a bucket such as s3://bucket/runs")
         for name, value in parse_qsl(query, keep_blank_values=True):
             if name not in QUERY_OPTIONS or not value:
                 raise UserError(
-                    f"{uri!r}: after the '?' only {', '.join(QUERY_OPTIONS)} may stand, each with a value, not {name!r}"
+                    f"{uri!r}: after the '?' must be {', '.join(QUERY_OPTIONS)}, each with a value, not {name!r}"
                 )
             if name == "scheme" and value not in ("http", "https"):
                 raise UserError(f"{uri!r}: the scheme must be http or https, not {value!r}")
@@ -197,7 +197,7 @@ class BucketPath:
             }
             for key in stored:
                 # A key may be any text, such as ../x, and its local copy would be written outside of the mirror.
-                if not _inside(key):
+                if not _is_relative(key):
                     raise StorageError(f"{str(self / key)!r}: the key cannot be used as a path; remove the object")
             return stored
 
@@ -233,7 +233,7 @@ class BucketPath:
         pause = 0.25
         bucket = self.path.partition("/")[0]
         try:
-            store = _store(bucket, *(dict(parse_qsl(self.query)).get(name) for name in QUERY_OPTIONS))
+            store = _open_store(bucket, *(dict(parse_qsl(self.query)).get(name) for name in QUERY_OPTIONS))
         except ValueError as error:
             raise UserError(f"{str(self)!r}: is not a valid store ({first_line(error)})") from None
         while True:
@@ -250,13 +250,13 @@ class BucketPath:
                     raise StorageError(f"{str(self)!r}: cannot be {done}, access is denied ({reason})") from None
                 if time.monotonic() + pause > end:
                     raise StorageError(f"{str(self)!r}: cannot be {done} ({reason})") from None
-            # Random, so that many workers that lost the store do not all retry at the same moment.
+            # Random, so that workers that lost the store at the same time do not all retry at the same time.
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, 5.0)
 
 
 @functools.cache
-def _store(bucket: str, endpoint: str | None, scheme: str | None, region: str | None) -> "S3FileSystem":
+def _open_store(bucket: str, endpoint: str | None, scheme: str | None, region: str | None) -> "S3FileSystem":
     from pyarrow import fs
 
     if region is None and endpoint is None:
@@ -289,6 +289,6 @@ def _reason(error: OSError) -> str:
     return text.partition(" (Request ID")[0].strip().rstrip(".")
 
 
-def _inside(key: str) -> bool:
+def _is_relative(key: str) -> bool:
     """Return whether a key is a relative path without "..", which stays inside of a folder."""
     return not any(part in ("", ".", "..") for part in key.split("/")) and "\0" not in key

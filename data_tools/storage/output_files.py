@@ -52,7 +52,7 @@ class OutputFolder:
         self._sums: dict[str, str | None] = {}
 
     def __enter__(self) -> "OutputFolder":
-        self._known = _by_name(_read(self._folder))
+        self._known = _by_name(_read_record(self._folder))
         self._new = not self._folder.exists()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._drafts = Path(tempfile.mkdtemp(prefix=".huetune-", dir=self._folder))
@@ -61,14 +61,14 @@ class OutputFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             if error is None:
-                self._finish()
+                self._write_files()
         finally:
             shutil.rmtree(self._drafts, ignore_errors=True)
             if error is not None and self._new:
                 with contextlib.suppress(OSError):  # another program created a file in it
                     self._folder.rmdir()
 
-    def name(self, wanted: str) -> str:
+    def reserve_name(self, wanted: str) -> str:
         """Reserve a name for a file: the wanted name, or if it is taken, the name with a number.
 
         Args:
@@ -77,7 +77,7 @@ class OutputFolder:
         Raises:
             StorageError: A parent folder of the file cannot be created because a file has its name.
         """
-        name = next(name for name in numbered_names(wanted) if name not in self._sums and self._free(name))
+        name = next(name for name in numbered_names(wanted) if name not in self._sums and self._is_free(name))
         self._sums[name] = None
         return name
 
@@ -85,38 +85,38 @@ class OutputFolder:
         """Add a file and return its name. A file of the same wanted name and content is added only once.
 
         Args:
-            wanted: Path relative to the folder, with slashes; see `name`.
+            wanted: Path relative to the folder, with slashes; see `reserve_name`.
             content: Complete content of the file.
         """
         sha256 = hashlib.sha256(content).hexdigest()
         taken = itertools.takewhile(lambda name: name in self._sums, numbered_names(wanted))
         same = next((name for name in taken if self._sums[name] == sha256), None)
-        return same or self.put(self.name(wanted), content)
+        return same or self.add_as(self.reserve_name(wanted), content)
 
-    def put(self, name: str, content: bytes) -> str:
-        """Add a file under a name that `name` has reserved, and return the name."""
+    def add_as(self, name: str, content: bytes) -> str:
+        """Add a file under a name from `reserve_name`, and return the name."""
         self._sums[name] = sha256 = hashlib.sha256(content).hexdigest()
         (self._drafts / sha256).write_bytes(content)
         return name
 
-    def _free(self, name: str) -> bool:
+    def _is_free(self, name: str) -> bool:
         path = self._folder / name
         for folder in itertools.takewhile(lambda folder: folder != self._folder, path.parents):
             if os.path.lexists(folder) and not folder.is_dir():
                 raise StorageError(f"{str(folder)!r}: is a file where a folder is needed; choose another --out")
         pull(path)
-        return not os.path.lexists(path) or _is_whole(path, self._known.get(name, set()))
+        return not os.path.lexists(path) or _is_unchanged(path, self._known.get(name, set()))
 
-    def _finish(self) -> None:
+    def _write_files(self) -> None:
         written = [(name, sha256) for name, sha256 in self._sums.items() if sha256]
-        files = _read(self._folder)
+        files = _read_record(self._folder)
         before = files.get(self._command, set())
         # Before any file is written: an interrupted command leaves no file that is not recorded.
-        _write(self._folder, {**files, self._command: before | set(written)})
+        _write_record(self._folder, {**files, self._command: before | set(written)})
         for name, sha256 in written:
             path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._free(name):
+            if not self._is_free(name):
                 raise StorageError(
                     f"{str(path)!r}: was written by another program in the meantime; run the command again"
                 )
@@ -128,11 +128,11 @@ class OutputFolder:
             if name in self._sums:
                 continue
             pull(path)
-            if _is_whole(path, {sha256}):
+            if _is_unchanged(path, {sha256}):
                 remove(path)
                 with contextlib.suppress(OSError):  # not empty
                     path.parent.rmdir()
-        _write(self._folder, {**files, self._command: set(written)})
+        _write_record(self._folder, {**files, self._command: set(written)})
 
 
 def write_new(wanted: Path, save: Callable[[Path], object]) -> Path:
@@ -152,7 +152,7 @@ def write_new(wanted: Path, save: Callable[[Path], object]) -> Path:
         for name in numbered_names(wanted.name):
             path = wanted.with_name(name)
             try:
-                _put(draft, path)
+                _rename_new(draft, path)
                 return path
             except FileExistsError:
                 if path.is_file() and filecmp.cmp(draft, path, shallow=False):
@@ -162,7 +162,7 @@ def write_new(wanted: Path, save: Callable[[Path], object]) -> Path:
         draft.unlink(missing_ok=True)
 
 
-def _put(draft: Path, path: Path) -> None:
+def _rename_new(draft: Path, path: Path) -> None:
     """Rename a draft unless the name is taken. Of two processes that want the same name, only one gets it."""
     try:
         os.link(draft, path)
@@ -174,12 +174,12 @@ def _put(draft: Path, path: Path) -> None:
         draft.rename(path)
 
 
-def require_replaceable(path: Path, mark: str = "") -> None:
-    """Check that a path is free, or has a file that huetune wrote and nobody changed. An empty file is replaceable.
+def require_replaceable(path: Path, legacy_marker: str = "") -> None:
+    """Check that a path is free, or has an empty file or an unchanged file of huetune.
 
     Args:
         path: Path of the file to write.
-        mark: Text near the beginning that identifies files of an older huetune, which kept no record.
+        legacy_marker: Text near the beginning that identifies files of an older huetune, which kept no record.
 
     Raises:
         StorageError: The path has another file or a folder.
@@ -187,32 +187,32 @@ def require_replaceable(path: Path, mark: str = "") -> None:
     if path.is_dir():
         raise StorageError(f"{str(path)!r}: cannot be written (Is a directory); choose another --out")
     pull(path)
-    recorded_files = _by_name(_read(path.parent)).get(path.name, set())
-    if not os.path.lexists(path) or _is_whole(path, recorded_files):
+    recorded = _by_name(_read_record(path.parent)).get(path.name, set())
+    if not os.path.lexists(path) or _is_unchanged(path, recorded):
         return
     if path.is_file():
         with path.open(encoding="utf-8", errors="replace") as file:
             start = file.read(1000)
-        if not start or (mark and mark in start and not recorded_files):
+        if not start or (legacy_marker and legacy_marker in start and not recorded):
             return
     raise StorageError(
         f"{str(path)!r}: exists, and is not huetune's or was changed since huetune wrote it; choose another --out"
     )
 
 
-def write_file(path: Path, content: bytes, command: str, mark: str = "") -> None:
+def write_file(path: Path, content: bytes, command: str, legacy_marker: str = "") -> None:
     """Write a file atomically under exactly the name that the user chose, and record it as huetune's.
 
     Args:
         path: Path of the file. Its folder is created.
         content: Complete content.
         command: Name of the command that writes it.
-        mark: See `require_replaceable`.
+        legacy_marker: See `require_replaceable`.
 
     Raises:
         StorageError: Another file has the name, see `require_replaceable`.
     """
-    require_replaceable(path, mark)
+    require_replaceable(path, legacy_marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Before the file is written: an interrupted command leaves no file that is not recorded.
     files = recorded_files(path.parent, command)
@@ -223,12 +223,12 @@ def write_file(path: Path, content: bytes, command: str, mark: str = "") -> None
 
 def recorded_files(folder: Path, command: str) -> dict[str, str]:
     """Return the files that a command wrote into a folder: their SHA-256 by their names."""
-    return dict(_read(folder).get(command, ()))
+    return dict(_read_record(folder).get(command, ()))
 
 
 def record_files(folder: Path, command: str, files: Mapping[str, str]) -> None:
     """Record the files that a command wrote into a folder, by name with their SHA-256, replacing its earlier record."""
-    _write(folder, {**_read(folder), command: set(files.items())})
+    _write_record(folder, {**_read_record(folder), command: set(files.items())})
 
 
 def require_outside_photos(photos: Path, out: Path, *subfolders: str) -> None:
@@ -264,7 +264,7 @@ def numbered_names(name: str) -> Iterator[str]:
         yield str(path.with_name(f"{path.stem}_{number}{path.suffix}"))
 
 
-def _is_whole(path: Path, sums: set[str]) -> bool:
+def _is_unchanged(path: Path, sums: set[str]) -> bool:
     """Return whether a file is one that huetune wrote, unchanged."""
     return bool(sums) and path.is_file() and not path.is_symlink() and sha256_of(path) in sums
 
@@ -277,7 +277,7 @@ def _by_name(files: dict[str, _Files]) -> dict[str, set[str]]:
     return known
 
 
-def _read(folder: Path) -> dict[str, _Files]:
+def _read_record(folder: Path) -> dict[str, _Files]:
     path = folder / RECORD_FILE
     pull(path)
     if not os.path.lexists(path):
@@ -289,19 +289,19 @@ def _read(folder: Path) -> dict[str, _Files]:
         found = {str(command): {(str(name), str(sum_)) for name, sum_ in some} for command, some in content.items()}
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise StorageError(
-            f"{str(path)!r}: is damaged ({error}), so files of huetune cannot be told from others; remove it or "
+            f"{str(path)!r}: is damaged ({error}), so huetune cannot recognize its own files; remove it or "
             "choose another --out"
         ) from None
     # A record may come from a stranger: names must not lead out of the folder.
-    return {command: {file for file in files if _inside(file[0])} for command, files in found.items()}
+    return {command: {file for file in files if _is_relative(file[0])} for command, files in found.items()}
 
 
-def _inside(name: str) -> bool:
+def _is_relative(name: str) -> bool:
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and bool(path.parts)
 
 
-def _write(folder: Path, files: dict[str, _Files]) -> None:
+def _write_record(folder: Path, files: dict[str, _Files]) -> None:
     content = {command: sorted(some) for command, some in sorted(files.items()) if some}
     atomic_write(folder / RECORD_FILE, (json.dumps(content, indent=1) + "\n").encode())
     push(folder / RECORD_FILE)

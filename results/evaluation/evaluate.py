@@ -79,7 +79,7 @@ def evaluate(
     names = unique_stems(photos.names)
     shown = np.unique(np.linspace(0, len(photos) - 1, min(len(photos), MAX_CONTACT_SHEET_PHOTOS)).round().astype(int))
     with OutputFolder(out, "evaluate") as output:
-        files = {kind: output.name(kind) for kind in (CONTACT_SHEET, "metrics.csv", "metrics.json")}
+        files = {kind: output.reserve_name(kind) for kind in (CONTACT_SHEET, "metrics.csv", "metrics.json")}
         for index, (painted, row) in enumerate(_painted(drawn, photos, truth, mean_chroma, progress)):
             rows.append(row)
             for number, sample in enumerate(painted, 1):
@@ -107,9 +107,9 @@ def evaluate(
         ]
         note = f"{len(shown)} of {len(photos)} photos, spread evenly" if len(shown) < len(photos) else ""
         sheet = contact_sheet(pictures, headings, [labels[index] for index in shown], note)
-        output.put(files[CONTACT_SHEET], _png(sheet))
-        output.put(files["metrics.csv"], _csv([*rows, {"photo": "all", **report["all"]}]))
-        output.put(files["metrics.json"], (json.dumps(report, indent=2) + "\n").encode())
+        output.add_as(files[CONTACT_SHEET], _png(sheet))
+        output.add_as(files["metrics.csv"], _csv([*rows, {"photo": "all", **report["all"]}]))
+        output.add_as(files["metrics.json"], (json.dumps(report, indent=2) + "\n").encode())
     return report
 
 

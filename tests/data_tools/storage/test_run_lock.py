@@ -1,4 +1,4 @@
-"""Of two processes that want to write a run, one locks it, and the other is told which process has it."""
+"""Of two processes that want to write a run, one locks it, and the error of the other names it."""
 
 import os
 import subprocess
