@@ -1,6 +1,6 @@
-"""Kills a search again and again at random moments, goes on with it each time, and counts what was lost.
+"""Kills a search at random moments, resumes it each time, and reports every result that was lost.
 
-`make chaos N=100`, or `python -m tests.faults.chaos 100`. The trials are tiny, but all of it is real.
+Start it with `make chaos N=100` or `python -m tests.faults.chaos 100`. The trials are small, but the search is real.
 """
 
 import argparse
@@ -25,31 +25,31 @@ from huetune.results.records.trial_record import digest
 HUETUNE = str(Path(sys.executable).with_name("huetune"))
 NAME = "chaos"
 EPOCHS = 4
-QUICK = (
+MINIMAL_OPTIONS = (
     *("--garden", "4", "--space", str(Path(__file__).with_name("space.toml"))),
     *("--warm-start", "none", "--confirm", "none"),
 )
-"""Options of the smallest search that is one: three scenes to learn from, one to rank by, none for the end."""
+"""Options of the smallest search: three training photos, one validation photo, no test photo, no confirmation."""
 VICTIMS = {"driver": 4, "worker": 4, "raylet": 1, "head": 1}
-"""What is killed, and how often in ten times."""
-PROCESSES = {"worker": "ray::ResourceTrainable", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server"}
-LOOK_SECONDS = 0.5
-"""Between two looks at all processes and at the study: each takes a tenth of a second of a core."""
-PATIENCE = 240.0
-"""Seconds that the program has to end in; then it hangs, which is a violation."""
+"""Relative frequency with which each kind of process is killed."""
+PROCESS_NAMES = {"worker": "ray::ResourceTrainable", "raylet": "/raylet/raylet", "head": "/gcs/gcs_server"}
+POLL_SECONDS = 0.5
+"""Interval of reading the process list and the study, which takes 0.1 s of CPU time."""
+END_TIMEOUT_SECONDS = 240.0
+"""A driver that has not ended after this time plus a minute per trial hangs, which is a violation."""
 
 
 class Chaos:
-    """One search, and those who kill it.
+    """Runs a search and kills its processes.
 
     Args:
         storage: folder for the run.
-        trials: of the search.
-        seed: of the moments and the victims.
+        trials: number of trials of the search.
+        seed: seeds the moments and victims.
 
     Attributes:
-        kills: by victim.
-        violations: a line for each thing that was lost or went wrong.
+        kills: number of kills by victim.
+        violations: a line for each lost result and each fault.
         to_training: seconds from each start of `resume` to its first new epoch.
     """
 
@@ -64,14 +64,14 @@ class Chaos:
         self._waited: tuple[float, int] | None = None
 
     def run(self, kills: int, pause: tuple[float, float]) -> float:
-        """Search to the end, whatever is killed on the way.
+        """Search to the end and kill processes meanwhile.
 
         Args:
-            kills: how many.
-            pause: seconds between two kills, at least and at most.
+            kills: number of kills.
+            pause: minimum and maximum seconds between two kills.
 
         Returns:
-            The seconds that it took.
+            The duration in seconds.
         """
         begun = time.monotonic()
         self._start()
@@ -83,7 +83,7 @@ class Chaos:
             self._kill(victim)
         said = self._end()
         if self._driver.returncode:
-            self.violations.append(f"the last one ended with {self._driver.returncode}: {said[-500:]!r}")
+            self.violations.append(f"the last driver exited with {self._driver.returncode}: {said[-500:]!r}")
         seconds = time.monotonic() - begun
         self._compare()
         self._require_gone(self._rays, 75)
@@ -96,28 +96,28 @@ class Chaos:
             [HUETUNE, "resume", NAME, "--storage", self._storage], capture_output=True, text=True, encoding="utf-8"
         )
         if again.returncode or "is finished, nothing was changed" not in again.stdout:
-            self.violations.append(f"a finished search went on: {again.stdout + again.stderr!r}")
+            self.violations.append(f"a finished search was continued: {again.stdout + again.stderr!r}")
         return seconds
 
     def _start(self) -> None:
-        """Begin, or go on; a search that died before it was described leaves its name free."""
+        """Start or resume the search. A search that died before its manifest was written is started again."""
         described = (self._storage / NAME / "manifest.json").exists()
-        words = [*QUICK, "--epochs", EPOCHS, "--trials", self._trials, "--name", NAME]
+        words = [*MINIMAL_OPTIONS, "--epochs", EPOCHS, "--trials", self._trials, "--name", NAME]
         command = [HUETUNE, "resume", NAME] if described else [HUETUNE, "search", *map(str, words)]
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # it lives as long as the driver
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the driver lives
         self._driver = psutil.Popen(
             [*command, "--storage", str(self._storage)], stdout=self._said, stderr=subprocess.STDOUT
         )
         self._waited = (time.monotonic(), self._epochs()) if described else None
 
     def _watch(self, seconds: float) -> None:
-        """Let some time pass, and note when the search gets on."""
+        """Wait, and note the first new epoch after a resume."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self._driver.poll() is None:
-            self._look()
-            time.sleep(LOOK_SECONDS)
+            self._poll()
+            time.sleep(POLL_SECONDS)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         with_children = [self._driver, *self._driver.children(recursive=True)] if self._driver.is_running() else []
         self._family |= set(with_children)
         if self._waited and self._epochs() > self._waited[1]:
@@ -125,8 +125,8 @@ class Chaos:
             self._waited = None
 
     def _kill(self, victim: str) -> None:
-        mark = PROCESSES.get(victim)
-        # While the driver still registers with its raylet, Ray ends it without a word when that dies.
+        mark = PROCESS_NAMES.get(victim)
+        # If the raylet dies while the driver registers with it, Ray ends the driver without a message.
         while mark and not self._alive("worker") and self._driver.poll() is None:
             self._watch(0.2)
         targets = self._alive(victim) if mark else [self._driver.pid]
@@ -138,33 +138,33 @@ class Chaos:
         if victim == "worker":
             return
         said = self._end()
-        # Without its head or its raylet the driver gives up by itself, and says how to go on.
+        # Without its head or raylet the driver exits and names the command to continue.
         if victim != "driver" and (self._driver.returncode != 4 or "huetune resume" not in said):
             self.violations.append(f"the {victim} died: exit code {self._driver.returncode}, {said[-500:]!r}")
         self._start()
 
     def _alive(self, part: str) -> list[int]:
-        self._look()
-        return [process.pid for process in self._family if _is(process, PROCESSES[part])]
+        self._poll()
+        return [process.pid for process in self._family if _is(process, PROCESS_NAMES[part])]
 
     def _end(self) -> str:
-        """Wait for the driver and all that it began; return what it said."""
-        end = time.monotonic() + PATIENCE + 60 * self._trials
+        """Wait for the driver and its workers to end; return the output."""
+        end = time.monotonic() + END_TIMEOUT_SECONDS + 60 * self._trials
         while self._driver.poll() is None and time.monotonic() < end:
-            self._look()
-            time.sleep(LOOK_SECONDS)
+            self._poll()
+            time.sleep(POLL_SECONDS)
         if self._driver.poll() is None:
-            self.violations.append("it hangs")
+            self.violations.append("the driver hangs")
             self._driver.kill()
             self._driver.wait()
-        self._require_gone({process for process in self._family if _is(process, PROCESSES["worker"])}, 15)
+        self._require_gone({process for process in self._family if _is(process, PROCESS_NAMES["worker"])}, 15)
         self._rays |= self._family
         self._family.clear()
         self._said.seek(0)
         return self._said.read().decode(errors="replace")
 
     def _require_gone(self, processes: set[psutil.Process], seconds: float) -> None:
-        # Ray's own that were just starting find out late, and try for a minute to tell the head, which is dead too.
+        # Processes of Ray that were just starting try for a minute to reach the dead head.
         end = time.monotonic() + seconds
         while (alive := [process for process in processes if _is(process, "")]) and time.monotonic() < end:
             time.sleep(0.2)
@@ -177,10 +177,10 @@ class Chaos:
         return sum(len(trial.intermediate_values) for trial in trials)
 
     def _compare(self) -> None:
-        """Whatever has ended once must be there, as it ended."""
+        """Check that all ended trials are still recorded unchanged."""
         now = {trial.number: digest(trial) for trial in self._read() if trial.state.is_finished()}
         self.violations += [
-            f"trial {number} had ended and is {'another' if number in now else 'missing'}"
+            f"trial {number} had ended and is {'changed' if number in now else 'missing'}"
             for number, before in self._ended.items()
             if now.get(number) != before
         ]
@@ -194,7 +194,7 @@ class Chaos:
 
 def _is(process: psutil.Process, mark: str) -> bool:
     try:
-        # A number may be another process's by now.
+        # The process id may have been reused.
         alive = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
         return alive and mark in " ".join(process.cmdline())
     except psutil.NoSuchProcess:
@@ -202,21 +202,21 @@ def _is(process: psutil.Process, mark: str) -> bool:
 
 
 def main() -> None:
-    """Kill N times, and compare with the same search left in peace."""
+    """Kill N times, and compare with the same search without kills."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.chaos")
     parser.add_argument("kills", type=int)
-    parser.add_argument("--trials", type=int, help="of the search  [default: 100 a kill]")
+    parser.add_argument("--trials", type=int, help="trials of the search  [default: 100 per kill]")
     parser.add_argument("--pause", type=float, nargs=2, default=(40.0, 80.0), help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    trials = asked.trials or 100 * asked.kills
+    options = parser.parse_args()
+    trials = options.trials or 100 * options.kills
     with tempfile.TemporaryDirectory() as folder:
-        chaos = Chaos(Path(folder, "chaos"), trials, asked.seed)
-        seconds = chaos.run(asked.kills, asked.pause)
+        chaos = Chaos(Path(folder, "chaos"), trials, options.seed)
+        seconds = chaos.run(options.kills, options.pause)
         for line in chaos.violations:
             print(line)
-        peace = Chaos(Path(folder, "peace"), trials, asked.seed)
-        undisturbed = peace.run(0, asked.pause)
+        peace = Chaos(Path(folder, "peace"), trials, options.seed)
+        undisturbed = peace.run(0, options.pause)
     report = {
         "kills": dict(chaos.kills),
         "violations": len(chaos.violations) + len(peace.violations),

@@ -1,4 +1,4 @@
-"""What tests of faults share."""
+"""Fixtures of the fault tests."""
 
 import contextlib
 import subprocess
@@ -16,7 +16,7 @@ from tests.faults.program import Program
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Program]]:
-    """Start the command in the background; nothing of it is left after the test."""
+    """Return a function that starts the command in the background; all its processes end with the test."""
     started: list[Program] = []
 
     def program(storage, *words, **environment):

@@ -1,4 +1,4 @@
-"""A Ray cluster of several machines on one: each node in a network namespace of its own, with its own address."""
+"""Runs a Ray cluster on one machine, with each node in its own network namespace with its own address."""
 
 import contextlib
 import itertools
@@ -18,24 +18,24 @@ from tests.store import ENVIRONMENT
 
 PORT = 6399
 CLUSTERS = itertools.count(os.getpid() % 200)
-"""Each has names and addresses of its own: the kernel takes its time to forget those of the one before."""
+"""Numbers the clusters, which have different names and addresses, because the kernel releases old ones slowly."""
 
 
 class Nodes:
-    """Nodes that are added one by one; the first is the head.
+    """A cluster to which nodes are added one by one; the first is the head.
 
     Args:
-        folder: for the token and for the nodes' own Python.
+        folder: folder for the token and the nodes' Python.
     """
 
     def __init__(self, folder: Path):
-        self._mark = next(CLUSTERS) % 250
-        self.bridge = f"hue{self._mark}"
-        self._python = _bare(folder / "python")
+        self._number = next(CLUSTERS) % 250
+        self.bridge = f"hue{self._number}"
+        self._python = _python_without_huetune(folder / "python")
         token = folder / "token"
         token.write_text("0123456789abcdef" * 4, encoding="utf-8")
         token.chmod(0o600)
-        # Ray notes there which cluster is `--address auto`; its sockets want a short path.
+        # Ray records there which cluster is `--address auto`. Its sockets require a short path.
         self._scratch = tempfile.mkdtemp(prefix="hue", dir="/tmp")
         self.environment = {"RAY_TMPDIR": self._scratch}
         self.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
@@ -43,16 +43,16 @@ class Nodes:
 
     @property
     def newest(self) -> int:
-        """The node that came last."""
+        """The number of the node that was added last."""
         return len(self._nodes) - 1
 
     @property
     def address(self) -> str:
-        """Of the head."""
+        """The HOST:PORT of the head."""
         return f"{self.ip(0)}:{PORT}"
 
     def add(self, cpus: int = 1) -> None:
-        """Start a node and wait until it is there."""
+        """Start a node."""
         number = len(self._nodes)
         self._wire(number)
         words = (
@@ -68,7 +68,7 @@ class Nodes:
             f"--num-cpus={cpus}",
             "--block",
         ]
-        # What a node logs goes nowhere; its processes are one group, to be killed as one.
+        # The processes of a node are one group, which is killed as a whole. Its output is dropped.
         self._nodes.append(
             subprocess.Popen(
                 ["ip", "netns", "exec", self.name(number), *command],
@@ -86,12 +86,12 @@ class Nodes:
         )
 
     def inside(self, number: int, *command: str) -> list[str]:
-        """Return a command as it is typed on a node."""
+        """Return the command that runs another one on a node."""
         return ["ip", "netns", "exec", self.name(number), *command]
 
     @contextlib.contextmanager
     def pretending(self, package: str, version: str) -> Iterator[None]:
-        """Have the nodes' Python take a package for another version."""
+        """Make a package look like another version to the nodes' Python."""
         (packages,) = Path(self._python).parents[1].glob("lib/*/site-packages")
         folder = packages / f"{package}-{version}.dist-info"
         folder.mkdir()
@@ -104,7 +104,7 @@ class Nodes:
             shutil.rmtree(folder)
 
     def wait_for_head(self) -> None:
-        """Wait until the head has noted where it is."""
+        """Wait until the head has recorded its address."""
         end = time.monotonic() + 60
         while not Path(self._scratch, "ray", "ray_current_cluster").exists():
             assert time.monotonic() < end, "the head does not start"
@@ -121,15 +121,15 @@ class Nodes:
         self._nodes[number].wait()
 
     def cut(self, number: int, off: bool = True) -> None:
-        """Take a node's cable out, or put it back."""
+        """Cut a node off the network, or reconnect it."""
         _ip_command("link", "set", f"{self.bridge}v{number}", "down" if off else "up")
 
     def ip(self, number: int) -> str:
-        """Of a node; 253 is this machine's own."""
-        return f"10.77.{self._mark}.{number + 1}"
+        """Return the address of a node; number 253 is this machine."""
+        return f"10.77.{self._number}.{number + 1}"
 
     def name(self, number: int) -> str:
-        """Of a node's namespace."""
+        """Return the name of a node's network namespace."""
         return f"{self.bridge}n{number}"
 
     def _wire(self, number: int) -> None:
@@ -141,7 +141,7 @@ class Nodes:
             _ip_command("-n", name, *words.split())
 
     def end(self) -> None:
-        """Leave nothing behind."""
+        """Kill all nodes and remove the network."""
         for number in range(len(self._nodes)):
             self.kill(number)
             _ip_command("netns", "del", self.name(number))
@@ -151,12 +151,12 @@ class Nodes:
 
 @contextlib.contextmanager
 def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
-    """A cluster of nodes with one CPU each; skips the test where namespaces cannot be had."""
+    """Run a cluster of nodes with one CPU each; skip the test if this machine allows no network namespaces."""
     nodes = Nodes(folder)
-    # Left to itself a bridge changes its address with each node that comes or goes, and the others do not find it.
-    made = ["ip", "link", "add", nodes.bridge, "address", "02:00:00:00:00:01", "type", "bridge"]
+    # By default a bridge changes its address whenever a node joins or leaves, and the other nodes lose it.
+    command = ["ip", "link", "add", nodes.bridge, "address", "02:00:00:00:00:01", "type", "bridge"]
     skip_without("bridges")
-    subprocess.run(made, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)
     _ip_command("addr", "add", f"{nodes.ip(253)}/24", "dev", nodes.bridge)
     _ip_command("link", "set", nodes.bridge, "up")
     if not token:
@@ -170,8 +170,8 @@ def cluster(folder: Path, count: int, token: bool = True) -> Iterator[Nodes]:
         nodes.end()
 
 
-def _bare(folder: Path) -> str:
-    """Make an environment with all packages that huetune needs, and without huetune."""
+def _python_without_huetune(folder: Path) -> str:
+    """Make a Python environment with the packages that huetune needs, but without huetune."""
     venv.create(folder)
     (packages,) = folder.glob("lib/*/site-packages")
     (packages / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")

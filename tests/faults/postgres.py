@@ -1,4 +1,4 @@
-"""A real PostgreSQL of a test's own."""
+"""Runs a PostgreSQL server for tests."""
 
 import os
 import shutil
@@ -11,7 +11,11 @@ NOBODY = 65534
 
 
 class Postgres:
-    """A server of its own, run as an ordinary user: as root it would not."""
+    """A server in a folder, run by an ordinary user, because PostgreSQL refuses to run as root.
+
+    Args:
+        folder: an empty folder for data, log, socket and password.
+    """
 
     def __init__(self, folder: Path):
         with socket.socket() as free:
@@ -31,7 +35,7 @@ class Postgres:
         self._call("pg_ctl", "-w", "-o", options, "-l", str(self._socket / "log"), "start")
 
     def stop(self) -> None:
-        """As when its machine loses power."""
+        """Stop the server at once, as if its machine lost power."""
         self._call("pg_ctl", "-m", "immediate", "stop")
 
     @property

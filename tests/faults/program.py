@@ -1,4 +1,4 @@
-"""The command in the background, and what it leaves, for tests that do it harm."""
+"""Runs the command in the background and reads its run, for tests that inject faults."""
 
 import contextlib
 import io
@@ -10,15 +10,15 @@ import psutil
 
 from huetune.results.cli.verify_command import verify
 from huetune.results.records.run import STUDY, Run
-from tests.faults.chaos import HUETUNE, QUICK
+from tests.faults.chaos import HUETUNE, MINIMAL_OPTIONS
 
 NAME = "run"
-ALONE = ("--cpus-per-trial", min(1.5, os.cpu_count() or 1))
-"""Where two cores are all, one trial at a time, on one thread, and so only one worker that has to start."""
+ONE_SLOT = ("--cpus-per-trial", min(1.5, os.cpu_count() or 1))
+"""Options that on two cores allow one trial at a time, so that only one worker has to start."""
 
 
 class Program:
-    """The command in the background, with all that it began."""
+    """The command in the background, with its child processes."""
 
     def __init__(self, storage, *words, before=(), **environment):
         self.storage = storage
@@ -37,17 +37,17 @@ class Program:
         while time.monotonic() < end:
             assert self.process.poll() is None, self.process.stdout.read()
             written = _written(self.storage)
-            # Reading a study ten times a second would take a tenth of what the search is to have.
+            # Reading the study ten times a second would take a tenth of the CPU time.
             if written != seen or written is None:
                 if (self.storage / NAME / "manifest.json").exists() and condition(trials(self.storage)):
                     return
                 seen = written
             time.sleep(0.1 if written else 0.5)
         self.process.kill()
-        raise TimeoutError(f"not within {seconds} s; it said {self.process.communicate(timeout=60)[0]!r}")
+        raise TimeoutError(f"not within {seconds} s; its output: {self.process.communicate(timeout=60)[0]!r}")
 
     def end(self, seconds=200):
-        """Return the exit code and all that was said, once nothing of it is left."""
+        """Wait until the command and its children have ended; return the exit code and the output."""
         family = self.process.children(recursive=True) if self.process.is_running() else []
         said, _ = self.process.communicate(timeout=seconds)
         _, alive = psutil.wait_procs(family, timeout=15)
@@ -56,14 +56,14 @@ class Program:
 
 
 def _written(storage):
-    """When the study was last written to; None where it is in no file."""
+    """Return when the study was last written; None if it is not a file."""
     path = storage / NAME / STUDY
     return path.stat().st_mtime_ns if path.exists() else None
 
 
 def search(trials=3, epochs=3, *words):
     return (
-        *("search", *QUICK, "--name", NAME, "--trials", trials, "--epochs", epochs),
+        *("search", *MINIMAL_OPTIONS, "--name", NAME, "--trials", trials, "--epochs", epochs),
         *("--scheduler", "none", *words),
     )
 
@@ -73,7 +73,7 @@ def trials(storage):
 
 
 def epochs(count):
-    """Whether so many epochs are done in all."""
+    """Return a condition: the trials have so many epochs in total."""
     return lambda trials: sum(len(trial.intermediate_values) for trial in trials) >= count
 
 
@@ -82,13 +82,13 @@ def states(storage):
 
 
 def verified(storage):
-    # In this process, where all is imported. The best model is scored again in test_chaos.
+    # In this process, where everything is imported. test_chaos also evaluates the best model again.
     assert verify.callback
     with contextlib.redirect_stdout(io.StringIO()) as said:
         code = verify.callback(NAME, storage, quick=True)
     return code == 0, said.getvalue()
 
 
-def assert_whole(storage):
+def assert_verified(storage):
     fine, said = verified(storage)
     assert fine and "not finished" not in said, said

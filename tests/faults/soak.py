@@ -1,8 +1,8 @@
-"""One small search after another, in one process and one storage: what is left after each, and does it grow?
+"""Runs small searches one after another in one process, and reports resources that grow.
 
     python -m tests.faults.soak MINUTES
 
-As in a notebook that is left open, so what a search keeps of memory, descriptors and threads stays with the next.
+In an open notebook, memory, descriptors and threads that a search does not release add up in the same way.
 """
 
 import argparse
@@ -21,17 +21,17 @@ import numpy as np
 import psutil
 
 MARK = "HUETUNE_SOAK"
-"""In the environment of all that is started from here, so that it is found whatever became of its parents."""
-WORDS = "search --garden 8 --trials 3 --epochs 2 --confirm none --quiet"
-WARM = 3
-"""Rounds after which all is imported and cached."""
+"""Environment variable that marks all child processes, so that they are found even without their parents."""
+SEARCH_COMMAND = "search --garden 8 --trials 3 --epochs 2 --confirm none --quiet"
+WARM_UP_ROUNDS = 3
+"""Rounds until everything is imported and cached."""
 
-RAYS = 1
-"""Descriptors that Ray keeps of each `ray.init`, also where nothing but that and `ray.shutdown` is called."""
+DESCRIPTORS_PER_RAY_INIT = 1
+"""Descriptors that Ray itself leaks in each `ray.init`, even if only `ray.shutdown` follows."""
 
 
 def soak(minutes: float, folder: Path) -> list[dict[str, Any]]:
-    """Search until the time is over; return what was there after each search."""
+    """Search until the time is over; return the resources in use after each search."""
     for name in ("TMPDIR", "RAY_TMPDIR", "HOME", "XDG_STATE_HOME", "HUETUNE_CACHE"):
         os.environ[name] = str(folder / name.lower())
         os.mkdir(os.environ[name])
@@ -43,7 +43,7 @@ def soak(minutes: float, folder: Path) -> list[dict[str, Any]]:
     while time.monotonic() < end:
         name, begun = f"soak-{len(rounds):04}", time.monotonic()
         verbs = [
-            f"{WORDS} --name {name}",
+            f"{SEARCH_COMMAND} --name {name}",
             *(f"{verb} {name}" for verb in ("resume", "trials", "best", "report", "verify")),
         ]
         for words in verbs:
@@ -51,16 +51,16 @@ def soak(minutes: float, folder: Path) -> list[dict[str, Any]]:
                 code = cli([*words.split(), "--storage", str(folder / "runs")], "huetune", standalone_mode=False)
             if code:
                 raise SystemExit(f"{words!r} ended with {code}")
-        rounds.append({"seconds": time.monotonic() - begun, **_left(folder)})
+        rounds.append({"seconds": time.monotonic() - begun, **_resources(folder)})
         print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
     return rounds
 
 
-def _left(folder: Path) -> dict[str, int]:
-    """What there is now: of this process, of all that it started, and of files outside of the runs."""
-    # What Python has only not yet collected is no leak.
+def _resources(folder: Path) -> dict[str, int]:
+    """Return the resources in use by this process and its children, and the number of files outside of the runs."""
+    # Garbage that Python has not collected yet is not a leak.
     gc.collect()
-    # Ray's helpers need a moment to see that it has ended.
+    # Ray's helper processes end a moment later.
     _, others = psutil.wait_procs(_marked(), timeout=15)
     own = psutil.Process()
     listening = [one for process in [own, *others] for one in _sockets(process) if one.status == psutil.CONN_LISTEN]
@@ -94,18 +94,24 @@ def _sockets(process: psutil.Process) -> list[Any]:
 
 
 def main() -> None:
-    """Soak, and say what grew."""
+    """Run the searches, and print which resources grew."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak")
     parser.add_argument("minutes", type=float)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak", dir="/tmp") as folder:
-        rounds = soak(asked.minutes, Path(folder))
-    warm = rounds[WARM:]
+        rounds = soak(options.minutes, Path(folder))
+    warm = rounds[WARM_UP_ROUNDS:]
     if len(warm) < 2:
-        sys.exit(f"only {len(rounds)} searches in {asked.minutes:g} minutes: too few to tell")
+        sys.exit(f"only {len(rounds)} searches in {options.minutes:g} minutes: too few to tell")
     slope = np.polyfit(range(len(warm)), [one["megabytes"] for one in warm], 1)[0]
     first, last = warm[0], warm[-1]
-    allowed = {"threads": 2, "descriptors": len(warm) * RAYS, "processes": 0, "ports": 0, "files": 0}
+    allowed = {
+        "threads": 2,
+        "descriptors": len(warm) * DESCRIPTORS_PER_RAY_INIT,
+        "processes": 0,
+        "ports": 0,
+        "files": 0,
+    }
     grown = [name for name, most in allowed.items() if last[name] > first[name] + most]
     print(json.dumps({"searches": len(rounds), "first": first, "last": last, "megabytes_a_search": round(slope, 2)}))
     print(f"grown: {', '.join(grown) or 'nothing'}")

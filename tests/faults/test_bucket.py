@@ -1,4 +1,4 @@
-"""A search in a bucket, whose network breaks and whose machine is lost."""
+"""Searches in a bucket with a faulty network and a lost machine."""
 
 import os
 import subprocess
@@ -17,18 +17,18 @@ from tests.faults.chaos import HUETUNE
 from tests.faults.program import NAME, Program, epochs, search
 from tests.store import FaultyProxy
 
-IMPATIENT = """
+WITH_SHORT_LEASE = """
 from huetune.data_tools.storage import bucket_lease
 from huetune.search.cli.main import main
 bucket_lease.EXPIRY_SECONDS = 1.0
 main()
 """
-"""The command, for which a process is dead that was silent for a second."""
+"""The command, with leases that expire after a second."""
 
 
 @pytest.fixture
 def between(store):
-    """A way to the store that can be broken, with the patience of the program itself."""
+    """A proxy to the object store that can be made faulty; timeouts are those of the command."""
     network = FaultyProxy(store.port)
     yield network
     network.close()
@@ -36,7 +36,7 @@ def between(store):
 
 @pytest.fixture
 def place(store, between, tmp_path):
-    """A storage of this test's own in a bucket, and photos beside it, all through the network that can be broken."""
+    """The URI of a storage in a bucket, with photos beside it, through the faulty proxy."""
     from PIL import Image
 
     photos = local_path(store.uri(f"hue/{tmp_path.name}/photos", between.port))
@@ -48,7 +48,7 @@ def place(store, between, tmp_path):
 
 
 def on(machine, *words, program=(HUETUNE,)):
-    """Call the command on a machine that has a state of its own."""
+    """Call the command as on another machine, with its own state folder."""
     environment = {**os.environ, "XDG_STATE_HOME": str(machine)}
     return subprocess.run(
         [*program, *map(str, words)], capture_output=True, text=True, encoding="utf-8", env=environment, timeout=500
@@ -56,14 +56,14 @@ def on(machine, *words, program=(HUETUNE,)):
 
 
 def kill(process):
-    """With all that it began, as when a machine loses its power."""
+    """Kill a process and its children, as if the machine lost power."""
     for one in (*process.children(recursive=True), process) if process.is_running() else ():
         one.kill()
     process.wait()
 
 
 def searching(place, machine, trials=2, depth=3):
-    """A search in the background, of photos in the bucket."""
+    """Start a search of photos in the bucket in the background."""
     words = [*search(trials, depth)]
     words[words.index("--garden") : words.index("--garden") + 2] = ["--photos", place.replace("/runs?", "/photos?")]
     program = Program(local_path(place), *words, "--storage", place, XDG_STATE_HOME=str(machine))
@@ -97,7 +97,7 @@ def test_bucket_search_survives_outage_and_lost_machine(place, between, begun, t
     another = tmp_path / "another"
     refused = on(another, "resume", NAME, "--storage", place)
     assert refused.returncode == 4 and f"process {begun.process.pid}" in refused.stderr, refused.stderr
-    resumed = on(another, "resume", NAME, "--storage", place, program=(sys.executable, "-c", IMPATIENT))
+    resumed = on(another, "resume", NAME, "--storage", place, program=(sys.executable, "-c", WITH_SHORT_LEASE))
     assert resumed.returncode == 0, resumed.stderr
     assert " resumed " in resumed.stdout
 
@@ -117,7 +117,7 @@ def test_bucket_search_survives_outage_and_lost_machine(place, between, begun, t
         assert done.returncode == 0, done.stderr
     assert on(third, "best", run, "--export", export).returncode == 4
     assert on(third, "list", "--storage", place).stdout.startswith(f"{NAME} ")
-    # The machine that was lost comes back: what it had is older than what the others made.
+    # The lost machine returns. Its local files are older than those in the bucket.
     again = find_run(run)
     assert {trial.state for trial in again.study().get_trials(deepcopy=False)} == {TrialState.COMPLETE}
     finished = on(os.environ["XDG_STATE_HOME"], "resume", run)

@@ -1,4 +1,4 @@
-"""Kills at random moments, of the driver, its workers, Ray's raylet and its head; `make chaos` has more of them."""
+"""Kills the driver, its workers, Ray's raylet and head at random moments; `make chaos` does it more often."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Real clusters: nodes with their own addresses, a Python without huetune, and a token."""
+"""Searches on real clusters, whose nodes have their own addresses, a Python without huetune, and a token."""
 
 import os
 import subprocess
@@ -8,22 +8,22 @@ import pytest
 from optuna.trial import TrialState
 
 from huetune.data_tools.storage.bucket_cache import local_path
-from tests.faults.chaos import HUETUNE, QUICK
+from tests.faults.chaos import HUETUNE, MINIMAL_OPTIONS
 from tests.faults.nodes import cluster
-from tests.faults.program import NAME, assert_whole, epochs, search, states, trials
+from tests.faults.program import NAME, assert_verified, epochs, search, states, trials
 from tests.store import ENVIRONMENT, S3Server
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory):
-    """Two that live; whoever kills one brings another."""
+    """A cluster of two nodes. A test that kills one adds another."""
     with cluster(tmp_path_factory.mktemp("nodes"), 2) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def bucket(nodes, tmp_path_factory):
-    """The URI of a storage in a store that all nodes see; they share nothing else."""
+    """The URI of a storage in an object store, the only thing that the nodes share."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
@@ -34,7 +34,7 @@ def bucket(nodes, tmp_path_factory):
 
 
 def test_cluster_search_survives_lost_node_and_uses_new_one(start, nodes, bucket, lay_traps, tmp_path):
-    """Our code travels; a node dies, its trial goes on elsewhere; one that comes later takes part."""
+    """huetune's code is sent to the nodes; a killed node's trial resumes on another node, also on a new one."""
     storage = local_path(bucket)
     executed = lay_traps(
         tmp_path, model="packages", search="files", data_tools="files", results="files", random="files", keras="files"
@@ -54,12 +54,12 @@ def test_cluster_search_survives_lost_node_and_uses_new_one(start, nodes, bucket
     assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " resumed " in said
     assert len({trial.user_attrs["pid"] for trial in after}) > 1
     assert not executed()
-    assert not list(storage.glob("*/trials/*/*/*")), "the driver's machine saw no checkpoint"
-    assert_whole(storage)
+    assert not list(storage.glob("*/trials/*/*/*")), "checkpoints must not pass through the driver's machine"
+    assert_verified(storage)
 
 
 def _search(nodes, storage, **environment):
-    words = [HUETUNE, "search", *QUICK, "--name", NAME, "--storage", storage, "--address", nodes.address]
+    words = [HUETUNE, "search", *MINIMAL_OPTIONS, "--name", NAME, "--storage", storage, "--address", nodes.address]
     return subprocess.run(
         nodes.inside(0, *words),
         capture_output=True,
@@ -96,7 +96,7 @@ def test_cluster_without_token_is_refused(tmp_path):
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("seconds", "wanted"), [(10, 40), (120, 200)])
 def test_cluster_node_cut_off_reports_nothing_twice(start, nodes, tmp_path, seconds, wanted):
-    """The cable is out for a while; the trial went on elsewhere or there, and nothing came twice."""
+    """The node is offline for a while. Its trial resumes there or elsewhere, and no epoch is recorded twice."""
     program = start(tmp_path, *search(2, wanted), "--address", "auto", before=nodes.inside(0), **nodes.environment)
     program.wait_for(epochs(4))
     nodes.cut(nodes.newest)
@@ -107,4 +107,4 @@ def test_cluster_node_cut_off_reports_nothing_twice(start, nodes, tmp_path, seco
     assert code == 0, said
     assert states(tmp_path) == {TrialState.COMPLETE}
     assert [list(trial.intermediate_values) for trial in trials(tmp_path)] == [list(range(1, wanted + 1))] * 2
-    assert_whole(tmp_path)
+    assert_verified(tmp_path)

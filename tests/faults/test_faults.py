@@ -20,14 +20,14 @@ from huetune.results.records.run import MANIFEST, STUDY, Run, backup_path
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.session.repair import repair
 from tests.allowed_skips import skip_without
-from tests.faults.chaos import PROCESSES, QUICK
-from tests.faults.program import ALONE, NAME, Program, assert_whole, epochs, search, states, trials, verified
+from tests.faults.chaos import MINIMAL_OPTIONS, PROCESS_NAMES
+from tests.faults.program import NAME, ONE_SLOT, Program, assert_verified, epochs, search, states, trials, verified
 
 
 def test_signals_interrupt_a_search_that_resumes(start, tmp_path):
     """Ctrl-C, SIGTERM and two Ctrl-C each end it in time, with the exit code and the command that resumes it."""
     for words, numbers, code, most in (
-        (search(3, 6, *ALONE), [signal.SIGINT], 130, 15),
+        (search(3, 6, *ONE_SLOT), [signal.SIGINT], 130, 15),
         (("resume", NAME), [signal.SIGTERM], 143, 15),
         (("resume", NAME), [signal.SIGINT, signal.SIGINT], 130, 3),
     ):
@@ -51,17 +51,17 @@ def test_signals_interrupt_a_search_that_resumes(start, tmp_path):
     gone_on = [re.search(rf"trial {number} +resumed .*\(epoch (\d)", said) for number in done if done[number] < 6]
     assert gone_on and all(found for found in gone_on)
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 3
-    assert_whole(tmp_path)
+    assert_verified(tmp_path)
 
 
 def test_worker_killed_is_replaced_and_its_trial_resumes(start, in_process, tmp_path):
-    program = start(tmp_path, *search(2, 8, *ALONE))
+    program = start(tmp_path, *search(2, 8, *ONE_SLOT))
     program.wait_for(epochs(1))
     # The table can be read while the search runs.
     table = json.loads(in_process("trials", NAME, "--storage", tmp_path, "--format", "json").stdout)
     assert "running" in {row["state"] for row in table}
     family = program.process.children(recursive=True)
-    next(process for process in family if PROCESSES["worker"] in " ".join(process.cmdline())).kill()
+    next(process for process in family if PROCESS_NAMES["worker"] in " ".join(process.cmdline())).kill()
     code, said = program.end()
     assert code == 0, said
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 2
@@ -97,7 +97,7 @@ UNWRITABLE = f"the study of {NAME!r} cannot be written (("
 
 def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     """The disk is read-only during a search, read-only at its start, full, and finally writable."""
-    program = start(disk, *search(3, 3, *ALONE), before=BOUND)
+    program = start(disk, *search(3, 3, *ONE_SLOT), before=BOUND)
     program.wait_for(epochs(1))
     # The study stays writable, so that a worker is the first to fail.
     _set_writable(disk / NAME / "trials", False)
@@ -108,7 +108,7 @@ def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     code, said = start(disk, "resume", NAME, before=BOUND).end()
     assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
     assert UNWRITABLE in said and "attempt to write a readonly database" in said
-    code, said = start(disk, "search", *QUICK, "--name", "other", before=BOUND).end()
+    code, said = start(disk, "search", *MINIMAL_OPTIONS, "--name", "other", before=BOUND).end()
     assert code == 4 and "cannot be created (Permission denied)" in said, said
     _set_writable(disk, True)
 
@@ -122,7 +122,7 @@ def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     code, said = start(disk, "resume", NAME).end()
     assert code == 0, said
     assert len(trials(disk)) == 3 and states(disk) == {TrialState.COMPLETE}
-    assert_whole(disk)
+    assert_verified(disk)
 
 
 DICE = """
@@ -145,7 +145,7 @@ def left(once, tmp_path):
         program.end()
         # The search ran two trials at once; resuming with one worker starts faster.
         manifest = json.loads((storage / NAME / MANIFEST).read_text(encoding="utf-8"))
-        manifest["cluster"]["cpus_per_trial"] = ALONE[1]
+        manifest["cluster"]["cpus_per_trial"] = ONE_SLOT[1]
         (storage / NAME / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
     killed, _ = once("killed", kill)
@@ -182,7 +182,7 @@ def test_damaged_files_are_replaced_by_older_ones_with_warning(start, left):
     for number in (2, 3):
         known = before[number].intermediate_values
         assert {epoch: after[number].intermediate_values[epoch] for epoch in known} == known
-    assert_whole(left)
+    assert_verified(left)
 
 
 def test_damaged_study_without_intact_copy_is_kept(start, left):
@@ -220,7 +220,7 @@ def test_trial_that_hangs_is_retried_and_then_fails_alone(start, left):
     assert TrialRecord.of(after[2]).failure == hung and str(hung) == "hung: no epoch within 15 s", said
     assert TrialRecord.of(after[2]).deaths == (hung,) * 2
     assert after[3].state == TrialState.COMPLETE
-    assert_whole(left)
+    assert_verified(left)
 
 
 def test_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
@@ -230,12 +230,12 @@ def test_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
     assert code == 5, said
     (trial,) = trials(tmp_path)
     assert trial.state == TrialState.FAIL and "memory" in str(TrialRecord.of(trial).failure)
-    assert_whole(tmp_path)
+    assert_verified(tmp_path)
 
 
 def test_second_search_of_a_name_fails_and_names_the_first(start, tmp_path):
     # Long enough that the first search still runs when the third one starts.
-    both = [start(tmp_path, *search(3, 60, *ALONE)) for _ in range(2)]
+    both = [start(tmp_path, *search(3, 60, *ONE_SLOT)) for _ in range(2)]
     while all(program.process.poll() is None for program in both):
         time.sleep(0.1)
     loser = next(program for program in both if program.process.poll() is not None)
@@ -291,7 +291,7 @@ def test_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     (tmp_path / "shim.c").write_text(SHIM, encoding="utf-8")
     shim, mark = tmp_path / "shim.so", tmp_path / "back"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, tmp_path / "shim.c", "-ldl"], check=True)
-    words = search(4, 2, "--time-budget", "30m", *ALONE)
+    words = search(4, 2, "--time-budget", "30m", *ONE_SLOT)
     program = start(tmp_path, *words, LD_PRELOAD=str(shim), CLOCK_BACK=str(mark))
     program.wait_for(epochs(1))
     mark.touch()
@@ -300,7 +300,7 @@ def test_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     spans = [(trial.datetime_complete - trial.datetime_start).total_seconds() for trial in trials(tmp_path)]
     assert min(spans) < -3600, "the clock was not set back"
     assert len(spans) == 4 and states(tmp_path) == {TrialState.COMPLETE}
-    assert_whole(tmp_path)
+    assert_verified(tmp_path)
 
 
 NAMELESS = (

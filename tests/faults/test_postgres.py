@@ -1,4 +1,4 @@
-"""A study in a real PostgreSQL, which goes away in the middle and comes back."""
+"""A study in a real PostgreSQL, which crashes during the search and restarts."""
 
 import subprocess
 
@@ -7,12 +7,12 @@ from optuna.trial import TrialState
 from huetune.results.records.run import find_run
 from tests.faults.chaos import HUETUNE
 from tests.faults.postgres import PASSWORD
-from tests.faults.program import ALONE, NAME, search
+from tests.faults.program import NAME, ONE_SLOT, search
 
 
 def test_postgres_study_survives_a_server_crash(postgres, start, tmp_path, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    program = start(tmp_path, *search(3, 20, *ALONE), "--study", postgres.url)
+    program = start(tmp_path, *search(3, 20, *ONE_SLOT), "--study", postgres.url)
 
     def trials():
         return find_run(NAME, tmp_path).study().get_trials(deepcopy=False)
@@ -35,7 +35,7 @@ def test_postgres_study_survives_a_server_crash(postgres, start, tmp_path, monke
         [HUETUNE, "verify", NAME, "--quick", "--storage", tmp_path], capture_output=True, text=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stdout
-    # A second run of the name, in another storage, would mix with it.
+    # A run with the same name in another storage would share the study.
     code, said = start(tmp_path / "other", *search(), "--study", postgres.url).end()
     assert code == 4 and "the study cannot be created" in said, said
     written = [path for path in tmp_path.rglob("*") if path.is_file()]

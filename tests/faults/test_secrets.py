@@ -1,4 +1,4 @@
-"""What must stay secret is written nowhere, and what must stay closed is closed: looked up in all that is there."""
+"""Secrets are in no file, argument or output, and a search listens only on the loopback address."""
 
 import os
 import subprocess
@@ -16,13 +16,13 @@ from tests.faults.program import NAME, epochs, search
 from tests.store import ENVIRONMENT
 
 TOKEN = "7e57ab1e" * 8
-"""Of the form that Ray wants."""
+"""A token in Ray's format."""
 SENTINELS = {"database": PASSWORD, "bucket": ENVIRONMENT["AWS_SECRET_ACCESS_KEY"], "Ray": TOKEN}
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A machine of its own: home, state, cache and temporary files; short, for Ray's sockets are in it."""
+    """Set new folders for home, state, cache and temporary files, with short paths for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="hue", dir="/tmp") as folder:
         for name in ("HOME", "XDG_STATE_HOME", "HUETUNE_CACHE", "TMPDIR"):
             (Path(folder) / name[:4]).mkdir()
@@ -32,7 +32,7 @@ def place(tmp_path, monkeypatch):
 
 
 def leaks(*folders):
-    """The files beneath folders in which a secret is, and whose."""
+    """Return the files below folders that contain a secret, and which one."""
     found = set()
     for path in (path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()):
         content = path.read_bytes()
@@ -41,14 +41,14 @@ def leaks(*folders):
 
 
 def download(store, place, folder):
-    """All that is in the bucket beneath a place, as files."""
+    """Download a part of the bucket."""
     endpoint = f"127.0.0.1:{store.port}"
     bucket = fs.S3FileSystem(access_key="hue", secret_key="any", endpoint_override=endpoint, scheme="http")
     fs.copy_files(f"hue/{place}", str(folder), source_filesystem=bucket)
 
 
-def doors(process):
-    """Where a search listens: the name of each process and its address."""
+def listening_addresses(process):
+    """Return the name of each process of a search that listens, and its address."""
     found = set()
     for one in (process, *process.children(recursive=True)):
         addresses = [at.laddr.ip for at in one.net_connections("inet") if at.status == psutil.CONN_LISTEN]
@@ -58,14 +58,14 @@ def doors(process):
 
 @pytest.mark.long
 def test_search_leaks_no_secret_and_opens_no_public_port(store, postgres, start, place, tmp_path, monkeypatch):
-    """It runs, is killed, fails and ends, with a password, a key and a token that it needs."""
+    """The search runs, is killed, fails to resume and completes, with a password, a key and a token."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     storage = store.uri(f"hue/{place.name}")
     program = start(local_path(storage), *search(1, 3), "--study", postgres.url, "--storage", storage)
     program.wait_for(epochs(1))
-    inside = doors(program.process)
+    inside = listening_addresses(program.process)
     assert {"gcs_server", "raylet", "huetune"} <= {name for name, _ in inside}
     assert {ip for _, ip in inside} == {"127.0.0.1"}, inside
     words = [" ".join(one.cmdline()) for one in program.process.children(recursive=True)]
@@ -75,7 +75,7 @@ def test_search_leaks_no_secret_and_opens_no_public_port(store, postgres, start,
     kept = list((place / "TMPD").glob("hue-*"))
     assert list((place / "TMPD").glob("hue-*/ray/session_*/logs/raylet.out")), kept
     assert not [folder for folder in kept if folder.stat().st_mode & 0o077]
-    assert not [left for left in (place / "TMPD").iterdir() if left not in kept], "taken away by no later search"
+    assert not [left for left in (place / "TMPD").iterdir() if left not in kept], "no later search would remove it"
 
     wrong = subprocess.run(
         [HUETUNE, "resume", NAME, "--storage", storage],

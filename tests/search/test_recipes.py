@@ -16,7 +16,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from huetune.results.records.run import Run
 from tests.allowed_skips import skip_without
-from tests.faults.chaos import QUICK
+from tests.faults.chaos import MINIMAL_OPTIONS
 
 RECIPES = Path(__file__).parents[2] / "search" / "recipes"
 
@@ -71,7 +71,7 @@ def test_lock_has_the_packages_of_ray_default():
 
 
 SMALL = {
-    "--photos /shared/roses": " ".join(QUICK),
+    "--photos /shared/roses": " ".join(MINIMAL_OPTIONS),
     "--trials 200": "--trials 1 --epochs 1 --scheduler none",
     " --no-wait": "",  # the test ends when the search does
 }

@@ -30,8 +30,8 @@ from huetune.results.integrity import find_damage
 from huetune.results.records.run import STUDY, backup_path, find_run
 from huetune.results.tables.trial_table import run_rows, winner_row
 from huetune.search.session.replicate_runner import missing_finalists
-from tests.faults.chaos import QUICK
-from tests.faults.program import ALONE
+from tests.faults.chaos import MINIMAL_OPTIONS
+from tests.faults.program import ONE_SLOT
 from tests.results.made import make_run
 
 TOGGLES = """
@@ -57,7 +57,7 @@ def confirmed(huetune, once):
         done = huetune(
             *("search", "--garden", 12, "--storage", storage, "--name", "toggles", "--space", storage / "toggles.toml"),
             *("--trials", 20, "--epochs", 2, "--scheduler", "none", "--confirm", "2x2", "--warm-start", "model-1"),
-            *ALONE,
+            *ONE_SLOT,
         )
         assert done.returncode == 0, done.stderr
         return done
@@ -285,7 +285,19 @@ def test_manifest_has_versions_and_no_environment(run, monkeypatch):
 def test_median_scheduler_prunes_and_never_pauses(huetune, tmp_path):
     """Tune's median rule pauses trials when it has too few to compare, which would need the whole state of a worker."""
     done = huetune(
-        *("search", *QUICK, *ALONE, "--storage", tmp_path, "--name", "median", "--trials", 8, "--epochs", 4),
+        *(
+            "search",
+            *MINIMAL_OPTIONS,
+            *ONE_SLOT,
+            "--storage",
+            tmp_path,
+            "--name",
+            "median",
+            "--trials",
+            8,
+            "--epochs",
+            4,
+        ),
         *("--scheduler", "median", "--searcher", "random"),
     )
     assert done.returncode == 0, done.stderr
@@ -296,7 +308,7 @@ def test_median_scheduler_prunes_and_never_pauses(huetune, tmp_path):
 @pytest.mark.long
 def test_best_after_two_objectives_requires_an_objective(huetune, in_process, tmp_path):
     done = huetune(
-        *("search", *QUICK, *ALONE, "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4),
+        *("search", *MINIMAL_OPTIONS, *ONE_SLOT, "--garden", 12, "--storage", tmp_path, "--name", "two", "--trials", 4),
         *("--epochs", 1, "--objective", "chroma_mse,chroma_ratio_error", "--searcher", "nsga2"),
     )
     assert done.returncode == 0, done.stderr

@@ -20,7 +20,7 @@ from huetune.results.records.run import find_run
 from huetune.search.process import mlflow_follower
 from huetune.search.process.mlflow_follower import logged_to_mlflow
 from huetune.search.process.notification import VARIABLE, notify_on_exit
-from tests.faults.chaos import QUICK
+from tests.faults.chaos import MINIMAL_OPTIONS
 
 TOKEN = "s3cr3tt0k3n"
 
@@ -63,7 +63,7 @@ def test_search_with_notify_and_mlflow_hides_the_token(executable, service, lay_
     """
     others = {"data_tools": "files", "search": "files", "random": "files", "keras": "files"}
     executed = lay_traps(tmp_path, model="packages", results="namespaces", **others)
-    words = f"search {' '.join(QUICK)} --trials 1 --epochs 1 --scheduler none --name roses --storage runs"
+    words = f"search {' '.join(MINIMAL_OPTIONS)} --trials 1 --epochs 1 --scheduler none --name roses --storage runs"
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     command = [executable, *words.split(), "--mlflow", uri, "--notify", service.url]
     begun, seen, written = time.time(), set(), dict[Path, bytes]()

@@ -19,14 +19,14 @@ from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import digest
 from huetune.results.tables.trial_table import run_rows, winner_row
 from huetune.search.session.repair import repair
-from tests.faults.program import ALONE
+from tests.faults.program import ONE_SLOT
 
 
 @pytest.fixture
 def run(searched, tmp_path):
     shutil.copytree(searched[0] / "tiny", tmp_path / "tiny")
     found = Run(tmp_path / "tiny")
-    _change(found, "cluster", {**found.manifest["cluster"], "cpus_per_trial": ALONE[1]})
+    _change(found, "cluster", {**found.manifest["cluster"], "cpus_per_trial": ONE_SLOT[1]})
     return found
 
 

@@ -15,7 +15,7 @@ from huetune.results.records.outcomes import FailureKind
 from huetune.results.records.run import find_run
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
-from tests.faults.program import ALONE
+from tests.faults.program import ONE_SLOT
 
 
 def _study(storage, name):
@@ -115,7 +115,7 @@ def test_search_tries_presets_first(huetune, tmp_path):
     """With more presets than trials, another database, and --quiet."""
     url = f"sqlite:///{tmp_path / 'team.db'}"
     words = ["--garden", 6, "--trials", 2, "--epochs", 1, "--name", "first", "--storage", tmp_path, "--quiet"]
-    done = huetune("search", *words, *ALONE, "--study", url)
+    done = huetune("search", *words, *ONE_SLOT, "--study", url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     trials = optuna.load_study(study_name="first", storage=url).get_trials()
     assert [trial.user_attrs["preset"] for trial in trials] == ["model-1", "model-2"]
