@@ -1,10 +1,8 @@
-"""The verb that trains one model."""
+"""The command `huetune train`, which trains one model without a search."""
 
 import contextlib
-import datetime
-import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +10,16 @@ import click
 from click.core import ParameterSource
 from rich.progress import Progress
 
-from huetune.data_tools.cli.data_commands import photo_options, read_photos
+from huetune.data_tools.cli.data_commands import photo_options
 from huetune.data_tools.cli.options import FOLDER, TEXT, count_from, seed_option, split_list
-from huetune.data_tools.common.errors import (
-    CheckpointError,
-    Interrupted,
-    NoTrialError,
-    PhotoError,
-    UserError,
-    first_line,
-)
+from huetune.data_tools.common.errors import CheckpointError, Interrupted, NoTrialError, UserError, first_line
 from huetune.data_tools.common.tensorflow_import import import_tensorflow
 from huetune.data_tools.common.terminal import say, stderr
-from huetune.data_tools.photos.source import DEFAULT_SCENES, Source
-from huetune.data_tools.storage.object_store import SCHEME
+from huetune.data_tools.photos.source import Source
 
-if TYPE_CHECKING:  # NumPy takes longer than a verb's help
-    from huetune.data_tools.photos.dataset import PhotoSet
-    from huetune.data_tools.photos.split import Split
-    from huetune.model.checkpoint_format import Checkpoint
-    from huetune.model.config import Config
-    from huetune.model.training_folder import Training
+if TYPE_CHECKING:  # importing NumPy would slow down --help
+    from huetune.model.training_folder import SavedTraining
+    from huetune.model.training_plan import TrainingPlan
 
 
 class _RecipeChoice(click.Choice):
@@ -68,17 +55,17 @@ recipe_option = click.option(
 )
 @photo_options
 @click.option(
-    "--train-first", type=count_from(1), help="Train on the first N photos, hold out the rest, as the log did."
+    "--train-first",
+    type=count_from(1),
+    help="Train on the first N photos and hold out the rest, as in the experiment log.",
 )
-@click.option("--limit", type=count_from(1), hidden=True)  # as --train-first was called once
+@click.option("--limit", type=count_from(1), hidden=True)  # the older name of --train-first
 @click.option(
     "--epochs", type=count_from(1), default=5, show_default=True, help="Epochs in all, those before --resume included."
 )
 @recipe_option
 @seed_option
-@click.option(
-    "--out", type=FOLDER, help="New folder for model and log.  [default: trained/PRESET, and what --set changes]"
-)
+@click.option("--out", type=FOLDER, help="New folder for the model.  [default: trained/PRESET, and what --set changes]")
 @click.option("--resume", is_flag=True, help="Continue the training in --out after its last epoch.")
 def train(
     preset: str,
@@ -105,6 +92,12 @@ def train(
     """
     from huetune.model.presets import PRESETS
     from huetune.model.recipes import with_recipe
+    from huetune.model.training_plan import (
+        TrainingRequest,
+        plan_new_training,
+        plan_resumed_training,
+        setting_differences,
+    )
 
     if preset not in PRESETS:
         raise UserError(f"--preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -112,66 +105,30 @@ def train(
         raise UserError("--train-first and --limit: choose one of them; they mean the same")
     context = click.get_current_context()
     given = {name for name in context.params if context.get_parameter_source(name) is not ParameterSource.DEFAULT}
-    changes = _changes(settings)
+    changes = _parse_settings(settings)
     if "batching" in given and changes.setdefault("batching", batching) != batching:
         raise UserError(f"--batching {batching} and --set batching={changes['batching']}: choose one of them")
     base = with_recipe(PRESETS[preset], changes.get("batching", batching))
     config = replace(base, **changes)
-    out = out or Path("trained") / "-".join([preset, *_differences(base, config, "-")])
+    out = out or Path("trained") / "-".join([preset, *setting_differences(base, config, "-")])
     source = Source(photos, garden, split_list(classes))
     if limit:
         say("--limit is deprecated: this option is --train-first now", "yellow", stderr)
-    wanted = _Wanted(preset, config, changes, source, train_first or limit, epochs, seed, given)
-    with _interruption_told(out, source):
-        plan = _resumed(out, wanted, strict) if resume else _started(out, wanted, strict)
-        if plan:
+    request = TrainingRequest(preset, config, changes, source, train_first or limit, epochs, seed, given)
+    with _resume_command_on_interruption(out, source), contextlib.ExitStack() as locks:
+        plan_training = plan_resumed_training if resume else plan_new_training
+        if plan := plan_training(out, request, strict, locks):
             _train(plan, source)
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What a command line asks for.
-
-    Attributes:
-        preset: name of the preset.
-        config: all settings.
-        changes: values of settings, by --set or --batching.
-        source: of the photos.
-        first: how many of them to train on; None for the seed's choice.
-        epochs: in all.
-        seed: of the training.
-        given: parameters of the command that were typed, not taken from a default.
-    """
-
-    preset: str
-    config: "Config"
-    changes: dict[str, Any]
-    source: Source
-    first: int | None
-    epochs: int
-    seed: int
-    given: set[str]
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """A training before its next epoch: what it needs, and what is kept of the epochs before."""
-
-    folder: Path
-    parts: "Split"
-    config: "Config"
-    seed: int
-    origin: dict[str, Any]
-    kept: "Training | None" = None
-
-
-def _changes(settings: Sequence[str]) -> dict[str, Any]:
-    """Return the values that --set gives to settings.
+def _parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that --set changes, with their values.
 
     Raises:
-        UserError: no NAME=VALUE, an unknown name, a value that the setting cannot have, or two values.
+        UserError: a text is not NAME=VALUE, a name is unknown, or a setting has an invalid value or two values.
     """
     from huetune.model.config import Config
+    from huetune.model.training_plan import setting_text
 
     kinds = {field.name: type(field.default) for field in fields(Config)}
     changes: dict[str, Any] = {}
@@ -179,20 +136,19 @@ def _changes(settings: Sequence[str]) -> dict[str, Any]:
         name, equals, text = (part.strip() for part in word.partition("="))
         if not name or not equals:
             raise UserError(f"--set {word!r}: must be NAME=VALUE, as in activation=relu")
-        value = _value(text, kinds.get(name, str))
+        value = _parse_value(text, kinds.get(name, str))
         try:
             value = getattr(Config.of({name: value}), name)
         except UserError as error:
             raise UserError(f"--set {word!r}: {error}") from None
         if changes.setdefault(name, value) != value:
-            raise UserError(
-                f"--set {name}: received both {_text(changes[name])} and {_text(value)}; choose one of them"
-            )
+            both = f"{setting_text(changes[name])} and {setting_text(value)}"
+            raise UserError(f"--set {name}: received both {both}; choose one of them")
     return changes
 
 
-def _value(text: str, kind: type) -> Any:
-    """What a text means for a setting of a kind; the text itself where it means nothing, for `Config` to refuse."""
+def _parse_value(text: str, kind: type) -> Any:
+    """Return a text converted to the type of a setting, or the text itself, which `Config` then refuses."""
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
@@ -201,188 +157,49 @@ def _value(text: str, kind: type) -> Any:
         return text
 
 
-def _text(value: Any) -> str:
-    """A setting's value as --set takes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _differences(base: "Config", config: "Config", sign: str) -> list[str]:
-    """Name and value of each setting in which a configuration differs from another, with a sign between the two."""
-    both = ((field.name, getattr(base, field.name), getattr(config, field.name)) for field in fields(config))
-    return [f"{name}{sign}{_text(value)}" for name, usual, value in both if value != usual]
-
-
-def _started(out: Path, wanted: _Wanted, strict: bool) -> _Plan:
-    """Begin a training in a new folder."""
-    from huetune.model.presets import PRESETS, with_preset
-    from huetune.model.recipes import with_recipe
-    from huetune.model.training_folder import check_new, held
-
-    check_new(out, wanted.source)
-    read = read_photos(wanted.source, strict)
-    first = wanted.first
-    if first and first >= len(read):
-        say(
-            f"--train-first {first}: leaves none of {len(read)} photos to hold out; holding out a fifth of them",
-            "yellow",
-            stderr,
-        )
-    learned = first if first and first < len(read) else None
-    parts = _parts(read, learned, wanted.seed)
-    config, preset = wanted.config, wanted.preset
-    changed = ", ".join(_differences(with_recipe(PRESETS[preset], config.batching), config, " "))
-    say(
-        f"{preset}{changed and f' with {changed}'}: "
-        f"{len(parts.training)} photos from {wanted.source}, {len(parts.validation)} held out"
-    )
-    click.get_current_context().with_resource(held(out))
-    # Another process may have made it while the photos were read.
-    check_new(out, wanted.source)
-    origin = {
-        # With another model it is not the preset that the log tells of.
-        "preset" if with_preset(config, preset) == config else "based_on": preset,
-        "objective": "chroma_mse",
-        "epochs": wanted.epochs,
-        "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "source": wanted.source.record,
-        "first": learned,
-    }
-    return _Plan(out, parts, config, wanted.seed, origin)
-
-
-def _resumed(out: Path, wanted: _Wanted, strict: bool) -> _Plan | None:
-    """Continue the training in a folder; None where all of its epochs are trained."""
-    from huetune.model.checkpoint_format import package_versions
-    from huetune.model.training_folder import check_begun, held, load, resumed_by, save
-
-    # The folder itself is replaced after each epoch, not a link to it.
-    out = Path(os.path.realpath(out)) if os.path.islink(out) else out
-    check_begun(out)
-    click.get_current_context().with_resource(held(out, "wait for it, or stop that process"))
-    kept = load(out)
-    best, done = kept.best, len(kept.epochs)
-    _refuse_contradictions(out, best, wanted)
-    epochs = wanted.epochs if "epochs" in wanted.given else best.origin["epochs"]
-    if epochs < done:
-        raise UserError(
-            f"--epochs {epochs}: the training in {str(out)!r} has {done} epochs already; give {done + 1} or more"
-        )
-    origin = {**best.origin, "epochs": epochs}
-    parts = None
-    if epochs > done:
-        parts, source = _photos_again(best, wanted.source.folder, strict)
-        origin |= {"source": source.record} if wanted.source.folder else {}
-    if origin != best.origin:
-        # Now, not after the first epoch: whoever continues after a crash need not say it again.
-        save(out, replace(kept, best=replace(best, origin=origin)))
-    if parts is None:
-        more = resumed_by(out, wanted.source)
-        say(f"{str(out)!r}: all {done} epochs are trained, nothing is left to do; train on with: {more} --epochs N")
-        return None
-    now, then = package_versions(), best.versions
-    if others := [f"{part} {then.get(part)}, now {now[part]}" for part in now if now[part] != then.get(part)]:
-        say(f"trained so far with {'; '.join(others)}: its numbers may differ from here on", "yellow", stderr)
-    counts = f"{len(parts.training)} photos from {source}, {len(parts.validation)} held out"
-    say(f"{str(out)!r}: resumed after epoch {done} of {epochs}: {counts}")
-    return _Plan(out, parts, best.config, best.seed, origin, kept)
-
-
-def _refuse_contradictions(out: Path, best: "Checkpoint", wanted: _Wanted) -> None:
-    """Make sure that a command line asks for nothing else than a training was started with.
-
-    Raises:
-        UserError: it does.
-    """
-    given, config, origin, photos = wanted.given, best.config, best.origin, best.photos
-    then, now, first = Source.of(origin["source"]), wanted.source, origin["first"]
-    place = f"--photos {then}" if then.folder else f"--garden {then.scenes or DEFAULT_SCENES}"
-    # To train on all of the photos or more holds out a fifth of them, as without --train-first.
-    counts = first or (wanted.first or 0) < photos["training"] + photos["validation"]
-    pairs = [
-        ("preset" in given and f"--preset {wanted.preset}", f"--preset {origin.get('preset', origin.get('based_on'))}"),
-        *(
-            (f"{name}={_text(value)}", f"{name}={_text(getattr(config, name))}")
-            for name, value in wanted.changes.items()
-        ),
-        (now.scenes and f"--garden {now.scenes}", place),
-        (now.folder and not then.folder and f"--photos {now}", place),
-        (now.classes and f"--classes {','.join(sorted(now.classes))}", f"--classes {','.join(sorted(then.classes))}"),
-        (wanted.first and counts and f"--train-first {wanted.first}", f"--train-first {first}"),
-        ("seed" in given and f"--seed {wanted.seed}", f"--seed {best.seed}"),
-    ]
-    for asked, had in pairs:
-        if asked and asked != had:
-            option, *value = had.split(" ")
-            started = f"without {option}" if value in ([""], ["None"]) else f"with {had}"
-            raise UserError(
-                f"{asked}: the training in {str(out)!r} was started {started}; leave it out, or train anew in another "
-                f"--out"
-            )
-
-
-def _photos_again(best: "Checkpoint", moved: Path | None, strict: bool) -> "tuple[Split, Source]":
-    """The photos of a training, in the order that they had, and where they are now.
-
-    Raises:
-        PhotoError: they are not there, or others.
-    """
-    try:
-        parts, source = parts_of(best, moved, strict, quiet=False)
-    except PhotoError as error:
-        where = best.origin["source"]["folder"]
-        remedy = "; if they were moved, name their folder with --photos" if where else ""
-        raise PhotoError(f"{error}{remedy}") from None
-    if best.photos.get("order", parts.order) != parts.order:
-        raise PhotoError(
-            f"{str(source)!r}: the photos of the training, but in another order, in which a seed gives other numbers; "
-            f"name the files as they were"
-        )
-    return parts, source
-
-
-def _train(plan: _Plan, source: Source) -> None:
-    """Train the epochs that are left, and keep each."""
+def _train(plan: "TrainingPlan", source: Source) -> None:
+    """Train the remaining epochs, and save the training after each of them."""
     import_tensorflow()
     from huetune.model.checkpoint_format import Checkpoint
-    from huetune.model.metrics import better, zero_line
+    from huetune.model.metrics import baseline_scores, better
     from huetune.model.trainer import DivergedError, Trainer
-    from huetune.model.training_folder import Training, resumed_by, save
+    from huetune.model.training_folder import SavedTraining, resume_command, save_training
 
-    parts, kept, epochs = plan.parts, plan.kept, plan.origin["epochs"]
-    trainer = Trainer(parts.training, parts.validation)
+    photos, saved, epochs = plan.photos, plan.saved, plan.origin["epochs"]
+    trainer = Trainer(photos.training, photos.validation)
     mean_chroma = tuple(map(float, trainer.mean_chroma))
-    photos = {**parts.summary, "seen": parts.seen, "order": parts.order}
-    if kept:
-        _go_on(trainer, kept, plan.folder)
-        lines, best = [*kept.epochs], replace(kept.best, origin=plan.origin)
+    about_photos = {**photos.summary, "seen": photos.seen, "order": photos.order}
+    if saved:
+        _resume(trainer, saved, plan.folder)
+        log, best = [*saved.epochs], replace(saved.best, origin=plan.origin)
     else:
         trainer.start(plan.config, plan.seed)
-        lines, best = [], None
-    while len(lines) < epochs:
+        log, best = [], None
+    while len(log) < epochs:
         try:
-            with _epochbar(f"epoch {len(lines) + 1}/{epochs}") as on_step:
-                figures = trainer.epoch(on_step)
+            with _epoch_progress(f"epoch {len(log) + 1}/{epochs}") as on_step:
+                metrics = trainer.epoch(on_step)
         except DivergedError as error:
-            last = f"epoch {len(lines)} is the last" if lines else "no epoch"
+            last = f"epoch {len(log)} is the last" if log else "no epoch"
             raise NoTrialError(f"{error}; {last} kept") from None
-        say(epoch_line(figures, epochs))
-        lines.append(figures)
+        say(epoch_line(metrics, epochs))
+        log.append(metrics)
         vae = None
-        if best is None or better("chroma_mse", figures["chroma_mse"], best.metrics["chroma_mse"]):
-            best = Checkpoint(plan.config, plan.seed, figures, mean_chroma, photos, plan.origin)
+        if best is None or better("chroma_mse", metrics["chroma_mse"], best.metrics["chroma_mse"]):
+            best = Checkpoint(plan.config, plan.seed, metrics, mean_chroma, about_photos, plan.origin)
             vae = trainer.vae
-        save(plan.folder, Training(best, lines, trainer.state), vae)
-    zero = zero_line(parts.validation.chroma, trainer.mean_chroma)["chroma_mse"]
-    say(f"one color for everything: chroma_mse {zero:.4f}. The best epoch is in {plan.folder}")
-    say(f"train on with: {resumed_by(plan.folder, source)} --epochs N")
+        save_training(plan.folder, SavedTraining(best, log, trainer.state), vae)
+    baseline = baseline_scores(photos.validation.chroma, trainer.mean_chroma)["chroma_mse"]
+    say(f"mean-color baseline: chroma_mse {baseline:.4f}. The best epoch is in {plan.folder}")
+    say(f"train on with: {resume_command(plan.folder, source)} --epochs N")
 
 
-def _go_on(trainer: Any, kept: "Training", folder: Path) -> None:
-    best = kept.best
+def _resume(trainer: Any, saved: "SavedTraining", folder: Path) -> None:
+    best = saved.best
     try:
-        trainer.go_on(best.config, best.seed, kept.state)
-        if trainer.epochs != len(kept.epochs):
-            raise ValueError(f"it is of epoch {trainer.epochs}, not {len(kept.epochs)}")
+        trainer.resume(best.config, best.seed, saved.state)
+        if trainer.epochs != len(saved.epochs):
+            raise ValueError(f"it is of epoch {trainer.epochs}, not {len(saved.epochs)}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{str(folder)!r}: this huetune cannot continue its training state ({first_line(error)}); use the one that "
@@ -391,66 +208,37 @@ def _go_on(trainer: Any, kept: "Training", folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _interruption_told(out: Path, source: Source) -> Iterator[None]:
-    """Have an interruption say how the training continues."""
+def _resume_command_on_interruption(out: Path, source: Source) -> Iterator[None]:
+    """Add to the message of an interruption how to resume the training."""
     try:
         yield
     except Interrupted as error:
-        from huetune.model.training_folder import is_begun, resumed_by
+        from huetune.model.training_folder import has_training_state, resume_command
 
-        begun = is_begun(out)
-        remedy = f"continue it with: {resumed_by(out, source)}" if begun else "no epoch has ended, so nothing is kept"
+        if has_training_state(out):
+            remedy = f"continue it with: {resume_command(out, source)}"
+        else:
+            remedy = "no epoch has ended, so nothing is saved"
         raise Interrupted(error.number, remedy) from None
 
 
-def _parts(photos: "PhotoSet", learned: int | None, seed: int) -> "Split":
-    from huetune.data_tools.photos.split import split, split_first
-
-    return split_first(photos, learned) if learned else split(photos, seed, test=0)
-
-
-def parts_of(
-    checkpoint: Any, moved: Path | None = None, strict: bool = False, quiet: bool = True
-) -> "tuple[Split, Source]":
-    """The photos that `train` had for a checkpoint, split as there, and where they are from.
-
-    Args:
-        checkpoint: as `train` kept it.
-        moved: the folder that they are in now; None for the one that the checkpoint names.
-        strict: stop at the first photo that cannot be used.
-        quiet: show no progress, and do not tell which files are skipped.
-
-    Raises:
-        PhotoError: they are others now.
-        CheckpointError: it does not say which.
-    """
-    origin = checkpoint.origin
-    if "source" not in origin:
-        raise CheckpointError("the model does not say how to read its photos again")
-    if moved is None and str(origin["source"]["folder"]).startswith(SCHEME):
-        # Whoever made the model would choose whom this machine connects to, and shows its keys.
-        raise PhotoError("its photos are in a bucket, which is not read because a model says so")
-    source = Source.of(origin["source"])
-    if moved is not None:
-        source = replace(source, folder=moved.absolute(), scenes=None)
-    parts = _parts(read_photos(source, strict, quiet), origin["first"], checkpoint.seed)
-    if parts.fingerprint != checkpoint.photos["fingerprint"]:
-        raise PhotoError(f"{str(source)!r}: not the photos any more that the model was trained with")
-    return parts, source
-
-
 @contextlib.contextmanager
-def _epochbar(label: str) -> Iterator[Callable[[int, int], None]]:
+def _epoch_progress(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(label)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def epoch_line(figures: dict[str, float], epochs: int) -> str:
-    """Return a line of the training log."""
+def epoch_line(metrics: dict[str, float], epochs: int) -> str:
+    """Return the line that is printed after an epoch.
+
+    Args:
+        metrics: as `Trainer.epoch` returns them.
+        epochs: number of epochs in all.
+    """
     from huetune.model.metrics import METRICS
 
-    parts = ", ".join(f"{name} {figures['train_' + name]:.4f}" for name in ("mse", "norm", "kl", "l2"))
-    scores = ", ".join(f"{name} {figures[name]:.4f}" for name in METRICS.shown)
-    head = f"epoch {figures['epoch']}/{epochs}  {figures['boxes']} patches  {figures['seconds']:.0f} s"
-    return f"{head}  loss {figures['train_loss']:.4f} ({parts})  held out: {scores}"
+    parts = ", ".join(f"{name} {metrics['train_' + name]:.4f}" for name in ("mse", "norm", "kl", "l2"))
+    scores = ", ".join(f"{name} {metrics[name]:.4f}" for name in METRICS.shown)
+    head = f"epoch {metrics['epoch']}/{epochs}  {metrics['boxes']} patches  {metrics['seconds']:.0f} s"
+    return f"{head}  loss {metrics['train_loss']:.4f} ({parts})  held out: {scores}"

@@ -201,12 +201,12 @@ def scores(
     return {name: metric.formula(maps) for name, metric in METRICS.items()}
 
 
-def zero_line(truth: "NDArray[np.float32]", mean_chroma: "NDArray[np.float32]") -> dict[str, float]:
-    """Return the figures of one color for everything: what a model must beat to have learned anything.
+def baseline_scores(truth: "NDArray[np.float32]", mean_chroma: "NDArray[np.float32]") -> dict[str, float]:
+    """Return the metrics of the mean-color baseline, which predicts the same chroma for every patch.
 
     Args:
-        truth: float32 [n, 14, 14, 2].
-        mean_chroma: float32 [2], of the training photos, all that such an answer may know.
+        truth: float32 [n, 14, 14, 2], true chroma maps.
+        mean_chroma: float32 [2], mean chroma of the training photos.
 
     Returns:
         As `scores`.

@@ -131,13 +131,13 @@ class Trainer:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """All that has changed since `start`, to go on from later: see `go_on`."""
+        """All that has changed since `start`, see `resume`."""
         order = json.dumps({"order": self._order.bit_generator.state, "epochs": self.epochs})
         arrays = {f"optimizer-{place}": variable.numpy() for place, variable in enumerate(self._step.changing)}
         return {**arrays, "counters": np.array(order)}
 
-    def go_on(self, config: Config, seed: int, state: Mapping[str, np.ndarray]) -> None:
-        """Take up a model where its training was left: what follows is the same to the last bit.
+    def resume(self, config: Config, seed: int, state: Mapping[str, np.ndarray]) -> None:
+        """Resume a training from its state; the next epochs have the same numbers to the last bit.
 
         Args:
             config: its settings.

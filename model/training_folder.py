@@ -1,4 +1,4 @@
-"""The folder of a training by `huetune train`: its best epoch's checkpoint, its log, and what it continues from."""
+"""The folder of a training by `huetune train`: checkpoint of the best epoch, epoch log and training state."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Training:
+class SavedTraining:
     """A training after one of its epochs.
 
     Attributes:
@@ -42,18 +42,18 @@ class Training:
     state: Mapping[str, np.ndarray]
 
 
-def save(folder: Path, training: Training, vae: "keras.Model | None" = None) -> None:
-    """Write a training, whole or not at all.
+def save_training(folder: Path, training: SavedTraining, vae: "keras.Model | None" = None) -> None:
+    """Save a training atomically.
 
-    Checkpoint, log and state are replaced at once, so that a process that is killed leaves all three of one epoch.
+    Checkpoint, log and training state are replaced at once, so a killed process leaves all three of the same epoch.
 
     Args:
-        folder: made here, its parents too; what is there of an earlier epoch is replaced.
+        folder: is created with its parents; an earlier epoch in it is replaced.
         training: after its last epoch.
-        vae: the trained `Network.vae` where the last epoch is the best; None keeps the weights in the folder.
+        vae: the trained `Network.vae` if the last epoch is the best; None keeps the weights in the folder.
 
     Raises:
-        OSError: the disk would not take it.
+        OSError: a file cannot be written.
     """
     with atomic_folder(folder) as draft:
         write_checkpoint(draft, training.best, vae)
@@ -63,12 +63,12 @@ def save(folder: Path, training: Training, vae: "keras.Model | None" = None) -> 
         training_state.write_state(draft, training.state)
 
 
-def load(folder: Path) -> Training:
+def load_training(folder: Path) -> SavedTraining:
     """Return the training in a folder.
 
     Raises:
-        CheckpointError: the folder is damaged, or holds no model.
-        StorageError: the model in it has no training state.
+        CheckpointError: the folder is damaged, or has no model.
+        StorageError: its model has no training state.
     """
     best, epochs = read_checkpoint(folder), read_epoch_log(folder)
     if not (folder / STATE_FILE).is_file():
@@ -77,59 +77,59 @@ def load(folder: Path) -> Training:
             "version; train from the start again, with another --out"
         )
     counts = best.origin.get("epochs"), best.photos.get("training"), best.photos.get("validation")
-    said = {"chroma_mse", "source", "fingerprint"} <= {*best.metrics, *best.origin, *best.photos}
-    if best.metrics not in epochs or not said or {*map(type, counts)} != {int}:
+    described = {"chroma_mse", "source", "fingerprint"} <= {*best.metrics, *best.origin, *best.photos}
+    if best.metrics not in epochs or not described or {*map(type, counts)} != {int}:
         raise CheckpointError(
             f"{str(folder)!r}: damaged (it does not say how it was trained); train from the start again"
         )
-    return Training(best, epochs, training_state.read_state(folder))
+    return SavedTraining(best, epochs, training_state.read_state(folder))
 
 
 @contextlib.contextmanager
-def held(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
-    """Have no other process train in a folder, and remove the drafts of processes that were killed there.
+def lock_training(folder: Path, remedy: str = "choose another folder") -> Iterator[None]:
+    """Lock a folder for training, and remove the drafts of killed processes in it.
 
     Args:
         folder: of the training.
-        remedy: for whoever finds another process at it.
+        remedy: what the error tells the user to do.
 
     Raises:
-        StorageError: another process trains in it.
+        StorageError: another process trains in the folder.
     """
     with exclusive(folder, remedy):
         remove_drafts(folder, (SETTINGS_FILE, WEIGHTS_FILE, EPOCH_LOG_FILE, STATE_FILE, SUMS_FILE))
         yield
 
 
-def check_new(folder: Path, source: Source) -> None:
-    """Refuse a folder in which no training can be started.
+def require_no_training(folder: Path, source: Source) -> None:
+    """Check that a new training can start in a folder.
 
     Args:
         folder: for the training.
         source: of its photos.
 
     Raises:
-        StorageError: see `require_new`.
+        StorageError: the folder has a training, or see `require_new`.
     """
     try:
         require_new(folder)
     except StorageError:
-        if not is_begun(folder):
+        if not has_training_state(folder):
             raise
         raise StorageError(
-            f"{str(folder)!r}: holds a training already; continue it with: {resumed_by(folder, source)}; or choose "
+            f"{str(folder)!r}: holds a training already; continue it with: {resume_command(folder, source)}; or choose "
             f"another --out"
         ) from None
 
 
-def check_begun(folder: Path) -> None:
-    """Refuse a folder in which no training can be continued.
+def require_training(folder: Path) -> None:
+    """Check that a folder has a training that can be resumed.
 
     Raises:
-        StorageError: there is none, or the folder could not be replaced.
+        StorageError: it has none, or it is the current folder, which cannot be replaced.
     """
     recover(folder)
-    if not os.path.isfile(folder / SETTINGS_FILE):  # unlike a Path, it takes a name of any length
+    if not os.path.isfile(folder / SETTINGS_FILE):  # a Path raises for a very long name
         raise StorageError(
             f"{str(folder)!r}: has no training to resume; name its folder with --out, or start one without --resume"
         )
@@ -139,17 +139,18 @@ def check_begun(folder: Path) -> None:
         )
 
 
-def is_begun(folder: Path) -> bool:
-    """Return whether a training is in a folder, with all that it continues from."""
+def has_training_state(folder: Path) -> bool:
+    """Return whether a folder has a training with its training state."""
     return os.path.isfile(folder / STATE_FILE)
 
 
-def resumed_by(folder: Path, source: Source) -> str:
-    """Return the command line that continues a training.
+def resume_command(folder: Path, source: Source) -> str:
+    """Return the command line that resumes a training.
 
     Args:
         folder: of the training.
-        source: of its photos. One in a bucket is named: no bucket is read because a folder names it.
+        source: of its photos. If they are in a bucket, the command names it, because a bucket that only the
+            folder names is not read.
     """
     place = location_of(source.folder) if source.folder else ""
     photos = f" --photos {shlex.quote(place)}" if place.startswith(SCHEME) else ""

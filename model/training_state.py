@@ -79,7 +79,7 @@ def write_state(folder: Path, state: Mapping[str, np.ndarray]) -> None:
 
 
 def read_state(folder: Path) -> dict[str, np.ndarray]:
-    """Return what a training goes on from, see `Trainer.go_on`, from a folder whose sums were checked.
+    """Return what a training goes on from, see `Trainer.resume`, from a folder whose sums were checked.
 
     Raises:
         CheckpointError: it is damaged, or holds something else.

@@ -115,14 +115,14 @@ def models_to_log(model: "Path | Run", top: int | None, numbers: tuple[int, ...]
         numbers: of trials of a run instead.
     """
     from huetune.model.checkpoint import read_checkpoint
-    from huetune.model.cli import parts_of
+    from huetune.model.training_plan import photos_of_checkpoint
     from huetune.results.experiment_log.entry import DEFAULT_TOP, entries_of_run, entry_of_checkpoint
 
     if isinstance(model, Path):
         folder = model
 
         def read_validation_photos() -> "tuple[PhotoSet, Source]":
-            parts, source = parts_of(read_checkpoint(folder))
+            parts, source = photos_of_checkpoint(read_checkpoint(folder))
             return parts.validation, source
 
         log_folder = folder.with_name(f"{folder.resolve().name}-log")

@@ -161,7 +161,7 @@ class Trial(tune.Trainable):
                 found = training_state.load(path)
                 if (found.config, found.seed) != (wanted, self._seed):
                     raise CheckpointError(f"{str(path)!r}: is of another configuration or seed")
-                self._trainer.go_on(wanted, self._seed, found.state)
+                self._trainer.resume(wanted, self._seed, found.state)
             except (CheckpointError, ValueError, KeyError) as error:
                 # The epochs after an older training state are trained again; the user is warned.
                 self._notes.append(f"skipped training state {error}")

@@ -18,7 +18,7 @@ from huetune.data_tools.photos.split import Split
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.bucket_cache import list_paths, location_of, push, remove
 from huetune.data_tools.storage.run_lock import lock_run
-from huetune.model.metrics import METRICS, zero_line
+from huetune.model.metrics import METRICS, baseline_scores
 from huetune.results.live.progress import Display
 from huetune.results.records.run import MANIFEST, STUDY, TRIALS, Run, open_storage, sqlite_url
 from huetune.results.records.run_photos import PHOTO_LIST_FILE, files_of
@@ -296,7 +296,7 @@ def _record_specification(
         StudyRecord(
             objectives=search.objectives,
             parameters=tuple(search.space.domains),
-            baseline=zero_line(parts.validation.chroma, mean_chroma),
+            baseline=baseline_scores(parts.validation.chroma, mean_chroma),
             requested=requested_budget(search),
         ),
     )

@@ -160,7 +160,7 @@ def test_killed_training_resumes_to_the_same_bits(uninterrupted, executable, in_
 def test_resume_of_a_complete_training_changes_nothing(words, copied, photos, in_process):
     before = {path.name: path.read_bytes() for path in copied.iterdir()}
     done = in_process("train", "--resume", "--out", copied, *shlex.split(words))
-    assert done.returncode == 0 and f"all {EPOCHS} epochs are trained, nothing is left to do" in done.stdout
+    assert done.returncode == 0 and f"all {EPOCHS} epochs are trained; train on with: " in done.stdout
     assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
 
 
@@ -168,7 +168,7 @@ def test_resume_of_a_complete_training_changes_nothing(words, copied, photos, in
     ("words", "message"),
     [
         ("--epochs 3", f"has {EPOCHS} epochs already; give {EPOCHS + 1} or more"),
-        ("--seed 7", "--seed 7: the training in 'model' was started with --seed 3; leave it out, or train anew in"),
+        ("--seed 7", "--seed 7: the training in 'model' was started with --seed 3; omit this option, or start a new"),
         ("--preset model-1", "--preset model-1: the training in 'model' was started with --preset model-2"),
         ("--set skip=true", "skip=true: the training in 'model' was started with skip=false"),
         ("--batching patches", "batching=patches: the training in 'model' was started with batching=photos"),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from huetune.model.metrics import METRICS, better, scores, zero_line
+from huetune.model.metrics import METRICS, baseline_scores, better, scores
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def test_the_truth_scores_perfectly(truth):
 
 def test_one_color_for_everything_has_no_skill(truth):
     mean = truth.mean(axis=(0, 1, 2))
-    figures = zero_line(truth, mean)
+    figures = baseline_scores(truth, mean)
     assert figures["skill"] == pytest.approx(0, abs=1e-6)
     assert figures["chroma_mse"] == pytest.approx(((truth - mean) ** 2).mean(), rel=1e-5)
 

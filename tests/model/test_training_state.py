@@ -43,7 +43,7 @@ def test_a_fresh_trainer_goes_on_to_the_last_bit(trained, saved, parts):
     loaded = training_state.load(saved)
     assert (loaded.config, loaded.seed) == (CONFIG, 7) and [figures["epoch"] for figures in loaded.epochs] == [1]
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
-    fresh.go_on(loaded.config, loaded.seed, loaded.state)
+    fresh.resume(loaded.config, loaded.seed, loaded.state)
     assert _numbers(fresh.epoch()) == _numbers(second)
     np.testing.assert_array_equal(fresh.draw(), trainer.draw())
     for name, values in fresh.state.items():
@@ -55,7 +55,7 @@ def test_a_fresh_trainer_goes_on_to_the_last_bit(trained, saved, parts):
 def test_going_on_shows_the_weights_before_any_step(trained, parts):
     trainer, _, _ = trained
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
-    fresh.go_on(CONFIG, 7, trainer.state)
+    fresh.resume(CONFIG, 7, trainer.state)
     np.testing.assert_array_equal(fresh.draw(), trainer.draw())
 
 
@@ -63,13 +63,13 @@ def test_another_models_state_is_refused(trained, parts):
     _, state, _ = trained
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
     with pytest.raises(ValueError, match="shape"):
-        fresh.go_on(replace(CONFIG, merge_units=32), 7, state)
+        fresh.resume(replace(CONFIG, merge_units=32), 7, state)
     with pytest.raises(ValueError, match=rf"a state of {len(state) + 1} arrays, not of {len(state)}$"):
-        fresh.go_on(CONFIG, 7, {**state, "more": np.zeros(3)})
+        fresh.resume(CONFIG, 7, {**state, "more": np.zeros(3)})
     # An older huetune had no average of the weights.
     older = {name: values for name, values in state.items() if name not in ("optimizer-2", "optimizer-3")}
     with pytest.raises(ValueError, match=rf"a state of {len(state) - 2} arrays, not of {len(state)}$"):
-        fresh.go_on(CONFIG, 7, older)
+        fresh.resume(CONFIG, 7, older)
 
 
 @pytest.mark.parametrize("name", [training_state.STATE_FILE, training_state.LOG])

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from huetune.model.cli import epoch_line
-from huetune.model.metrics import METRICS, Metric, better, scores, zero_line
+from huetune.model.metrics import METRICS, Metric, baseline_scores, better, scores
 from huetune.model.presets import PRESETS
 from huetune.results.analysis.winner import find_winner
 from huetune.results.evaluation import evaluate
@@ -79,7 +79,7 @@ def run(registered, tmp_path, rng):
             tell = searcher.on_trial_result if epoch < EPOCHS else searcher.on_trial_complete
             tell(name, {**result, "host": "here", "pid": 1})
     made.made.set_user_attr("parameters", ["mse_weight"])
-    made.made.set_user_attr("zero_line", zero_line(truth, mean_chroma))
+    made.made.set_user_attr("zero_line", baseline_scores(truth, mean_chroma))
     return made
 
 
