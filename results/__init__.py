@@ -1,1 +1,1 @@
-"""Trials become what people read and look at: tables, the best model, evaluations, pictures. Never needs Ray."""
+"""Turns recorded trials into tables, statistics, reports, evaluations and exports. Does not import Ray."""

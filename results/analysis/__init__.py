@@ -1,1 +1,1 @@
-"""What the trials say: confidence intervals, replicates, effects of settings, and the winner."""
+"""Statistics of trials: confidence intervals, replicates, effects of settings, and the winner."""

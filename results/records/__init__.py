@@ -1,1 +1,1 @@
-"""What a run stores: its folder, its study, its trials, and where they came from."""
+"""The stored form of a run: its folder, studies, trials, photos and provenance."""

@@ -1,1 +1,1 @@
-"""Tables of trials and runs: columns, filters and formats."""
+"""Tables of trials and runs: rows, filters, formats and summaries."""

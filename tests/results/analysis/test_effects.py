@@ -21,7 +21,7 @@ def _score(point, rng):
     return 0.05 + 0.01 * (not point["skip"]) + 0.02 * (point["activation"] == "relu") + rng.normal(0, 0.0005)
 
 
-def test_pairs_that_differ_in_one_setting_tell_its_effect(rng):
+def test_effect_of_choice_comes_from_pairs(rng):
     points = [
         {"skip": skip, "activation": activation, "mse_weight": weight}
         for skip, activation, weight in itertools.product((True, False), ("relu", "silu"), (1.0, 2.0, 4.0))
@@ -39,7 +39,7 @@ def test_pairs_that_differ_in_one_setting_tell_its_effect(rng):
     assert len([name for name, _ in found if name == "mse_weight"]) == 3, "a point for each weight"
 
 
-def test_what_a_sampler_tried_together_is_told_apart(rng):
+def test_effects_of_confounded_settings_are_separated(rng):
     """No two trials agree in the weight, and relu was mostly tried without skip: a plain mean would blame skip."""
     trainings = []
     for number in range(40):
@@ -59,7 +59,7 @@ def test_what_a_sampler_tried_together_is_told_apart(rng):
     assert plain > 0.015
 
 
-def test_a_setting_that_does_nothing_is_not_sure():
+def test_effect_of_irrelevant_setting_is_not_significant():
     # One of twenty draws is unlucky: that is what 95 % means.
     rng = np.random.default_rng(1)
     points = [{"skip": skip, "mse_weight": float(weight)} for skip in (True, False) for weight in range(1, 9)]
@@ -70,7 +70,7 @@ def test_a_setting_that_does_nothing_is_not_sure():
     assert effect.basis == "8 pairs" and not effect.estimate.significant
 
 
-def test_a_curve_has_bars_as_long_as_its_scores():
+def test_effect_rows_bars_are_proportional_to_scores():
     trainings = [MeasuredConfig({"mse_weight": float(weight)}, weight / 100) for weight in range(1, 16)]
     rows = effect_rows(effects(trainings, ["mse_weight"], "chroma_mse"))
     assert [row["value"] for row in rows] == ["1 to 3", "4 to 6", "7 to 9", "10 to 12", "13 to 15"]
@@ -78,7 +78,7 @@ def test_a_curve_has_bars_as_long_as_its_scores():
     assert effect_rows(effects([], ["mse_weight"], "chroma_mse")) == []
 
 
-def test_a_setting_that_a_condition_rules_out_hides_no_effect(rng):
+def test_effects_handle_setting_ruled_out_by_condition(rng):
     """Without skip there is no merge_units; the difference is that of skip at its usual size."""
     trainings = []
     for number in range(40):
@@ -89,7 +89,7 @@ def test_a_setting_that_a_condition_rules_out_hides_no_effect(rng):
     assert effect.estimate.significant and abs(effect.estimate.value) == pytest.approx(0.01, abs=0.001)
 
 
-def test_effects_of_few_trials_leave_the_metrics_range_nowhere():
+def test_effect_intervals_stay_within_metric_limits():
     """Two errors of each mse_weight: Student's interval of their mean would begin below 0."""
     errors = [(weight, error) for weight in (1.0, 2.0) for error in (0.02, 0.09)]
     squared = effect_rows(
@@ -106,7 +106,7 @@ def test_effects_of_few_trials_leave_the_metrics_range_nowhere():
     assert [row["high"] for row in skill] == [1, 1] and all(row["low"] < 0.6 for row in skill)
 
 
-def test_importance_of_few_trials_is_not_given(tmp_path):
+def test_importance_of_few_trials_is_absent(tmp_path):
     few, enough = (
         make_run(tmp_path / name, many, states=(TrialState.COMPLETE,)) for name, many in (("few", 49), ("enough", 50))
     )
@@ -117,7 +117,7 @@ def test_importance_of_few_trials_is_not_given(tmp_path):
     assert importance_line(enough.made).startswith("importance (Optuna's, from 50 complete trials; pruned ones do not")
 
 
-def test_importance_of_a_maximized_first_objective_is_its_own(tmp_path):
+def test_importance_uses_maximized_first_objective(tmp_path):
     """What makes skill high makes chroma_mse low: one is a falling line of the other."""
     both, one = (
         make_run(tmp_path / "-".join(names), 60, states=(TrialState.COMPLETE,), objectives=names)
@@ -126,12 +126,12 @@ def test_importance_of_a_maximized_first_objective_is_its_own(tmp_path):
     assert importances(both.made)[0] == pytest.approx(importances(one.made)[0])
 
 
-def test_equal_numbers_stay_in_one_point_of_a_curve():
+def test_equal_numbers_share_one_curve_point():
     trainings = [MeasuredConfig({"positions": 2 if number < 12 else 7}, 0.1) for number in range(20)]
     assert [effect.value for effect in effects(trainings, ["positions"], "chroma_mse")] == ["2", "7"]
 
 
-def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
+def test_configuration_with_replicates_counts_once(tmp_path):
     once, again = make_run(tmp_path / "once", 20), make_run(tmp_path / "again", 20, finalists=3, seeds=5)
     trained, trained_again = measured_configs(*once.snapshot()), measured_configs(*again.snapshot())
     assert [one.params for one in trained_again] == [one.params for one in trained]
@@ -149,7 +149,7 @@ def test_a_configuration_counts_once_however_often_it_was_trained(tmp_path):
     assert [one.score for one in trained][:1] == [0.01] and len(trained) == len(trained_again)
 
 
-def test_a_number_that_never_varied_hides_no_effect(rng):
+def test_effects_handle_number_that_never_varied(rng):
     """Nor one that a condition ruled out in all but one."""
     trainings = []
     for number in range(40):

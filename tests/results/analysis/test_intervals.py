@@ -8,14 +8,14 @@ from huetune.model.metrics import METRICS
 from huetune.results.analysis.intervals import difference, mean, t_quantile
 
 
-def test_a_mean_is_students():
+def test_mean_has_students_interval():
     values = [1.0, 2.0, 4.0]
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     estimate = mean(values)
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((7 / 3, expected.low, expected.high))
 
 
-def test_a_difference_is_welchs():
+def test_difference_has_welchs_interval():
     first, second = [1.0, 2.0, 4.0], [2.0, 2.5, 2.6, 8.0]
     expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval()
     gap = difference(first, second)
@@ -26,11 +26,11 @@ def test_a_difference_is_welchs():
 
 
 @pytest.mark.parametrize("freedom", [1, 1.3, 2, 4, 29.7, 724, 1e6])
-def test_quantile_is_students(freedom):
+def test_t_quantile_equals_scipys(freedom):
     assert t_quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-8)
 
 
-def test_mean_of_squared_errors_has_no_interval_below_zero():
+def test_mean_interval_is_clipped_to_limits():
     """Two seeds, whose t interval is 12.7 standard errors wide; the half width tells what was cut off."""
     whole, cut = mean([0.01, 0.03]), mean([0.01, 0.03], METRICS["chroma_mse"].limits)
     assert whole.low is not None and whole.low < 0
@@ -39,7 +39,7 @@ def test_mean_of_squared_errors_has_no_interval_below_zero():
     assert skill.high == 1.0 and skill.low == mean([0.6, 0.8]).low and skill.half_width == mean([0.6, 0.8]).half_width
 
 
-def test_interval_cut_to_its_range_covers_as_often(rng):
+def test_clipped_interval_covers_as_often(rng):
     """Exponential numbers have a mean of 1, and none is below 0."""
     draws = rng.exponential(size=(3000, 3))
     whole, cut = (
@@ -52,12 +52,12 @@ def test_interval_cut_to_its_range_covers_as_often(rng):
     assert held[0] == held[1] and min(one.low or 0 for one in cut) == 0 > min(one.low or 0 for one in whole)
 
 
-def test_one_number_has_no_interval():
+def test_mean_of_one_number_has_no_interval():
     assert mean([1.0]).low is None and not mean([1.0]).significant
     assert difference([1.0], [2.0, 3.0]).high is None
 
 
-def test_intervals_of_three_seeds_cover_in_95_of_100(rng):
+def test_intervals_of_three_seeds_cover_95_percent(rng):
     covered = [abs(estimate.value) <= estimate.high - estimate.value for estimate in _estimates(rng)]
     assert 0.93 < np.mean(covered) < 0.97
 

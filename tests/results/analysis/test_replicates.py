@@ -44,7 +44,7 @@ def _add(study, config, score, target=8):
         study.tell(trial, score)
 
 
-def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
+def test_ranks_follow_mean_over_fresh_seeds(study):
     replicates = _replicates((A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21))
     assert ranks(study, replicates) == {1: 1, 0: 2}
     line = verdict(study, replicates)
@@ -56,18 +56,18 @@ def test_the_mean_over_fresh_seeds_decides_and_not_the_search(study):
     assert "; better than the mean-color baseline (0.5); " in line
 
 
-def test_nobody_wins_before_all_are_trained(study):
+def test_ranks_are_absent_before_all_are_trained(study):
     assert ranks(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) == {} == ranks(study, None)
     assert verdict(study, _replicates((A, 0.3), (A, 0.32), (B, 0.2))) is None
 
 
-def test_one_that_diverged_comes_last_and_one_that_the_disk_ended_is_still_to_be_trained(study):
+def test_ranks_put_diverged_last_and_ignore_other_failures(study):
     good = [(A, 0.3), (A, 0.32), (B, 0.2), (B, 0.21)]
     assert ranks(study, _replicates(*good, (B, "diverged in epoch 1: train_loss is nan"))) == {0: 1, 1: 2}
     assert ranks(study, _replicates(*good, (B, "the search ended: No space left on device"))) == {1: 1, 0: 2}
 
 
-def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study):
+def test_ranks_pass_to_trial_that_continues_finalist(study):
     """After an extension, whose trial 2 has the settings of trial 0, whose replicates have more epochs."""
     further = study.ask()
     for name, value in (("config", A), ("target", 10), ("continues", 0)):
@@ -92,7 +92,7 @@ def test_what_was_trained_further_gives_its_place_to_what_took_it_further(study)
         ((0.2, 0.21), "better than the mean-color baseline (0.5)"),
     ],
 )
-def test_verdict_on_the_baseline_is_its_intervals(scores, words, study):
+def test_verdict_uses_interval_against_baseline(scores, words, study):
     """A mean on the better side of it is not enough: the interval must leave the baseline out."""
     line = verdict(study, _replicates((A, 0.9), (A, 0.92), *((B, score) for score in scores)))
     assert line and f"; {words}; " in line
@@ -110,5 +110,5 @@ def test_verdict_on_the_baseline_is_its_intervals(scores, words, study):
         ("skill", 0.1, (0.0, 0.2, 0.1), 0.0, "no significant difference to the mean-color baseline (0)"),
     ],
 )
-def test_standing_says_what_decides(objective, score, again, baseline, text):
+def test_baseline_comparison_names_what_decides(objective, score, again, baseline, text):
     assert str(compare_with_baseline(objective, score, again, baseline)) == text

@@ -48,7 +48,7 @@ def run(tmp_path_factory):
     return dataclasses.replace(made, again=again), first.number, second.number
 
 
-def test_winner_is_the_confirmed_trial_with_its_best_training(run):
+def test_winner_is_confirmed_trial_with_best_training(run):
     made, first, second = run
     won = find_winner(made)
     assert won and won.number == second and won.search_score > made.made.trials[first].values[0]
@@ -66,7 +66,7 @@ def test_winner_is_the_confirmed_trial_with_its_best_training(run):
     assert (claim["checkpoint"], claim["checkpoint_score"]) == (f"replicate, seed {SEED}", 0.021)
 
 
-def test_winner_is_the_same_in_each_document(run):
+def test_winner_is_the_same_in_each_output(run):
     made, first, second = run
     line = headline(made.made, made.again)
     assert line and line.startswith(f"trial {second} wins: chroma_mse 0.0355 (95 % CI 0 to ")
@@ -93,7 +93,7 @@ def test_winner_is_the_same_in_each_document(run):
     assert f"confirmed winner (its trial in the search; mean-color baseline: 0.083) trial {second} " in said
 
 
-def test_charts_mark_the_winner_and_not_the_best_score(run):
+def test_charts_mark_winner_not_best_score(run):
     made, _, second = run
     table, parameters = run_rows(made), made.made.user_attrs["parameters"]
     lines = parallel_coordinates(made.made, table, "chroma_mse", parameters).to_dict()
@@ -104,7 +104,7 @@ def test_charts_mark_the_winner_and_not_the_best_score(run):
     assert to_svg(charts.learning_curves(made.made, table, 0.083, "chroma_mse", parameters)).startswith("<svg")
 
 
-def test_winner_of_several_objectives_is_left_open(tmp_path):
+def test_winner_of_several_objectives_needs_by(tmp_path):
     made = make_run(
         tmp_path / "front", 6, states=(TrialState.COMPLETE,), objectives=("chroma_mse", "chroma_ratio_error")
     )
@@ -122,7 +122,7 @@ def _trials_in_group(chart, group):
     return {mark["trial"] for marks in chart["datasets"].values() for mark in marks if mark.get("group") == group}
 
 
-def test_dashboard_names_the_winner_best_and_says_how_it_ranks(run):
+def test_dashboard_best_trial_is_winner_with_note(run):
     made, _, second = run
     with serving(made.made, 0, lambda: find_winner(made)) as (server, page):
         thread = threading.Thread(target=server.serve_forever)

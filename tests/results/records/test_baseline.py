@@ -52,18 +52,18 @@ def _epochs(*skills):
         ("complete", (0.0, 0.0), None, True),
     ],
 )
-def test_note_is_given_after_the_grace_alone(state, skills, target, expected):
+def test_note_is_given_after_grace_period(state, skills, target, expected):
     """Not before it, not to who got past the baseline once, and not to failed trials, which have their error."""
     assert baseline_note(state, _epochs(*skills), target) == ("at baseline" if expected else None)
 
 
-def test_note_without_any_skill_is_not_given():
+def test_note_without_skill_is_absent():
     assert baseline_note("complete", [{"epoch": 1, "chroma_mse": 0.08}], 1) is None
 
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
 @pytest.mark.parametrize("epochs", [1, 3, 8, 25])
-def test_grace_is_what_the_schedulers_give(name, epochs):
+def test_grace_epochs_are_those_of_schedulers(name, epochs):
     """The first epoch after which the worst of many trials is stopped."""
     ends: set[int] = set()
     nobody: Any = None  # none of them asks the controller
@@ -92,7 +92,7 @@ LINE = (
 )
 
 
-def test_rows_note_is_the_same_word_in_each_format(run):
+def test_note_is_the_same_text_in_each_format(run):
     table = trial_table.run_rows(run)
     assert {row["trial"] for row in table if row["note"] == "at baseline"} == {1, 4}
     assert {row["note"] for row in table} == {"at baseline", None}
@@ -104,14 +104,14 @@ def test_rows_note_is_the_same_word_in_each_format(run):
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_table_of_any_width_keeps_the_note(width, run):
+def test_table_of_any_width_keeps_note(width, run):
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(formats.fit_to_console(trial_table.run_rows(run), "made", console, "--format csv"))
     text = console.export_text()
     assert text.count("at baseline") == 2 and "…" not in text
 
 
-def test_table_without_such_trials_has_no_note(tmp_path):
+def test_table_without_trials_at_baseline_has_no_note(tmp_path):
     table = trial_table.run_rows(make_run(tmp_path / "made", 1))
     assert baseline_line(table) is None and "note" not in str(formats.to_rich_table(table, "made").columns)
 
@@ -119,7 +119,7 @@ def test_table_without_such_trials_has_no_note(tmp_path):
 @pytest.mark.parametrize(
     "objectives", [*((name,) for name in METRICS.objectives), ("chroma_ratio_error", "chroma_mse")]
 )
-def test_note_does_not_depend_on_the_objective(objectives, tmp_path):
+def test_note_does_not_depend_on_objective(objectives, tmp_path):
     """Colors can be as strong as the photos' and all wrong, so a good chroma_ratio_error proves no training."""
     run = make_run(tmp_path / "made", 8, stuck=(1, 3, 4), objectives=objectives)
     assert {row["trial"] for row in trial_table.run_rows(run) if row["note"]} == {1, 4}
@@ -135,7 +135,7 @@ def test_baseline_line_counts_all_trials(run):
     )
 
 
-def test_findings_tell_of_trials_at_the_baseline(run):
+def test_report_counts_trials_at_baseline(run):
     found = Findings.of(run)
     assert f"{LINE}." in found.notes() and found.columns()["note"] is False
     assert OpenRun(run)._repr_html_().count("at baseline") == 2 and LINE in OpenRun(run)._repr_html_()
@@ -144,12 +144,12 @@ def test_findings_tell_of_trials_at_the_baseline(run):
     assert drawn.count("trial 4, complete, at baseline, chroma_mse") == 1 and drawn.count("at baseline") == 2
 
 
-def test_watched_search_tells_of_trials_at_the_baseline(run):
+def test_watch_counts_trials_at_baseline(run):
     watched = WatchedRun(lambda: run)
     assert watched.finished and watched.status_lines[-1] == LINE
 
 
-def test_finalists_count_replicates_at_the_baseline(tmp_path):
+def test_finalists_count_replicates_at_baseline(tmp_path):
     run = make_run(tmp_path / "made", 8, finalists=2)
     assert run.again and all("at baseline" not in row for row in Findings.of(run).finalist_rows())
     one = run.again.trials[0]
@@ -160,7 +160,7 @@ def test_finalists_count_replicates_at_the_baseline(tmp_path):
     assert sorted((row["at baseline"] for row in Findings.of(run).finalist_rows()), key=str) == [1, None]
 
 
-def test_board_has_the_note_beside_the_state(run):
+def test_board_shows_note_beside_state(run):
     stuck, good = run.made.trials[1], run.made.trials[0]
     notes = [TrainingProgress.of(stuck, state, "chroma_mse").note for state in ("pruned", "running", "failed")]
     assert notes == ["at baseline", "at baseline", ""] and len(TrialRecord.of(stuck).epochs) == grace_epochs(EPOCHS)
@@ -174,7 +174,7 @@ def test_board_has_the_note_beside_the_state(run):
     assert len(noted) == 2 and ["pruned  at baseline" in line for line in noted].count(True) == 1
 
 
-def test_effects_count_configurations_at_the_baseline(run):
+def test_effects_count_configurations_at_baseline(run):
     configurations = effects.measured_configs(*run.snapshot())
     assert [one.at_baseline for one in configurations] == [False, True]
     line = effects.baseline_line(configurations)
@@ -182,7 +182,7 @@ def test_effects_count_configurations_at_the_baseline(run):
     assert effects.baseline_line(configurations[:1]) is None
 
 
-def test_commands_tell_of_trials_at_the_baseline(run, in_process, monkeypatch):
+def test_commands_count_trials_at_baseline(run, in_process, monkeypatch):
     """`trials` and `effects` below their tables, and in no other format."""
     monkeypatch.setattr("huetune.results.records.run.find_run", lambda *_: run)
     said = {verb: " ".join(in_process(verb, "made").stdout.split()) for verb in ("trials", "effects")}
@@ -192,7 +192,7 @@ def test_commands_tell_of_trials_at_the_baseline(run, in_process, monkeypatch):
         assert done.returncode == 0 and "stayed at" not in done.stdout
 
 
-def test_search_ends_with_the_line(searched):
+def test_search_counts_trials_at_baseline_at_its_end(searched):
     """A real one: some of its trials have a learning rate of 1e-7, with which no training works."""
     line = baseline_line(trial_table.run_rows(find_run("tiny", searched[0])))
     assert line and line in " ".join(searched[1].stdout.split()) and "at baseline" in searched[1].stdout

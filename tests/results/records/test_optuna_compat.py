@@ -15,11 +15,11 @@ MAKERS: Makers = {
 }
 
 
-def test_optuna_has_the_private_parts_that_are_used():
+def test_installed_optuna_has_all_private_parts():
     assert missing(optuna_compat.PRIVATE, MAKERS) == []
 
 
-def test_private_parts_of_optuna_are_all_named():
+def test_private_parts_of_optuna_are_all_listed():
     assert used(Path(optuna_compat.__file__)) <= parts(optuna_compat.PRIVATE)
 
 

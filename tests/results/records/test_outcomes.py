@@ -41,24 +41,24 @@ def _stored(value):
 
 
 @pytest.mark.parametrize(("stop", "words", "old"), STOPS, ids=lambda value: getattr(value, "reason", ""))
-def test_stop_reason_is_read_from_records_old_and_new(stop, words, old):
+def test_stop_is_read_from_old_and_new_records(stop, words, old):
     assert str(stop) == words and Stop.of({"by": old, "trials": 30, "epochs": 8}) == stop
     if stop.reason is not StopReason.UNKNOWN:
         assert stop.record["by"] == stop.reason.value and Stop.of(_stored(stop.record)) == stop
 
 
 @pytest.mark.parametrize(("failure", "words"), FAILURES, ids=lambda value: getattr(value, "kind", ""))
-def test_failure_is_read_from_records_old_and_new(failure, words):
+def test_failure_is_read_from_old_and_new_records(failure, words):
     """Of failures the words are those that older versions stored."""
     assert str(failure) == words and Failure.of(words) == failure == Failure.of(_stored(failure.record))
 
 
 @pytest.mark.parametrize("stored", [{"kind": "melted"}, {"epoch": 1}, {"kind": "hung", "seconds": "x"}, 7, ["died"]])
-def test_failure_of_a_newer_version_is_unknown_and_shown(stored):
+def test_failure_of_newer_version_is_unknown_and_shown(stored):
     assert Failure.of(stored) == Failure(FailureKind.UNKNOWN, str(stored))
 
 
-def test_stop_reason_of_a_newer_version_is_unknown_and_shown():
+def test_stop_of_newer_version_is_unknown_and_shown():
     assert Stop.of({"by": "melted"}) == Stop(StopReason.UNKNOWN, detail="melted")
 
 

@@ -36,7 +36,7 @@ def _drawn(colorizer):
     return colorizer.draw(prepare(garden(1), ["scene"]).gray, samples=1, seed=0)
 
 
-def test_every_schema_has_its_fixture(released):
+def test_released_schemas_have_a_fixture_each(released):
     runs = {Run(path).manifest["schema"] for path in released.glob("run-*")}
     assert runs == set(range(1, manifest.SCHEMA + 1))
     assert {path.name for path in released.glob("export-*")} == {f"export-{EXPORT_SCHEMA}"}
@@ -44,7 +44,7 @@ def test_every_schema_has_its_fixture(released):
 
 
 @pytest.mark.parametrize(("schema", "trials", "epochs"), [(1, 2, 1), (2, 3, 3)])
-def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys):
+def test_run_of_older_schema_opens(schema, trials, epochs, released, capsys):
     run = Run(released / f"run-{schema}")
     table = run_rows(run)
     assert len(table) == trials and {row["state"] for row in table} == {"complete"}
@@ -64,7 +64,7 @@ def test_a_run_of_an_older_schema_opens(schema, trials, epochs, released, capsys
 DRAWN = 0.46941
 
 
-def test_an_export_of_an_older_schema_gives_what_its_probe_says(released):
+def test_export_of_older_schema_passes_its_self_test(released):
     path, _ = find_model(str(released / f"export-{EXPORT_SCHEMA}"))
     checkpoint, _ = load_model(path)
     assert checkpoint.origin["trial"] == 1

@@ -13,21 +13,21 @@ from huetune.results.records.run import MANIFEST, Run, find_run, list_runs, open
 from huetune.results.records.run_photos import photos_of
 
 
-def test_a_run_is_found_by_name_and_by_path(searched, monkeypatch):
+def test_find_run_accepts_name_and_path(searched, monkeypatch):
     storage, _ = searched
     assert find_run("tiny", storage).folder == storage / "tiny"
     assert find_run(str(storage / "tiny")).folder == storage / "tiny"
     assert [run.name for run in list_runs(storage)] == ["tiny"]
 
 
-def test_a_missing_run_names_those_that_are_there(searched, tmp_path):
+def test_find_run_missing_run_lists_existing_ones(searched, tmp_path):
     with pytest.raises(StorageError, match=r"no run 'other' in .*: the newest runs there are tiny"):
         find_run("other", searched[0])
     with pytest.raises(StorageError, match="there are no runs yet, start one with `huetune search`"):
         find_run("other", tmp_path)
 
 
-def test_a_run_without_a_study_says_so_and_none_is_made(tmp_path):
+def test_run_without_study_is_refused_and_none_is_created(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / MANIFEST).write_text(json.dumps({}), encoding="utf-8")
     with pytest.raises(StorageError, match="the run has no study"):
@@ -37,7 +37,7 @@ def test_a_run_without_a_study_says_so_and_none_is_made(tmp_path):
         find_run("empty", tmp_path).study()
 
 
-def test_photos_that_come_in_another_order_are_not_taken_for_those_of_the_search(tmp_path):
+def test_photos_in_another_order_are_refused(tmp_path):
     """By their order the same seed shuffles them, and draws the latent vectors that rank a model."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -58,16 +58,16 @@ def test_photos_that_come_in_another_order_are_not_taken_for_those_of_the_search
 
 
 @pytest.mark.parametrize("name", ["", "../x", "/tmp/x", ".hidden", "a/b", "a b", "x" * 101, "né", "-x", "a\n"])
-def test_names_that_are_no_folder_of_their_own_are_refused(name):
+def test_run_name_that_is_no_folder_name_is_refused(name):
     with pytest.raises(UserError, match="a run's name has 1 to 100 letters"):
         require_run_name(name)
 
 
-def test_plain_names_are_fine():
+def test_run_name_with_plain_characters_is_accepted():
     assert [require_run_name(name) for name in ("roses", "2026-11-22", "a.b_c-d")] == ["roses", "2026-11-22", "a.b_c-d"]
 
 
-def test_a_brace_in_a_path_is_only_a_brace(tmp_path):
+def test_sqlite_url_with_brace_in_path_opens(tmp_path):
     """Optuna would read it as a field of str.format."""
     (tmp_path / "{a}").mkdir()
     open_storage(sqlite_url(tmp_path / "{a}" / "study.db"))
@@ -96,7 +96,7 @@ def test_a_brace_in_a_path_is_only_a_brace(tmp_path):
         ),
     ],
 )
-def test_run_command_can_be_copied_as_it_is(changes, verb, rest, expected, tmp_path, monkeypatch):
+def test_run_command_can_be_pasted_into_shell(changes, verb, rest, expected, tmp_path, monkeypatch):
     (tmp_path / "my runs" / "tiny").mkdir(parents=True)
     (tmp_path / "my runs" / "tiny" / MANIFEST).write_text(json.dumps(changes), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -104,7 +104,7 @@ def test_run_command_can_be_copied_as_it_is(changes, verb, rest, expected, tmp_p
 
 
 @pytest.mark.parametrize("storage", [".", "-x", "runs", "other storage"])
-def test_run_place_leads_to_that_run_and_no_other(storage, tmp_path, monkeypatch):
+def test_run_location_finds_that_run_only(storage, tmp_path, monkeypatch):
     """Though a run of that name is in the usual storage, and the storage may look like an option."""
     monkeypatch.chdir(tmp_path)
     for folder in (tmp_path / "runs" / "tiny", tmp_path / storage / "tiny"):
@@ -114,7 +114,7 @@ def test_run_place_leads_to_that_run_and_no_other(storage, tmp_path, monkeypatch
     assert find_run(place).folder == tmp_path / storage / "tiny" and not place.startswith("-")
 
 
-def test_run_command_without_huetune_on_the_path_is_its_file(tmp_path, monkeypatch):
+def test_run_command_without_huetune_on_path_names_its_file(tmp_path, monkeypatch):
     (tmp_path / "a venv").mkdir()
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / MANIFEST).write_text("{}", encoding="utf-8")

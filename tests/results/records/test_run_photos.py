@@ -45,7 +45,7 @@ VERBS: dict[str, list] = {
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_photos_moved_says_where_to_and_how_to_go_on(verb, moved, in_process, tmp_path):
+def test_moved_photos_are_named_with_remedy(verb, moved, in_process, tmp_path):
     """Each verb that trains or scores takes --photos, and without it names the command that helps."""
     words = (verb, moved.location, *VERBS[verb])
     done = in_process(*words)
@@ -58,7 +58,7 @@ def test_photos_moved_says_where_to_and_how_to_go_on(verb, moved, in_process, tm
     assert not (moved.folder / MOVED_PHOTOS_FILE).exists()
 
 
-def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
+def test_moved_photos_are_remembered(moved, in_process, tmp_path):
     printed = in_process("resume", moved.location).stderr.partition("moved: huetune ")[2].replace("DIR", "'photos 2'")
     done = in_process(*shlex.split(printed))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -70,7 +70,7 @@ def test_photos_moved_said_once_is_remembered(moved, in_process, tmp_path):
     assert len(photos) == len(source.read_rgb(photos)) == 1, "those that the log shows"
 
 
-def test_verify_without_photos_checks_all_else(moved, in_process):
+def test_verify_without_photos_checks_everything_else(moved, in_process):
     done = in_process("verify", moved.location)
     assert done.returncode == 3 and "everything else is undamaged" in done.stdout
     (moved.folder / "lock").unlink()
@@ -110,7 +110,7 @@ def _rename(folder):
         (_rename, "another order"),
     ],
 )
-def test_photos_that_differ_are_counted_and_named(harm, said, moved, tmp_path):
+def test_changed_photos_are_counted_and_named(harm, said, moved, tmp_path):
     harm(tmp_path / "photos 2")
     with pytest.raises(PhotoError) as refused:
         photos_of(moved, quiet=True, moved=tmp_path / "photos 2")
@@ -125,14 +125,14 @@ def test_photos_that_differ_are_counted_and_named(harm, said, moved, tmp_path):
     assert said_of_an_older_run in str(refused.value)
 
 
-def test_photos_with_new_names_in_the_same_order_are_taken(moved, tmp_path):
+def test_renamed_photos_in_same_order_are_accepted(moved, tmp_path):
     for path in sorted((tmp_path / "photos 2").iterdir()):
         path.rename(path.with_name(f"new-{path.name}"))
     photos_of(moved, quiet=True, moved=tmp_path / "photos 2")
     assert photos_of(moved, quiet=True).order == moved.manifest["photos"]["order"]
 
 
-def test_a_damaged_record_of_where_photos_are_is_named(moved, tmp_path):
+def test_damaged_record_of_moved_photos_is_named(moved, tmp_path):
     (moved.folder / MOVED_PHOTOS_FILE).write_text("[]", encoding="utf-8")
     with pytest.raises(StorageError, match=f"{MOVED_PHOTOS_FILE}': cannot be read .*pass --photos again"):
         photos_of(moved, quiet=True)

@@ -63,7 +63,7 @@ def _whole(study: optuna.Study) -> str:
     return repr((study.study_name, study.directions, list(study.user_attrs.items()), trials))
 
 
-def test_read_studies_are_those_that_optuna_reads(path):
+def test_read_studies_equal_those_that_optuna_reads(path):
     """With every state, kind of value and time, in the same order."""
     names, storage = ["double", "empty", "single"], open_storage(sqlite_url(path))
     for name, read in zip(names, read_studies(path, names), strict=True):
@@ -83,7 +83,7 @@ def confirmed(searched, tmp_path):
     return run
 
 
-def test_read_real_study_is_that_which_optuna_reads(confirmed):
+def test_read_real_study_equals_that_of_optuna(confirmed):
     run = confirmed
     study, replicates = run.snapshot()
     slow = run.replicates()
@@ -91,7 +91,7 @@ def test_read_real_study_is_that_which_optuna_reads(confirmed):
     assert replicates and slow and _whole(replicates) == _whole(slow)
 
 
-def test_tables_of_another_revision_are_left_to_optuna(path):
+def test_study_of_another_revision_is_read_by_optuna(path):
     (path.parent / "manifest.json").write_text('{"search": {"name": "single"}}', encoding="utf-8")
     run = Run(path.parent)
     assert isinstance(run.snapshot()[0]._storage, optuna.storages.InMemoryStorage)
@@ -122,7 +122,7 @@ SLOW = {"tensorflow", "keras", "ray", "scipy", "sqlalchemy", "alembic", "pandas"
         (["trials", "tiny"], "confirmed"),
     ],
 )
-def test_tables_wait_for_no_slow_import(words, shown, confirmed):
+def test_table_commands_import_no_slow_package(words, shown, confirmed):
     """Not even after a search whose finalists have intervals."""
     storage = [] if words == ["presets"] else ["--storage", str(confirmed.folder.parent)]
     done = subprocess.run(

@@ -35,7 +35,7 @@ def study():
     return optuna.create_study()
 
 
-def test_study_written_is_read_back(study):
+def test_study_record_is_read_back(study):
     write_launch(study, SEARCHED)
     assert StudyRecord.of(study) == SEARCHED and StudyRecord.of(study).ended is None
     write_study(study, **AFTER)
@@ -43,7 +43,7 @@ def test_study_written_is_read_back(study):
     assert StudyRecord.of(study).ended == Stop(StopReason.TRIAL_BUDGET, 6)
 
 
-def test_study_extended_has_not_ended(study):
+def test_extended_study_has_not_ended(study):
     write_launch(study, SEARCHED)
     write_study(study, **AFTER)
     write_study(study, requested=replace(SEARCHED.requested, trials=9))
@@ -52,7 +52,7 @@ def test_study_extended_has_not_ended(study):
     assert StudyRecord.of(study).end is None
 
 
-def test_study_is_stored_as_released_huetune_stored_it(study):
+def test_study_record_keeps_stored_keys(study):
     write_launch(study, SEARCHED)
     write_study(study, **AFTER)
     assert study.user_attrs == {
@@ -69,7 +69,7 @@ def test_study_is_stored_as_released_huetune_stored_it(study):
     }
 
 
-def test_study_of_a_released_huetune_is_read(study):
+def test_study_record_of_released_version_is_read(study):
     """The first one recorded neither how many trials were asked for nor several objectives."""
     for name, value in {"objective": "skill", "parameters": [], "epochs": 2, "zero_line": {"skill": 0.0}}.items():
         study.set_user_attr(name, value)

@@ -39,7 +39,7 @@ def study():
     return optuna.create_study()
 
 
-def test_trial_written_at_once_is_read_back(study):
+def test_trial_added_in_one_step_is_read_back(study):
     study.add_trial(running_trial(RECORD, {"mse_weight": FloatDistribution(1.0, 8.0)}))
     read = TrialRecord.of(study.trials[0])
     assert read.attributes == RECORD.attributes and read.params == RECORD.params
@@ -47,7 +47,7 @@ def test_trial_written_at_once_is_read_back(study):
         assert getattr(read, name) == getattr(RECORD, name), name
 
 
-def test_trial_written_in_steps_is_read_back_from_both_kinds(study):
+def test_trial_written_in_steps_is_read_back(study):
     trial = study.ask()
     changes = {name: getattr(RECORD, name) for name in ("host", "pid", "notes", "deaths", "failure", "seed")}
     write_trial(trial, **changes)
@@ -57,12 +57,12 @@ def test_trial_written_in_steps_is_read_back_from_both_kinds(study):
         assert [epoch.record for epoch in read.epochs] == [EPOCH] and read.best_so_far("skill") == {1: 0.5}
 
 
-def test_field_that_no_trial_has_is_refused(study):
+def test_write_trial_unknown_field_is_refused(study):
     with pytest.raises(TypeError, match="records no errors"):
         write_trial(study.ask(), errors="none")
 
 
-def test_trial_of_a_released_huetune_is_read():
+def test_trial_record_of_released_version_is_read():
     """It had neither a target nor a begin, and sentences for its failures."""
     attributes = {"config": {"skip": True}, "error": "died: no power", "deaths": ["died: no light"], "epoch-1": EPOCH}
     state = optuna.trial.TrialState.FAIL

@@ -57,7 +57,7 @@ def change(study: Path) -> None:
     assert study.stat().st_size == before.st_size
 
 
-def test_a_study_that_stayed_is_not_read_again(listed: Callable, tmp_path: Path) -> None:
+def test_summary_of_unchanged_study_is_cached(listed: Callable, tmp_path: Path) -> None:
     first, reads = listed()
     assert reads == 2 and "2 complete, 2 pruned, 1 failed  winner: trial " in first[0]
     assert listed() == (first, 0)
@@ -81,7 +81,7 @@ def test_a_study_that_stayed_is_not_read_again(listed: Callable, tmp_path: Path)
     ],
     ids=["cut", "a list", "a number for a winner", "a number for states", "another version"],
 )
-def test_a_damaged_summary_is_made_anew(listed: Callable, cache: Path, damage: Callable[[str], str]) -> None:
+def test_damaged_summary_is_made_again(listed: Callable, cache: Path, damage: Callable[[str], str]) -> None:
     first, _ = listed()
     whole = (cache / FILE).read_text(encoding="utf-8")
     (cache / FILE).write_text(damage(whole), encoding="utf-8")
@@ -89,7 +89,7 @@ def test_a_damaged_summary_is_made_anew(listed: Callable, cache: Path, damage: C
     assert json.loads((cache / FILE).read_text(encoding="utf-8")) == json.loads(whole)
 
 
-def test_a_study_that_is_being_written_is_read_each_time(listed: Callable, tmp_path: Path, monkeypatch) -> None:
+def test_summary_of_study_being_written_is_not_cached(listed: Callable, tmp_path: Path, monkeypatch) -> None:
     """Of two changes in one moment the file's times may show one; a journal says that a process is at it, or was."""
     with monkeypatch.context() as patch:
         patch.setattr(run_summary, "SETTLED_SECONDS", 3600)
@@ -100,7 +100,7 @@ def test_a_study_that_is_being_written_is_read_each_time(listed: Callable, tmp_p
     assert listed()[1] >= 1
 
 
-def test_summaries_need_no_cache(listed: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_summaries_work_without_cache(listed: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first, _ = listed()
     monkeypatch.setenv("HUETUNE_CACHE", "")
     assert listed() == (first, 2)

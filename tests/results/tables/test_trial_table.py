@@ -1,14 +1,8 @@
-"""The trial table says what the study holds, sorted, filtered and in each format."""
-
-import csv
-import io
-import json
-import re
+"""The rows of the trial table match the study, and can be sorted and selected."""
 
 import optuna
 import pytest
 from optuna.trial import create_trial
-from rich.console import Console
 
 from huetune.data_tools.common.errors import UserError
 from huetune.results.records.run import find_run
@@ -29,29 +23,20 @@ def _numbers(rows):
     return [row["trial"] for row in rows]
 
 
-def test_sorting_keeps_rows_without_a_value_last_either_way():
+def test_sort_puts_rows_without_value_last():
     assert _numbers(trial_table.sort(ROWS, "score")) == [3, 0, 7, 5]
     assert _numbers(trial_table.sort(ROWS, "score", descending=True)) == [7, 0, 3, 5]
     with pytest.raises(UserError, match="did you mean 'score'"):
         trial_table.sort(ROWS, "scores")
 
 
-def test_choosing_columns_keeps_their_order():
+def test_select_columns_keeps_given_order():
     assert trial_table.select_columns(ROWS[:1], ["score", "trial"]) == [{"score": 0.02, "trial": 3}]
     with pytest.raises(UserError, match="no column 'hue'"):
         trial_table.select_columns(ROWS, ["hue"])
 
 
-def test_formats_hold_the_same_rows():
-    assert json.loads(formats.to_json(ROWS)) == ROWS
-    read = list(csv.DictReader(io.StringIO(formats.to_csv(ROWS))))
-    assert [row["trial"] for row in read] == ["3", "0", "7", "5"] and read[3]["error"] == "a | b"
-    lines = formats.to_markdown(ROWS).splitlines()
-    assert len(lines) == 2 + len(ROWS) and lines[2].startswith("| 3 | complete | 0.02 | yes |")
-    assert lines[5].endswith("| a \\| b |")
-
-
-def test_the_study_of_a_real_search_becomes_rows(searched):
+def test_rows_of_real_search_match_its_study(searched):
     study = find_run("tiny", searched[0]).study()
     table = trial_table.rows(study)
     assert sorted(_numbers(table)) == list(range(6))
@@ -69,12 +54,12 @@ def test_the_study_of_a_real_search_becomes_rows(searched):
             assert row["score"] is None and row["error"].startswith("diverged in epoch")
 
 
-def test_the_zero_line_is_one_color_for_everything(searched):
+def test_baseline_row_has_no_skill(searched):
     zero = trial_table.baseline_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
     assert zero["skill"] == pytest.approx(0, abs=1e-6) and zero["score"] > 0 and zero["host"] is None
 
 
-def test_the_zero_line_stands_at_its_rank(searched):
+def test_with_baseline_puts_baseline_at_its_rank(searched):
     study = find_run("tiny", searched[0]).study()
     table = trial_table.with_baseline(trial_table.rows(study), study)
     scores = [row["score"] for row in table if row["score"] is not None]
@@ -82,30 +67,7 @@ def test_the_zero_line_stands_at_its_rank(searched):
     assert [row["trial"] for row in table].count("zero") == 1
 
 
-def test_a_narrow_terminal_gets_fewer_columns_not_cut_ones():
-    console = Console(width=60, record=True, file=io.StringIO())
-    console.print(formats.fit_to_console([{**row, "host": "h" * 30} for row in ROWS], "roses", console, "--format csv"))
-    text = console.export_text()
-    table, _, below = text.partition("no room for ")
-    assert "…" not in text and "host" not in table and "activation" in table and "a | b" in table
-    assert " ".join(below.split()) == "epochs, host; see all columns with --format csv"
-
-
-def test_columns_without_room_are_named_below_the_table():
-    """In words, with the way to see them; those without any value, and a wide table, need no line."""
-    rows = [{**row, "rank": None, "host": "h" * 30, "seconds": 1.5} for row in ROWS]
-    for width in range(40, 160, 10):
-        console = Console(width=width, record=True, file=io.StringIO())
-        console.print(formats.fit_to_console(rows, "roses", console, "--format csv"))
-        table, line, below = console.export_text().partition("no room for ")
-        heads = [name for name in rows[0] if re.search(rf"\b{name}\b", table)]
-        named = " ".join(below.split()).partition(";")[0].split(", ") if line else []
-        assert sorted([*heads, *named, "rank"]) == sorted(rows[0]), width
-        assert ("see all columns with --format csv" in " ".join(below.split())) == bool(named)
-    assert not named
-
-
-def test_the_zero_line_stands_among_finalists_by_what_they_are_confirmed_to_be(tmp_path):
+def test_with_baseline_compares_finalists_by_confirmed_score(tmp_path):
     run = make_run(tmp_path / "made", 20, finalists=3)
     again = run.again
     assert again
@@ -117,66 +79,14 @@ def test_the_zero_line_stands_among_finalists_by_what_they_are_confirmed_to_be(t
     assert [row["rank"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "zero"
 
 
-@pytest.mark.parametrize("width", [80, 88, 100, 110, 140])
-def test_of_a_confirmed_search_no_figure_is_cut(width, tmp_path):
-    """Nor of one with many settings, of which those that vary least are left out."""
-    run = make_run(tmp_path / "made", 20, finalists=3)
-    table = [{**row, **{f"setting_{number}": 0.5 for number in range(6)}} for row in trial_table.run_rows(run)]
-    for rows in (trial_table.with_baseline(trial_table.run_rows(run), run.made), table):
-        console = Console(width=width, record=True, file=io.StringIO())
-        console.print(formats.fit_to_console([{**row, "error": None} for row in rows], "made", console, "--format csv"))
-        text = console.export_text().partition("no room for ")[0]
-        assert (
-            "…" not in text and "confirmed" in text and "mse_weight" in text and ("setting_" not in text or width > 80)
-        )
-
-
-@pytest.mark.parametrize("verb", ["trials", "effects"])
-def test_command_names_the_columns_without_room(verb, searched, in_process, monkeypatch):
-    def printed(width: int) -> str:
-        console = Console(width=width, file=io.StringIO())
-        monkeypatch.setattr("huetune.results.cli.table_commands.stdout", console)
-        assert in_process(verb, "tiny", "--storage", searched[0]).returncode == 0
-        assert isinstance(console.file, io.StringIO)
-        return console.file.getvalue()
-
-    whole = printed(300)
-    assert "no room for" not in whole
-    # How wide it is varies with the machine: with which trials were pruned.
-    widest = max(line.rfind("┃") for line in whole.splitlines())
-    said = printed(min(widest, 60))
-    assert re.search(
-        r"no room for (\w+, )*(host|curve)\b.*; see all columns with --format csv or a wider terminal",
-        " ".join(said.split()),
-    )
-    assert "…" not in said
-
-
-def test_a_long_error_goes_on_in_the_next_line_and_takes_no_column_away():
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(
-        formats.fit_to_console(
-            [{**ROWS[0], "error": "no such thing " * 20}, *ROWS[1:]], "roses", console, "--format csv"
-        )
-    )
-    text = console.export_text()
-    assert "…" not in text and "activation" in text and "skip" in text and text.count("such") == 20
-
-
-def test_brackets_in_an_error_are_only_brackets():
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(formats.to_rich_table([{"trial": 1, "error": "died: x [/tmp/foo] y"}], "roses"))
-    assert "died: x [/tmp/foo] y" in console.export_text()
-
-
-def test_reading_cannot_write(searched):
+def test_study_opened_for_reading_cannot_be_written(searched):
     study = find_run("tiny", searched[0]).study()
     with pytest.raises(optuna.exceptions.StorageInternalError):
         study.set_user_attr("objective", "skill")
     assert find_run("tiny", searched[0]).study().user_attrs["objective"] == "chroma_mse"
 
 
-def test_rows_trial_that_continues_another_names_it(tmp_path):
+def test_rows_name_trial_that_is_continued(tmp_path):
     """In a column of its own, in the report too; without such trials there is none."""
     run = make_run(tmp_path / "made", 4)
     assert all("continues" not in row for row in trial_table.run_rows(run))
@@ -190,7 +100,7 @@ def test_rows_trial_that_continues_another_names_it(tmp_path):
     assert "continues" in formats.to_csv(trial_table.run_rows(run)).splitlines()[0]
 
 
-def test_columns_are_found_by_their_names_of_earlier_versions(tmp_path):
+def test_columns_are_found_by_earlier_names(tmp_path):
     """Saved commands with `place` and `plus_minus` still work; the new names are what is shown."""
     table = trial_table.run_rows(make_run(tmp_path / "made", 20, finalists=3))
     assert trial_table.sort(table, "place") == trial_table.sort(table, "rank")
@@ -205,6 +115,6 @@ def test_columns_are_found_by_their_names_of_earlier_versions(tmp_path):
         where(table, "place == 'first'")
 
 
-def test_column_named_like_an_earlier_one_comes_first():
+def test_column_takes_precedence_over_earlier_name():
     """A space may search a parameter that is called `place`."""
     assert trial_table.column_name("place", ["place", "rank"]) == "place"
