@@ -6,7 +6,7 @@ from huetune.data_tools.datasets.synthetic_garden import garden, write_garden
 from huetune.data_tools.photos.color import PATCH_SIDE, PATCHES_PER_SIDE, chroma, chroma_map, luma
 
 TRAINING = 80
-SKY, MEADOW, SOIL = 0, 8, PATCHES_PER_SIDE - 1  # rows of boxes which belong to that material in nearly every scene
+SKY, MEADOW, SOIL = 0, 8, PATCHES_PER_SIDE - 1  # rows of patches that have this material in nearly every scene
 
 
 @pytest.fixture(scope="module")

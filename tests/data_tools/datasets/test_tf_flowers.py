@@ -1,4 +1,4 @@
-"""The archive is fetched from a real server on this machine."""
+"""Download of the archive from a real server on this machine."""
 
 import hashlib
 import io
@@ -29,7 +29,7 @@ class CountingHandler(SimpleHTTPRequestHandler):
 
 
 class Shop:
-    """A file server with the archives that a test put into its folder."""
+    """A file server for the archives that a test puts into its folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Shop:
         self.thread.join()
 
     def offer(self, *names: str) -> str:
-        """Pack photos under these names, and a licence; return the archive's sha256."""
+        """Pack photos with these names and a license file; return the sha256 of the archive."""
         photo = io.BytesIO()
         Image.new("RGB", (20, 20), "red").save(photo, "JPEG")
         with tarfile.open(self.folder / "flowers.tgz", "w:gz") as archive:

@@ -1,4 +1,4 @@
-"""Colors against a slow loop over pixels, and round trips through every hue."""
+"""Color conversion, compared with a loop over pixels, and round trips of every hue."""
 
 import colorsys
 import math
@@ -39,7 +39,7 @@ def hue(degrees: float, value: float = 1.0) -> tuple[int, int, int]:
 
 
 def vector(color: NDArray[np.uint8] | tuple[int, int, int]) -> tuple[float, float]:
-    """One pixel's chroma, from DESIGN.md's words."""
+    """Return the chroma (s cos h, s sin h) of one pixel by its definition."""
     red, green, blue = (int(value) / 255 for value in color)
     angle = 2 * math.pi * colorsys.rgb_to_hsv(red, green, blue)[0]
     saturation = max(red, green, blue) - min(red, green, blue)
@@ -93,10 +93,10 @@ def test_chroma_of_pure_hues_is_on_unit_circle(degrees: int) -> None:
     ids=["red", "black", "gray", "white"],
 )
 def test_chroma_map_of_known_colors(color: tuple[int, int, int], expected: tuple[int, int]) -> None:
-    boxes = chroma_map(plain(color))
-    assert boxes.shape == (14, 14, 2)
-    assert boxes.dtype == np.float32
-    np.testing.assert_allclose(boxes, np.broadcast_to(expected, (14, 14, 2)), atol=1e-6)
+    patches = chroma_map(plain(color))
+    assert patches.shape == (14, 14, 2)
+    assert patches.dtype == np.float32
+    np.testing.assert_allclose(patches, np.broadcast_to(expected, (14, 14, 2)), atol=1e-6)
 
 
 def test_chroma_map_is_mean_vector_of_each_patch() -> None:
@@ -120,21 +120,21 @@ def test_color_functions_treat_batch_like_single_photos() -> None:
 @given(st.lists(COLOR, min_size=1, max_size=64), st.integers(0, 2**32 - 1))
 def test_chroma_map_stays_in_unit_disc(palette: list[tuple[int, int, int]], seed: int) -> None:
     picks = np.random.default_rng(seed).integers(0, len(palette), (PHOTO_SIDE, PHOTO_SIDE))
-    boxes = chroma_map(np.array(palette, np.uint8)[picks])
-    assert np.linalg.norm(boxes, axis=-1).max() <= 1 + 1e-5
-    assert np.linalg.norm(upsample_chroma(boxes), axis=-1).max() <= 1 + 1e-5
+    patches = chroma_map(np.array(palette, np.uint8)[picks])
+    assert np.linalg.norm(patches, axis=-1).max() <= 1 + 1e-5
+    assert np.linalg.norm(upsample_chroma(patches), axis=-1).max() <= 1 + 1e-5
 
 
 def test_upsample_chroma_keeps_saturated_patches_in_disc() -> None:
     angles = np.random.default_rng(5).uniform(0, 2 * np.pi, (PATCHES_PER_SIDE, PATCHES_PER_SIDE)).astype(np.float32)
-    boxes = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
-    assert np.linalg.norm(upsample_chroma(boxes), axis=-1).max() <= 1 + 1e-5
+    patches = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    assert np.linalg.norm(upsample_chroma(patches), axis=-1).max() <= 1 + 1e-5
 
 
 def test_upsample_chroma_of_one_patch_reaches_only_neighbors() -> None:
-    boxes = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
-    boxes[3, 9] = 0.6, -0.3
-    pixels = upsample_chroma(boxes)
+    patches = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
+    patches[3, 9] = 0.6, -0.3
+    pixels = upsample_chroma(patches)
     assert pixels.shape == (112, 112, 2)
     lit = np.abs(pixels).sum(axis=-1)
     assert np.unravel_index(lit.argmax(), lit.shape) in [(y, x) for y in (27, 28) for x in (75, 76)]
@@ -144,9 +144,9 @@ def test_upsample_chroma_of_one_patch_reaches_only_neighbors() -> None:
 
 
 def test_upsample_chroma_smooths_by_gaussian_of_two_pixels() -> None:
-    boxes = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
-    boxes[:, 7:] = 1, 0
-    edge = upsample_chroma(boxes)[50, :, 0]
+    patches = np.zeros((PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.float32)
+    patches[:, 7:] = 1, 0
+    edge = upsample_chroma(patches)[50, :, 0]
     # The edge lies between pixels 55 and 56: smoothed, it is the cumulative distribution of the Gaussian.
     expected = [(1 + math.erf((x - 55.5) / 2 / math.sqrt(2))) / 2 for x in range(112)]
     np.testing.assert_allclose(edge, expected, atol=0.01)
@@ -165,7 +165,7 @@ def test_hue_wheel_survives_round_trip(value: float) -> None:
     wheel = np.array([[hue(360 * (14 * row + column) / 196, value) for column in range(14)] for row in range(14)])
     photo = wheel.repeat(8, axis=0).repeat(8, axis=1).astype(np.uint8)
     centers = recolored(photo)[4::8, 4::8].astype(int)
-    # 1.8 degrees from box to box, a row is 26: only rows, not hues, are mixed at the borders.
+    # Neighboring patches differ by 1.8 degrees, rows by 26: at the borders only rows mix noticeably.
     found, expected = chroma(centers.astype(np.uint8)), chroma(wheel.astype(np.uint8))
     angles = np.arctan2(found[..., 1], found[..., 0]) - np.arctan2(expected[..., 1], expected[..., 0])
     assert np.abs((np.degrees(angles) + 180) % 360 - 180).max() < 10
@@ -180,9 +180,9 @@ def test_reds_on_both_sides_of_0_degrees_in_a_patch_stay_red() -> None:
     stripes = np.arange(PHOTO_SIDE) % 2 == 0
     photo = np.where(stripes[:, None], hue(350, 0.8), hue(10, 0.8)).astype(np.uint8)
     photo = np.broadcast_to(photo, (PHOTO_SIDE, PHOTO_SIDE, 3))
-    boxes = chroma_map(photo)
-    assert (boxes[..., 0] > 0.7).all()
-    assert np.abs(boxes[..., 1]).max() < 0.01
+    patches = chroma_map(photo)
+    assert (patches[..., 0] > 0.7).all()
+    assert np.abs(patches[..., 1]).max() < 0.01
     _check_red(photo)
 
 
@@ -195,7 +195,7 @@ def test_reds_on_both_sides_of_0_degrees_across_patches_stay_red() -> None:
 @settings(deadline=None)
 @given(COLOR, CHANNEL)
 def test_paint_keeps_luma_for_any_color(color: tuple[int, int, int], level: int) -> None:
-    """For any color on any luma, though most of these have no room for it."""
+    """For any color at any luma, though most are out of gamut there."""
     painted = paint_pixel(level / 255, vector(color))
     assert painted.shape == (3,)
     assert abs(luma(painted) - level / 255) <= 0.51 / 255  # each channel is rounded by half a step at most
@@ -226,7 +226,7 @@ def test_paint_desaturates_out_of_gamut_color_at_same_hue(color: tuple[int, int,
 @settings(deadline=None)
 @given(COLOR)
 def test_paint_desaturates_no_more_than_needed(color: tuple[int, int, int]) -> None:
-    """On a luma that is too bright for it, a color goes as far as the gamut: one channel is at its limit."""
+    """If a color is out of gamut, the result is on the border of the gamut: one channel is at its limit."""
     painted = paint_pixel(0.8, vector(color))
     full = np.hypot(*vector(color)) - np.hypot(*chroma(painted))
     assert full <= 3 / 255 or painted.max() == 255 or painted.min() == 0

@@ -57,7 +57,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_read_photo_applies_profile_in_each_format(name: str, scene: Pixels, tmp_path: Path) -> None:
-    """Display P3, as phones save photos: without its profile it is read 18 % too pale."""
+    """Phones save photos in Display P3; without the profile the colors would be 18 % too pale."""
     colorants, gamma = SPACES["Display P3"]
     pixels = Image.fromarray(converted(scene, colorants, gamma))
     pixels.save(tmp_path / name, icc_profile=rgb_profile(colorants, gamma), **LOSSLESS[name])
@@ -79,7 +79,7 @@ def test_read_photo_converts_each_color_space_to_srgb(space: str, scene: Pixels,
 
 
 def rounded_srgb() -> bytes:
-    """sRGB with a curve of 26 points and colorants of three digits, as small profiles have it."""
+    """Return an sRGB profile with a curve of 26 points and colorants of three digits, as in small profiles."""
     steps = np.rint(decoded_by(0, np.linspace(0, 1, 26)) * 65535).astype(">u2").tobytes()
     parts = {b"wtpt": struct.pack(">4s4x3i", b"XYZ ", *D50)}
     for letter, column in zip("rgb", SRGB.round(4), strict=True):
@@ -103,7 +103,7 @@ def test_srgb_profile_leaves_pixels_unchanged(made: Callable[[], bytes], scene: 
 
 
 def test_large_photo_is_shrunk_before_conversion(scene: Pixels, tmp_path: Path) -> None:
-    """To half a second for 12 megapixels nothing is added, and the colors are those of the whole photo."""
+    """Converting all 12 megapixels would take half a second; the colors are those of the whole photo."""
     colorants, gamma = SPACES["Adobe RGB"]
     pixels = Image.fromarray(converted(scene, colorants, gamma)).resize((1500, 1100), Image.Resampling.BICUBIC)
     pixels.save(tmp_path / "a.png", icc_profile=rgb_profile(colorants, gamma))
@@ -117,7 +117,7 @@ GRAYS = np.arange(256, dtype=np.uint8)[None].repeat(2, axis=0)
 
 @pytest.mark.parametrize("of_rgb", [False, True])
 def test_linear_gray_is_converted_to_srgb_levels(of_rgb: bool, tmp_path: Path) -> None:
-    """A gray of 67 in linear light looks like 141; a profile for RGB fits gray pixels, too."""
+    """A gray of 67 in linear light is 141 in sRGB. A profile for RGB applies to gray pixels, too."""
     icc = rgb_profile(SRGB, 1.0) if of_rgb else gray_profile(1.0)
     Image.fromarray(GRAYS).save(tmp_path / "a.tif", icc_profile=icc)
     expected = encoded_by(0, GRAYS / 255) * 255
@@ -130,7 +130,7 @@ def test_gray_profile_applies_to_gray_photo_stored_as_rgb(tmp_path: Path) -> Non
 
 
 def test_16_bit_gray_is_converted_before_rounding_to_8_bits(tmp_path: Path) -> None:
-    """Afterwards nothing would be left of the shadows: the first step of 8 bits is 13 of sRGB."""
+    """Rounding first would lose the shadows: the first of 8-bit linear levels is level 13 of sRGB."""
     deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = encoded_by(0, deep / 65535)[..., None] * 255
     Image.fromarray(deep).save(tmp_path / "a.tif", icc_profile=gray_profile(1.0))
@@ -162,7 +162,7 @@ def test_cmyk_profile_converts_inks(suffix: str, tmp_path: Path) -> None:
     image.save(tmp_path / f"a.{suffix}", icc_profile=cmyk_profile(), **options)
     white, black, cyan, red = read_photo(tmp_path / f"a.{suffix}")[8, 8::16].astype(int)
     assert white.min() > 250 and np.abs(black - 85).max() < 12
-    # Pillow alone, which knows no press, makes them (0, 255, 255) and (255, 0, 0).
+    # Without the profile Pillow would return (0, 255, 255) and (255, 0, 0).
     assert 20 < cyan[0] < 110 and cyan[1:].min() > 240 and red[0] > 240 and 60 < red[1:].min() <= red[1:].max() < 110
 
 
@@ -237,7 +237,7 @@ def test_avif_color_codes_are_applied(scene: Pixels, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_hdr_photo_is_refused(transfer: int, name: str, scene: Pixels, tmp_path: Path) -> None:
-    """Shown as sRGB it would be pale and gray; how to darken it is not ours to choose."""
+    """Read as sRGB an HDR photo would be pale; tone mapping would be an arbitrary choice."""
     Image.fromarray(scene).save(tmp_path / "a.png", pnginfo=chunks(cICP=coded(9, transfer, 0, 1)))
     (tmp_path / "a.avif").write_bytes(avif(scene, 9, transfer))
     for path in find_photos(tmp_path):
@@ -280,7 +280,7 @@ def test_broken_profile_is_noted_and_read_as_srgb(
     Image.fromarray(scene).save(tmp_path / "a.png", **options)
     np.testing.assert_array_equal(read_photo(tmp_path / "a.png"), scene)
     line = f"{str(tmp_path / 'a.png')!r}: its color profile cannot be used ({reason}); its colors are read as sRGB"
-    for _ in range(2):  # the second comes from the cache
+    for _ in range(2):  # the second time from the cache
         photos, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
         assert (photos.notes, left_out) == ((line,), [])
     assert check_readable([tmp_path / "a.png"]) == [line]
@@ -320,7 +320,7 @@ def test_threads_share_transform(scene: Pixels, tmp_path: Path) -> None:
 
 
 def test_source_of_reader_version_1_ignores_profiles(scene: Pixels, tmp_path: Path) -> None:
-    """Its fingerprint is of pixels without profiles, and to go on with the same photos it must see the same."""
+    """The run's fingerprint is that of pixels without profiles, and it continues only with equal photos."""
     folder = tmp_path / "photos"
     folder.mkdir()
     pixels = converted(scene, *SPACES["Display P3"])
@@ -344,7 +344,7 @@ def test_srgb_chunk_is_written(scene: Pixels, tmp_path: Path) -> None:
 
 
 def test_damaged_profiles_convert_or_raise_profile_error() -> None:
-    """Whatever lcms says of it, a photo is read or its profile is said to be useless."""
+    """A damaged profile either converts the image or raises a ProfileError, and nothing else."""
     random = Random(0)
     cases = [
         (Image.new("RGB", (9, 9), "teal"), rgb_profile(*SPACES["Adobe RGB"])),

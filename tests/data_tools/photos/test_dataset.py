@@ -68,9 +68,9 @@ def test_load_keeps_order_and_reports_skipped_files(tmp_path: Path) -> None:
     noise(0).convert("L").save(tmp_path / "0 gray.png")
     (tmp_path / "4 empty.jpg").write_bytes(b"")
     paths = find_photos(tmp_path)
-    photos, left_out = load(paths)
+    photos, skipped = load(paths)
     assert photos.names == tuple(str(tmp_path / f"{index}.png") for index in (1, 2, 3))
-    assert left_out == [
+    assert skipped == [
         f"{str(tmp_path / '0 gray.png')!r}: gray: there are no colors to learn; use a color version or remove it",
         f"{str(tmp_path / '4 empty.jpg')!r}: {decoding.NOT_A_PHOTO}",
     ]
@@ -108,9 +108,9 @@ def test_load_progress_counts_each_file_once(tmp_path: Path) -> None:
 
 def test_load_of_no_usable_photos_is_empty(tmp_path: Path) -> None:
     filled("L", 90).save(tmp_path / "a.png")
-    photos, left_out = load(find_photos(tmp_path))
+    photos, skipped = load(find_photos(tmp_path))
     assert len(photos) == 0
-    assert len(left_out) == 1
+    assert len(skipped) == 1
     assert photos.gray.shape == (0, 112, 112)
     assert photos.chroma.shape == (0, 14, 14, 2)
 
@@ -125,7 +125,7 @@ def test_check_readable_names_first_unreadable_file(tmp_path: Path) -> None:
 
 
 def test_photo_and_its_gray_copy_have_equal_luma(tmp_path: Path) -> None:
-    """The channels are multiples of 8, for Pillow rounds some of the values between two steps the other way."""
+    """The channels are multiples of 8, because Pillow rounds some values between two gray levels differently."""
     pixels = np.random.default_rng(0).integers(0, 32, (112, 112, 3), np.uint8) * 8
     Image.fromarray(pixels).save(tmp_path / "1 color.png")
     Image.fromarray(pixels).convert("L").save(tmp_path / "2 gray.png")
@@ -189,8 +189,8 @@ def test_fingerprint_ignores_order_and_names() -> None:
 @pytest.mark.parametrize(("folder", "count"), [("roses-train", 120), ("roses-test", 20)])
 def test_load_reads_shared_roses(folder: str, count: int) -> None:
     paths = find_photos(SHARED / folder)
-    photos, left_out = load(paths, color_only=False)
-    assert left_out == []
+    photos, skipped = load(paths, color_only=False)
+    assert skipped == []
     assert len(paths) == len(photos) == len(set(photos.digests)) == count
     assert 0.01 < np.linalg.norm(photos.chroma, axis=-1).mean() < 0.6
 
@@ -210,7 +210,7 @@ def test_load_skips_gray_and_sepia_roses() -> None:
 
 
 def test_load_retries_unreadable_photo_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As libwebp and libavif fail without memory, which is then kept for damage."""
+    """Without memory libwebp and libavif fail as they do for damaged files."""
     for number in range(4):
         noise(number).save(tmp_path / f"{number}.png")
     asked: list[Path] = []
@@ -222,8 +222,8 @@ def test_load_retries_unreadable_photo_alone(tmp_path: Path, monkeypatch: pytest
         return decoding.open_photo(path, **options)
 
     monkeypatch.setattr(photos, "open_photo", short_of_memory)
-    read, left_out = load(find_photos(tmp_path), cache=tmp_path / "cache")
-    assert len(read) == 4 and not left_out and len(asked) == 5
+    read, skipped = load(find_photos(tmp_path), cache=tmp_path / "cache")
+    assert len(read) == 4 and not skipped and len(asked) == 5
 
 
 def test_outcomes_reads_a_bounded_number_of_files_ahead(tmp_path: Path) -> None:
@@ -249,19 +249,19 @@ def test_outcomes_reads_a_bounded_number_of_files_ahead(tmp_path: Path) -> None:
 def test_load_skips_gray_photos_unless_color_is_not_needed(tmp_path: Path) -> None:
     for name, mode, color in (("a.png", "L", 90), ("b.jpg", "RGB", (90, 90, 90)), ("c.png", "RGB", (92, 90, 90))):
         filled(mode, color).save(tmp_path / name)
-    read, left_out = load(find_photos(tmp_path))
+    read, skipped = load(find_photos(tmp_path))
     assert len(read) == 0 and read.gray.shape == (0, 112, 112) and read.chroma.shape == (0, 14, 14, 2)
-    assert left_out == [
+    assert skipped == [
         f"{str(path)!r}: gray: there are no colors to learn; use a color version or remove it"
         for path in sorted(tmp_path.iterdir())
     ]
-    read, left_out = load(find_photos(tmp_path), color_only=False)
-    assert len(read) == 3 and left_out == [] and np.abs(read.chroma).max() < 0.02
+    read, skipped = load(find_photos(tmp_path), color_only=False)
+    assert len(read) == 3 and skipped == [] and np.abs(read.chroma).max() < 0.02
 
 
 def test_photo_with_one_small_flower_is_in_color(tmp_path: Path) -> None:
     pixels = np.full((112, 112, 3), 120, np.uint8)
     pixels[50:54, 50:54] = 200, 40, 40
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    read, left_out = load(find_photos(tmp_path))
-    assert (len(read), left_out) == (1, [])
+    read, skipped = load(find_photos(tmp_path))
+    assert (len(read), skipped) == (1, [])

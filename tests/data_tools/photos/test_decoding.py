@@ -310,8 +310,8 @@ import resource, sys
 from pathlib import Path
 from huetune.data_tools.photos.dataset import load
 rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-photos, left_out = load([Path(word) for word in sys.argv[1:]])
-print(len(photos), len(left_out), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rest) // 1024)
+photos, skipped = load([Path(word) for word in sys.argv[1:]])
+print(len(photos), len(skipped), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rest) // 1024)
 """
 
 
@@ -334,8 +334,8 @@ Image.init()  # its decoders may not be everybody's to read
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-photos, left_out = load(find_photos(Path(sys.argv[1])))
-print(*left_out, len(photos), sep="\\n")
+photos, skipped = load(find_photos(Path(sys.argv[1])))
+print(*skipped, len(photos), sep="\\n")
 """
 
 

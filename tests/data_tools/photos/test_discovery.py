@@ -1,4 +1,4 @@
-"""Photos are found by what is in them; photos of other kinds get a line, and the rest is counted."""
+"""Discovery by content, unsupported formats, draws from classes and names in other encodings."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def saved(kind: str) -> bytes:
     return file.getvalue()
 
 
-READ = {
+SUPPORTED = {
     "a.jfif": "JPEG",
     "b.jpe": "JPEG",
     "c.jif": "JPEG",
@@ -47,7 +47,7 @@ READ = {
     "n.heic": "AVIF",
     "o.HEIC": "JPEG",
 }
-NOT_READ = {
+UNSUPPORTED = {
     "1.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
     "2.HIF": b"\0\0\0\x18ftypheix\0\0\0\0mif1heic",
     "no ending": b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic",
@@ -59,7 +59,7 @@ NOT_READ = {
     "9": b"FUJIFILMCCD-RAW 0201",
     "10.psd": b"8BPS\0\1",
 }
-LINES = [
+UNSUPPORTED_LINES = [
     "3 HEIC photos: not a supported format; convert them to JPEG or PNG",
     "1 JPEG 2000 photo: not a supported format; convert it to JPEG or PNG",
     "2 JPEG XL photos: not a supported format; convert them to JPEG or PNG",
@@ -81,9 +81,9 @@ OTHERS = {
 
 def fill(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    for name, kind in READ.items():
+    for name, kind in SUPPORTED.items():
         (folder / name).write_bytes(saved(kind))
-    for name, content in {**NOT_READ, **OTHERS}.items():
+    for name, content in {**UNSUPPORTED, **OTHERS}.items():
         (folder / name).write_bytes(content)
 
 
@@ -91,20 +91,20 @@ def test_walk_photos_finds_photos_by_content(tmp_path: Path) -> None:
     fill(tmp_path)
     others = Counter[str]()
     paths = find_photos(tmp_path, others=others)
-    assert [path.name for path in paths] == sorted(READ)
+    assert [path.name for path in paths] == sorted(SUPPORTED)
     assert others == {"HEIC": 3, "JPEG XL": 2, "JPEG 2000": 1, "camera raw": 3, "Photoshop": 1, OTHER: len(OTHERS)}
     photos, skipped = load(paths)
-    assert len(photos) == len(READ) and not skipped
+    assert len(photos) == len(SUPPORTED) and not skipped
 
 
 def test_data_check_reports_unsupported_kinds(tmp_path: Path, in_process: Callable) -> None:
     fill(tmp_path)
-    (tmp_path / "named so.jpg").write_bytes(NOT_READ["1.heic"])
+    (tmp_path / "named so.jpg").write_bytes(UNSUPPORTED["1.heic"])
     lines = in_process("data", "check", tmp_path).stdout.splitlines()
     skipped = [line for line in lines if line.startswith("skipped: '")]
     assert len(skipped) == 1 and skipped[0].endswith("HEIC is not supported; convert it to JPEG or PNG")
-    assert lines[-len(LINES) - 2 : -2] == [f"skipped: {line}" for line in LINES]
-    found = f"{len(READ) + 1} files: {len(READ)} usable photos"
+    assert lines[-len(UNSUPPORTED_LINES) - 2 : -2] == [f"skipped: {line}" for line in UNSUPPORTED_LINES]
+    found = f"{len(SUPPORTED) + 1} files: {len(SUPPORTED)} usable photos"
     assert lines[-2] == f"{found} (10 copies, 4 near-duplicates), 1 skipped"
     assert lines[-1] == f"{len(OTHERS)} other files that are not photos"
 
@@ -116,13 +116,13 @@ def test_strict_stops_at_unsupported_kind(tmp_path: Path, in_process: Callable) 
 
 
 def test_find_photos_names_unsupported_kinds(tmp_path: Path) -> None:
-    for name, content in NOT_READ.items():
+    for name, content in UNSUPPORTED.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(PhotoError, match=r"looked for JPEG, .* or AVIF in 10 files; 3 HEIC photos: .* develop them"):
         find_photos(tmp_path)
 
 
-@pytest.mark.timeout(30, method="thread")  # a pipe that is opened waits for ever, deaf to signals
+@pytest.mark.timeout(30, method="thread")  # opening a pipe blocks forever and ignores signals
 def test_walk_photos_skips_hidden_and_blocking_files(tmp_path: Path) -> None:
     for name in (".hidden", ".git/objects/ab", ".cache/thumbnail", "deep/.DS_Store"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -144,22 +144,22 @@ def test_walk_photos_counts_only_files_of_classes(tmp_path: Path) -> None:
     for name in ("roses", "tulips"):
         fill(tmp_path / name)
     others = Counter[str]()
-    assert len(find_photos(tmp_path, ["roses"], others=others)) == len(READ)
-    assert others.total() == len(NOT_READ) + len(OTHERS)
+    assert len(find_photos(tmp_path, ["roses"], others=others)) == len(SUPPORTED)
+    assert others.total() == len(UNSUPPORTED) + len(OTHERS)
 
 
 def test_source_of_reader_version_1_finds_fewer_suffixes(tmp_path: Path) -> None:
     fill(tmp_path)
     (tmp_path / "z.jpg").write_bytes(saved("JPEG"))
     record = Source(tmp_path).record
-    assert len(Source.of(record).read()[0]) == len(READ) + 1
+    assert len(Source.of(record).read()[0]) == len(SUPPORTED) + 1
     del record["reading"]
     photos, skipped = Source.of(record).read()
     assert photos.names == (str(tmp_path / "z.jpg"),) and not skipped
 
 
 def test_source_in_bucket_finds_photos_by_suffix(store: Any, tmp_path: Path) -> None:
-    """What is in them would have to be fetched first."""
+    """Looking into the files would mean to fetch all of them."""
     place = BucketPath.of(store.uri(f"hue/{tmp_path.name}"))
     for key in ("a.jfif", "b.png", "c.heic", "d.NEF", "e", "f.txt"):
         (place / key).write(saved("PNG"))
@@ -180,7 +180,7 @@ def test_kind_of_name_without_content(name: str, kind: str) -> None:
 
 
 def files(folder: Path, **classes: int) -> list[Path]:
-    """So many photos of each class, all of them the same; in order."""
+    """Write copies of one photo, so many for each class; return their paths in order."""
     for name, count in classes.items():
         (folder / name).mkdir(parents=True)
         for number in range(count):
@@ -217,13 +217,13 @@ def test_sample_photos_depends_on_seed_and_names_only(tmp_path: Path) -> None:
     drawn = [tuple(sample_photos(paths, tmp_path / "a", 10, seed)) for seed in range(20)]
     assert len(set(drawn)) == 20 and sample_photos(paths, tmp_path / "a", 10, 7) == list(drawn[7])
     assert sample_photos(paths[::-1], tmp_path / "a", 10, 7) == list(drawn[7])[::-1], (
-        "the order of the files decides nothing"
+        "the order of the files does not matter"
     )
     there = files(tmp_path / "b" / "elsewhere", daisy=30, roses=30)
     again = sample_photos(there, tmp_path / "b" / "elsewhere", 10, 7)
-    assert [path.name for path in again] == [path.name for path in drawn[7]], "nor where they are"
+    assert [path.name for path in again] == [path.name for path in drawn[7]], "the folder does not matter"
     held = Counter(path.name for paths in drawn for path in paths)
-    assert len(held) == 30, "over many seeds each is drawn"
+    assert len(held) == 30, "each photo is drawn for some seed"
 
 
 def test_source_without_seed_takes_first_photos(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_class_counts_describes_classes() -> None:
 def test_search_with_limit_counts_each_class(
     in_process: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And asks for these photos; then it would begin, which takes long."""
+    """The search gets the limited source; `launch` is replaced, because a real search takes long."""
     from huetune.search.session import runner
 
     sources: list[Source] = []
@@ -267,7 +267,7 @@ def test_search_with_limit_counts_each_class(
 
 
 def test_decomposed_names_equal_composed_names(tmp_path: Path) -> None:
-    """It writes é as two letters: a class is found whichever way it is typed, and the same photos in the same order."""
+    """macOS may store é as two code points. Classes, order and draws are the same in both forms."""
     drawn = []
     for form, other in (("NFC", "NFD"), ("NFD", "NFC")):
         folder = tmp_path / form
@@ -296,7 +296,7 @@ def test_find_photos_suggests_similar_class(tmp_path: Path) -> None:
 
 
 def test_examples_use_classes_of_tf_flowers() -> None:
-    """As `huetune data fetch flowers` brings them."""
+    """These are the classes that `huetune data fetch flowers` downloads."""
     root = Path(__file__).parents[3]
     texts = [
         root / "README.md",

@@ -1,4 +1,4 @@
-"""A photo is known again after what people do to it, and no other is taken for it."""
+"""Near-duplicates: changed photos are recognized, and different photos are told apart."""
 
 import io
 from collections.abc import Callable
@@ -26,25 +26,25 @@ from huetune.data_tools.photos.split import split, split_first
 from tests.allowed_skips import SHARED, skip_without
 
 
-def saved_again(image: Image.Image) -> Image.Image:
+def recompressed(image: Image.Image) -> Image.Image:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=60)
     return Image.open(file).convert("RGB")
 
 
-def cut(image: Image.Image) -> Image.Image:
+def cropped(image: Image.Image) -> Image.Image:
     width, height = image.size
     return image.crop((round(width * 0.02), round(height * 0.02), round(width * 0.98), round(height * 0.98)))
 
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "JPEG of quality 60": saved_again,
+    "JPEG of quality 60": recompressed,
     "half as large": lambda image: image.resize((image.width // 2, image.height // 2)),
     "20 % brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
     "20 % darker": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
-    "2 % cut off at every side": cut,
-    "cut, brighter, half as large, JPEG of quality 60": lambda image: saved_again(
-        ImageEnhance.Brightness(cut(image)).enhance(1.15).resize((image.width // 2, image.height // 2))
+    "2 % cropped at every side": cropped,
+    "cropped, brighter, half as large, JPEG of quality 60": lambda image: recompressed(
+        ImageEnhance.Brightness(cropped(image)).enhance(1.15).resize((image.width // 2, image.height // 2))
     ),
 }
 
@@ -55,25 +55,25 @@ def roses() -> list[Image.Image]:
     return [Image.fromarray(read_photo(path)) for path in find_photos(SHARED, ["roses-train", "roses-test"])]
 
 
-def marks(images: list[Image.Image]) -> PerceptualHashes:
+def hashes_of(images: list[Image.Image]) -> PerceptualHashes:
     return prepare(
         np.stack([resize(image) for image in images]), [str(number) for number in range(len(images))]
     ).perceptual_hashes
 
 
-def apart(some: PerceptualHashes, others: PerceptualHashes) -> tuple[np.ndarray, np.ndarray]:
-    """Bits in which looks differ, and those of middles, int [n, m]."""
-    bits = np.bitwise_count(some[:, None] ^ others[None]).astype(int)
+def distances(hashes: PerceptualHashes, others: PerceptualHashes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Hamming distances of whole photos and of centers, int [n, m] each."""
+    bits = np.bitwise_count(hashes[:, None] ^ others[None]).astype(int)
     return bits[..., 1:3].sum(axis=2), bits[..., 3:].sum(axis=2)
 
 
 def test_only_the_three_known_pairs_of_roses_are_near_duplicates(roses):
-    """Uploaded twice each: looked at by hand."""
-    looks = marks(roses)
-    whole, middle = (sorted(bits[np.triu_indices(len(roses), 1)]) for bits in apart(looks, looks))
+    """Checked by eye: the two photos of each pair are the same picture, uploaded twice."""
+    hashes = hashes_of(roses)
+    whole, center = (sorted(bits[np.triu_indices(len(roses), 1)]) for bits in distances(hashes, hashes))
     assert whole[:3] == [0, 0, 2] and whole[3] >= MAX_DIFFERENT_BITS + 10
-    assert middle[2] <= 2 and middle[3] > MAX_DIFFERENT_CENTER_BITS
-    assert len(set(group_near_duplicates(looks))) == 137
+    assert center[2] <= 2 and center[3] > MAX_DIFFERENT_CENTER_BITS
+    assert len(set(group_near_duplicates(hashes))) == 137
 
 
 def passe_partout(image: np.ndarray) -> np.ndarray:
@@ -90,17 +90,17 @@ def medallion(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("frame", [passe_partout, medallion])
 def test_roses_in_equal_frames_are_no_near_duplicates(roses, frame):
     framed = np.stack([frame(resize(image)) for image in roses])
-    looks = prepare(framed, [str(number) for number in range(len(framed))]).perceptual_hashes
-    assert len(set(group_near_duplicates(looks[:, :3]))) < 137, "the frame decides by whole photos"
-    assert len(set(group_near_duplicates(looks))) == 137
+    hashes = prepare(framed, [str(number) for number in range(len(framed))]).perceptual_hashes
+    assert len(set(group_near_duplicates(hashes[:, :3]))) < 137, "hashes of whole photos are dominated by the frame"
+    assert len(set(group_near_duplicates(hashes))) == 137
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_changed_roses_are_near_duplicates_of_originals(roses, change):
-    looks, again = marks(roses), marks([change(image) for image in roses])
-    whole, middle = (np.diag(bits) for bits in apart(again, looks))
-    assert whole.max() <= MAX_DIFFERENT_BITS and middle.max() <= MAX_DIFFERENT_CENTER_BITS - 8
-    assert have_near_duplicate(again, looks).all()
+    hashes, changed = hashes_of(roses), hashes_of([change(image) for image in roses])
+    whole, center = (np.diag(bits) for bits in distances(changed, hashes))
+    assert whole.max() <= MAX_DIFFERENT_BITS and center.max() <= MAX_DIFFERENT_CENTER_BITS - 8
+    assert have_near_duplicate(changed, hashes).all()
 
 
 def test_garden_scenes_are_no_near_duplicates():
@@ -118,13 +118,13 @@ def test_flat_photos_are_grouped_by_pixels_only():
 
 
 def test_center_without_contrast_is_not_compared(rng):
-    """Brightened, there may be something to see in it."""
+    """Even if the center of the other photo has contrast, because it is brighter."""
     photo = np.array(resize(Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))))
     photo[28:-28, 28:-28] = rng.normal(100, 1.8, (56, 56, 1)).round()
     brighter = (photo * 1.25).clip(0, 255).astype(np.uint8)
-    looks = prepare(np.stack([photo, brighter]), ["1", "2"]).perceptual_hashes
-    assert not looks[0, 3:].any() and looks[1, 3:].any()
-    assert have_near_duplicate(looks[:1], looks[1:]) and have_near_duplicate(looks[1:], looks[:1])
+    hashes = prepare(np.stack([photo, brighter]), ["1", "2"]).perceptual_hashes
+    assert not hashes[0, 3:].any() and hashes[1, 3:].any()
+    assert have_near_duplicate(hashes[:1], hashes[1:]) and have_near_duplicate(hashes[1:], hashes[:1])
 
 
 @pytest.mark.parametrize("block", [1, 3, 2048])
@@ -142,36 +142,36 @@ def test_group_near_duplicates_links_chains(block, monkeypatch):
 
 def test_hashes_survive_text_round_trip(rng):
     for kind, numbers in HASH_KINDS.items():
-        some = rng.integers(0, 2**64, (5, numbers), np.uint64)
-        np.testing.assert_array_equal(from_text(to_text(some), kind), some)
+        hashes = rng.integers(0, 2**64, (5, numbers), np.uint64)
+        np.testing.assert_array_equal(from_text(to_text(hashes), kind), hashes)
         assert from_text("", kind).shape == (0, numbers)
-    for word in ("?", "AAAA", "é"):
+    for text in ("?", "AAAA", "é"):
         with pytest.raises(ValueError):
-            from_text(word)  # type: ignore[arg-type]
+            from_text(text)  # type: ignore[arg-type]
 
 
 def test_hashes_of_older_kind_are_compared():
-    some = prepare(garden(6), [str(number) for number in range(6)]).perceptual_hashes
-    older = from_text(to_text(some[2:4, :3]), "dct-128")
-    assert have_near_duplicate(some, older).tolist() == [False, False, True, True, False, False]
+    hashes = prepare(garden(6), [str(number) for number in range(6)]).perceptual_hashes
+    older = from_text(to_text(hashes[2:4, :3]), "dct-128")
+    assert have_near_duplicate(hashes, older).tolist() == [False, False, True, True, False, False]
 
 
 def test_split_keeps_near_duplicates_together(tmp_path):
     scenes = [Image.fromarray(scene) for scene in garden(12)]
     for number, scene in enumerate(scenes):
         scene.save(tmp_path / f"{number:02}.png")
-        CHANGES["2 % cut off at every side"](scene).save(tmp_path / f"{number:02} again.jpg", quality=60)
+        CHANGES["2 % cropped at every side"](scene).save(tmp_path / f"{number:02} again.jpg", quality=60)
     photos, _ = load(find_photos(tmp_path))
-    pixels_alone = 0
+    separated = 0
     for seed in range(20):
         parts = split(photos, seed)
         for part in (parts.training, parts.validation, parts.test):
             numbers = [Path(name).name[:2] for name in part.names]
             assert len(numbers) == 2 * len(set(numbers))
         by_pixels = split(photos, seed, hash_kind=None)
-        pixels_alone += bool(
+        separated += bool(
             have_near_duplicate(by_pixels.validation.perceptual_hashes, by_pixels.training.perceptual_hashes).any()
         )
-    assert pixels_alone > 10, "an older huetune's split would have had them apart"
+    assert separated > 10, "comparing only pixels separates near-duplicates"
     learned = split_first(photos, 4)
     assert not have_near_duplicate(learned.validation.perceptual_hashes, learned.training.perceptual_hashes).any()

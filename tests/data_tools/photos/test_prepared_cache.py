@@ -1,4 +1,4 @@
-"""A set is prepared once, whatever its files are called; and no cache, however broken, changes what comes back."""
+"""The cache of prepared photos: photos are found by content, and no damage to the cache changes what `load` returns."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ def noise(seed: int, path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two photos, a gray one between them, and a file that is none."""
+    """Two photos, a gray one between them, and a file that is not a photo."""
     folder = tmp_path / "photos"
     folder.mkdir()
     noise(1, folder / "1.png")
@@ -43,7 +43,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that were decoded, which they still are."""
+    """The names of the files that are decoded, recorded by a wrapper of `open_photo`."""
     names: list[str] = []
 
     def read(path: Path, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def the_entry(cache: Path) -> Path:
+def only_set(cache: Path) -> Path:
     (entry,) = cache.iterdir()
     return entry
 
@@ -96,10 +96,10 @@ def test_renamed_files_are_found_in_cache(folder: Path, cache: Path, decoded: li
         shutil.copyfile(path, moved / f"new {path.name}")
         os.utime(moved / f"new {path.name}", (0, 0))
     decoded.clear()
-    read, left_out = load(find_photos(moved), cache=cache)
+    read, skipped = load(find_photos(moved), cache=cache)
     assert decoded == []
     assert read.names == (str(moved / "new 1.png"), str(moved / "new 3.png"))
-    assert left_out == [
+    assert skipped == [
         f"{str(moved / 'new 2 gray.png')!r}: gray: there are no colors to learn; use a color version or remove it",
         f"{str(moved / 'new 4.jpg')!r}: {decoding.NOT_A_PHOTO}",
     ]
@@ -107,10 +107,10 @@ def test_renamed_files_are_found_in_cache(folder: Path, cache: Path, decoded: li
 
 def test_load_returns_cached_arrays(folder: Path, cache: Path) -> None:
     load(find_photos(folder), cache=cache)
-    with np.load(the_entry(cache)) as file:
+    with np.load(only_set(cache)) as file:
         arrays = dict(file)
     arrays["chroma"][0, 3, 4] = 0.25, -0.5
-    np.savez(the_entry(cache), **arrays)
+    np.savez(only_set(cache), **arrays)
     read, _ = load(find_photos(folder), cache=cache)
     assert read.chroma[0, 3, 4].tolist() == [0.25, -0.5]
 
@@ -124,7 +124,7 @@ def test_files_that_swap_names_swap_outcomes(folder: Path, cache: Path) -> None:
 
 
 def test_changed_byte_is_not_found_in_cache(folder: Path, cache: Path, decoded: list[str]) -> None:
-    """Of the same length, and dated back: only the bytes can tell. What did not change is not decoded again."""
+    """The file keeps its size and time, so only its content differs. Unchanged files are not decoded again."""
     noise(5, folder / "5.bmp")
     load(find_photos(folder), cache=cache)
     before = (folder / "5.bmp").stat()
@@ -184,15 +184,15 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_set_is_replaced(folder: Path, cache: Path, damage: str) -> None:
     expected = load(find_photos(folder), cache=cache)
-    whole = the_entry(cache).read_bytes()
-    DAMAGES[damage](the_entry(cache))
-    assert the_entry(cache).read_bytes() != whole
+    whole = only_set(cache).read_bytes()
+    DAMAGES[damage](only_set(cache))
+    assert only_set(cache).read_bytes() != whole
     assert_same(load(find_photos(folder), cache=cache), expected)
-    assert the_entry(cache).read_bytes() == whole
+    assert only_set(cache).read_bytes() == whole
 
 
 class Trap:
-    """Touches a file wherever it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -203,7 +203,7 @@ class Trap:
 
 def test_pickles_in_cached_set_are_not_loaded(folder: Path, cache: Path, tmp_path: Path) -> None:
     expected = load(find_photos(folder), cache=cache)
-    rewritten(the_entry(cache), reasons=np.array([Trap(tmp_path / "sprung")] * 4, object))
+    rewritten(only_set(cache), reasons=np.array([Trap(tmp_path / "sprung")] * 4, object))
     assert_same(load(find_photos(folder), cache=cache), expected)
     assert not (tmp_path / "sprung").exists()
 
@@ -215,7 +215,7 @@ def test_unwritable_cache_is_ignored(folder: Path, tmp_path: Path, place: str) -
     assert (tmp_path / "a file").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.timeout(60, method="thread")  # a pipe that is opened waits for ever, deaf to signals
+@pytest.mark.timeout(60, method="thread")  # opening a pipe blocks forever and ignores signals
 @pytest.mark.parametrize("name", ["missing.jpg", "folder.jpg", "pipe.jpg"])
 def test_set_with_missing_file_is_not_cached(folder: Path, cache: Path, name: str) -> None:
     (folder / "folder.jpg").mkdir()
@@ -228,7 +228,7 @@ def test_set_with_missing_file_is_not_cached(folder: Path, cache: Path, name: st
 
 
 def test_temporary_failure_is_not_cached(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept, a photo that there was no memory or no open file for would be missing ever after."""
+    """A photo that was skipped for lack of memory or of open files would otherwise stay skipped."""
     paths = find_photos(folder)
     decode, first = Image.open, (folder / "1.png").read_bytes()
     for error in (OSError(errno.EMFILE, "Too many open files"), MemoryError()):
@@ -249,7 +249,7 @@ def test_temporary_failure_is_not_cached(folder: Path, cache: Path, monkeypatch:
 def test_file_that_changes_while_read_is_cached_as_read(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """A file that is too large for memory is kept only if it stayed as it was."""
+    """A file that is too large to be buffered is cached only if it did not change."""
     monkeypatch.setattr(decoding, "MAX_BUFFERED_BYTES", most)
     before = {path: path.read_bytes() for path in find_photos(folder)}
     decode = decoding.decode
@@ -290,7 +290,7 @@ def test_cached_sets_are_private(folder: Path, cache: Path) -> None:
     finally:
         os.umask(mask)
     assert cache.stat().st_mode & 0o777 == 0o700
-    assert the_entry(cache).stat().st_mode & 0o777 == 0o600
+    assert only_set(cache).stat().st_mode & 0o777 == 0o600
 
 
 def test_least_recently_used_set_is_deleted(folder: Path, cache: Path, decoded: list[str]) -> None:
@@ -305,7 +305,7 @@ def test_least_recently_used_set_is_deleted(folder: Path, cache: Path, decoded: 
     for mine in ("notes.txt", "mine.npz"):
         (cache / mine).write_text("mine", encoding="utf-8")
         os.utime(cache / mine, (0, 0))
-    load(photo, cache=cache)  # the oldest, used again
+    load(photo, cache=cache)  # the oldest set is used again
     load(photo * (MAX_CACHED_SETS + 1), cache=cache)
     kept = set(cache.iterdir())
     assert len(kept) == MAX_CACHED_SETS + 2
@@ -332,12 +332,12 @@ def test_cached_set_appears_atomically(cache: Path) -> None:
     photo = PreparedPhoto(rng.integers(0, 256, (112, 112), np.uint8), np.zeros((14, 14, 2), np.float32), "ab" * 32)
     key, sums = "0" * 64, [bytes(32)] * 200
     write_set(cache, key, sums, [photo] * 200)
-    whole = the_entry(cache).read_bytes()
+    whole = only_set(cache).read_bytes()
     with ThreadPoolExecutor(3) as pool:
         writing = [pool.submit(write_set, cache, key, sums, [photo] * 200) for _ in range(30)]
         while not all(done.done() for done in writing):
             assert (cache / f"{key}.npz").read_bytes() == whole
-    assert the_entry(cache).read_bytes() == whole
+    assert only_set(cache).read_bytes() == whole
 
 
 def test_concurrent_writers_leave_complete_set(folder: Path, cache: Path) -> None:
@@ -347,7 +347,7 @@ def test_concurrent_writers_leave_complete_set(folder: Path, cache: Path) -> Non
         with ThreadPoolExecutor(6) as pool:
             for loaded in pool.map(lambda _: load(paths, cache=cache), range(12)):
                 assert_same(loaded, expected)
-        the_entry(cache).unlink()
+        only_set(cache).unlink()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each photo's file is opened, read and decoded once, counted in a process of its own where nothing else reads."""
+"""Each photo file is opened, read and decoded once. A child process counts this, where nothing else reads files."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def read_bytes():
     with open("/proc/self/io") as file:
         return int(file.readline().split()[1])
 
-# What is imported late is imported now.
+# Read once before counting, so that modules imported in functions are loaded.
 Source(Path(sys.argv[2])).read()
 source = Source(folder)
 sys.addaudithook(count)
@@ -61,7 +61,7 @@ print(json.dumps({
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """30 photos of different pixels, about 3 MB, and one for the process to warm up with."""
+    """30 different photos, about 3 MB, and one photo in another folder for the process to warm up."""
     rng = np.random.default_rng(0)
     for number in range(30):
         place = tmp_path / "photos" / f"{number:02}.png"
@@ -86,17 +86,17 @@ def size(folder: Path) -> int:
 
 
 def test_source_reads_and_decodes_new_photos_once(folder: Path) -> None:
-    """Also those of the test split, whose colors the final check compares with."""
+    """This includes the test split, whose RGB pixels the final check needs."""
     cold = counted(folder, cache="")
     assert cold["photos"] == 30 and cold["test"] == 3
     assert cold["opens"] == [1] * 30
     assert (cold["decoded"], cold["again"]) == (30, 0)
-    # And a little for the process itself; twice would be 6 MB.
+    # The process itself reads a little, too; reading the photos twice would be 6 MB.
     assert cold["bytes"] < 1.1 * size(folder)
 
 
 def test_source_decodes_only_test_split_of_cached_photos(folder: Path) -> None:
-    """But for the colors of the test split, which the cache does not keep; and those that were added since."""
+    """The cache does not contain RGB pixels. Photos that were added to the folder are decoded, too."""
     cold = counted(folder)
     assert cold["opens"] == [1] * 30 and (cold["decoded"], cold["again"]) == (30, 0)
     assert cold["bytes"] < 1.1 * size(folder)
@@ -110,7 +110,7 @@ def test_source_decodes_only_test_split_of_cached_photos(folder: Path) -> None:
 
 
 def test_kept_rgb_is_bounded_and_not_pickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without room they are read again; workers, which need none, get none."""
+    """Pixels beyond the bound are read again, and workers do not get any."""
     from huetune.data_tools.cli.data_commands import every_photo
     from huetune.data_tools.photos import dataset
 
@@ -127,7 +127,7 @@ def test_kept_rgb_is_bounded_and_not_pickled(folder: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("count", [3, 100, 20_000])
 def test_may_be_in_test_split_covers_test_split(count: int) -> None:
-    """Of 100,000 photos 12 % are kept, so their colors fit in memory."""
+    """Of 100,000 photos 12 % are kept, so their RGB pixels fit in memory."""
     digests = tuple(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
     empty = np.zeros((count, 0))
     parts = split(PhotoSet(digests, empty.astype(np.uint8), empty.astype(np.float32), digests), 3, hash_kind=None)

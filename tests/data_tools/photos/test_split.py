@@ -1,4 +1,4 @@
-"""No photo in two parts, and nothing but pixels and seed decides."""
+"""The split: no photo is in two splits, and only pixels and seed determine it."""
 
 import hashlib
 from random import Random
@@ -16,7 +16,7 @@ DIGESTS = [hashlib.sha256(bytes([kind])).hexdigest() for kind in range(256)]
 
 
 def photos(*kinds: int) -> PhotoSet:
-    """Photos, each of one gray, of which equal numbers are copies of each other."""
+    """Return photos of one gray level each; equal numbers are copies of each other."""
     count = len(kinds)
     return PhotoSet(
         names=tuple(f"file {index}" for index in range(count)),
@@ -26,12 +26,12 @@ def photos(*kinds: int) -> PhotoSet:
     )
 
 
-def parts(result: Split) -> tuple[PhotoSet, PhotoSet, PhotoSet]:
+def splits_of(result: Split) -> tuple[PhotoSet, PhotoSet, PhotoSet]:
     return result.training, result.validation, result.test
 
 
 def members(result: Split) -> list[set[str]]:
-    return [set(part.digests) for part in parts(result)]
+    return [set(photo_set.digests) for photo_set in splits_of(result)]
 
 
 KINDS = st.lists(st.integers(0, 30), min_size=2, max_size=60).filter(lambda kinds: len(set(kinds)) >= 2)
@@ -43,13 +43,13 @@ SEEDS = st.integers(0, 2**32)
 def test_split_keeps_copies_together(kinds: list[int], seed: int, validation: float, rest: float) -> None:
     given_photos = photos(*kinds)
     result = split(given_photos, seed, validation, test=rest * (0.99 - validation))
-    training, ranking, last = members(result)
-    assert not training & ranking and not training & last and not ranking & last
-    names = [name for part in parts(result) for name in part.names]
+    training, validating, testing = members(result)
+    assert not training & validating and not training & testing and not validating & testing
+    names = [name for photo_set in splits_of(result) for name in photo_set.names]
     assert sorted(names) == sorted(given_photos.names)
-    assert training and ranking
-    for part in parts(result):
-        np.testing.assert_array_equal(part.gray[:, 0, 0], [DIGESTS.index(digest) for digest in part.digests])
+    assert training and validating
+    for photo_set in splits_of(result):
+        np.testing.assert_array_equal(photo_set.gray[:, 0, 0], [DIGESTS.index(digest) for digest in photo_set.digests])
 
 
 @settings(deadline=None)
@@ -64,13 +64,13 @@ def test_split_ignores_order_and_names(kinds: list[int], seed: int, random: Rand
 
 def test_split_with_same_seed_is_equal() -> None:
     once, again = split(photos(*range(50)), 7), split(photos(*range(50)), 7)
-    assert [part.names for part in parts(once)] == [part.names for part in parts(again)]
+    assert [photo_set.names for photo_set in splits_of(once)] == [photo_set.names for photo_set in splits_of(again)]
     assert once.fingerprint == again.fingerprint
 
 
 def test_split_with_other_seed_differs() -> None:
     found = [members(split(photos(*range(50)), seed)) for seed in range(20)]
-    held_out = {frozenset(ranking) for _, ranking, _ in found}
+    held_out = {frozenset(validating) for _, validating, _ in found}
     assert len(held_out) == 20
 
 
@@ -88,7 +88,7 @@ def test_fingerprint_differs_between_splits_of_same_photos() -> None:
     given_photos = photos(*range(30))
     assert split(given_photos, 0).fingerprint == split(given_photos.take(range(29, -1, -1)), 0).fingerprint
     assert len({split(given_photos, seed).fingerprint for seed in range(10)}) == 10
-    swapped = Split(*parts(split(given_photos, 0))[::-1])
+    swapped = Split(*splits_of(split(given_photos, 0))[::-1])
     assert swapped.fingerprint != split(given_photos, 0).fingerprint
 
 
@@ -109,7 +109,7 @@ def test_fingerprint_differs_between_splits_of_same_photos() -> None:
 )
 def test_split_sizes_follow_shares(count: int, validation: float, test: float, sizes: tuple[int, int, int]) -> None:
     result = split(photos(*range(count)), 3, validation, test)
-    assert tuple(len(part) for part in parts(result)) == sizes
+    assert tuple(len(photo_set) for photo_set in splits_of(result)) == sizes
 
 
 def test_split_shares_count_different_photos() -> None:

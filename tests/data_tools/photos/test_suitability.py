@@ -32,13 +32,13 @@ def tinted(image: Image.Image, dark: Any, light: Any, middle: Any = None) -> Ima
 
 
 def usual_sepia(image: Image.Image) -> Image.Image:
-    """By the matrix that most programs have, from a picture whose highlights it does not clip."""
+    """Tone with the sepia matrix of most programs, darkened so that no highlights are clipped."""
     matrix = (0.393, 0.769, 0.189, 0, 0.349, 0.686, 0.168, 0, 0.272, 0.534, 0.131, 0)
     return image.point(lambda value: value * 0.7).convert("RGB", matrix)
 
 
 def scanned(image: Image.Image) -> Image.Image:
-    """Gray ink on yellow paper, with the noise of a scanner."""
+    """Return gray ink on yellow paper, with the noise of a scanner."""
     rng = np.random.default_rng(0)
     level = np.asarray(image.convert("L"), np.float64)[..., None] / 255
     pixels = (
@@ -95,14 +95,14 @@ def test_load_skips_unsuitable_photo_with_reason(
 ) -> None:
     path = tmp_path / f"a.{suffix}"
     change(scene).save(path)
-    for _ in range(2):  # the second comes from the cache
+    for _ in range(2):  # the second time from the cache
         photos, skipped = load([path], cache=tmp_path / "cache")
         assert len(photos) == 0 and skipped == [f"{str(path)!r}: {reason}"]
-    assert read_photo(path).ndim == 3, "to colorize it, it is as good as any"
+    assert read_photo(path).ndim == 3, "an unsuitable photo can still be colorized"
 
 
 def one_hue_on_white(image: Image.Image) -> Image.Image:
-    """As a shop shows a shirt."""
+    """Return an object of one hue on white, like a shirt in a shop."""
     white = Image.new("RGB", image.size, "white")
     white.paste(tinted(image, (20, 30, 60), (90, 120, 200)), mask=disc(image.size))
     return white
@@ -153,7 +153,7 @@ def test_garden_scenes_are_suitable() -> None:
 
 @needs("photos")
 def test_only_six_of_1140_real_photos_are_unsuitable() -> None:
-    """One is gray and five are sepia: looked at by hand."""
+    """Checked by eye: one is gray and five are sepia."""
     _, skipped = load(find_photos(SHARED))
     names = sorted(Path(line.partition("'")[2].partition("'")[0]).name.partition("_")[0] for line in skipped)
     assert names == ["4746633946", "5156037859", "5892908233", "6783408274", "7165651120", "850416050"]
