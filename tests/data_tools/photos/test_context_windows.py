@@ -18,7 +18,7 @@ def lumas(count: int) -> NDArray[np.float32]:
 
 
 def reference_window(photo: NDArray[np.float32], patch: int, covers: int) -> list[list[float]]:
-    """Return a window centered on the patch: 0 outside of the photo, else the mean of the central 2 x 2 of each block."""
+    """Return a window around the patch: 0 outside of the photo, else the mean of the central 2 x 2 of each block."""
 
     def pixel(y: int, x: int) -> float:
         return float(photo[y, x]) if 0 <= y < 112 and 0 <= x < 112 else 0.0
