@@ -78,7 +78,7 @@ def write_export(checkpoint: Path, draft: Path, metric: Mapping[str, Any], card:
     """
     from huetune.model import self_test
 
-    loaded, colorizer = load_model(checkpoint)
+    loaded, colorizer = load_colorizer(checkpoint)
     (draft / WEIGHTS_FILE).write_bytes((checkpoint / WEIGHTS_FILE).read_bytes())
     (draft / MODEL_CARD_FILE).write_text(card, encoding="utf-8")
     self_test.write(draft / SELF_TEST_FILE, colorizer)
@@ -129,7 +129,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return validated_checkpoint(folder)[1]
 
 
-def load_model(
+def load_colorizer(
     folder: Path, built: "dict[tuple[Any, ...], tuple[Network, Colorizer]] | None" = None
 ) -> tuple[Checkpoint, "Colorizer"]:
     """Return a checkpoint or an export, and its model, ready to colorize.

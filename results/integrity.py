@@ -279,7 +279,7 @@ def _check_files(run: Run, studies: Studies, is_running: bool) -> Iterator[tuple
 
 def _check_best_model(run: Run, studies: Studies, validation: PhotoSet | None) -> Iterator[str]:
     """Yield the violations in the checkpoints of the best model, and in its scores if there are validation photos."""
-    from huetune.model.checkpoint import load_model, read_checkpoint
+    from huetune.model.checkpoint import load_colorizer, read_checkpoint
     from huetune.results.export.best_model import best_checkpoints
     from huetune.results.tables.trial_table import rows, winner_row
 
@@ -295,7 +295,7 @@ def _check_best_model(run: Run, studies: Studies, validation: PhotoSet | None) -
         from huetune.model.metrics import scores
         from huetune.model.trainer import VALIDATION_SAMPLES, VALIDATION_SEED
 
-        checkpoint, colorizer = load_model(paths[0])
+        checkpoint, colorizer = load_colorizer(paths[0])
     except (CheckpointError, StorageError) as error:
         yield f"the best model: {error}"
         return

@@ -139,10 +139,10 @@ class OpenRun:
         pixels = np.asarray(decode(photo).image) if isinstance(photo, Image.Image) else read_photo(Path(photo))
         _, paths = best_model.best_checkpoints(self.run, self.run.snapshot(), by)
         import_tensorflow()
-        from huetune.model.checkpoint import load_model
+        from huetune.model.checkpoint import load_colorizer
         from huetune.results.evaluation.colorization import colorize_photo
 
-        _, colorizer = load_model(paths[0])
+        _, colorizer = load_colorizer(paths[0])
         return Image.fromarray(np.concatenate(colorize_photo(colorizer, pixels, samples, seed), axis=1))
 
     def contact_sheet(self) -> Image.Image:

@@ -14,7 +14,7 @@ from huetune.data_tools.photos.color import PHOTO_SIDE, gray, luma, paint, upsam
 from huetune.data_tools.photos.color_profile import srgb_chunk
 from huetune.data_tools.photos.dataset import read_photo, resize
 from huetune.data_tools.storage.output_files import write_new
-from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint import load_colorizer
 
 if TYPE_CHECKING:
     from huetune.model.colorizer import Colorizer
@@ -48,7 +48,7 @@ def colorize_files(
         CheckpointError: the model cannot be loaded.
         PhotoError: a photo cannot be read; the photos before it are written.
     """
-    _, colorizer = load_model(checkpoint)
+    _, colorizer = load_colorizer(checkpoint)
     out.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     names = dict(zip(paths, unique_stems([str(path) for path in paths]), strict=True))

@@ -21,7 +21,7 @@ from huetune.data_tools.photos.dataset import PhotoSet
 from huetune.data_tools.photos.source import Source
 from huetune.data_tools.storage.bucket_cache import location_of, pull
 from huetune.data_tools.storage.output_files import OutputFolder
-from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint import load_colorizer
 from huetune.model.metrics import METRICS, Metric, MetricRegistry, scores
 from huetune.results.evaluation.colorization import MAX_NAME_BYTES, Progress, unique_stems
 from huetune.results.evaluation.contact_sheet import contact_sheet
@@ -72,7 +72,7 @@ def evaluate(
     Raises:
         CheckpointError: the model cannot be loaded.
     """
-    settings, colorizer = load_model(checkpoint)
+    settings, colorizer = load_colorizer(checkpoint)
     drawn = colorizer.draw(photos.gray, samples, seed)
     mean_chroma = np.array(settings.mean_chroma, np.float32)
     rows, pictures = [], []
@@ -152,7 +152,7 @@ def measure_checkpoints(
     """
     measured = []
     for checkpoint in progress(checkpoints):
-        settings, colorizer = load_model(checkpoint)
+        settings, colorizer = load_colorizer(checkpoint)
         mean_chroma = np.array(settings.mean_chroma, np.float32)
         measured.append(_measured(colorizer.draw(photos.gray, samples, seed), photos, truth, mean_chroma))
     return measured

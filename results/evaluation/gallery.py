@@ -14,7 +14,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 
 from huetune.data_tools.photos.color import gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.photos.dataset import PhotoSet
-from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint import load_colorizer
 
 MAX_PHOTOS = 20
 SAMPLES_PER_MODEL = 2
@@ -63,7 +63,7 @@ def gallery(
     labs = [rgb2lab(colors) for colors in truth]
     built: dict[Any, Any] = {}
     for name, checkpoint in checkpoints.items():
-        _, colorizer = load_model(checkpoint, built)
+        _, colorizer = load_colorizer(checkpoint, built)
         drawn = colorizer.draw(photos.gray, SAMPLES_PER_MODEL, seed)
         for row, gray, chroma_maps, lab in zip(rows, photos.gray, drawn, labs, strict=True):
             painted = paint(gray_to_luma(gray), upsample_chroma(chroma_maps))

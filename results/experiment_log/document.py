@@ -16,7 +16,7 @@ from PIL import Image
 
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE, gray_to_luma, paint, upsample_chroma
 from huetune.data_tools.storage.output_files import PHOTOS_FOLDER, OutputFolder
-from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint import load_colorizer
 from huetune.model.diagram import PICTURES, draw, missing_graphviz
 from huetune.model.metrics import METRICS, scores
 from huetune.model.network import build
@@ -173,7 +173,7 @@ class _Document:
     def _results(self, entry: Entry, other: Entry | None, test: PhotosToTest | None) -> str:
         text = f"{self._text('results')}\n"
         if test and len(test.photos):
-            checkpoint, colorizer = load_model(entry.checkpoint)
+            checkpoint, colorizer = load_colorizer(entry.checkpoint)
             drawn = colorizer.draw(test.photos.gray, SAMPLES_PER_PHOTO, seed=0)
             mean_chroma = np.array(checkpoint.mean_chroma, np.float32)
             self._metrics[entry.key] = scores(drawn, test.photos.chroma, mean_chroma)

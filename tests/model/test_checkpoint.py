@@ -10,7 +10,7 @@ from huetune.data_tools.common.errors import CheckpointError, StorageError
 from huetune.data_tools.photos.context_windows import extract_windows, positions
 from huetune.data_tools.storage.atomic import atomic_folder, require_new
 from huetune.data_tools.storage.checksums import SUMS_FILE
-from huetune.model.checkpoint import load_model, read_checkpoint, save_checkpoint
+from huetune.model.checkpoint import load_colorizer, read_checkpoint, save_checkpoint
 from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE, WEIGHTS_FILE, Checkpoint
 from huetune.model.colorizer import CHUNK, Colorizer
 from huetune.model.network import LATENT, build
@@ -35,7 +35,7 @@ def saved(tmp_path, network):
 
 def test_a_loaded_model_draws_what_the_saved_one_drew(saved, network, scenes):
     folder, checkpoint = saved
-    loaded, colorizer = load_model(folder)
+    loaded, colorizer = load_colorizer(folder)
     assert loaded == checkpoint
     before = Colorizer(network, CONFIG).draw(scenes.gray[:3], samples=2, seed=5)
     np.testing.assert_array_equal(colorizer.draw(scenes.gray[:3], samples=2, seed=5), before)
@@ -48,8 +48,8 @@ def test_models_of_one_structure_built_once_draw_the_same(saved, scenes, tmp_pat
     save_checkpoint(tmp_path / "other", replace(saved[1], config=other), build(other).vae)
     built: dict = {}
     for folder in (saved[0], tmp_path / "other", saved[0]):
-        shared = load_model(folder, built)[1].draw(scenes.gray[:2], samples=1, seed=5)
-        np.testing.assert_array_equal(shared, load_model(folder)[1].draw(scenes.gray[:2], samples=1, seed=5))
+        shared = load_colorizer(folder, built)[1].draw(scenes.gray[:2], samples=1, seed=5)
+        np.testing.assert_array_equal(shared, load_colorizer(folder)[1].draw(scenes.gray[:2], samples=1, seed=5))
     assert len(built) == 1
 
 
@@ -110,7 +110,7 @@ def _first_schema(folder, cut):
 def test_a_checkpoint_of_the_first_schema_still_opens(saved):
     folder, checkpoint = saved
     _first_schema(folder, cut=10**9)
-    assert load_model(folder)[0] == checkpoint
+    assert load_colorizer(folder)[0] == checkpoint
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(damage, message, saved):
     folder, _ = saved
     damage(folder)
     with pytest.raises(CheckpointError) as refused:
-        load_model(folder)
+        load_colorizer(folder)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -153,7 +153,7 @@ def test_a_gray_copy_gets_the_same_colors(saved, scenes):
     from huetune.data_tools.datasets.synthetic_garden import garden
     from huetune.data_tools.photos.dataset import prepare
 
-    _, colorizer = load_model(saved[0])
+    _, colorizer = load_colorizer(saved[0])
     photo = garden(1)
     copy = np.repeat(prepare(photo, ["color"]).gray[..., None], 3, axis=-1)
     sets = prepare(photo, ["color"]), prepare(copy, ["gray"])
@@ -173,7 +173,7 @@ def test_a_draw_is_what_the_decoder_makes_of_each_box(network, scenes):
 
 
 def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
-    _, colorizer = load_model(saved[0])
+    _, colorizer = load_colorizer(saved[0])
     drawn = colorizer.draw(scenes.gray[:2], samples=3, seed=0)
     np.testing.assert_array_equal(drawn, colorizer.draw(scenes.gray[:2], samples=3, seed=0))
     assert (drawn != colorizer.draw(scenes.gray[:2], samples=3, seed=1)).any()
@@ -182,6 +182,6 @@ def test_draws_follow_the_seed_and_differ_between_samples(saved, scenes):
 
 def test_chunks_do_not_show(saved, scenes):
     """More photos than are colorized at once: each gets what it would get in a smaller set."""
-    _, colorizer = load_model(saved[0])
+    _, colorizer = load_colorizer(saved[0])
     drawn = colorizer.draw(scenes.gray[:11], samples=1, seed=0)
     np.testing.assert_allclose(colorizer.draw(scenes.gray[:3], samples=1, seed=0), drawn[:3], atol=1e-6)

@@ -18,7 +18,7 @@ from huetune.data_tools.datasets.synthetic_garden import write_garden
 from huetune.data_tools.storage.atomic import atomic_folder, exclusive
 from huetune.data_tools.storage.checksums import STATE_FILE, SUMS_FILE
 from huetune.model import npz
-from huetune.model.checkpoint import load_model, read_checkpoint, read_epoch_log
+from huetune.model.checkpoint import load_colorizer, read_checkpoint, read_epoch_log
 from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE, WEIGHTS_FILE
 from huetune.model.cli import train
 from huetune.model.presets import PRESETS
@@ -216,7 +216,7 @@ def _reseal(folder: Path, without: str = "") -> None:
 
 def test_folder_of_an_older_huetune_is_usable_not_resumable(copied, in_process):
     _reseal(copied, without=STATE_FILE)
-    assert load_model(copied)[0] == read_checkpoint(copied)
+    assert load_colorizer(copied)[0] == read_checkpoint(copied)
     done = in_process("train", "--resume", "--out", copied)
     assert done.returncode == 4 and "has no training state" in done.stderr and done.stderr.count("\n") == 1
 

@@ -24,7 +24,7 @@ from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.storage.atomic import atomic_folder
 from huetune.data_tools.storage.checksums import SUMS_FILE, sha256_of
 from huetune.model import training_state
-from huetune.model.checkpoint import load_model, save_checkpoint
+from huetune.model.checkpoint import load_colorizer, save_checkpoint
 from huetune.model.checkpoint_format import MODEL_CARD_FILE, SELF_TEST_FILE, SETTINGS_FILE, WEIGHTS_FILE, Checkpoint
 from huetune.model.config import Config
 from huetune.model.network import build
@@ -472,7 +472,7 @@ def test_no_module_contains_code_that_unpickles_or_evaluates():
 
 
 def test_load_of_the_undamaged_export_works(exported):
-    assert load_model(exported)[0].origin == {"preset": "model-2"}
+    assert load_colorizer(exported)[0].origin == {"preset": "model-2"}
 
 
 def test_canary_creates_a_file_when_unpickled(tmp_path):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from huetune.data_tools.common.errors import StorageError
 from huetune.data_tools.datasets.synthetic_garden import garden
-from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint import load_colorizer
 from huetune.results.export import best_model
 from huetune.results.notebook import open_run
 from huetune.results.records.run import MANIFEST, STUDY, find_run
@@ -40,7 +40,7 @@ def test_the_model_in_a_notebook_is_the_best_one(searched):
     for weight in model.trainable_weights:
         np.testing.assert_array_equal(weight.numpy(), stored[weight.path])
     scene = garden(1, seed=3)[0]
-    _, colorizer = load_model(paths[0])
+    _, colorizer = load_colorizer(paths[0])
     from huetune.results.evaluation.colorization import colorize_photo
 
     expected = colorize_photo(colorizer, scene, 1, 0)[0]

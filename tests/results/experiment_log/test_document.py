@@ -21,7 +21,7 @@ from huetune.data_tools.photos.color import gray_to_luma, luma, paint, upsample_
 from huetune.data_tools.photos.dataset import prepare
 from huetune.data_tools.storage.checksums import SUMS_FILE, sha256_of
 from huetune.data_tools.storage.output_files import RECORD_FILE
-from huetune.model.checkpoint import load_model, read_checkpoint, read_epoch_log
+from huetune.model.checkpoint import load_colorizer, read_checkpoint, read_epoch_log
 from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE
 from huetune.model.cli import train
 from huetune.model.presets import PRESETS
@@ -375,14 +375,14 @@ def test_log_of_failed_trial_escapes_its_error(tmp_path, no_graphviz):
 
 def test_train_saves_best_weights_and_all_epochs(trained):
     """The folder has the weights of the best epoch and the metrics of all epochs, and loads as a checkpoint."""
-    checkpoint, _ = load_model(trained / "model-3")
+    checkpoint, _ = load_colorizer(trained / "model-3")
     epochs = read_epoch_log(trained / "model-3")
     assert [line["epoch"] for line in epochs] == [1, 2] and checkpoint.metrics in epochs
     assert checkpoint.metrics["chroma_mse"] == min(line["chroma_mse"] for line in epochs)
 
 
 def test_log_shows_local_time(trained, tmp_path, in_zone, no_graphviz):
-    checkpoint, _ = load_model(trained / "model-1")
+    checkpoint, _ = load_colorizer(trained / "model-1")
     assert checkpoint.origin["begun"].endswith("+00:00")
     in_zone("EAST-13")
     begun = datetime.fromisoformat(checkpoint.origin["begun"]) + timedelta(hours=13)
@@ -403,7 +403,7 @@ def test_log_of_trained_models_compares_them(trained, tmp_path, no_graphviz):
     assert "Test photos (2): chroma_mse" in newer and "in this single training" in newer
     assert len(list((tmp_path / "photos").glob("*-truth.png"))) == 2
     scenes = prepare(garden(6)[4:], ["a", "b"])
-    drawn = load_model(trained / "model-3")[1].draw(scenes.gray, SAMPLES_PER_PHOTO, seed=0)
+    drawn = load_colorizer(trained / "model-3")[1].draw(scenes.gray, SAMPLES_PER_PHOTO, seed=0)
     for digest, gray, maps in zip(scenes.digests, scenes.gray, drawn, strict=True):
         for number, sample in enumerate(paint(gray_to_luma(gray), upsample_chroma(maps[:3])), 1):
             shown = np.asarray(Image.open(tmp_path / "model-3" / f"{digest[:12]}-{number}.png"))

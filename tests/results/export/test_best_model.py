@@ -14,7 +14,7 @@ import pytest
 from huetune.data_tools.common.errors import CheckpointError, NoTrialError, StorageError
 from huetune.data_tools.storage.atomic import atomic_write
 from huetune.data_tools.storage.checksums import SUMS_FILE
-from huetune.model.checkpoint import load_model, read_checkpoint
+from huetune.model.checkpoint import load_colorizer, read_checkpoint
 from huetune.model.checkpoint_format import (
     EXPORT_SCHEMA,
     FILES_BY_SCHEMA,
@@ -56,7 +56,7 @@ def test_export_without_its_run_has_the_same_score(searched, tmp_path, huetune):
     row, (path, *_) = best_model.best_checkpoints(copied, copied.snapshot())
     best_model.export(path, tmp_path / "exported")
     shutil.rmtree(copy)
-    checkpoint, colorizer = load_model(tmp_path / "exported")
+    checkpoint, colorizer = load_colorizer(tmp_path / "exported")
     parts = split(prepare(garden(12), [str(index) for index in range(12)]), seed=5)
     assert checkpoint.photos["fingerprint"] == parts.fingerprint
     drawn = colorizer.draw(parts.validation.gray, VALIDATION_SAMPLES, VALIDATION_SEED)
@@ -143,7 +143,7 @@ def test_trial_checkpoint_of_each_scored_trial_loads(searched):
     scored = [row["trial"] for row in rows(study) if row["score"] is not None]
     assert len(scored) == 4
     for number in scored:
-        checkpoint, _ = load_model(best_model.trial_checkpoint(run, study, number))
+        checkpoint, _ = load_colorizer(best_model.trial_checkpoint(run, study, number))
         assert checkpoint.origin["trial"] == number
     with pytest.raises(NoTrialError, match="no trial 99"):
         best_model.trial_checkpoint(run, study, 99)
@@ -160,4 +160,4 @@ def test_find_model_accepts_runs_and_exports_only(searched, tmp_path):
     with pytest.raises(StorageError, match="it is not an export either"):
         best_model.find_model("nothing", tmp_path)
     with pytest.raises(CheckpointError):
-        load_model(tmp_path)
+        load_colorizer(tmp_path)

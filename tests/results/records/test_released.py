@@ -11,7 +11,7 @@ import pytest
 
 from huetune.data_tools.datasets.synthetic_garden import garden
 from huetune.data_tools.photos.dataset import prepare
-from huetune.model.checkpoint import load_model
+from huetune.model.checkpoint import load_colorizer
 from huetune.model.checkpoint_format import EXPORT_SCHEMA, FILES_BY_SCHEMA
 from huetune.results.export.best_model import best_checkpoints, find_model
 from huetune.results.records.outcomes import Stop, StopReason
@@ -52,7 +52,7 @@ def test_run_of_older_schema_opens(schema, trials, epochs, released, capsys):
     assert {row["note"] for row in table} == {"at baseline"} and all(row["skill"] < 0 for row in table)
     assert StudyRecord.of(run.study()).ended == (Stop(StopReason.TRIAL_BUDGET, 3) if schema == 2 else None)
     row, (path, *_) = best_checkpoints(run, run.snapshot())
-    checkpoint, colorizer = load_model(path)
+    checkpoint, colorizer = load_colorizer(path)
     assert checkpoint.metrics["chroma_mse"] == row["score"] == min(row["score"] for row in table)
     # The numbers that its own huetune gave.
     assert np.abs(_drawn(colorizer)).mean() == pytest.approx(DRAWN, abs=1e-4)
@@ -66,5 +66,5 @@ DRAWN = 0.46941
 
 def test_export_of_older_schema_passes_its_self_test(released):
     path, _ = find_model(str(released / f"export-{EXPORT_SCHEMA}"))
-    checkpoint, _ = load_model(path)
+    checkpoint, _ = load_colorizer(path)
     assert checkpoint.origin["trial"] == 1
