@@ -69,4 +69,6 @@ def combine_options(*options: Callable) -> Callable:
     return decorate
 
 
-seed_option = click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True)
+seed_option = click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Seed of all random choices."
+)
