@@ -41,10 +41,11 @@ from huetune.search.process import signals
 from huetune.search.ray_runtime import address, local_ray, ray_compat
 from huetune.search.ray_runtime.address import connection_error
 from huetune.search.ray_runtime.trial_events import SearchAborted, TrialEvents
-from huetune.search.ray_runtime.worker import SCORE, Trial
+from huetune.search.ray_runtime.worker import TrialWorker
 from huetune.search.spec.resources import Resources
 from huetune.search.tuning.schedulers import SCHEDULERS
 from huetune.search.tuning.searcher import StudySearcher
+from huetune.search.tuning.trial_result import SCORE
 
 ray_compat.prepare_tune()
 
@@ -101,20 +102,20 @@ class Cluster:
         self,
         searcher: StudySearcher,
         scheduler: str,
-        parts: Split,
+        split: Split,
         run: Path,
         folder: str,
-        trial: type[Trial] = Trial,
+        worker: type[TrialWorker] = TrialWorker,
     ) -> None:
         """Train a searcher's trials until it has no more; call it in the context of `started`.
 
         Args:
             searcher: proposes and records the trials.
             scheduler: a key of `SCHEDULERS`.
-            parts: the split photos.
+            split: the photos.
             run: folder of the run.
             folder: folder in the run for the trials' files.
-            trial: the trainable; benchmarks replace it to measure the overhead.
+            worker: the trainable; benchmarks replace it to measure the overhead.
 
         Raises:
             UserError: Ray has too few resources for a trial.
@@ -127,8 +128,8 @@ class Cluster:
         searcher.count_slots = _Slots(resources)
         # By Ray's object store: each node gets the photos once, and its workers share them.
         trainable = tune.with_parameters(
-            trial,
-            split=parts,
+            worker,
+            split=split,
             threads=resources.threads,
             run=location_of(run),
             folder=folder,
@@ -136,7 +137,7 @@ class Cluster:
             timeout=resources.trial_timeout,
             versions=package_versions(),
         )
-        stops = SCHEDULERS[scheduler](searcher.epochs)
+        early_stopping = SCHEDULERS[scheduler](searcher.epochs)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         # A search resumes from its study. What Tune stores is not used.
         with local_ray.temporary_folder() as scratch:
@@ -146,7 +147,7 @@ class Cluster:
                     metric=SCORE,
                     mode=searcher.mode,
                     search_alg=searcher,
-                    scheduler=stops,
+                    scheduler=early_stopping,
                     num_samples=-1,
                     reuse_actors=True,
                     trial_dirname_creator=lambda trial: f"{trial.config['number']:04}",
@@ -155,7 +156,7 @@ class Cluster:
                     name=folder,
                     storage_path=scratch,
                     verbose=0,
-                    callbacks=[TrialEvents(searcher, stops, resources.trial_timeout)],
+                    callbacks=[TrialEvents(searcher, early_stopping, resources.trial_timeout)],
                     # Trials save their best epoch themselves; Tune would save the last.
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 ),

@@ -8,7 +8,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import TrialScheduler
 
 from huetune.search.ray_runtime.ray_compat import forget_trial
-from huetune.search.tuning.schedulers import replay_curve, replay_ended_trials
+from huetune.search.ray_runtime.scheduler_replay import replay_curve, replay_ended_trials
 from huetune.search.tuning.searcher import StudySearcher
 
 

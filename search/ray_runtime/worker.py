@@ -21,18 +21,13 @@ from huetune.data_tools.photos.split import Split
 from huetune.data_tools.storage.bucket_cache import bucket_path, local_path, pull, push, remove
 from huetune.model.checkpoint_format import package_versions
 from huetune.results.records.outcomes import FailureKind
+from huetune.search.tuning.trial_result import FAILURE, REFUSAL, SCORE, STORAGE_ERROR
 
 if TYPE_CHECKING:
     from huetune.model.config import Config
 
-SCORE = "score"
-"""Key of a result: the best value of the objective so far, by which Tune schedules trials."""
-FAILURE, STORAGE_ERROR, REFUSAL = "failure", "storage", "refused"
-"""Keys of a final result without an epoch: the `FailureKind` of a trial that failed; or a message that stops the
-search, because the run cannot be read or written, or because this worker must not train."""
 
-
-class Trial(tune.Trainable):
+class TrialWorker(tune.Trainable):
     """Trains a configuration, one epoch per step.
 
     Tune reuses the worker for later trials, which saves importing TensorFlow, loading photos and tracing.

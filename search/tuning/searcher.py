@@ -25,7 +25,6 @@ from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.outcomes import Failure, FailureKind, Stop
 from huetune.results.records.study_record import End, Session, StudyRecord
 from huetune.results.records.trial_record import STATES, TrialRecord
-from huetune.search.ray_runtime.worker import FAILURE, REFUSAL, SCORE, STORAGE_ERROR
 from huetune.search.spec.space import Space
 from huetune.search.tuning.retry_policy import RetryPolicy
 from huetune.search.tuning.sampler import Sampler
@@ -33,6 +32,7 @@ from huetune.search.tuning.scoreboard import Curve, Scoreboard
 from huetune.search.tuning.stopping_rule import Budget, StoppingRule
 from huetune.search.tuning.study_writer import StudyWriter, remove_superseded
 from huetune.search.tuning.trial_queue import Job, TrialQueue
+from huetune.search.tuning.trial_result import FAILURE, REFUSAL, SCORE, STORAGE_ERROR
 
 Listener = Callable[["StudySearcher", optuna.Trial, str], None]
 

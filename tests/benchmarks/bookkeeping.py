@@ -21,17 +21,18 @@ from huetune.results.records.epoch_metrics import EpochMetrics
 from huetune.results.records.run import open_storage, sqlite_url
 from huetune.results.records.trial_record import TrialRecord
 from huetune.search.ray_runtime.cluster import Cluster
-from huetune.search.ray_runtime.worker import SCORE, Trial
+from huetune.search.ray_runtime.worker import TrialWorker
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
 from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
+from huetune.search.tuning.trial_result import SCORE
 
 TRIALS, SLOTS, SECONDS = 1000, 16, 1.0
 
 
-class Waiting(Trial):
+class Waiting(TrialWorker):
     """A trial of one epoch in which nothing is done."""
 
     def setup(self, config: dict[str, Any], **words: Any) -> None:  # type: ignore[override]

@@ -34,7 +34,6 @@ from ray.tune.search.optuna import OptunaSearch
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
 from huetune.results.analysis.intervals import mean
-from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space import Space
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
@@ -43,6 +42,7 @@ from huetune.search.tuning.searcher import StudySearcher
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
 from huetune.search.tuning.trial_queue import Job, grid_jobs
+from huetune.search.tuning.trial_result import SCORE
 from tests.benchmarks.table import EPOCHS, GRID, read_table
 
 WORKERS = 2

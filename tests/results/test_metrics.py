@@ -21,10 +21,10 @@ from huetune.results.report import page as report
 from huetune.results.report.summary import Findings
 from huetune.results.tables.trial_table import run_rows, with_baseline
 from huetune.search.cli.main import cli
-from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.trial_queue import Job
+from huetune.search.tuning.trial_result import SCORE
 from tests.results.cli.test_integration_commands import read_back
 from tests.results.experiment_log.test_document import hand_kept_log
 from tests.results.made import make_run

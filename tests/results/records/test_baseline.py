@@ -25,8 +25,9 @@ from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
 from huetune.results.tables import formats, trial_table
 from huetune.results.tables.row_filter import where
-from huetune.search.ray_runtime.worker import SCORE
-from huetune.search.tuning.schedulers import SCHEDULERS, EndedTrial
+from huetune.search.ray_runtime.scheduler_replay import EndedTrial
+from huetune.search.tuning.schedulers import SCHEDULERS
+from huetune.search.tuning.trial_result import SCORE
 from tests.results.made import EPOCHS, make_run
 
 

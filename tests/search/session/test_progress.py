@@ -13,10 +13,10 @@ from huetune.results.live.progress import Display
 from huetune.results.records.outcomes import Failure, FailureKind
 from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
-from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
+from huetune.search.tuning.trial_result import SCORE
 from tests.search.builders import BASE, make_searcher, make_study
 from tests.terminal import Terminal
 

@@ -8,11 +8,11 @@ from huetune.data_tools.common.errors import StorageError
 from huetune.model.config import Config
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.results.records.trial_record import TrialRecord
-from huetune.search.ray_runtime.worker import SCORE
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.retry_policy import MAX_DEATHS
 from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.trial_queue import Job, grid_jobs
+from huetune.search.tuning.trial_result import SCORE
 from tests.search.builders import BASE, make_searcher, make_study
 
 EPOCHS = 3

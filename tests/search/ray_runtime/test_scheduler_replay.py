@@ -6,8 +6,9 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from huetune.search.ray_runtime.ray_compat import forget_trial
-from huetune.search.ray_runtime.worker import SCORE
-from huetune.search.tuning.schedulers import SCHEDULERS, EndedTrial, replay_curve, replay_ended_trials
+from huetune.search.ray_runtime.scheduler_replay import EndedTrial, replay_curve, replay_ended_trials
+from huetune.search.tuning.schedulers import SCHEDULERS
+from huetune.search.tuning.trial_result import SCORE
 
 EPOCHS = 9
 
