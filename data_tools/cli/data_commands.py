@@ -49,7 +49,7 @@ MAX_PRINTED_LINES = 10
 
 
 def read_photos(
-    source: Source, strict: bool = False, quiet: bool = False, wanted: "RgbFilter | None" = None
+    source: Source, strict: bool = False, quiet: bool = False, keep_rgb: "RgbFilter | None" = None
 ) -> "PhotoSet":
     """Read the photos of a source and print which of them are skipped, with the reasons.
 
@@ -57,7 +57,7 @@ def read_photos(
         source: Where the photos are.
         strict: Stop at the first photo that cannot be used.
         quiet: Print neither a progress bar nor the skipped photos.
-        wanted: Selects the photos whose RGB values are needed later, see `Source.read`.
+        keep_rgb: Selects the photos whose RGB pixels are needed later, see `Source.read`.
 
     Returns:
         All photos that can be used.
@@ -65,7 +65,7 @@ def read_photos(
     Raises:
         PhotoError: No photo can be used, or with `strict`, at least one cannot.
     """
-    photos, skipped = source.read(partial(progress_bar, quiet=quiet), wanted)
+    photos, skipped = source.read(partial(progress_bar, quiet=quiet), keep_rgb)
     if skipped and strict:
         raise PhotoError(skipped[0])
     if not quiet:

@@ -59,7 +59,7 @@ class Source:
             raise UserError("--classes: goes with --photos")
 
     def __str__(self) -> str:
-        return location_of(self.folder) if self.folder else "the built-in garden"
+        return location_of(self.folder) if self.folder else "the synthetic garden"
 
     @property
     def record(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def evaluate(
     require_outside_photos(photos, out, evaluation.COLORIZED)
     require_writable(out)
     settings = read_checkpoint(path)
-    read = read_photos(source, strict, wanted=every_photo)
+    read = read_photos(source, strict, keep_rgb=every_photo)
     remedy = "; or pass --allow-leakage"
     seen = np.zeros(len(read), bool) if allow_leakage else find_seen_photos([settings], read, remedy)
     skipped = read.take(np.flatnonzero(seen)).names

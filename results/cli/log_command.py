@@ -76,7 +76,7 @@ def log(
     chosen = None
     if photos:
         require_outside_photos(photos, folder, PHOTOS_FOLDER, *{entry.key for entry in all_entries})
-        read_now = read_photos(source, wanted=every_photo)
+        read_now = read_photos(source, keep_rgb=every_photo)
         seen = find_seen_photos((read_checkpoint(entry.checkpoint) for entry in all_entries), read_now)
         chosen = _with_colors(read_now.take((~seen).nonzero()[0]), source)
     tests = [test for models in logged for test in [chosen or _held_out(models)] * len(models.entries)]

@@ -49,7 +49,7 @@ def report(run: str, storage: Path, out: Path | None, photos: Path | None) -> No
     try:
         if photos:
             source = Source(photos)
-            chosen = read_photos(source, wanted=every_photo)
+            chosen = read_photos(source, keep_rgb=every_photo)
             seen = find_seen_photos(map(read_checkpoint, pages.shown_checkpoints(findings).values()), chosen)
             skipped, chosen = int(seen.sum()), chosen.take((~seen).nonzero()[0])
         else:

@@ -88,7 +88,7 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
         raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
     remedy = f"if they were moved: {run.command('verify', '--quick --photos DIR')}"
     try:
-        read = read_photos(source, quiet=quiet, wanted=partial(may_be_in_test_split, seed))
+        read = read_photos(source, quiet=quiet, keep_rgb=partial(may_be_in_test_split, seed))
         parts = split(read, seed, hash_kind=near_copies)
     except PhotoError as error:
         raise PhotoError(f"{error}; {remedy}") from None

@@ -354,13 +354,13 @@ def test_page_without_photos_shows_the_reason(searched, tmp_path, connections):
     done = CliRunner().invoke(report_command, [str(run)])
     assert done.exit_code == 0, done.output
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert "1 of 1 photos from the built-in garden" in html and html.count("<article") == 1
+    assert "1 of 1 photos from the synthetic garden" in html and html.count("<article") == 1
     assert len(connections) == 1, "the study is read once, however many models are shown"
     manifest = run / MANIFEST
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"scenes": 12', '"scenes": 13'))
     done = CliRunner().invoke(report_command, [str(run)])
     assert done.exit_code == 0 and "without pictures: " in done.output
-    assert "No pictures: &#39;the built-in garden&#39;: not the photos any more" in (run / "report.html").read_text(
+    assert "No pictures: &#39;the synthetic garden&#39;: not the photos any more" in (run / "report.html").read_text(
         encoding="utf-8"
     )
 
