@@ -219,8 +219,8 @@ def evaluation_folder(evaluations: Path, source: Source) -> Path:
         evaluations: parent folder of all evaluations of a model.
         source: source of the photos, a folder.
     """
-    place = location_of((source.folder or Path(".")).absolute()).partition("?")[0].rstrip("/").rpartition("/")[2]
-    name = re.sub(r"[^\w.-]+", "-", "-".join((place, *source.classes))).strip("-.") or "photos"
+    location = location_of((source.folder or Path(".")).absolute()).partition("?")[0].rstrip("/").rpartition("/")[2]
+    name = re.sub(r"[^\w.-]+", "-", "-".join((location, *source.classes))).strip("-.") or "photos"
     name = os.fsencode(name)[:MAX_NAME_BYTES].decode(errors="ignore")
     for number in itertools.count(1):
         folder = evaluations / (name if number == 1 else f"{name}-{number}")

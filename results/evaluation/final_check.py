@@ -218,9 +218,9 @@ def _keep_earlier(run: Run) -> None:
     if not list_paths(folder, "metrics.json") or list_paths(folder, RECORD_FILE):
         return
     pull(folder)
-    places = (run.folder / EVALUATIONS / name for name in numbered_names("earlier"))
-    place = next(place for place in places if not list_paths(place, "*"))
-    shutil.copytree(folder, place)
-    push(place)
+    targets = (run.folder / EVALUATIONS / name for name in numbered_names("earlier"))
+    target = next(target for target in targets if not list_paths(target, "*"))
+    shutil.copytree(folder, target)
+    push(target)
     remove(folder)
-    say(f"the earlier evaluation is now in {EVALUATIONS}/{place.name}")
+    say(f"the earlier evaluation is now in {EVALUATIONS}/{target.name}")

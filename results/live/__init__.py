@@ -1,1 +1,1 @@
-"""A running search: progress bars, the board, and the time left."""
+"""Shows running searches: the board, progress lines, and the estimate of the time left."""

@@ -201,7 +201,7 @@ class Findings:
             {
                 "metric": name,
                 "mean": estimate.value,
-                "95 % from": estimate.low,
+                "95 % CI from": estimate.low,
                 "to": estimate.high,
                 **{reference: found.references[reference][name] for reference in REFERENCES},
             }
@@ -229,7 +229,7 @@ class Findings:
                     "preset": row["preset"],
                     "settings": self._settings(row),
                     self.objectives[0]: estimate.value if estimate else None,
-                    "95 % from": estimate.low if estimate else None,
+                    "95 % CI from": estimate.low if estimate else None,
                     "to": estimate.high if estimate else None,
                     "score of each seed": ", ".join(format_value(score) for score in group.scores) if group else None,
                     "diverged": group.failed or None if group else None,

@@ -1,4 +1,4 @@
-"""The page of promises names tests that there are."""
+"""Tests that every test that GUARANTEES.md cites exists."""
 
 import ast
 import re
@@ -12,8 +12,8 @@ def _tests(path: Path) -> set[str]:
     return {name for name in functions if name.startswith("test_")}
 
 
-def test_every_promise_names_a_test_that_there_is():
-    """By its whole name, or a file with tests in it."""
+def test_guarantees_cite_existing_tests():
+    """A citation is the full name of a test, or a file with tests in it."""
     text = (ROOT / "tests" / "GUARANTEES.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[^`]*)`", text)
     assert len(named) > 30
