@@ -27,7 +27,7 @@ from huetune.search.tuning.trial_queue import Job
 from huetune.search.tuning.trial_result import SCORE
 from tests.results.cli.test_integration_commands import read_back
 from tests.results.experiment_log.test_document import hand_kept_log
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 from tests.search.builders import make_searcher
 
 NAME = "blue_error"
@@ -58,7 +58,7 @@ def run(registered, tmp_path, rng):
     mean_chroma = truth.mean(axis=(0, 1, 2))
     made = make_run(tmp_path / "made", 0, objectives=(NAME,))
     space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, PRESETS["model-2"])
-    searcher = make_searcher(made.made, space, Budget(3), epochs=EPOCHS, sampler=None, objective=NAME)
+    searcher = make_searcher(made.search_study, space, Budget(3), epochs=EPOCHS, sampler=None, objective=NAME)
     points = [{"mse_weight": weight} for weight in (1.0, 2.0, 4.0)]
     searcher.enqueue(Job(space.config(point), point) for point in points)
     for number in range(3):
@@ -78,8 +78,8 @@ def run(registered, tmp_path, rng):
             }
             tell = searcher.on_trial_result if epoch < EPOCHS else searcher.on_trial_complete
             tell(name, {**result, "host": "here", "pid": 1})
-    made.made.set_user_attr("parameters", ["mse_weight"])
-    made.made.set_user_attr("zero_line", baseline_scores(truth, mean_chroma))
+    made.search_study.set_user_attr("parameters", ["mse_weight"])
+    made.search_study.set_user_attr("zero_line", baseline_scores(truth, mean_chroma))
     return made
 
 

@@ -8,7 +8,7 @@ import pytest
 from huetune.results.report import charts
 from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
-from tests.results.made import make_run, write_studies
+from tests.results.synthetic_run import make_run, write_studies
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from huetune.results.analysis.effects import (
     importances,
     measured_configs,
 )
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 
 
 def _score(point, rng):
@@ -110,11 +110,13 @@ def test_importance_of_few_trials_is_absent(tmp_path):
     few, enough = (
         make_run(tmp_path / name, many, states=(TrialState.COMPLETE,)) for name, many in (("few", 49), ("enough", 50))
     )
-    assert importances(few.made) == ({}, 49)
-    assert importance_line(few.made) == "importance: needs at least 50 complete trials, this search has 49"
-    shares, count = importances(enough.made)
+    assert importances(few.search_study) == ({}, 49)
+    assert importance_line(few.search_study) == "importance: needs at least 50 complete trials, this search has 49"
+    shares, count = importances(enough.search_study)
     assert count == 50 and sum(shares.values()) == pytest.approx(1)
-    assert importance_line(enough.made).startswith("importance (Optuna's, from 50 complete trials; pruned ones do not")
+    assert importance_line(enough.search_study).startswith(
+        "importance (Optuna's, from 50 complete trials; pruned ones do not"
+    )
 
 
 def test_importance_uses_maximized_first_objective(tmp_path):
@@ -123,7 +125,7 @@ def test_importance_uses_maximized_first_objective(tmp_path):
         make_run(tmp_path / "-".join(names), 60, states=(TrialState.COMPLETE,), objectives=names)
         for names in (("skill", "chroma_ratio_error"), ("chroma_mse",))
     )
-    assert importances(both.made)[0] == pytest.approx(importances(one.made)[0])
+    assert importances(both.search_study)[0] == pytest.approx(importances(one.search_study)[0])
 
 
 def test_equal_numbers_share_one_curve_point():
@@ -137,14 +139,14 @@ def test_configuration_with_replicates_counts_once(tmp_path):
     assert [one.params for one in trained_again] == [one.params for one in trained]
     moved = [one.score != other.score for one, other in zip(trained_again, trained, strict=True)]
     assert sum(moved) == 3, "a finalist's score is the mean of all of its trainings"
-    trial = once.made.trials[0]
+    trial = once.search_study.trials[0]
     further = create_trial(
         value=0.01,
         params=trial.params,
         distributions=trial.distributions,
         user_attrs={**trial.user_attrs, "target": 12, "continues": 0},
     )
-    once.made.add_trial(further)
+    once.search_study.add_trial(further)
     trained = measured_configs(*once.snapshot())
     assert [one.score for one in trained][:1] == [0.01] and len(trained) == len(trained_again)
 

@@ -22,7 +22,7 @@ from huetune.results.report.parallel_coordinates import BEST_TENTH, WINNER, para
 from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
 from huetune.results.tables.trial_table import run_rows
-from tests.results.made import EPOCHS, make_run
+from tests.results.synthetic_run import EPOCHS, make_run
 
 SEED = 1_000_001
 """Of the best training of the winner."""
@@ -32,7 +32,7 @@ SEED = 1_000_001
 def run(tmp_path_factory):
     """A search whose best score is that of another trial than the winner, whose best training is a replicate."""
     made = make_run(tmp_path_factory.mktemp("winner") / "made", 8, states=(TrialState.COMPLETE,))
-    first, second, *_ = sorted(made.made.get_trials(), key=lambda trial: trial.values[0])
+    first, second, *_ = sorted(made.search_study.get_trials(), key=lambda trial: trial.values[0])
     again = optuna.create_study(study_name="made/replicates")
     again.set_user_attr("finalists", [first.number, second.number])
     for trial, scores in ((first, (0.07, 0.071)), (second, (0.05, 0.021))):
@@ -45,13 +45,13 @@ def run(tmp_path_factory):
             }
             notes["epoch-8"] = {**trial.user_attrs["epoch-8"], "chroma_mse": score, "skill": 1 - score / 0.083}
             again.add_trial(create_trial(value=score, user_attrs=notes, intermediate_values={8: score}))
-    return dataclasses.replace(made, again=again), first.number, second.number
+    return dataclasses.replace(made, replicate_study=again), first.number, second.number
 
 
 def test_winner_is_confirmed_trial_with_best_training(run):
     made, first, second = run
     won = find_winner(made)
-    assert won and won.number == second and won.search_score > made.made.trials[first].values[0]
+    assert won and won.number == second and won.search_score > made.search_study.trials[first].values[0]
     assert str(won.training) == f"replicate, seed {SEED}" and won.score == 0.021
     assert str(won) == f"trial {second}, chroma_mse 0.021 (replicate, seed {SEED})"
     lines = dict(won.lines())
@@ -68,7 +68,7 @@ def test_winner_is_confirmed_trial_with_best_training(run):
 
 def test_winner_is_the_same_in_each_output(run):
     made, first, second = run
-    line = headline(made.made, made.again)
+    line = headline(made.search_study, made.replicate_study)
     assert line and line.startswith(f"trial {second} wins: chroma_mse 0.0355 (95 % CI 0 to ")
     assert line.endswith(f"; checkpoint: replicate, seed {SEED}, chroma_mse 0.021")
     assert "no significant difference to the mean-color baseline (0.083)" in line
@@ -95,13 +95,13 @@ def test_winner_is_the_same_in_each_output(run):
 
 def test_charts_mark_winner_not_best_score(run):
     made, _, second = run
-    table, parameters = run_rows(made), made.made.user_attrs["parameters"]
-    lines = parallel_coordinates(made.made, table, "chroma_mse", parameters).to_dict()
+    table, parameters = run_rows(made), made.search_study.user_attrs["parameters"]
+    lines = parallel_coordinates(made.search_study, table, "chroma_mse", parameters).to_dict()
     assert _trials_in_group(lines, WINNER) == {second} and len(_trials_in_group(lines, BEST_TENTH)) == 1
     history = charts.score_history(table, 0.083, "chroma_mse", parameters).to_dict()
     (ring,) = (layer for layer in history["layer"] if layer.get("mark", {}).get("size") == 220)
     assert [mark["trial"] for mark in history["datasets"][ring["data"]["name"]]] == [second]
-    assert to_svg(charts.learning_curves(made.made, table, 0.083, "chroma_mse", parameters)).startswith("<svg")
+    assert to_svg(charts.learning_curves(made.search_study, table, 0.083, "chroma_mse", parameters)).startswith("<svg")
 
 
 def test_winner_of_several_objectives_needs_by(tmp_path):
@@ -109,11 +109,13 @@ def test_winner_of_several_objectives_needs_by(tmp_path):
         tmp_path / "front", 6, states=(TrialState.COMPLETE,), objectives=("chroma_mse", "chroma_ratio_error")
     )
     table = run_rows(made)
-    assert find_winner(made) is None and headline(made.made, None) is None
+    assert find_winner(made) is None and headline(made.search_study, None) is None
     ends = {by: find_winner(made, by) for by in ("chroma_mse", "chroma_ratio_error")}
     for by, won in ends.items():
         assert won and won.objective == by and won.score == min(row[by] for row in table) and by in dict(won.lines())
-    lines = parallel_coordinates(made.made, table, "chroma_mse", made.made.user_attrs["parameters"]).to_dict()
+    lines = parallel_coordinates(
+        made.search_study, table, "chroma_mse", made.search_study.user_attrs["parameters"]
+    ).to_dict()
     assert not _trials_in_group(lines, WINNER) and _trials_in_group(lines, BEST_TENTH)
 
 
@@ -124,7 +126,7 @@ def _trials_in_group(chart, group):
 
 def test_dashboard_best_trial_is_winner_with_note(run):
     made, _, second = run
-    with serving(made.made, 0, lambda: find_winner(made)) as (server, page):
+    with serving(made.search_study, 0, lambda: find_winner(made)) as (server, page):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

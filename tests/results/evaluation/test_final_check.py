@@ -16,7 +16,7 @@ from huetune.results.evaluation.evaluate import evaluation_folder
 from huetune.results.integrity import find_violations
 from huetune.results.records.run import Run
 from tests.results.experiment_log.test_document import call
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 
 
 @pytest.fixture

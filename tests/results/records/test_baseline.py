@@ -28,7 +28,7 @@ from huetune.results.tables.row_filter import where
 from huetune.search.ray_runtime.scheduler_replay import EndedTrial
 from huetune.search.tuning.schedulers import SCHEDULERS
 from huetune.search.tuning.trial_result import SCORE
-from tests.results.made import EPOCHS, make_run
+from tests.results.synthetic_run import EPOCHS, make_run
 
 
 def _epochs(*skills):
@@ -84,7 +84,7 @@ def test_grace_epochs_are_those_of_schedulers(name, epochs):
 @pytest.fixture
 def run(tmp_path):
     """8 trials: 0 and 4 complete, 1, 2, 5 and 6 pruned, 3 and 7 failed; 1, 3 and 4 stayed at the baseline."""
-    return make_run(tmp_path / "made", 8, stuck=(1, 3, 4))
+    return make_run(tmp_path / "made", 8, at_baseline=(1, 3, 4))
 
 
 LINE = (
@@ -122,7 +122,7 @@ def test_table_without_trials_at_baseline_has_no_note(tmp_path):
 )
 def test_note_does_not_depend_on_objective(objectives, tmp_path):
     """Colors can be as strong as the photos' and all wrong, so a good chroma_ratio_error proves no training."""
-    run = make_run(tmp_path / "made", 8, stuck=(1, 3, 4), objectives=objectives)
+    run = make_run(tmp_path / "made", 8, at_baseline=(1, 3, 4), objectives=objectives)
     assert {row["trial"] for row in trial_table.run_rows(run) if row["note"]} == {1, 4}
 
 
@@ -152,23 +152,23 @@ def test_watch_counts_trials_at_baseline(run):
 
 def test_finalists_count_replicates_at_baseline(tmp_path):
     run = make_run(tmp_path / "made", 8, finalists=2)
-    assert run.again and all("at baseline" not in row for row in Findings.of(run).finalist_rows())
-    one = run.again.trials[0]
+    assert run.replicate_study and all("at baseline" not in row for row in Findings.of(run).finalist_rows())
+    one = run.replicate_study.trials[0]
     attributes = {**one.user_attrs, "epoch-8": {**one.user_attrs["epoch-8"], "skill": 0.003}}
-    run.again.add_trial(
+    run.replicate_study.add_trial(
         create_trial(value=one.value, user_attrs=attributes, intermediate_values=one.intermediate_values)
     )
     assert sorted((row["at baseline"] for row in Findings.of(run).finalist_rows()), key=str) == [1, None]
 
 
 def test_board_shows_note_beside_state(run):
-    stuck, good = run.made.trials[1], run.made.trials[0]
+    stuck, good = run.search_study.trials[1], run.search_study.trials[0]
     notes = [TrainingProgress.of(stuck, state, "chroma_mse").note for state in ("pruned", "running", "failed")]
     assert notes == ["at baseline", "at baseline", ""] and len(TrialRecord.of(stuck).epochs) == grace_epochs(EPOCHS)
     assert TrainingProgress.of(good, "complete", "chroma_mse").note == ""
     console = Console(width=160, record=True, file=io.StringIO())
-    display = Display(console, "made", StudyRecord.of(run.made), run.made.trials[:4])
-    display(WatchedRun(lambda: run).phase(), run.made.trials[4], "complete")
+    display = Display(console, "made", StudyRecord.of(run.search_study), run.search_study.trials[:4])
+    display(WatchedRun(lambda: run).phase(), run.search_study.trials[4], "complete")
     assert "(epoch 8; at baseline; best so far 0.0" in console.export_text()
     lines = [line.plain for line in draw(display.board, 160, 60)]
     noted = [line for line in lines if "  at baseline  mse_weight" in line]

@@ -22,7 +22,7 @@ from huetune.results.report.summary import Findings
 from huetune.results.report.svg import to_svg
 from huetune.results.tables.trial_table import rows, run_rows, sort
 from tests.allowed_skips import find_chromium, needs, skip_without
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 
 SCRIPT = "<script>alert(1)</script>"
 IMAGE = "<img src=x onerror=alert(1)>"
@@ -83,7 +83,7 @@ def written(huetune, searched, tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A confirmed run of 40 trials with a hostile word among its values, and its page."""
-    run = make_run(tmp_path_factory.mktemp("made") / "run", 40, finalists=3, word=SCRIPT)
+    run = make_run(tmp_path_factory.mktemp("made") / "run", 40, finalists=3, activation=SCRIPT)
     path = run.folder / "report.html"
     report.write_page(path, report.render_page(Findings.of(run), None, "none were given"))
     return run, path
@@ -191,7 +191,9 @@ def test_filter_hides_trials_in_table_and_charts(made, show, words, meets):
 def test_marks_of_trials_have_their_number_as_data(made):
     """The script does not read labels, which are texts for people. Hostile text in a label does not hide the number."""
     run, _ = made
-    drawn = to_svg(charts.score_history(rows(run.study()), 0.083, "chroma_mse", run.made.user_attrs["parameters"]))
+    drawn = to_svg(
+        charts.score_history(rows(run.study()), 0.083, "chroma_mse", run.search_study.user_attrs["parameters"])
+    )
     marks = re.findall(r'aria-label="trial (\d+), [^"]*"(?: data-trial="(\d+)")?', drawn)
     assert {number for _, number in marks} == {str(row["trial"]) for row in rows(run.study()) if row["score"]}
     assert all(said == number for said, number in marks) and "&lt;script&gt;" in drawn

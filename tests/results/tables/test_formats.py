@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from huetune.results.tables import formats, trial_table
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 from tests.results.tables.test_trial_table import ROWS
 
 
@@ -50,7 +50,7 @@ def test_table_of_confirmed_search_cuts_no_metric(width, tmp_path):
     """Nor of one with many settings, of which those that vary least are left out."""
     run = make_run(tmp_path / "made", 20, finalists=3)
     table = [{**row, **{f"setting_{number}": 0.5 for number in range(6)}} for row in trial_table.run_rows(run)]
-    for rows in (trial_table.with_baseline(trial_table.run_rows(run), run.made), table):
+    for rows in (trial_table.with_baseline(trial_table.run_rows(run), run.search_study), table):
         console = Console(width=width, record=True, file=io.StringIO())
         console.print(formats.fit_to_console([{**row, "error": None} for row in rows], "made", console, "--format csv"))
         text = console.export_text().partition("no room for ")[0]

@@ -12,7 +12,7 @@ import pytest
 from huetune.results.records.run import STUDY
 from huetune.results.tables import run_summary
 from huetune.results.tables.run_summary import FILE
-from tests.results.made import make_run, write_studies
+from tests.results.synthetic_run import make_run, write_studies
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from huetune.results.records.run import find_run
 from huetune.results.report.summary import Findings
 from huetune.results.tables import formats, trial_table
 from huetune.results.tables.row_filter import where
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 
 ROWS = [
     {"trial": 3, "state": "complete", "score": 0.02, "skip": True, "activation": "silu", "epochs": 5, "error": None},
@@ -69,13 +69,13 @@ def test_with_baseline_puts_baseline_at_its_rank(searched):
 
 def test_with_baseline_compares_finalists_by_confirmed_score(tmp_path):
     run = make_run(tmp_path / "made", 20, finalists=3)
-    again = run.again
+    again = run.replicate_study
     assert again
-    run.made.set_user_attr("zero_line", {**run.made.user_attrs["zero_line"], "chroma_mse": 0.0})
-    assert trial_table.with_baseline(trial_table.run_rows(run), run.made)[0]["trial"] == "zero"
+    run.search_study.set_user_attr("zero_line", {**run.search_study.user_attrs["zero_line"], "chroma_mse": 0.0})
+    assert trial_table.with_baseline(trial_table.run_rows(run), run.search_study)[0]["trial"] == "zero"
     second = sorted(row["confirmed"] for row in trial_table.run_rows(run) if row["rank"])[1]
-    run.made.set_user_attr("zero_line", {**run.made.user_attrs["zero_line"], "chroma_mse": second})
-    table = trial_table.with_baseline(trial_table.run_rows(run), run.made)
+    run.search_study.set_user_attr("zero_line", {**run.search_study.user_attrs["zero_line"], "chroma_mse": second})
+    table = trial_table.with_baseline(trial_table.run_rows(run), run.search_study)
     assert [row["rank"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "zero"
 
 
@@ -90,9 +90,9 @@ def test_rows_name_trial_that_is_continued(tmp_path):
     """In a column of its own, in the report too; without such trials there is none."""
     run = make_run(tmp_path / "made", 4)
     assert all("continues" not in row for row in trial_table.run_rows(run))
-    parent = run.made.trials[0]
+    parent = run.search_study.trials[0]
     notes = {**parent.user_attrs, "target": 12, "continues": 0}
-    run.made.add_trial(
+    run.search_study.add_trial(
         create_trial(value=0.01, params=parent.params, distributions=parent.distributions, user_attrs=notes)
     )
     assert {row["trial"]: row["continues"] for row in trial_table.run_rows(run)} == {**dict.fromkeys(range(4)), 4: 0}

@@ -32,7 +32,7 @@ from huetune.results.tables.trial_table import run_rows, winner_row
 from huetune.search.session.replicate_runner import missing_finalists
 from tests.faults.chaos import MINIMAL_OPTIONS
 from tests.faults.program import ONE_SLOT
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 
 TOGGLES = """
 [flips]
@@ -329,19 +329,19 @@ def test_best_after_two_objectives_requires_an_objective(huetune, in_process, tm
 def test_missing_finalists_after_extension_are_fully_trained(tmp_path):
     run = make_run(tmp_path / "made", 20, finalists=3)
     assert not missing_finalists(run, 3, 3)
-    complete = [trial for trial in run.made.trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in run.search_study.trials if trial.state == TrialState.COMPLETE]
     complete.sort(key=lambda trial: trial.values)
     for trial in complete:
         notes = {**trial.user_attrs, "target": 12, "continues": trial.number}
         further = create_trial(
             value=trial.value, params=trial.params, distributions=trial.distributions, user_attrs=notes
         )
-        run.made.add_trial(further)
-    run.made.set_user_attr("asked", {"trials": 20 + len(complete), "epochs": 12, "further": []})
-    assert run.again
+        run.search_study.add_trial(further)
+    run.search_study.set_user_attr("asked", {"trials": 20 + len(complete), "epochs": 12, "further": []})
+    assert run.replicate_study
     for trial in complete[:3]:
         assert missing_finalists(run, 3, 3), f"trial {trial.number} was not trained again"
         for seed in range(1_000_000, 1_000_003):
             notes = {"config": trial.user_attrs["config"], "seed": seed, "name": "again", "target": 12}
-            run.again.add_trial(create_trial(value=0.05, user_attrs=notes))
+            run.replicate_study.add_trial(create_trial(value=0.05, user_attrs=notes))
     assert not missing_finalists(run, 3, 3)

@@ -15,7 +15,7 @@ from huetune.search.spec.search_spec import SCHEDULERS, SEARCHERS, Search
 from huetune.search.tuning.sampler import SAMPLERS
 from huetune.search.tuning.schedulers import SCHEDULERS as RAY_SCHEDULERS
 from tests.interpreter import output_of
-from tests.results.made import make_run
+from tests.results.synthetic_run import make_run
 from tests.search.builders import make_search
 
 OF_RESOURCES = {field.name for field in fields(Resources)}
@@ -79,7 +79,7 @@ def _in_manifest(field, value, folder):
         del manifest["space"]["mse_weight"]
     (run.folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     if field in extensible:  # then the study's value counts
-        run.made.set_user_attr("asked", {**run.made.user_attrs["asked"], field: value})
+        run.search_study.set_user_attr("asked", {**run.search_study.user_attrs["asked"], field: value})
     load_search(run)
 
 
