@@ -33,7 +33,18 @@ from huetune.data_tools.photos.split import Split, split, split_first
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
 from huetune.results.records.trial_record import TrialRecord
-from tests.benchmarks import bookkeeping, packing, peers, ranks, replay, step, structures, table, training
+from tests.benchmarks import (
+    bookkeeping,
+    packing,
+    peers,
+    ranks,
+    replay,
+    step,
+    structure_runs,
+    structures,
+    table,
+    training,
+)
 from tests.benchmarks.processes import SLOTS, first_step, one_thread, side_by_side
 
 PEER = PRESETS["model-2"]
@@ -246,7 +257,7 @@ def _sets(photos: Path | None) -> dict[str, Split]:
 def _seeds(asked: argparse.Namespace) -> dict[training.Structure, int]:
     """How many seeds of each structure of the default space are measured against the peer."""
     activations = asked.activations or ranks.default_activations()
-    skips = [structures.SKIPS[skip] for skip in asked.skips]
+    skips = [structure_runs.SKIPS[skip] for skip in asked.skips]
     chosen = [training.Structure(activation, skip) for activation in activations for skip in skips]
     seeds = {one: asked.seeds if one == training.MAIN else asked.structure_seeds for one in chosen}
     if not any(seeds.values()):

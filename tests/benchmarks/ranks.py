@@ -19,20 +19,8 @@ from scipy.stats import spearmanr
 
 from huetune.model.config import Config
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
-from tests.benchmarks.structures import (
-    RECIPES,
-    Curve,
-    Goal,
-    Run,
-    Runs,
-    best_skill,
-    chosen,
-    forget,
-    nearly,
-    read_runs,
-    record,
-    spread,
-)
+from tests.benchmarks.structure_runs import RECIPES, Curve, Goal, Run, Runs, best_skill, nearly, read_runs, record
+from tests.benchmarks.structures import chosen, forget, spread
 
 SETS = "garden 100", "flowers 300"
 WEIGHTS = 1.0, 4.0, 8.0

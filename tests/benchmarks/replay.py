@@ -1,11 +1,10 @@
-"""Searches replayed on the recorded table: the real searchers and schedulers, on a clock that jumps.
+"""Searches replayed on the recorded table: real searchers and schedulers with a simulated clock.
 
     python -m tests.benchmarks replay [--replays 50]
 
-A replay is a search of the table's grid by two workers or more. What a trial reports, and how long an epoch takes, is
-looked up; who is asked next, who is told what and who is stopped is the real code. Nothing is trained, so that fifty
-searches with fifty seeds take seconds. The loss weight is a range on a log scale, as in a real search: the nearest
-recorded weight stands for it.
+A replay is a search of the table's grid by two or more workers. The metrics and the duration of each epoch are looked
+up in the table; searcher and scheduler are the real code. Nothing is trained, so fifty searches with fifty seeds take
+seconds. The loss weight is a range on a log scale, as in a real search, and is rounded to the nearest recorded weight.
 
 The truth of a configuration is the mean of its best epochs over the recorded seeds. A trial of the search is one of
 these seeds, drawn at random. Where more are needed than were recorded, as for confirmation, a score is the truth and
@@ -21,39 +20,34 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
 from huetune.results.analysis.intervals import mean
-from huetune.search.spec.space import Space
 from huetune.search.spec.space_parser import parse_space
 from huetune.search.tuning.sampler import Sampler
-from huetune.search.tuning.schedulers import SCHEDULERS
-from huetune.search.tuning.searcher import StudySearcher
-from huetune.search.tuning.stopping_rule import Budget
-from huetune.search.tuning.study_writer import StudyWriter
-from huetune.search.tuning.trial_queue import Job, grid_jobs
 from huetune.search.tuning.trial_result import SCORE
+from tests.benchmarks.replayed_searches import (
+    DEFAULT,
+    OBJECTIVE,
+    RAY_OPTUNA,
+    SEARCH_NAMES,
+    huetune_searcher,
+    make_scheduler,
+    searcher_and_scheduler,
+)
 from tests.benchmarks.table import EPOCHS, GRID, read_table
 
 WORKERS = 2
-OBJECTIVE = "chroma_mse"
 TRIALS = math.prod(len(values) for values in GRID.values())
-MOST = 400
-"""Trials after which a replay is given up."""
-TOP, SEEDS = 3, 3
-"""Finalists of a confirmation, and their fresh seeds."""
-SEARCH_TRIALS = 30
-"""Trials of the searches whose winners are confirmed."""
+FINALISTS, REPLICATE_SEEDS = 3, 3
+CONFIRMED_SEARCH_TRIALS = 30
 
 Config = tuple[Any, ...]
 
@@ -106,7 +100,7 @@ class Table:
 
 @dataclass
 class Replay:
-    """What became of a search: its epochs, and the incumbent, the best complete trial, after each of them."""
+    """The progress of a search: its epochs, its complete trials, and when the best of them was near the optimum."""
 
     table: Table
     epochs: int = 0
@@ -124,7 +118,7 @@ class Replay:
 
 @dataclass
 class _Controller:
-    """What a scheduler of Tune's may ask of Tune."""
+    """The part of Ray Tune's controller that schedulers use."""
 
     running: dict[str, Any]
 
@@ -142,16 +136,17 @@ def run(
     workers: int = WORKERS,
     clock: list[float] | None = None,
 ) -> Replay:
-    """Replay a search: what Tune does with a searcher and a scheduler, at once.
+    """Replay a search: call a searcher and a scheduler as Ray Tune does, without waiting.
 
     Args:
-        table: what trials report.
-        searcher: is asked and told.
-        scheduler: decides after each epoch.
+        table: the recorded curves, which trials report.
+        searcher: suggests the trials.
+        scheduler: stops trials early.
         rng: draws the recorded seed of each trial.
-        until_reached: end when the incumbent is near the best; or else when the searcher has no more trials.
-        workers: trials that run side by side.
-        clock: holds the time.
+        until_reached: whether to end as soon as the best complete trial is near the optimum, and not only when the
+            searcher has no more trials.
+        workers: number of trials that run in parallel.
+        clock: a list with the time in seconds, which is updated.
     """
     replay = Replay(table)
     clock = [0.0] if clock is None else clock
@@ -210,142 +205,20 @@ def run(
     return replay
 
 
-LOW, HIGH = GRID["mse_weight"][0] / 2**0.5, GRID["mse_weight"][-1] * 2**0.5
-"""The range of which each recorded weight stands for an equal share."""
-
-
-def _space(grid: bool = False) -> Space:
-    record: dict[str, Any] = {name: {"choices": values} for name, values in GRID.items()}
-    if not grid:
-        record["mse_weight"] = {"low": LOW, "high": HIGH, "log": True}
-    return parse_space(record, with_recipe(PRESETS["model-2"], "photos"))
-
-
-def ours(kind: str, seed: int, trials: int = MOST, presets: Sequence[str] = ()) -> StudySearcher:
-    """Return our searcher, with the study in memory: what a database costs says nothing of what it finds."""
-    space = _space(kind == "grid")
-    searcher = StudySearcher(
-        StudyWriter(optuna.create_study(sampler=optuna.samplers.RandomSampler(), direction="minimize")),
-        Path("/nonexistent"),
-        space=space,
-        sampler=None if kind == "grid" else Sampler(space, kind, ["minimize"], seed, trials),
-        budget=Budget(trials),
-        epochs=EPOCHS,
-        seed=seed,
-        objectives=[OBJECTIVE],
-    )
-    if kind == "grid":
-        searcher.enqueue(grid_jobs(space, seed))
-    for preset in presets:
-        point = space.preset_point(preset)
-        assert point
-        searcher.enqueue([Job(space.config(point), point)])
-    return searcher
-
-
-def _scheduler(name: str) -> TrialScheduler:
-    scheduler = SCHEDULERS[name](EPOCHS)
-    scheduler.set_search_properties(SCORE, "min")
-    return scheduler
-
-
-def stock(seed: int) -> OptunaSearch:
-    """Return Ray Tune's own OptunaSearch, as its documentation sets it up."""
-    return OptunaSearch(space=_plain_space, metric=SCORE, mode="min", seed=seed)
-
-
-def _plain_space(trial: optuna.Trial) -> None:
-    trial.suggest_float("mse_weight", LOW, HIGH, log=True)
-    for name in ("activation", "skip"):
-        trial.suggest_categorical(name, GRID[name])
-
-
-class _OptunaAlone(Searcher):
-    """Optuna's `study.optimize` with its default sampler and a pruner of its own, for several workers."""
-
-    def __init__(self, seed: int):
-        super().__init__(metric=SCORE, mode="min")
-        pruner = optuna.pruners.MedianPruner(n_warmup_steps=2)
-        self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
-        self.live: dict[str, optuna.Trial] = {}
-
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        self.live[trial_id] = self.study.ask()
-        _plain_space(self.live[trial_id])
-        return self.live[trial_id].params
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: the pruner has reported it, to decide."""
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        assert result
-        whole = result["epoch"] == EPOCHS
-        self.study.tell(
-            self.live.pop(trial_id),
-            result[SCORE] if whole else None,
-            TrialState.COMPLETE if whole else TrialState.PRUNED,
-        )
-
-    def save(self, checkpoint_path: str) -> None: ...
-
-    def restore(self, checkpoint_path: str) -> None: ...
-
-
-class _Pruner:
-    """Optuna's pruner in the place of a scheduler of Tune's."""
-
-    def __init__(self, searcher: _OptunaAlone):
-        self._searcher = searcher
-
-    def on_trial_add(self, controller: Any, trial: Trial) -> None: ...
-
-    def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None: ...
-
-    def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        optuna_trial = self._searcher.live[trial.trial_id]
-        optuna_trial.report(result[SCORE], result["epoch"])
-        return TrialScheduler.STOP if optuna_trial.should_prune() else TrialScheduler.CONTINUE
-
-
-def _pair(name: str, seed: int) -> tuple[Searcher, Any]:
-    if name == "Optuna and its median pruner":
-        alone = _OptunaAlone(seed)
-        return alone, _Pruner(alone)
-    if name == STOCK:
-        return stock(seed), _scheduler("asha")
-    if name == DEFAULT:
-        return ours("tpe", seed, presets=["model-1", "model-2", "model-3"]), _scheduler("asha")
-    kind, _, scheduler = name.partition(" + ")
-    return ours(kind, seed), _scheduler(scheduler or "none")
-
-
-DEFAULT, STOCK = "ours by default", "stock OptunaSearch + asha"
-"""Ours tries the log's presets first, which is half the way already: `tpe + asha` is the same without them."""
-NAMES = (
-    "random",
-    "grid",
-    "tpe",
-    "tpe + asha",
-    "tpe + hyperband",
-    "tpe + median",
-    DEFAULT,
-    STOCK,
-    "Optuna and its median pruner",
-)
-
-
 def epochs_needed(table: Table, name: str, seed: int) -> int:
     """Return how many epochs a search spends until its incumbent is near the table's best; the whole grid's at most."""
-    searcher, scheduler = _pair(name, seed)
+    searcher, scheduler = searcher_and_scheduler(name, seed)
     replay = run(table, searcher, scheduler, random.Random(seed), until_reached=True)
     return min(replay.reached or TRIALS * EPOCHS, TRIALS * EPOCHS)
 
 
 def confirmation(
-    table: Table, seed: int, trials: int = SEARCH_TRIALS, top: int = TOP, seeds: int = SEEDS
+    table: Table, seed: int, trials: int = CONFIRMED_SEARCH_TRIALS, top: int = FINALISTS, seeds: int = REPLICATE_SEEDS
 ) -> dict[str, Any]:
-    """Search by default, confirm the finalists, and hold the winner against the truth."""
-    replay = run(table, ours("tpe", seed, trials), _scheduler("asha"), random.Random(seed), until_reached=False)
+    """Run a default search, confirm its finalists, and compare the winner with the truth."""
+    replay = run(
+        table, huetune_searcher("tpe", seed, trials), make_scheduler("asha"), random.Random(seed), until_reached=False
+    )
     finalists = [config for _, config in sorted(replay.complete, key=lambda one: one[0])][:top]
     rng = random.Random(seed + 1_000_000)
     scores = {
@@ -364,11 +237,11 @@ def confirmation(
 
 
 def replay(replays: int) -> dict[str, Any]:
-    """Return the figures of all searchers over replays with different seeds."""
+    """Return the statistics of all searches over replays with different seeds."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     table = Table.read()
-    needed = {name: [epochs_needed(table, name, seed) for seed in range(replays)] for name in NAMES}
+    needed = {name: [epochs_needed(table, name, seed) for seed in range(replays)] for name in SEARCH_NAMES}
     means = {name: statistics.fmean(values) for name, values in needed.items()}
     confirmed = [confirmation(table, seed) for seed in range(replays * 4)]
     shares = {name: statistics.fmean(one[name] for one in confirmed) for name in confirmed[0]}
@@ -381,13 +254,18 @@ def replay(replays: int) -> dict[str, Any]:
         "median_epochs": {name: statistics.median(values) for name, values in needed.items()},
         "of_whole_grid": [means[name] / (TRIALS * EPOCHS) for name in (DEFAULT, "tpe + asha")],
         "of_random": [means[name] / means["random"] for name in (DEFAULT, "tpe + asha")],
-        "of_stock": [means[name] / means[STOCK] for name in (DEFAULT, "tpe + asha")],
+        "of_stock": [means[name] / means[RAY_OPTUNA] for name in (DEFAULT, "tpe + asha")],
         "confirmed": shares,
     }
 
 
 def scale(asks: Sequence[int] = (100, 1_000, 10_000), in_flight: int = 256) -> dict[str, Any]:
-    """Seconds a suggestion after so many trials, with so many in flight, and the memory that they take."""
+    """Measure the seconds and the memory that a suggestion takes after many trials.
+
+    Args:
+        asks: numbers of suggestions after which the measurements are taken.
+        in_flight: number of running trials.
+    """
     import psutil
 
     rng = random.Random(0)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks import ranks
 from tests.benchmarks.ranks import Point
-from tests.benchmarks.structures import Epoch, Run
+from tests.benchmarks.structure_runs import Epoch, Run
 
 EPOCHS = 2
 RELU = Run("garden 100", "photos", "relu", True, 4.0, 0)

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from huetune.results.records.outcomes import Stop, StopReason
 from huetune.search.tuning.stopping_rule import Budget
-from tests.benchmarks import replay
+from tests.benchmarks import replay, replayed_searches
 from tests.benchmarks.table import EPOCHS, SEEDS, read_table
 from tests.search.builders import make_searcher, make_study
 
@@ -19,12 +19,14 @@ def table():
 
 
 def _run(table, searcher, scheduler="asha", seed=0, **words):
-    return replay.run(table, searcher, replay._scheduler(scheduler), random.Random(seed), until_reached=False, **words)
+    return replay.run(
+        table, searcher, replayed_searches.make_scheduler(scheduler), random.Random(seed), until_reached=False, **words
+    )
 
 
 def _searcher(budget, clock=lambda: 0.0, grid=False):
     study = make_study()
-    return make_searcher(study, replay._space(grid), budget, epochs=EPOCHS, clock=clock), study
+    return make_searcher(study, replayed_searches.table_space(grid), budget, epochs=EPOCHS, clock=clock), study
 
 
 def test_the_table_is_whole_and_has_real_differences_and_real_noise(table):
@@ -99,7 +101,7 @@ def test_the_default_is_well_ahead_of_chance_and_of_the_whole_grid(table):
 
     chance = needed("random")
     # The presets are not among the best of this table: trying them first is slower than not, and must not be much so.
-    for name in ("tpe + asha", replay.DEFAULT):
+    for name in ("tpe + asha", replayed_searches.DEFAULT):
         assert needed(name) < min(0.6 * chance, 0.25 * replay.TRIALS * EPOCHS), name
 
 

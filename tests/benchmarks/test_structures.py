@@ -7,8 +7,8 @@ import pytest
 
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
-from tests.benchmarks import structures
-from tests.benchmarks.structures import Epoch, Goal, Run
+from tests.benchmarks import structure_runs, structures
+from tests.benchmarks.structure_runs import Epoch, Goal, Run
 
 ELU = Run("garden 100", "patches", "elu", False, 4.0, 0)
 RELU = ELU._replace(activation="relu", skip=True)
@@ -31,9 +31,9 @@ def _options(*words):
 
 def test_runs_changed_in_the_file_are_read_back(tmp_path):
     path = tmp_path / "runs.csv"
-    structures.change_runs(path, {_photos(ELU): _curve(0.5), ELU: _curve(-5.0)})
-    structures.change_runs(path, {RELU: _curve(0.1, 0.25, math.nan)}, [ELU])
-    read = structures.read_runs(path)
+    structure_runs.change_runs(path, {_photos(ELU): _curve(0.5), ELU: _curve(-5.0)})
+    structure_runs.change_runs(path, {RELU: _curve(0.1, 0.25, math.nan)}, [ELU])
+    read = structure_runs.read_runs(path)
     assert list(read) == [RELU, _photos(ELU)] and read[_photos(ELU)] == _curve(0.5)
     assert read[RELU][:2] == _curve(0.1, 0.25) and math.isnan(read[RELU][2].skill)
     assert path.read_text(encoding="utf-8").splitlines()[:2] == [
@@ -51,14 +51,14 @@ def test_goal_ends_at_time_skill_or_divergence():
 def test_photos_goal_is_own_patches_or_mean_of_the_set():
     tanh = _photos(ELU)._replace(activation="tanh")
     runs = {ELU: _curve(0.1, 0.4, 0.2, 0.2, 0.2, 0.9), RELU: _curve(-0.1, -0.2, -0.3, -0.4, -0.5, seconds=20.0)}
-    goals = structures.photo_goals(runs, [_photos(ELU), _photos(RELU), tanh], until_pass=True)
+    goals = structure_runs.photo_goals(runs, [_photos(ELU), _photos(RELU), tanh], until_pass=True)
     # Epochs beyond the fifth are not the recipe's, and 1.15 times less than nothing is no better.
     assert goals[_photos(ELU)] == Goal(cpu_seconds=50.0, skill=0.4 * 1.15)
     assert goals[_photos(RELU)] == Goal(cpu_seconds=100.0, skill=-0.1)
     assert goals[tanh] == Goal(cpu_seconds=75.0)
-    assert structures.photo_goals(runs, [_photos(ELU)], until_pass=False)[_photos(ELU)] == Goal(cpu_seconds=50.0)
+    assert structure_runs.photo_goals(runs, [_photos(ELU)], until_pass=False)[_photos(ELU)] == Goal(cpu_seconds=50.0)
     with pytest.raises(SystemExit, match="'roses-train' has no run of patches"):
-        structures.photo_goals(runs, [tanh._replace(set="roses-train")], until_pass=False)
+        structure_runs.photo_goals(runs, [tanh._replace(set="roses-train")], until_pass=False)
 
 
 def test_summary_compares_at_equal_time_over_common_seeds():
@@ -114,9 +114,9 @@ def test_record_trains_only_what_is_lacking(tmp_path):
     """In this process: the real training, of four photos for one epoch."""
     path = tmp_path / "runs.csv"
     run = _photos(RELU)._replace(set="garden 6")
-    structures.change_runs(path, {ELU: _curve(0.1)})
-    curve = structures.train(run, Goal())
+    structure_runs.change_runs(path, {ELU: _curve(0.1)})
+    curve = structure_runs.train(run, Goal())
     assert len(curve) == 1 and curve[0].epoch == 1 and 0.05 < curve[0].cpu_seconds < 20 and -50 < curve[0].skill < 1
-    structures.change_runs(path, {run: curve})
-    assert structures.record(path, {run: Goal(), ELU: Goal()}, workers=1) == 0
-    assert structures.read_runs(path) == {ELU: _curve(0.1), run: curve}
+    structure_runs.change_runs(path, {run: curve})
+    assert structure_runs.record(path, {run: Goal(), ELU: Goal()}, workers=1) == 0
+    assert structure_runs.read_runs(path) == {ELU: _curve(0.1), run: curve}
