@@ -30,7 +30,7 @@ GRAY = (127, 127, 127)
 
 Picture = NDArray[np.uint8]
 Row = tuple[str, Callable[[Path], Any], "Picture | str", int]
-"""The file's name, what makes it, the photo that comes back or the reason why none does, how far a pixel may be off."""
+"""Name of the file, function that makes it, expected photo or reason for skipping, largest error of a pixel."""
 
 
 def filled(mode: str, color: Any) -> Image.Image:
@@ -68,7 +68,7 @@ FRAMES: dict[str, Any] = {"save_all": True, "append_images": [filled("RGB", "blu
 
 
 def saved(name: str, image: Image.Image, color: tuple[int, int, int], **options: Any) -> Row:
-    """A file that Pillow writes, and the color that comes back."""
+    """Return the row of a file that Pillow writes and that is read as one color."""
     lossy = name.endswith((".jpg", ".webp", ".avif"))
     return name, lambda path: image.save(path, **options), plain(color), 5 if lossy else 0
 
@@ -89,9 +89,9 @@ def half(kind: str) -> bytes:
     return data[: len(data) // 2]
 
 
-def flipped(kind: str, place: float) -> bytes:
+def flipped(kind: str, position: float) -> bytes:
     data = bytearray(encoded(kind))
-    data[int(len(data) * place)] ^= 0x10
+    data[int(len(data) * position)] ^= 0x10
     return bytes(data)
 
 
@@ -101,14 +101,14 @@ def without_pixels() -> bytes:
     return data[:start] + bytes(len(data) - start)
 
 
-def in_floats() -> bytes:
+def in_floating_point() -> bytes:
     file = io.BytesIO()
     Image.fromarray(np.full((30, 40), 0.5, np.float32)).save(file, "TIFF")
     return file.getvalue()
 
 
-def strange_camera_data() -> bytes:
-    """The tag of its description, a text, is made that of its width: Pillow cannot write it anew."""
+def with_invalid_exif() -> bytes:
+    """Return a JPEG whose EXIF width is a text, so that Pillow cannot write the EXIF data again."""
     exif = with_orientation(6)
     exif[0x010E] = "a rose"
     data = encoded("JPEG", exif=exif)
@@ -123,7 +123,7 @@ def with_orientation(orientation: int) -> Image.Exif:
 
 
 def png_of_black(side: int) -> bytes:
-    """A whole PNG of one bit a pixel that is small on disk."""
+    """Return a complete black PNG with one bit per pixel, which is small on disk."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
@@ -138,7 +138,7 @@ def png_of_black(side: int) -> bytes:
 CORNERS = np.zeros((32, 48, 3), np.uint8)
 CORNERS[:16, :16], CORNERS[:16, 16:], CORNERS[16:, :16] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
 
-# What lies at the first row and the first column of the stored picture, from the EXIF standard.
+# Sides that the first row and the first column of the stored image show, from the EXIF standard.
 ORIENTATIONS: dict[int, tuple[str, Callable[[Picture], Picture]]] = {
     1: ("top left", lambda up: up),
     2: ("top right", lambda up: up[:, ::-1]),
@@ -230,7 +230,7 @@ ROWS: dict[str, Row] = {
     ),
     "JPEG, strange camera data": (
         "a.jpg",
-        lambda path: path.write_bytes(strange_camera_data()),
+        lambda path: path.write_bytes(with_invalid_exif()),
         np.rot90(np.asarray(Image.open(io.BytesIO(encoded("JPEG")))), -1),
         0,
     ),
@@ -242,7 +242,9 @@ ROWS: dict[str, Row] = {
     "0 bytes": refused(NO_PICTURE, b""),
     "text": refused(NO_PICTURE, b"a rose is a rose is a rose\n" * 9),
     "PostScript": refused(NO_PICTURE, b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-    "floating point": refused("floating point pixels have no defined white; save it with 8 or 16 bits", in_floats()),
+    "floating point": refused(
+        "floating point pixels have no defined white; save it with 8 or 16 bits", in_floating_point()
+    ),
     # Sizes
     "1 x 1": ("a.png", lambda path: Image.new("RGB", (1, 1), RED).save(path), plain(RED, 1, 1), 0),
     "1 x 5000": ("a.png", lambda path: Image.new("RGB", (1, 5000), RED).save(path), plain(RED, 5000, 1), 0),
@@ -257,31 +259,31 @@ ROWS: dict[str, Row] = {
 }
 
 
-@pytest.mark.parametrize(("name", "make", "becomes", "off"), ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize(("name", "make", "expected", "tolerance"), ROWS.values(), ids=ROWS)
 def test_load_reads_file_or_reports_reason(
-    tmp_path: Path, name: str, make: Callable[[Path], Any], becomes: Picture | str, off: int
+    tmp_path: Path, name: str, make: Callable[[Path], Any], expected: Picture | str, tolerance: int
 ) -> None:
     path = tmp_path / name
     make(path)
     assert find_photos(tmp_path) == [path]
-    if isinstance(becomes, str):
-        line = f"{str(path)!r}: {becomes}"
+    if isinstance(expected, str):
+        line = f"{str(path)!r}: {expected}"
         with pytest.raises(PhotoError) as caught:
             read_photo(path)
         assert str(caught.value) == line
-        assert load([path]) == (PhotoSetOf(0), [line])
+        assert load([path]) == (AnyPhotoSetOf(0), [line])
         return
     photo = read_photo(path)
-    assert (photo.shape, photo.dtype) == (becomes.shape, np.uint8)
-    # Between the eight by eight boxes of a JPEG, where its edges blur.
-    apart = np.abs(photo.astype(int) - becomes)
-    assert (apart[4::8, 4::8] if off == 30 else apart).max() <= off
+    assert (photo.shape, photo.dtype) == (expected.shape, np.uint8)
+    # For an error of 30, a JPEG, only the centers of its 8 x 8 blocks are compared: edges blur between them.
+    apart = np.abs(photo.astype(int) - expected)
+    assert (apart[4::8, 4::8] if tolerance == 30 else apart).max() <= tolerance
     assert read_square(path).shape == (112, 112, 3)
     assert len(load([path], color_only=False)[0]) == 1
 
 
-class PhotoSetOf:
-    """Equal to a set of so many photos."""
+class AnyPhotoSetOf:
+    """Equals any photo set of that size."""
 
     def __init__(self, count: int):
         self.count = count
@@ -297,15 +299,15 @@ def test_photo_of_50_million_pixels_is_read(tmp_path: Path) -> None:
     assert read_photo(path).shape == (10_000, 1000, 3)
 
 
-def in_a_child(code: str, *words: object) -> str:
-    """What a Python of its own prints, which must be no warning."""
+def output_of_child(code: str, *words: object) -> str:
+    """Return the output of a child process, which must print no warnings."""
     command = [sys.executable, "-c", code, *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=True, timeout=60)
     assert done.stderr == ""
     return done.stdout
 
 
-BOMBS = """
+LOAD_AND_MEASURE = """
 import resource, sys
 from pathlib import Path
 from huetune.data_tools.photos.dataset import load
@@ -316,21 +318,21 @@ print(len(photos), len(skipped), (resource.getrusage(resource.RUSAGE_SELF).ru_ma
 
 
 def test_decompression_bombs_are_refused_before_decoding(tmp_path: Path) -> None:
-    """Decoded, the larger one takes 400 MB, and 1.2 GB as RGB."""
+    """Decoded, the larger one would take 400 MB, and 1.2 GB as RGB."""
     for side in (12_000, 20_000):
         (tmp_path / f"{side}.png").write_bytes(png_of_black(side))
-    read, refused, megabytes = map(int, in_a_child(BOMBS, *sorted(tmp_path.iterdir())).split())
+    read, refused, megabytes = map(int, output_of_child(LOAD_AND_MEASURE, *sorted(tmp_path.iterdir())).split())
     assert (read, refused) == (0, 2)
     assert megabytes < 200
 
 
-NOBODY = """
+LOAD_AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from PIL import Image
 from huetune.data_tools.photos.dataset import load
 from huetune.data_tools.photos.discovery import find_photos
-Image.init()  # its decoders may not be everybody's to read
+Image.init()  # before the user changes, because other users may not be allowed to read the decoders
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -340,23 +342,23 @@ print(*skipped, len(photos), sep="\\n")
 
 
 def test_load_reports_files_without_permission() -> None:
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders let nobody else in
+    with tempfile.TemporaryDirectory() as name:  # other users cannot enter pytest's own folders
         folder = Path(name)
         folder.chmod(0o755)
-        for place in ("1.png", "closed/2.png", "listed/3.png", "4.png"):
-            (folder / place).parent.mkdir(exist_ok=True)
-            noise().save(folder / place)
-        for place, mode in (("1.png", 0), ("closed", 0), ("listed", 0o744)):
-            (folder / place).chmod(mode)
+        for photo in ("1.png", "closed/2.png", "listed/3.png", "4.png"):
+            (folder / photo).parent.mkdir(exist_ok=True)
+            noise().save(folder / photo)
+        for photo, mode in (("1.png", 0), ("closed", 0), ("listed", 0o744)):
+            (folder / photo).chmod(mode)
         try:
-            told = in_a_child(NOBODY, folder).splitlines()
+            lines = output_of_child(LOAD_AS_NOBODY, folder).splitlines()
         finally:
             (folder / "closed").chmod(0o755)
-    said = [
-        f"{str(folder / place)!r}: cannot be read (Permission denied); make it readable or remove it"
-        for place in ("1.png", "closed", "listed/3.png")
+    expected = [
+        f"{str(folder / photo)!r}: cannot be read (Permission denied); make it readable or remove it"
+        for photo in ("1.png", "closed", "listed/3.png")
     ]
-    assert told == [*said, "1"]
+    assert lines == [*expected, "1"]
 
 
 NAMES = {
