@@ -1,4 +1,4 @@
-"""A run in a notebook: its trials as a frame of pandas, its charts and pictures inline, its best model as one of Keras.
+"""Runs in a notebook: trials as a pandas DataFrame, charts and pictures inline, the best model as a Keras model.
 
 import huetune
 
@@ -36,16 +36,16 @@ from huetune.results.tables import trial_table
 if TYPE_CHECKING:
     from huetune.data_tools.common.keras_backend import keras
 
-SHOWN = 10
-"""Trials that a run shows of itself."""
+MAX_SHOWN_TRIALS = 10
+"""Trials in the HTML table of a run."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart that is shown as SVG: in any notebook, without a network.
+    """A chart that notebooks show as SVG, without a network.
 
     Attributes:
-        chart: Altair's, to go on with.
+        chart: the chart as an Altair object.
     """
 
     chart: alt.TopLevelMixin
@@ -54,28 +54,30 @@ class Figure:
         return to_svg(self.chart)
 
     def save(self, path: str | Path) -> None:
-        """Write it as SVG."""
+        """Write the chart as an SVG file.
+
+        Args:
+            path: path of the file, which is replaced if it exists.
+        """
         Path(path).write_text(self._repr_svg_(), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run to look at. Nothing in it can be changed through this, and it may be running.
-
-    Each method reads the study anew.
+    """A run opened for reading; its search may be running. Each method reads the study again.
 
     Attributes:
-        run: the folder and its study.
+        run: the folder of the run and its study.
     """
 
     run: Run
 
     def frame(self) -> pd.DataFrame:
-        """Return the trials, the best first: the columns of `huetune trials`, as in `results.tables.trial_table`."""
+        """Return the trials, best first, with the columns of `huetune trials`."""
         return pd.DataFrame(trial_table.run_rows(self.run)).convert_dtypes()
 
     def epochs(self) -> pd.DataFrame:
-        """Return a row for each epoch of each trial: `trial`, `epoch`, and its figures."""
+        """Return a row for each epoch of each trial: `trial`, `epoch` and the metrics."""
         study, _ = self.run.snapshot()
         return pd.DataFrame(
             {"trial": trial.number, **epoch.record}
@@ -84,18 +86,18 @@ class OpenRun:
         )
 
     def effects(self) -> pd.DataFrame:
-        """Return what each setting does to the score, with 95 % intervals: the columns of `huetune effects`."""
+        """Return the effect of each setting on the score, with 95 % intervals: the columns of `huetune effects`."""
         studies = self.run.snapshot()
         searched = StudyRecord.of(studies[0])
         found = effects.effects(effects.measured_configs(*studies), searched.parameters, searched.objective)
         return pd.DataFrame(effects.effect_rows(found)).convert_dtypes()
 
     def history(self) -> Figure:
-        """Return each trial's score in the order of the trials, and the best so far."""
+        """Return a chart of each trial's score and the best score so far, in the order of the trials."""
         return self._figure(lambda study, *rest: charts.score_history(*rest))
 
     def curves(self) -> Figure:
-        """Return the best score so far of each trial over its epochs."""
+        """Return a chart of each trial's best score so far over its epochs."""
         return self._figure(charts.learning_curves)
 
     def _figure(self, draw: Callable[..., alt.TopLevelMixin]) -> Figure:
@@ -106,14 +108,14 @@ class OpenRun:
         return Figure(draw(study, table, searched.baseline[objective], objective, searched.parameters))
 
     def model(self, by: str | None = None) -> "keras.Model":
-        """Return the best model, the whole VAE; its layers `encoder` and `decoder` are models, too.
+        """Return the best model, a VAE whose layers `encoder` and `decoder` are models, too.
 
         Args:
-            by: of several objectives, the one that decides.
+            by: objective that chooses the best model of a search with several; None for the first.
 
         Raises:
             NoTrialError: no trial is complete.
-            CheckpointError: it is damaged.
+            CheckpointError: the checkpoint is damaged.
         """
         _, paths = best_model.best_checkpoints(self.run, self.run.snapshot(), by)
         import_tensorflow()
@@ -124,13 +126,13 @@ class OpenRun:
     def colorize(
         self, photo: str | Path | Image.Image, *, samples: int = 1, seed: int = 0, by: str | None = None
     ) -> Image.Image:
-        """Return a photo in the best model's colors, at its own size.
+        """Colorize a photo with the best model, at its original size.
 
         Args:
-            photo: a file or a picture, gray or not; its own colors are not looked at.
-            samples: colorizations, 1 or more, side by side.
-            seed: of the latent vectors.
-            by: of several objectives, the one that decides.
+            photo: path of a file, or an image; its colors are ignored.
+            samples: number of colorizations, 1 or more, which are put side by side.
+            seed: seed of the latent vectors.
+            by: objective that chooses the best model of a search with several; None for the first.
 
         Raises:
             NoTrialError: no trial is complete.
@@ -146,10 +148,10 @@ class OpenRun:
         return Image.fromarray(np.concatenate(colorize_photo(colorizer, pixels, samples, seed), axis=1))
 
     def contact_sheet(self) -> Image.Image:
-        """Return the picture of the run's final check: truth, gray and samples of test photos.
+        """Return the contact sheet of the final check: original, grayscale and colorizations of test photos.
 
         Raises:
-            StorageError: there was none.
+            StorageError: the run has no contact sheet.
         """
         path = self.run.path(f"{EVALUATION}/{CONTACT_SHEET}")
         try:
@@ -165,23 +167,27 @@ class OpenRun:
         table = trial_table.rows(study, replicates)
         if not table:
             return f"<p>{html.escape(self.run.name)}: no trials yet</p>"
-        best = trial_table.with_baseline(table[:SHOWN], study)
+        best = trial_table.with_baseline(table[:MAX_SHOWN_TRIALS], study)
         columns = [name for name in best[0] if name != "host" and any(row[name] is not None for row in best)]
         cells = pd.DataFrame([[format_value(row[name]) for name in columns] for row in best], columns=columns)
-        title = f"{self.run.name}: the best {SHOWN} of {len(table)} trials" if len(table) > SHOWN else self.run.name
+        title = (
+            f"{self.run.name}: the best {MAX_SHOWN_TRIALS} of {len(table)} trials"
+            if len(table) > MAX_SHOWN_TRIALS
+            else self.run.name
+        )
         lines = filter(None, (headline(study, replicates), baseline_line(table)))
-        said = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
-        return f"<p>{html.escape(title)}</p>{cells.to_html(index=False, border=0)}{said}"
+        paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+        return f"<p>{html.escape(title)}</p>{cells.to_html(index=False, border=0)}{paragraphs}"
 
 
 def open_run(run: str, storage: str | Path = STORAGE) -> OpenRun:
-    """Return a run to look at.
+    """Open a run for reading.
 
     Args:
-        run: its name in the storage, the path of its folder, or its URI.
+        run: name of the run in the storage, path of its folder, or its s3:// URI.
         storage: folder of runs, or s3://bucket/folder.
 
     Raises:
-        StorageError: there is none.
+        StorageError: the run does not exist.
     """
     return OpenRun(find_run(run, local_path(storage)))

@@ -1,7 +1,8 @@
 # %% [markdown]
-# # A search, looked at in a notebook
-# First a search: `huetune search --name roses --trials 4 --epochs 3`. Then open this file in Jupyter (with jupytext),
-# VS Code or any editor that knows `# %%` cells, or run it as it is: `python results/examples/notebook.py`.
+# # Explore a search in a notebook
+# First run a search: `huetune search --name roses --trials 4 --epochs 3`. Then open this file in Jupyter (with
+# jupytext), VS Code or another editor that supports `# %%` cells, or run it as a script:
+# `python results/examples/notebook.py`.
 
 # %%
 from PIL import Image
@@ -13,7 +14,7 @@ run = huetune.open_run("roses")
 run
 
 # %% [markdown]
-# The trials are a frame of pandas, the best first; so are their epochs, and what each setting does.
+# Trials (best first), epochs and effects of the settings are pandas DataFrames.
 
 # %%
 frame = run.frame()
@@ -21,13 +22,13 @@ print(frame[["trial", "state", "score", "epochs"]])
 
 # %%
 slowest = run.epochs().groupby("trial")["seconds"].sum().idxmax()
-print(f"trial {slowest} took longest")
+print(f"trial {slowest} took the longest")
 
 # %%
 run.effects()
 
 # %% [markdown]
-# Charts show themselves; `.chart` is Altair's, to go on with.
+# Charts are shown as SVG; `.chart` is the Altair object, which you can change.
 
 # %%
 curves = run.curves()
@@ -38,14 +39,14 @@ curves
 run.history()
 
 # %% [markdown]
-# The best model is one of Keras. Its encoder and decoder are layers of it.
+# The best model is a Keras model with the layers `encoder` and `decoder`.
 
 # %%
 model = run.model()
 print(f"{model.count_params():,} parameters, {model.get_layer('decoder').count_params():,} in the decoder")
 
 # %% [markdown]
-# Test photos of the search in its colors, and any other photo.
+# The contact sheet shows colorized test photos of the search. The model colorizes any other photo, too.
 
 # %%
 run.contact_sheet()

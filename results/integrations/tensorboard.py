@@ -1,12 +1,12 @@
-"""The trials of a run as TensorBoard's event files: curves for SCALARS, settings and scores for HPARAMS.
+"""Exports a run to TensorBoard's event files: curves for SCALARS, settings and scores for HPARAMS.
 
-They are made from the study, not by the search: so a search costs no moment more, and an old run, one that runs and one
-in a bucket have them alike. The same trial always gives the same bytes, and one that goes on only more of them: what is
-there is added to, and a TensorBoard that has the file open reads on.
+The files are made from the study and not by the search, so the search is not slowed down, and old runs, running
+searches and runs in a bucket are exported alike. A trial always gives the same bytes, and a longer trial appends to
+them: existing files are continued, and a TensorBoard that has a file open reads the new epochs.
 
-tensorboardX's SummaryWriter cannot write them (2.6.5): it begins each file with the time at which it is written, never
-appends to one, and logs every session as successful, without its times and domains. It also starts a thread and a queue
-between processes for each file (47 times as slow, 100 files of 30 epochs), and waits forever where the disk is full.
+tensorboardX (2.6.5) has a SummaryWriter that starts each file with the time of writing, never appends, and logs
+every session as successful, without its times and domains. It also starts a thread and a queue between processes for
+each file (47 times as slow for 100 files of 30 epochs), and waits forever on a full disk.
 """
 
 import hashlib
@@ -46,30 +46,30 @@ from huetune.results.records.study_record import StudyRecord
 from huetune.results.records.trial_record import TrialRecord
 
 FOLDER = "tensorboard"
-"""In a run, where they are unless told otherwise."""
+"""Default folder of the event files in a run."""
 FILE = "events.out.tfevents.0.huetune"
-"""TensorBoard wants "tfevents" in it, and reads several files of a folder in the order of their names."""
-SCORE = "score"
-"""Tag of the best value so far of the objective: its last one is what the trial table calls so."""
-ENDS = {TrialState.COMPLETE: STATUS_SUCCESS, TrialState.FAIL: STATUS_FAILURE, TrialState.PRUNED: STATUS_UNKNOWN}
-"""TensorBoard knows no pruned sessions; as unknown ones they can be filtered out."""
-PRESET = "preset"
+"""The name must contain "tfevents"; TensorBoard reads the files of a folder in the order of their names."""
+SCORE_TAG = "score"
+"""Tag of the best value of the objective so far; its last value is the score in the trial table."""
+STATUSES = {TrialState.COMPLETE: STATUS_SUCCESS, TrialState.FAIL: STATUS_FAILURE, TrialState.PRUNED: STATUS_UNKNOWN}
+"""TensorBoard has no status for pruned sessions; as unknown ones they can be filtered out."""
+PRESET_NAME = "preset"
 
 
 def write(study: optuna.Study, folder: Path, progress: Callable[[Iterable], Iterable] = iter) -> int:
     """Write the event files of all trials.
 
     Args:
-        study: of a search.
-        folder: made here; what is there of the same study is added to.
-        progress: wraps the trials, to show how far it is.
+        study: study of a search.
+        folder: folder of the event files, which is created; files of the same study are continued.
+        progress: wraps the trials to show progress.
 
     Returns:
-        How many trials there are.
+        The number of trials.
 
     Raises:
-        OSError: the disk would not take it.
-        StorageError: an event file there is of another run, or was changed.
+        OSError: the files cannot be written.
+        StorageError: an existing event file is of another run, or was changed.
     """
     trials = study.get_trials(deepcopy=False)
     command = f"tensorboard {study.study_name}"
@@ -85,12 +85,12 @@ def write(study: optuna.Study, folder: Path, progress: Callable[[Iterable], Iter
 
 
 def _extend(path: Path, events: Iterator[Event], known: str | None) -> str:
-    """Have an event file hold these events, writing only what is not there yet; return its sha256.
+    """Append to an event file those events that it does not have yet, and return its SHA-256.
 
     Args:
-        path: of the file.
-        events: all of them.
-        known: the sha256 of the file as it was written here last; None where it was not.
+        path: path of the file.
+        events: all events of the file.
+        known: SHA-256 of the file after the last export; None if there was none.
     """
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def _extend(path: Path, events: Iterator[Event], known: str | None) -> str:
     if not content.startswith(there):
         if hashlib.sha256(there).hexdigest() != known:
             raise StorageError(
-                f"{str(path)!r}: holds events of another run, or was changed; remove it, or choose another --out"
+                f"{str(path)!r}: has events of another run, or was changed; remove it, or choose another --out"
             )
         path.unlink()
         there = b""
@@ -119,21 +119,21 @@ def _events(trial: FrozenTrial, objective: str) -> Iterator[Event]:
     now = start.timestamp() if start else 0.0
     yield Event(wall_time=now, file_version="brain.Event:2")
     begun = SessionStartInfo(start_time_secs=now, group_name=f"trial {trial.number}")
-    for name, value in {**trial.params, PRESET: record.preset}.items():
+    for name, value in {**trial.params, PRESET_NAME: record.preset}.items():
         if value is not None:
-            setattr(begun.hparams[name], _kind(value)[0], value)
+            setattr(begun.hparams[name], _value_type(value)[0], value)
     yield _plugin(now, "session_start_info", HParamsPluginData(session_start_info=begun))
     scores = record.best_so_far(objective)
     for epoch in record.epochs:
-        # The study has no clock of each epoch, but how long each took.
+        # The study records the duration of each epoch but not its time.
         now += epoch.seconds
-        tags = {SCORE: scores[epoch.epoch], **epoch}
+        tags = {SCORE_TAG: scores[epoch.epoch], **epoch}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in tags.items()]
         yield Event(wall_time=now, step=epoch.epoch, summary=Summary(value=values))
-    if trial.state in ENDS:
+    if trial.state in STATUSES:
         end = record.end
         now = end.timestamp() if end else now
-        ended = SessionEndInfo(status=ENDS[trial.state], end_time_secs=now)
+        ended = SessionEndInfo(status=STATUSES[trial.state], end_time_secs=now)
         yield _plugin(now, "session_end_info", HParamsPluginData(session_end_info=ended))
 
 
@@ -146,15 +146,15 @@ def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[
     for name in (name for name in searched.parameters if name in domains):
         domain = domains[name]
         if isinstance(domain, CategoricalDistribution):
-            kinds = {_kind(choice)[1] for choice in domain.choices}
+            kinds = {_value_type(choice)[1] for choice in domain.choices}
             setting = HParamInfo(name=name, type=kinds.pop() if len(kinds) == 1 else DATA_TYPE_UNSET)
             for choice in domain.choices:
-                setattr(setting.domain_discrete.values.add(), *(_kind(choice)[0], choice))
+                setattr(setting.domain_discrete.values.add(), *(_value_type(choice)[0], choice))
         else:
             setting = HParamInfo(name=name, type=DATA_TYPE_FLOAT64)
             setting.domain_interval.min_value, setting.domain_interval.max_value = domain.low, domain.high
         settings.append(setting)
-    preset = HParamInfo(name=PRESET, type=DATA_TYPE_STRING)
+    preset = HParamInfo(name=PRESET_NAME, type=DATA_TYPE_STRING)
     for name in PRESETS:
         preset.domain_discrete.values.add().string_value = name
     settings.append(preset)
@@ -162,10 +162,10 @@ def _experiment(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[
     measured = [
         MetricInfo(
             name=MetricName(tag=tag),
-            display_name=f"{SCORE} ({objective}, best so far)" if tag == SCORE else tag,
+            display_name=f"{SCORE_TAG} ({objective}, best so far)" if tag == SCORE_TAG else tag,
             dataset_type=DATASET_TRAINING if tag.startswith("train_") else DATASET_VALIDATION,
         )
-        for tag in (SCORE, *displayed_metrics())
+        for tag in (SCORE_TAG, *displayed_metrics())
     ]
     about = Experiment(name=study.study_name, time_created_secs=begun, hparam_infos=settings, metric_infos=measured)
     yield _plugin(begun, "experiment", HParamsPluginData(experiment=about))
@@ -178,12 +178,12 @@ def _plugin(time: float, tag: str, content: HParamsPluginData) -> Event:
 
 
 def _bytes(message: Any) -> bytes:
-    # A map has no order of its own.
+    # Maps are serialized in no fixed order otherwise.
     return message.SerializeToString(deterministic=True)
 
 
-def _kind(value: Any) -> tuple[str, int]:
-    """The field of a protobuf value that holds one of Python, and TensorBoard's type."""
+def _value_type(value: Any) -> tuple[str, int]:
+    """Return the field of a protobuf value for a Python value, and TensorBoard's data type."""
     if isinstance(value, bool):
         return "bool_value", DATA_TYPE_BOOL
     if isinstance(value, (int, float)):

@@ -68,14 +68,14 @@ def follow() -> None:
     """
     place, uri, file = sys.argv[1:]
     try:
-        from huetune.results.cli.integration_commands import until_ended
-        from huetune.results.integrations.mlflow import Log
+        from huetune.results.integrations.following import follow_search
+        from huetune.results.integrations.mlflow import MLflowWriter
 
         run = find_run(place)
         study = run.study()
-        log = Log(uri, run)
-        log.write(study)
-        until_ended(run, study, log.write)
+        writer = MLflowWriter(uri, run)
+        writer.write(study)
+        follow_search(run, study, writer.write)
     except Exception as error:
         os.write(int(file), first_line(error).encode(errors="backslashreplace"))
         sys.exit(1)

@@ -110,7 +110,7 @@ def test_registered_metric_is_in_tensorboard(run, tmp_path):
 
 
 def test_registered_metric_is_in_mlflow(run, tmp_path):
-    log = mlflow.Log(f"sqlite:///{tmp_path}/mlflow.db", run)
+    log = mlflow.MLflowWriter(f"sqlite:///{tmp_path}/mlflow.db", run)
     assert log.write(run.study()) == 3
     logged = log._client.search_runs([log._experiment])
     assert sorted(one.data.metrics[NAME] for one in logged if NAME in one.data.metrics) == pytest.approx(

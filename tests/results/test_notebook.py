@@ -1,4 +1,4 @@
-"""A run in a notebook, and the example, executed."""
+"""`OpenRun`, the API for notebooks, and the example notebook."""
 
 import runpy
 from pathlib import Path
@@ -19,7 +19,7 @@ from huetune.results.tables.trial_table import run_rows
 EXAMPLE = Path(__file__).parents[2] / "results" / "examples" / "notebook.py"
 
 
-def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
+def test_example_notebook_runs(searched, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "roses").symlink_to(searched[0] / "tiny")
     monkeypatch.chdir(tmp_path)
@@ -31,7 +31,7 @@ def test_the_example_runs_as_it_is(searched, tmp_path, monkeypatch, capsys):
     assert drawn.tag.endswith("svg") and "mean-color baseline" in "".join(drawn.itertext())
 
 
-def test_the_model_in_a_notebook_is_the_best_one(searched):
+def test_open_run_model_is_the_best(searched):
     run = open_run("tiny", searched[0])
     model = run.model()
     _, paths = best_model.best_checkpoints(run.run, run.run.snapshot())
@@ -47,7 +47,7 @@ def test_the_model_in_a_notebook_is_the_best_one(searched):
     np.testing.assert_array_equal(np.asarray(run.colorize(Image.fromarray(scene))), expected)
 
 
-def test_a_run_shows_itself_with_the_zero_line(searched):
+def test_open_run_html_has_the_baseline(searched):
     run = open_run("tiny", searched[0])
     shown = run._repr_html_()
     assert "one color" in shown and shown.count("<tr") == 1 + 7 and "diverged in epoch 1" in shown
@@ -58,7 +58,7 @@ def test_a_run_shows_itself_with_the_zero_line(searched):
     assert run.contact_sheet().size == Image.open(searched[0] / "tiny" / "evaluation" / "contact-sheet.png").size
 
 
-def test_a_run_without_a_sheet_says_how_to_make_one(searched, tmp_path):
+def test_contact_sheet_missing_names_command(searched, tmp_path):
     for name in (MANIFEST, STUDY):
         (tmp_path / "tiny").mkdir(exist_ok=True)
         (tmp_path / "tiny" / name).write_bytes((searched[0] / "tiny" / name).read_bytes())

@@ -1,4 +1,4 @@
-"""Commands read a study once, however much they say of it: counted by the connections to its file."""
+"""Commands read a study only once, counted by the connections to its file; charts of large studies stay small."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,14 +31,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_command_reads_its_study_once(
     run: Path, words: str, says: str, in_process: Callable, connections: list[str]
 ) -> None:
-    """Whatever it says is then of one moment, too."""
+    """So all that a command prints is of the same moment."""
     done = in_process(*(word.format(run) for word in words.split()))
     assert says in done.stdout + done.stderr
     assert len(connections) == 1, connections
 
 
 def test_charts_of_thousands_of_trials_stay_small(tmp_path: Path) -> None:
-    """Each trial has a mark in three charts: 3,000 take 2 MB, not 4."""
+    """The report has a mark per trial in three charts: 3,000 trials take 2 MB, not 4."""
     found = Findings.of(make_run(tmp_path / "run", 40))
     options = found.baseline, "chroma_mse", found.study.user_attrs["parameters"]
     drawn = to_svg(charts.learning_curves(found.study, found.table, *options))

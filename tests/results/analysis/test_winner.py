@@ -14,7 +14,7 @@ from rich.console import Console
 from huetune.results.analysis.winner import find_winner, headline
 from huetune.results.experiment_log.entry import entries_of_run
 from huetune.results.export import best_model
-from huetune.results.integrations.optuna_dashboard import serving
+from huetune.results.integrations.optuna_dashboard import serve_dashboard
 from huetune.results.live.watch import show_once
 from huetune.results.notebook import OpenRun
 from huetune.results.report import charts
@@ -126,7 +126,7 @@ def _trials_in_group(chart, group):
 
 def test_dashboard_best_trial_is_winner_with_note(run):
     made, _, second = run
-    with serving(made.search_study, 0, lambda: find_winner(made)) as (server, page):
+    with serve_dashboard(made.search_study, 0, lambda: find_winner(made)) as (server, page):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""A run in other people's tools, read back by these tools themselves."""
+"""Exports to TensorBoard, MLflow, Optuna's dashboard and Parquet, read back with these tools; times of trials."""
 
 import io
 import json
@@ -20,8 +20,8 @@ from huetune.data_tools.storage.bucket_cache import local_path, push
 from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.results.analysis.winner import find_winner
 from huetune.results.integrations import tensorboard
-from huetune.results.integrations.mlflow import Log, check_uri
-from huetune.results.integrations.optuna_dashboard import serving
+from huetune.results.integrations.mlflow import MLflowWriter, check_uri
+from huetune.results.integrations.optuna_dashboard import serve_dashboard
 from huetune.results.records.run import MANIFEST, STUDY, backup_path, find_run
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables import formats, trial_table
@@ -38,7 +38,7 @@ def study(run):
 
 
 def read_back(folder):
-    """The scalars, as {tag: {step: value}}, and the HPARAMS of a folder of event files, as TensorBoard reads them."""
+    """Read a folder of event files with TensorBoard: its scalars as {tag: {step: value}}, and its HPARAMS."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata
 
@@ -61,7 +61,7 @@ def read_back(folder):
     return scalars, hparams
 
 
-def test_tensorboard_reads_every_epoch_and_how_each_trial_ended(study, tmp_path):
+def test_tensorboard_reads_epochs_and_states_of_all_trials(study, tmp_path):
     assert tensorboard.write(study, tmp_path) == 6
     table = {row["trial"]: row for row in trial_table.rows(study)}
     statuses = {"complete": 1, "failed": 2, "pruned": 0}
@@ -82,7 +82,7 @@ def test_tensorboard_reads_every_epoch_and_how_each_trial_ended(study, tmp_path)
     assert [metric.name.tag for metric in about.metric_infos][:1] == ["score"]
 
 
-def test_a_trial_that_goes_on_is_added_to_and_nothing_is_written_twice(study, tmp_path):
+def test_tensorboard_appends_new_epochs_of_a_trial(study, tmp_path):
     whole = next(trial for trial in study.trials if trial.state == TrialState.COMPLETE)
     attributes = {name: value for name, value in whole.user_attrs.items() if name != "epoch-3"}
     begun = optuna.trial.create_trial(
@@ -109,7 +109,7 @@ def test_a_trial_that_goes_on_is_added_to_and_nothing_is_written_twice(study, tm
     assert set(read_back(tmp_path / "followed" / "0000")[0]["chroma_mse"]) == {1, 2, 3}
 
 
-def test_the_verb_writes_the_same_bytes_in_any_process(huetune, searched, study, tmp_path):
+def test_tensorboard_command_is_reproducible(huetune, searched, study, tmp_path):
     done = huetune("tensorboard", "tiny", "--storage", searched[0], "--out", tmp_path / "there")
     assert done.returncode == 0 and "6 trials in" in done.stdout
     tensorboard.write(study, tmp_path / "here")
@@ -119,7 +119,7 @@ def test_the_verb_writes_the_same_bytes_in_any_process(huetune, searched, study,
 
 
 def test_tensorboard_write_on_a_full_disk_raises(study, tmp_path):
-    """A writer with a thread of its own, as tensorboardX's SummaryWriter, would wait forever."""
+    """A writer with its own thread, such as tensorboardX's SummaryWriter, would wait forever."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
@@ -129,7 +129,7 @@ def test_tensorboard_write_on_a_full_disk_raises(study, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
+def test_export_of_run_in_bucket_on_another_machine(store, huetune, searched, study, tmp_path, monkeypatch):
     here = local_path(place := store.uri("hue/handed/tiny"))
     shutil.copytree(searched[0] / "tiny", here)
     for file in (here / MANIFEST, backup_path(here / STUDY)):
@@ -140,7 +140,7 @@ def test_a_run_in_a_bucket_is_handed_on_from_another_machine(store, huetune, sea
     tensorboard.write(study, tmp_path / "expected")
     assert contents(tmp_path / "events") == contents(tmp_path / "expected") != {}
     done = huetune("mlflow", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
-    assert done.returncode == 0 and f"{len(study.trials)} trials of 'tiny' are new" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"{len(study.trials)} trials of 'tiny' newly logged" in done.stdout, done.stderr
 
 
 def contents(folder):
@@ -149,7 +149,7 @@ def contents(folder):
 
 @pytest.fixture
 def address(study):
-    with serving(study, 0) as (server, page):
+    with serve_dashboard(study, 0) as (server, page):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         assert server.server_address[0] == "127.0.0.1"
@@ -169,7 +169,7 @@ def ask(url, method="GET", body=None, **headers):
         return error.code, error.read()
 
 
-def test_optunas_dashboard_shows_the_study_and_changes_nothing(address, study):
+def test_dashboard_is_read_only(address, study):
     site, _, number = address.rpartition("/dashboard/studies/")
     status, page = ask(address)
     assert status == 200 and b"<html" in page.lower()
@@ -177,37 +177,40 @@ def test_optunas_dashboard_shows_the_study_and_changes_nothing(address, study):
     assert status == 200 and len(json.loads(content)["trials"]) == 6
     for method, path in (("DELETE", ""), ("PUT", "/note"), ("POST", "/rename")):
         status, reason = ask(f"{site}/api/studies/{number}{path}", method, b"{}")
-        assert status == 405 and b"lets nothing be changed" in reason
+        assert status == 405 and b"the study cannot be changed" in reason
     assert len(study.trials) == 6 and study.study_name == "tiny"
 
 
-def test_the_dashboard_answers_to_no_other_name(address):
+def test_dashboard_refuses_foreign_host_header(address):
     assert ask(address, Host="evil.example:80")[0] == 403
     assert ask(address, Host="localhost:9999")[0] == 200
 
 
-def test_a_dashboard_that_cannot_be_served_says_why(address, study, monkeypatch):
+def test_dashboard_without_port_or_package_is_refused(address, study, monkeypatch):
     port = int(address.split(":")[2].split("/")[0])
-    with pytest.raises(UserError, match=f"--port {port}: cannot be used .* choose another, or 0"), serving(study, port):
+    with (
+        pytest.raises(UserError, match=f"--port {port}: cannot be used .* choose another, or 0"),
+        serve_dashboard(study, port),
+    ):
         pass
     monkeypatch.setitem(sys.modules, "optuna_dashboard", None)
-    with pytest.raises(UserError, match=r"get it with: pip install 'huetune\[dashboard\]'"), serving(study, 0):
+    with pytest.raises(UserError, match=r"get it with: pip install 'huetune\[dashboard\]'"), serve_dashboard(study, 0):
         pass
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> str:
-    """A database of MLflow's, which it takes for a server."""
+    """URI of a database, which MLflow accepts in place of a server."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
-def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone):
+def test_mlflow_logs_each_trial_once(server, run, study, in_zone):
     from mlflow import MlflowClient
 
     in_zone("WEST+11")
-    assert Log(server, run).write(run.study()) == 6
-    # Another process, later: all is there.
-    assert Log(server, run).write(study) == 0
+    assert MLflowWriter(server, run).write(run.study()) == 6
+    # A later export, as by another process, finds every trial logged.
+    assert MLflowWriter(server, run).write(study) == 0
     client = MlflowClient(tracking_uri=server)
     experiment = client.get_experiment_by_name("huetune")
     assert experiment
@@ -234,8 +237,8 @@ def test_mlflow_has_each_trial_once_under_its_search(server, run, study, in_zone
         assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"
 
 
-def test_times_of_trials_are_the_same_in_every_zone(run, in_zone):
-    """A run is searched in one zone and looked at in another."""
+def test_trial_times_do_not_depend_on_time_zone(run, in_zone):
+    """A run may be searched in one time zone and read in another."""
     seen = []
     for rule in ("WEST+11", "UTC0", "EAST-13"):
         in_zone(rule)
@@ -246,7 +249,7 @@ def test_times_of_trials_are_the_same_in_every_zone(run, in_zone):
 
 @pytest.fixture
 def stored(tmp_path):
-    """Have a trial go through a study's file, as a search leaves it there; times as given."""
+    """Return a function that stores a trial with given times in a study's file, and returns what reads it back."""
 
     def store(start, end, begun):
         url = f"sqlite:///{tmp_path}/study.db"
@@ -260,7 +263,7 @@ def stored(tmp_path):
 
 
 def test_start_of_an_old_trial_is_never_after_its_end(stored, in_zone):
-    """An older huetune recorded local times without a zone: where another reads them, Optuna's own time counts."""
+    """An older huetune recorded local times without a zone; in another zone Optuna's own time is used."""
     start = datetime(2026, 7, 1, 12, tzinfo=UTC)
     in_zone("EAST-13")
     trial = stored(start + timedelta(hours=2), start + timedelta(hours=3), "2026-07-02T01:00:00.000000")
@@ -271,8 +274,8 @@ def test_start_of_an_old_trial_is_never_after_its_end(stored, in_zone):
         assert begun and ended and begun < ended == start + timedelta(hours=3)
 
 
-def test_end_of_in_a_repeated_hour_is_after_the_start(stored, in_zone):
-    """When summer time ends, the clock shows the same hour twice, and Optuna does not say which one it means."""
+def test_trial_end_in_repeated_hour_is_after_start(stored, in_zone):
+    """When summer time ends, an hour is repeated, and Optuna's local times do not tell which one is meant."""
     in_zone("CET-1CEST,M3.5.0,M10.5.0/3")
     begun = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)
     for minutes in (5, 20, 80):
@@ -280,7 +283,7 @@ def test_end_of_in_a_repeated_hour_is_after_the_start(stored, in_zone):
         assert TrialRecord.of(trial).end == begun + timedelta(minutes=minutes)
 
 
-def test_list_shows_when_a_run_began_in_local_time(in_process, run, in_zone):
+def test_list_shows_local_start_time(in_process, run, in_zone):
     in_zone("EAST-13")
     begun = datetime.fromisoformat(run.manifest["started"]) + timedelta(hours=13)
     said = in_process("list", "--storage", run.folder.parent).stdout
@@ -292,25 +295,25 @@ def test_list_shows_when_a_run_began_in_local_time(in_process, run, in_zone):
     [
         ("http://me:secret@host", "MLFLOW_TRACKING_PASSWORD"),
         ("http://token@host", "MLFLOW_TRACKING_PASSWORD"),
-        ("nowhere", "'nowhere' is no URI such as"),
+        ("nowhere", "'nowhere' is not a URI such as"),
         ("sqlite:///\udcfc.db", "must be UTF-8; choose another name"),
     ],
 )
-def test_a_uri_of_mlflow_that_cannot_be_written_down_is_refused(uri, message):
+def test_mlflow_uri_with_credentials_or_bad_form_is_refused(uri, message):
     with pytest.raises(UserError, match=message) as refused:
         check_uri(uri)
     assert "secret" not in str(refused.value) and "token" not in str(refused.value)
 
 
-def test_a_server_of_mlflow_that_is_not_there_is_one_line(run, monkeypatch):
+def test_unreachable_mlflow_server_is_one_line(run, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(StorageError) as refused:
-        Log("http://127.0.0.1:9", run)
+        MLflowWriter("http://127.0.0.1:9", run)
     assert str(refused.value).startswith("mlflow 'http://127.0.0.1:9'") and "refused" in str(refused.value)
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
 
 
-def test_parquet_holds_the_rows_with_their_types(study):
+def test_parquet_keeps_types_of_rows(study):
     table = trial_table.rows(study)
     assert parquet.read_table(io.BytesIO(formats.to_parquet(table))).to_pylist() == table
     mixed: list[trial_table.Row] = [
@@ -322,7 +325,7 @@ def test_parquet_holds_the_rows_with_their_types(study):
     assert read == {"decay": ["0.5", "none", None], "units": [96, 1, None]}
 
 
-def test_a_table_goes_to_a_file_or_a_pipe(in_process, executable, searched, run, tmp_path):
+def test_trials_parquet_goes_to_file_or_pipe(in_process, executable, searched, run, tmp_path):
     import subprocess
 
     words = ["trials", "tiny", "--storage", str(searched[0]), "--format", "parquet"]
