@@ -32,6 +32,7 @@ SPACIOUS_LINES = 24
 UNLIMITED_LINES = 10_000
 """Height that stands for no limit."""
 _FOLDING = Console(width=10_000)
+"""Rich needs a console to wrap text; its own width is never reached."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +164,12 @@ class _Drawing:
     def __init__(self, board: Board, width: int, ascii_only: bool):
         self._board, self._width, self._ascii = board, width, ascii_only
         drawn = [*board.running, *board.ended, *([board.best] if board.best else [])]
-        self._target = max((training.target for training in drawn), default=1)
-        self._cells = min(self._target, MAX_CURVE_CELLS if width >= WIDE_TERMINAL_CELLS else MAX_CURVE_CELLS // 2)
-        self._names = max((len(training.name) for training in drawn), default=0)
-        self._scores = max((len(self._score(training)) for training in drawn), default=0)
+        self._max_target = max((training.target for training in drawn), default=1)
+        self._curve_cells = min(
+            self._max_target, MAX_CURVE_CELLS if width >= WIDE_TERMINAL_CELLS else MAX_CURVE_CELLS // 2
+        )
+        self._name_width = max((len(training.name) for training in drawn), default=0)
+        self._score_width = max((len(self._score(training)) for training in drawn), default=0)
         # All curves have the same scale, so that they can be compared. It ends at twice the distance of the baseline
         # from the best score: a trial that begins far off would flatten all others.
         scores = [score for training in drawn for score in training.scores.values() if math.isfinite(score)]
@@ -271,9 +274,9 @@ class _Drawing:
 
     def block(self, training: TrainingProgress) -> list[Text]:
         """Return a training: its epochs, curve and score, then its settings in the same line or below."""
-        line = Text(f"{training.name:{self._names}}  ")
-        line.append(f"{training.epoch:{len(str(self._target))}}/{training.target:<{len(str(self._target))}} ")
-        line.append(self._curve(training)).append(f"  {self._score(training):{self._scores}}  ")
+        line = Text(f"{training.name:{self._name_width}}  ")
+        line.append(f"{training.epoch:{len(str(self._max_target))}}/{training.target:<{len(str(self._max_target))}} ")
+        line.append(self._curve(training)).append(f"  {self._score(training):{self._score_width}}  ")
         state = "" if training.state in ("running", "complete") else training.state
         parts = (state, STYLES[training.state]), (training.note, "yellow"), (training.settings, "")
         rest = Text("  ").join(Text(part, style) for part, style in parts if part)
@@ -294,11 +297,11 @@ class _Drawing:
         best = training.best(self._board.objective)
         cells: dict[int, int] = {}
         for epoch in sorted(training.scores):
-            cell = (epoch - 1) * self._cells // max(self._cells, training.target)
+            cell = (epoch - 1) * self._curve_cells // max(self._curve_cells, training.target)
             # If several epochs share a cell and one of them is the best one, the cell shows that one.
             if not best or cells.get(cell) != best[0]:
                 cells[cell] = epoch
-        for cell in range(self._cells):
+        for cell in range(self._curve_cells):
             if epoch_shown := cells.get(cell):
                 style = "bold green" if best and epoch_shown == best[0] else ""
                 text.append(signs[self._level(training.scores[epoch_shown])], style)

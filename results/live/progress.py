@@ -82,10 +82,10 @@ class Display:
         self._estimators: dict[int, DurationEstimator] = {}
         ended = [trial for trial in trials if trial.state.is_finished()]
         for trial in sorted(ended, key=lambda trial: (TrialRecord.of(trial).end, trial.number)):
-            self._update(trial, STATES[trial.state])
+            self._record_trial(trial, STATES[trial.state])
         for trial in trials:
             if not trial.state.is_finished():
-                self._update(trial, "waiting")
+                self._record_trial(trial, "waiting")
         self._board = self._empty = Board(title, self._objective, noun, baseline=searched.baseline[self._objective])
         self._updated = time.monotonic()
         self._live: Live | None = None
@@ -116,7 +116,7 @@ class Display:
             event: "started", "resumed", "epoch", "died", "warning", "waiting" if it will run only after `resume`, or
                 the state in which it ended.
         """
-        self._update(trial, {"died": "waiting"}.get(event, event if event in STATES.values() else "running"))
+        self._record_trial(trial, {"died": "waiting"}.get(event, event if event in STATES.values() else "running"))
         if self._quiet:
             return
         self.update(status)
@@ -179,7 +179,7 @@ class Display:
         elapsed = None if board.elapsed_seconds is None else board.elapsed_seconds + passed
         return replace(board, seconds_left=left, elapsed_seconds=elapsed)
 
-    def _update(self, trial: optuna.Trial | FrozenTrial, state: str) -> None:
+    def _record_trial(self, trial: optuna.Trial | FrozenTrial, state: str) -> None:
         training = TrainingProgress.of(trial, state, self._objective)
         continues = TrialRecord.of(trial).continues
         if continues is not None and (before := self._trainings.get(continues)):
