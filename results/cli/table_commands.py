@@ -27,12 +27,12 @@ def list_(storage: Path) -> None:
     Example: huetune list --storage runs
     """
     from huetune.results.records.run import list_runs
-    from huetune.results.tables.run_summary import summarized
+    from huetune.results.tables.run_summary import summarize_runs
 
     runs = list_runs(storage)
     if not runs:
         say(f"no runs in {location_of(storage)!r}; start one with `huetune search`")
-    for run, found in summarized(runs):
+    for run, found in summarize_runs(runs):
         if isinstance(found, UserError):
             say(f"{run.name}  {found}", "red")
             continue

@@ -15,9 +15,9 @@ from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.storage.user_folders import cache_home
 from huetune.results.records.run import STUDY, Run
 
-FILE = "summaries.json"
+CACHE_FILE = "summaries.json"
 """File in the user's cache folder."""
-FORMAT = 1
+CACHE_VERSION = 1
 """Version of the cached summaries; to be incremented when the summary of an unchanged study changes."""
 MAX_SUMMARIES = 10_000
 """Number of cached summaries, those of the runs that were listed last; 10,000 take 2 MB."""
@@ -27,7 +27,7 @@ change within this time might not be visible."""
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """The state of a search.
 
     Attributes:
@@ -41,7 +41,7 @@ class Summary:
     front: int
 
 
-def summarized(runs: Iterable[Run]) -> Iterator[tuple[Run, Summary | UserError]]:
+def summarize_runs(runs: Iterable[Run]) -> Iterator[tuple[Run, RunSummary | UserError]]:
     """Yield each run with its summary, or with the error that prevents one.
 
     A study is read only if its file has changed since its summary was cached.
@@ -71,7 +71,7 @@ def summarized(runs: Iterable[Run]) -> Iterator[tuple[Run, Summary | UserError]]
         _write(dict([*others.items(), *found.items()][-MAX_SUMMARIES:]))
 
 
-def _summary(run: Run) -> Summary:
+def _summary(run: Run) -> RunSummary:
     from huetune.results.analysis.winner import winner_of
     from huetune.results.tables.trial_table import rows
 
@@ -79,7 +79,7 @@ def _summary(run: Run) -> Summary:
     table = rows(study, replicates)
     states = [row["state"] for row in table]
     won = winner_of(study, replicates)
-    return Summary(
+    return RunSummary(
         states={state: states.count(state) for state in dict.fromkeys(states)},
         winner=str(won) if won else None,
         front=sum(bool(row["front"]) for row in table),
@@ -106,25 +106,25 @@ def _fingerprint(run: Run) -> dict[str, Any] | None:
     }
 
 
-def _cached_summary(record: Any, fingerprint: dict[str, Any] | None) -> Summary | None:
+def _cached_summary(record: Any, fingerprint: dict[str, Any] | None) -> RunSummary | None:
     if not fingerprint or not isinstance(record, dict) or record.get("study") != fingerprint:
         return None
     try:
-        summary = Summary(dict(record["states"]), record["winner"], int(record["front"]))
+        summary = RunSummary(dict(record["states"]), record["winner"], int(record["front"]))
     except (KeyError, TypeError, ValueError):
         return None
     return summary if summary.winner is None or isinstance(summary.winner, str) else None
 
 
-def _versions() -> str:
-    return f"{FORMAT}, huetune {version('huetune')}"
+def _cache_version() -> str:
+    return f"{CACHE_VERSION}, huetune {version('huetune')}"
 
 
 def _read() -> dict[str, Any]:
     if home := cache_home():
         with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
-            content = json.loads((home / FILE).read_text(encoding="utf-8"))
-            if content["versions"] == _versions():
+            content = json.loads((home / CACHE_FILE).read_text(encoding="utf-8"))
+            if content["versions"] == _cache_version():
                 return dict(content["runs"])
     return {}
 
@@ -135,11 +135,11 @@ def _write(summaries: dict[str, Any]) -> None:
         return
     with contextlib.suppress(OSError):
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f"{FILE}.", dir=home)
+        descriptor, name = tempfile.mkstemp(prefix=f"{CACHE_FILE}.", dir=home)
         draft = Path(name)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"versions": _versions(), "runs": summaries}, file)
-            draft.replace(home / FILE)
+                json.dump({"versions": _cache_version(), "runs": summaries}, file)
+            draft.replace(home / CACHE_FILE)
         finally:
             draft.unlink(missing_ok=True)

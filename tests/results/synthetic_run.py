@@ -76,12 +76,12 @@ def make_run(
     }
     study = optuna.create_study(directions=[METRICS.objectives[objective] for objective in objectives])
     replicate_study = None
-    zero = {"chroma_mse": 0.083, "skill": 0.0, "chroma_ratio": 0.23, "chroma_ratio_error": 0.77}
+    baseline = {"chroma_mse": 0.083, "skill": 0.0, "chroma_ratio": 0.23, "chroma_ratio_error": 0.77}
     attributes = {
         "objective": objectives[0],
         "parameters": list(domains),
         "epochs": EPOCHS,
-        "zero_line": zero,
+        "zero_line": baseline,
         "seconds": 3600.5,
     }
     if schema > 1:

@@ -11,7 +11,7 @@ import pytest
 
 from huetune.results.records.run import STUDY
 from huetune.results.tables import run_summary
-from huetune.results.tables.run_summary import FILE
+from huetune.results.tables.run_summary import CACHE_FILE
 from tests.results.synthetic_run import make_run, write_studies
 
 
@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def listed(made: Path, cache: Path, tmp_path: Path, in_process: Callable, connections: list[str]) -> Callable:
-    """List a copy of the runs: what is said, and how many studies were read for it."""
+    """Return a function that lists a copy of the runs and returns its output and the number of studies read."""
     shutil.copytree(made, tmp_path / "runs")
 
     def run() -> tuple[list[str], int]:
@@ -47,7 +47,7 @@ def listed(made: Path, cache: Path, tmp_path: Path, in_process: Callable, connec
 
 
 def change(study: Path) -> None:
-    """Change a figure in a study, of which neither its size nor the time of its last writing tells."""
+    """Change a metric in a study without changing the size or the modification time of its file."""
     before = study.stat()
     database = optuna.storages.RDBStorage(f"sqlite:///{study}")
     with database.engine.begin() as connection:
@@ -83,10 +83,10 @@ def test_summary_of_unchanged_study_is_cached(listed: Callable, tmp_path: Path) 
 )
 def test_damaged_summary_is_made_again(listed: Callable, cache: Path, damage: Callable[[str], str]) -> None:
     first, _ = listed()
-    whole = (cache / FILE).read_text(encoding="utf-8")
-    (cache / FILE).write_text(damage(whole), encoding="utf-8")
+    whole = (cache / CACHE_FILE).read_text(encoding="utf-8")
+    (cache / CACHE_FILE).write_text(damage(whole), encoding="utf-8")
     assert listed() == (first, 2)
-    assert json.loads((cache / FILE).read_text(encoding="utf-8")) == json.loads(whole)
+    assert json.loads((cache / CACHE_FILE).read_text(encoding="utf-8")) == json.loads(whole)
 
 
 def test_summary_of_study_being_written_is_not_cached(listed: Callable, tmp_path: Path, monkeypatch) -> None:
