@@ -45,8 +45,8 @@ NO_SOURCE: dict[str, object] = {"folder": None, "scenes": None, "limit": None, "
 graphviz = needs("graphviz")
 
 
-def call(verb, *words):
-    return CliRunner().invoke(verb, [str(word) for word in words])
+def call(command, *words):
+    return CliRunner().invoke(command, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ AGAIN = {"replicate_scores": (0.010, 0.011, 0.0105)}, {"replicate_scores": (0.02
         (
             {"skill": -0.1},
             {},
-            "is -0.1000, that of the mean-color baseline is 0.0000: in a single training **it is worse than the "
+            "is -0.1000, while that of the mean-color baseline is 0.0000: in a single training **it is worse than the "
             "mean-color",
         ),
         ({"state": "pruned", "target": 5}, {}, "stopped after 1 of 5 epochs, so **its final score is unknown**"),
@@ -285,7 +285,7 @@ MSE = {"chroma_mse": 0.01, "skill": 0.5}
         (
             {"baseline": 0.02, "replicate_scores": (0.005, 0.035)},
             None,
-            "(95 % CI 0.0000 to 0.2106), that of the mean-color baseline is 0.0200: "
+            "(95 % CI 0.0000 to 0.2106), while that of the mean-color baseline is 0.0200: "
             "**there is no significant difference",
             "차이가 있다고 할 수 없다**.",
         ),
@@ -293,7 +293,7 @@ MSE = {"chroma_mse": 0.01, "skill": 0.5}
             {"baseline": 0.02, "replicate_scores": (0.01, 0.0101)},
             None,
             "With 2 fresh seeds, its mean chroma_mse on validation photos is 0.0100 (95 % CI 0.0094 to 0.0107), "
-            "that of the",
+            "while that of the",
             "보다 성능이 좋다** 고",
         ),
         (
