@@ -256,6 +256,7 @@ def _prepared(
     reader_version: int,
     rgb_store: _RgbStore,
 ) -> Iterator[tuple[Path, Outcome]]:
+    """Yield what each file became, in order, from the cache or decoded on all cores; then cache the set."""
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         if cache is None or not isinstance(paths, Sequence) or len(paths) > MAX_CACHED_FILES:
             prepare_file = partial(_prepare_file, reader_version=reader_version, rgb_store=rgb_store)
