@@ -68,9 +68,9 @@ def test_tensorboard_reads_epochs_and_states_of_all_trials(study, tmp_path):
     for trial in study.trials:
         scalars, hparams = read_back(tmp_path / f"{trial.number:04}")
         row = table[trial.number]
-        for figures in TrialRecord.of(trial).epochs:
+        for epoch in TrialRecord.of(trial).epochs:
             for name in ("train_loss", "chroma_mse", "skill"):
-                assert scalars[name][figures.epoch] == pytest.approx(figures[name], rel=1e-6)
+                assert scalars[name][epoch.epoch] == pytest.approx(epoch[name], rel=1e-6)
         if row["score"] is not None:
             assert scalars["score"][row["epochs"]] == pytest.approx(row["score"], rel=1e-6)
         begun = hparams["session_start_info"]
@@ -229,9 +229,7 @@ def test_mlflow_logs_each_trial_once(server, run, study, in_zone):
         assert child.info.status == ends[row["state"]] and child.data.tags["state"] == row["state"]
         assert float(child.data.params["learning_rate"]) == row["learning_rate"]
         history = client.get_metric_history(child.info.run_id, "chroma_mse")
-        expected = {
-            figures.epoch: figures["chroma_mse"] for figures in TrialRecord.of(study.trials[row["trial"]]).epochs
-        }
+        expected = {epoch.epoch: epoch["chroma_mse"] for epoch in TrialRecord.of(study.trials[row["trial"]]).epochs}
         assert {metric.step: metric.value for metric in history} == expected
         assert (child.data.tags.get("error"), child.data.tags.get("note")) == (row["error"], row["note"])
         assert 0 <= child.info.end_time - child.info.start_time < 600_000, "whatever zone it is read in"
