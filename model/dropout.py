@@ -1,8 +1,8 @@
-"""The randomness of dropout: which channels live in a step, and which units.
+"""The random numbers of a training step: dropped channels and units, latent noise and the square of the encoder.
 
-Dropping a channel of a whole photo means leaving out a column of the kernel that makes it and the rows of the weights
-that read it: what is dropped is not computed. All patches and photos of a step lack the same channels. Loose patches
-drop single units instead, each its own, as the experiment log did.
+A dropped channel is not computed: the columns of its kernel and the rows of the weights that read it are omitted. All
+patches and photos of a step drop the same channels. The recipe "patches" drops single units instead, for each patch
+separately, as the experiment log did.
 """
 
 import itertools
@@ -15,42 +15,43 @@ from huetune.data_tools.common.keras_backend import tf
 from huetune.model.config import FILTERS, Config
 from huetune.model.weights import PIXELS, TOWERS
 
-WIDTH = 8
-"""Channels are dropped by so many: a processor's vector holds 8 or 16 numbers, and fewer take as long."""
+CHANNEL_GROUP = 8
+"""Channels are dropped in groups of this size, because the vectors of a processor hold 8 or 16 numbers."""
 PHILOX = 1
-"""TensorFlow's number for the algorithm of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011).
-Its numbers are a function of a key and a counter: one operation a draw, where `tf.random` derives seeds by thirty."""
-BYTE = 256
-"""Values of the random byte that decides on a unit; the rate of dropout is rounded to a 256th."""
+"""TensorFlow's number of the algorithm of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011). Its
+numbers are a function of a key and a counter. A draw is one operation, where `tf.random` derives
+seeds by thirty."""
+BYTE_VALUES = 256
+"""Number of values of the random byte that decides on a unit; the dropout rate is rounded to a 256th."""
 
 
-def living(rate: float) -> tuple[int, ...]:
-    """Return how many channels of each convolution live in a step: a multiple of WIDTH, at least one WIDTH.
+def kept_channels(rate: float) -> tuple[int, ...]:
+    """Return how many channels of each convolution are kept in a step: at least one group, and whole groups.
 
     Args:
-        rate: share of the channels to drop, 0 up to but not including 1.
+        rate: fraction of the channels to drop, in [0, 1).
     """
-    return tuple(min(count, WIDTH * max(1, round(count * (1 - rate) / WIDTH))) for count in FILTERS)
+    return tuple(min(count, CHANNEL_GROUP * max(1, round(count * (1 - rate) / CHANNEL_GROUP))) for count in FILTERS)
 
 
 def drops_channels(config: Config) -> bool:
-    """Return whether training leaves out whole channels; one answer for all rates above 0, which then share a trace."""
+    """Return whether whole channels are dropped. All rates above 0 give the same result, so they share a trace."""
     return config.dropout_of == "channels" and config.dropout > 0
 
 
-def kept(rate: float) -> int:
-    """Return how many of the BYTE values keep a unit, 1 or more."""
-    return max(1, round(BYTE * (1 - rate)))
+def kept_byte_values(rate: float) -> int:
+    """Return how many of the values of a random byte keep a unit, 1 to `BYTE_VALUES`."""
+    return max(1, round(BYTE_VALUES * (1 - rate)))
 
 
-class Dice:
+class StepRandom:
     """The random numbers of one training step.
 
     Args:
         seed: int32 [2], of this step alone.
-        kept: values of a byte that keep a unit: int64 scalar, 1 to 256.
+        kept: number of values of a byte that keep a unit: int64 scalar, 1 to 256.
 
-    The order of the draws decides what they are, so the graph must be traced in the same order each time.
+    The numbers depend on the order of the draws, so the graph must be traced in the same order each time.
     """
 
     def __init__(self, seed, kept):
@@ -62,13 +63,13 @@ class Dice:
         return tf.raw_ops.StatelessRandomNormalV2(shape=shape, **self._next())
 
     def channels(self, counts) -> list:
-        """Draw which channels live.
+        """Draw which channels are kept.
 
         Args:
-            counts: of the living channels of each convolution: integers or int32 scalars.
+            counts: numbers of kept channels of each convolution: integers or int32 scalars.
 
         Returns:
-            For each convolution int32 [towers, count]: their places among all.
+            For each convolution int32 [towers, count]: the indices of the kept channels.
         """
         lots = tf.raw_ops.StatelessRandomUniformV2(shape=[len(TOWERS), sum(FILTERS)], **self._next())
         return [
@@ -81,7 +82,7 @@ class Dice:
         return tf.raw_ops.StatelessRandomUniformIntV2(shape=[2], minval=0, maxval=places, **self._next())
 
     def drop(self, units):
-        """Drop single units, and scale the others by what the rounded rate drops.
+        """Drop single units, and scale the others so that the expectation stays the same at the rounded rate.
 
         A byte of randomness is drawn for each: Keras's own dropout draws 32 bits, and in training that costs a third
         as much as all convolutions together.
@@ -89,20 +90,20 @@ class Dice:
         count = math.prod(units.shape)
         words = tf.raw_ops.StatelessRandomUniformFullIntV2(shape=[-(-count // 8)], dtype=tf.uint64, **self._next())
         numbers = tf.reshape(tf.reshape(tf.bitcast(words, tf.uint8), [-1])[:count], units.shape)
-        lives = numbers <= tf.cast(self._kept - 1, tf.uint8)
-        return units * (tf.cast(lives, units.dtype) * tf.cast(BYTE / self._kept, units.dtype))
+        is_kept = numbers <= tf.cast(self._kept - 1, tf.uint8)
+        return units * (tf.cast(is_kept, units.dtype) * tf.cast(BYTE_VALUES / self._kept, units.dtype))
 
     def _next(self) -> dict[str, Any]:
-        """Return the key of the step, and a counter that no other draw of the step comes near."""
+        """Return the key of the step, and a counter that is far from those of the other draws of the step."""
         counter = np.array([0, next(self._numbers)], np.uint64)
         return {"key": self._key, "counter": tf.constant(counter), "alg": PHILOX}
 
 
 def kernel_places(channels) -> list:
-    """Return where the living weights of each convolution lie among all convolutions' kernels, end to end.
+    """Return the indices of the kept weights of each convolution in the concatenated kernels of all convolutions.
 
     Args:
-        channels: as `Dice.channels` returns them.
+        channels: as `StepRandom.channels` returns them.
 
     Returns:
         For each convolution int32 [towers, 9, read, made]; the first one reads one channel.
@@ -118,10 +119,10 @@ def kernel_places(channels) -> list:
 
 
 def bias_places(channels) -> list:
-    """Return where the living biases of each convolution lie among all convolutions' biases, end to end.
+    """Return the indices of the kept biases of each convolution in the concatenated biases of all convolutions.
 
     Args:
-        channels: as `Dice.channels` returns them.
+        channels: as `StepRandom.channels` returns them.
 
     Returns:
         For each convolution int32 [towers, made].
@@ -134,10 +135,10 @@ def bias_places(channels) -> list:
 
 
 def merge_places(channels) -> Any:
-    """Return which rows of the towers' merge kernels, end to end, read living channels: int32 [rows].
+    """Return the rows of the concatenated merge kernels of the towers that read kept channels: int32 [rows].
 
     Args:
-        channels: int32 [towers, living], of the last convolution.
+        channels: int32 [towers, kept], of the last convolution.
     """
     pixels = np.arange(len(TOWERS) * PIXELS, dtype=np.int32).reshape(-1, PIXELS, 1)
     return tf.reshape(pixels * FILTERS[-1] + channels[:, None, :], [-1])

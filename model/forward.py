@@ -13,12 +13,12 @@ from huetune.data_tools.common.keras_backend import keras, tf
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.config import CONTEXT, FILTERS, LATENT, Config
-from huetune.model.dropout import Dice, bias_places, drops_channels, kernel_places, merge_places
+from huetune.model.dropout import StepRandom, bias_places, drops_channels, kernel_places, merge_places
 from huetune.model.layers import activate, cut_depth, windows
 from huetune.model.weights import FLAT, MODELS, PIXELS, TOWERS
 
-EDGE = WINDOW_SIDE - 2 * len(FILTERS)
-"""Pixels along each side of a patch's maps after all convolutions."""
+FINAL_MAP_SIDE = WINDOW_SIDE - 2 * len(FILTERS)
+"""Side of the feature maps of a patch after all convolutions."""
 
 
 class Forward:
@@ -37,7 +37,7 @@ class Forward:
         self._activation = keras.activations.get(config.activation)
 
     def __call__(
-        self, weights: Mapping[str, Any], kernels, biases, batch, noise, dice: Dice, living
+        self, weights: Mapping[str, Any], kernels, biases, batch, noise, dice: StepRandom, living
     ) -> tuple[Any, Any, Any]:
         """Return chroma [patches, 2], latent mean and log-variance [patches, 120], all float32.
 
@@ -126,7 +126,7 @@ class Forward:
             layers.append(list(zip(stacked, tf.unstack(tf.reshape(biases[depth], [len(TOWERS), made])), strict=True)))
         return layers
 
-    def _tower(self, convolutions, view: int, pixels, living, dice: Dice):
+    def _tower(self, convolutions, view: int, pixels, living, dice: StepRandom):
         """Return a tower's maps after all convolutions."""
         stride, maps = CONTEXT_WINDOWS[view].stride, pixels
         cut = cut_depth(stride) if self._whole else None
@@ -155,12 +155,12 @@ class Forward:
 
         On maps of a whole photo, a Dense layer on each window is a convolution whose kernel is as large as the window.
         """
-        if maps.shape[1] == EDGE:
+        if maps.shape[1] == FINAL_MAP_SIDE:
             return tf.matmul(tf.reshape(maps, [maps.shape[0], PIXELS * living]), kernel)
-        kernel = tf.reshape(kernel, [EDGE, EDGE, living, self._units])
+        kernel = tf.reshape(kernel, [FINAL_MAP_SIDE, FINAL_MAP_SIDE, living, self._units])
         return tf.reshape(tf.nn.conv2d(maps, kernel, stride, "VALID"), [-1, self._units])
 
-    def _features(self, weights, merged, of_view, views, side: int, dice: Dice):
+    def _features(self, weights, merged, of_view, views, side: int, dice: StepRandom):
         """Return what a model's towers hand on: [patches, 128].
 
         All patches of a photo share the view of the whole: its tower has a row a photo, the others a row a patch.
@@ -183,7 +183,7 @@ class Forward:
             features[0] = tf.repeat(features[0], side * side, axis=0)
         return tf.concat(features, axis=1)
 
-    def _drop(self, dice: Dice, units):
+    def _drop(self, dice: StepRandom, units):
         return dice.drop(units) if self._drops else units
 
     def _flat_view(self, pixels, stride: int):
@@ -200,7 +200,7 @@ class Forward:
         hidden = tf.cast(hidden, tf.float32)
         return tf.unstack(tf.matmul(hidden, weights["latent/kernel"]) + tf.expand_dims(weights["latent/bias"], 1))
 
-    def _chroma(self, weights, features, latent, noise, place, dice: Dice):
+    def _chroma(self, weights, features, latent, noise, place, dice: StepRandom):
         """Return the decoder's answer for a sample of the latent vectors: float32 [patches, 2]."""
         mean, log_variance = tf.unstack(latent)
         sampled = mean + tf.exp(log_variance / 2) * noise

@@ -1,26 +1,26 @@
-"""What training minimizes."""
+"""The training loss."""
 
 from huetune.data_tools.common.keras_backend import tf
 
-PARTS = ("loss", "mse", "norm", "kl", "l2")
+LOSS_TERMS = ("loss", "mse", "norm", "kl", "l2")
 
 
-def parts(target, predicted, mean, log_variance, mse_weight, l2):
-    """Return the loss of a batch and its parts, in the order of `PARTS`.
+def loss_terms(target, predicted, mean, log_variance, mse_weight, l2):
+    """Return the loss of a batch and its terms, in the order of `LOSS_TERMS`.
 
-    loss = mse_weight x mse + norm + kl + l2, as in the seed's program; kl is the Kullback-Leibler divergence from
-    N(0, 1) of Kingma and Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
+    loss = mse_weight x mse + norm + kl + l2, as in the program of the experiment log; kl is the Kullback-Leibler
+    divergence from N(0, 1) of Kingma and Welling, "Auto-Encoding Variational Bayes" (2013), appendix B.
 
     Args:
-        target: float32 [boxes, 2], true chroma, inside the unit disc.
-        predicted: float32 [boxes, 2], -1..1.
-        mean: float32 [boxes, 120], of the latent distribution.
-        log_variance: float32 [boxes, 120], likewise.
+        target: float32 [patches, 2], true chroma, inside the unit disc.
+        predicted: float32 [patches, 2], -1..1.
+        mean: float32 [patches, 120], of the latent distribution.
+        log_variance: float32 [patches, 120], likewise.
         mse_weight: float32 scalar, above 0.
-        l2: float32 scalar, the regularisation terms of all layers.
+        l2: float32 scalar, the regularization terms of all layers.
 
     Returns:
-        float32 [5]; the parts are means over boxes, `mse` without its weight.
+        float32 [5]; the parts are means over patches, `mse` without its weight.
     """
     mse = tf.reduce_mean(tf.square(target - predicted))
     energy = tf.reduce_sum(tf.square(target), axis=-1) - tf.reduce_sum(tf.square(predicted), axis=-1)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from huetune.data_tools.common.keras_backend import FLOATX, keras, own_settings
 from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.config import CONTEXT, FILTERS, HIDDEN, LATENT, Config
-from huetune.model.dropout import living
+from huetune.model.dropout import kept_channels
 from huetune.model.layers import Convolution, Dense, Share, Windows, cut_depth
 
 
@@ -100,7 +100,7 @@ def _tower(pixels, stride: int, config: Config, name: str):
     """The features of each window of one view; without a stride, of the one window that all boxes share."""
     layers = keras.layers
     cut = cut_depth(stride) or len(FILTERS)
-    maps, alive = pixels, living(config.dropout)
+    maps, alive = pixels, kept_channels(config.dropout)
     for depth, filters in enumerate(FILTERS):
         if stride and depth == cut:
             maps = Windows(WINDOW_SIDE - 2 * depth, stride, name=f"{name}_windows")(maps)

@@ -11,8 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from huetune.data_tools.common.errors import CheckpointError, first_line
 
-MOST = 1000
-"""Arrays in a file; a model has 100."""
+MAX_ARRAYS = 1000
+"""The largest number of arrays in a file; a model has 100."""
 PLAIN_KINDS = "biufU"
 """NumPy's kinds of truth values, numbers and text: what holds no reference to anything else."""
 
@@ -45,7 +45,7 @@ def read(
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
-            if len({member.filename for member in members}) != len(members) or len(members) > MOST:
+            if len({member.filename for member in members}) != len(members) or len(members) > MAX_ARRAYS:
                 raise ValueError(f"{len(members)} arrays, some of one name or too many")
             if sum(member.file_size for member in members) > path.stat().st_size:
                 raise ValueError("it says that it holds more than it has bytes")

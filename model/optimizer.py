@@ -11,15 +11,15 @@ from huetune.data_tools.common.keras_backend import tf
 from huetune.model.weights import Stack
 
 BETAS = 0.9, 0.999
-"""How much of the past the running means of the gradient and of its square keep."""
+"""Decay rates of the running means of the gradient and of its square."""
 EPSILON = 1e-7
 MUON_SCALE = 0.5
 """Root mean square of a step of Muon's weights, in learning rates: about that of Adam's."""
 NEWTON_SCHULZ = 3.4445, -4.7750, 2.0315
-ITERATIONS = 3
-"""Of Newton-Schulz. Jordan takes five; here trials learn as much with three, at two thirds of the cost."""
-SETTLING = 10
-"""Steps that the average of the weights needs to settle: after k steps it keeps at most (1 + k) / (SETTLING + k)."""
+NEWTON_SCHULZ_STEPS = 3
+"""Iterations of Newton-Schulz. Jordan uses five; here three learn as much, at two thirds of the cost."""
+AVERAGING_WARMUP_STEPS = 10
+"""Warm-up of the average of the weights: after k steps its decay is at most (1 + k) / (AVERAGING_WARMUP_STEPS + k)."""
 
 
 class Optimizer:
@@ -125,7 +125,7 @@ class Optimizer:
         self._adam(scale * gradients[0], rate)
         if self._names[1]:
             self._muon(scale * gradients[1], rate)
-        kept = tf.minimum(self._averaging, (1 + self.steps) / (SETTLING + self.steps))
+        kept = tf.minimum(self._averaging, (1 + self.steps) / (AVERAGING_WARMUP_STEPS + self.steps))
         for weights, average in zip(self.weights, self._averages, strict=True):
             average.assign(weights + kept * (average - weights))
 
@@ -163,7 +163,7 @@ def _part(name: str) -> str:
     return f"convolutions/{kind}" if layer.startswith("conv_") else name
 
 
-def orthogonal(matrices, steps: int = ITERATIONS):
+def orthogonal(matrices, steps: int = NEWTON_SCHULZ_STEPS):
     """Return matrices with the same singular vectors and singular values of about 1.
 
     The Newton-Schulz iteration X <- X (a + b X'X + c (X'X)^2) with Jordan's coefficients. Its factors are polynomials

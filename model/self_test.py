@@ -1,8 +1,8 @@
-"""A photo and what a model makes of it: whoever loads the model elsewhere makes sure that it still does.
+"""The self-test of an export: an input and its expected output, which are compared when the export is loaded.
 
-Sums say that a file is as it was sealed; whoever changes a file can seal it anew. A probe says that these weights, with
-this program, on this machine, give these colors. It knows weights that were swapped, and a TensorFlow that computes
-something else. It does not know who made the model: whoever can change the weights on purpose can make a probe, too.
+Checksums detect damaged files, but an edited file can get a new checksum. The self-test shows that these weights, with
+this program and on this machine, give the expected colors. It detects weights that were swapped, and a TensorFlow that
+computes other numbers. It does not prove who made the model: someone who changes the weights can write a new self-test.
 """
 
 import contextlib
@@ -32,22 +32,22 @@ SHAPES = {
 
 
 def write(path: Path, colorizer: Colorizer) -> None:
-    """Write a probe: a scene of the garden, for nobody's photo is to leave with a model.
+    """Write the self-test of a model, with a scene of the synthetic garden, so that no private photo is exported.
 
-    The latent vectors are in it, too: another NumPy might draw others.
+    The latent vectors are stored, too, because another version of NumPy might draw others.
 
     Raises:
         OSError: the disk would not take it.
     """
     gray = prepare(garden(1), ["probe"]).gray
     latent = np.random.default_rng(0).standard_normal(SHAPES["latent"][0], np.float32)
-    with _whole_floats():
+    with _full_float32():
         npz.write(path, {"grey": gray, "latent": latent, "chroma": colorizer.paint(gray, latent)})
 
 
 @contextlib.contextmanager
-def _whole_floats() -> Iterator[None]:
-    """Have a GPU compute as a processor does: by itself it leaves 13 of the 23 bits of each factor away."""
+def _full_float32() -> Iterator[None]:
+    """Disable TensorFloat-32, in which a GPU drops 13 of the 23 mantissa bits of each factor."""
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:
@@ -57,20 +57,21 @@ def _whole_floats() -> Iterator[None]:
 
 
 def check(path: Path, colorizer: Colorizer) -> None:
-    """Make sure that a model makes of its probe what it made when it was exported.
+    """Check that a model gives the expected output of its self-test.
 
     Raises:
-        CheckpointError: it does not, or the probe is damaged.
+        CheckpointError: the output differs, or the self-test is damaged.
     """
     probe = npz.read(path, (np.float32, np.uint8))
     shapes = {name: (array.shape, array.dtype) for name, array in probe.items()}
     if shapes != SHAPES:
-        raise CheckpointError(f"{str(path)!r}: is no probe; export the model again")
-    with _whole_floats():
+        raise CheckpointError(f"{str(path)!r}: is not a self-test; export the model again")
+    with _full_float32():
         painted = colorizer.paint(probe["grey"], probe["latent"])
-    apart = float(np.abs(painted - probe["chroma"]).max())
-    if not apart <= TOLERANCE:
+    difference = float(np.abs(painted - probe["chroma"]).max())
+    if not difference <= TOLERANCE:
         raise CheckpointError(
-            f"{str(path.parent)!r}: its weights do not give the colors that its probe says, {apart:.2g} apart; they "
-            f"are another model's, or this machine computes otherwise: export the model again"
+            f"{str(path.parent)!r}: its colors differ from those of its self-test by {difference:.2g}, more than "
+            f"{TOLERANCE:g}; its weights are those of another model, or this machine computes other numbers; export "
+            f"the model again"
         )

@@ -10,7 +10,7 @@ from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SI
 from huetune.model import dropout, loss
 from huetune.model.colorizer import Colorizer
 from huetune.model.config import LATENT, Config
-from huetune.model.dropout import Dice
+from huetune.model.dropout import StepRandom
 from huetune.model.forward import Forward
 from huetune.model.network import build
 from huetune.model.optimizer import Optimizer
@@ -23,27 +23,27 @@ class Step:
     Constants of the graph would need a new trace, seconds long, for each new value.
 
     Args:
-        config: its structure and way of training; all other settings come with `reset`.
+        config: its structure and recipe are traced; all other settings are set by `reset`.
         compiled: whether XLA compiles the step.
         dtype_policy: name of the Keras policy by which the layers compute.
 
     Attributes:
-        network: the model as whoever uses or saves it has it; its weights are those of the last `show`.
+        network: the Keras models; their weights are those of the last `sync_to_model`.
         colorizer: of the network.
-        totals: sums of the losses since they were last set to 0, in the order of `loss.PARTS`.
+        totals: float32 [5], sums of the terms of the loss since they were set to 0, in the order of `loss.LOSS_TERMS`.
         run: takes the views, positions and chroma of a batch, and makes a step.
     """
 
     def __init__(self, config: Config, compiled: bool, dtype_policy: str):
         self.network = build(config, dtype_policy)
         self.colorizer = Colorizer(self.network, config)
-        self.totals = tf.Variable(tf.zeros([len(loss.PARTS)]))
+        self.totals = tf.Variable(tf.zeros([len(loss.LOSS_TERMS)]))
         self._optimizer = Optimizer(stacks(config), muon=config.optimizer == "muon")
         self._forward = Forward(config, keras.dtype_policies.get(dtype_policy).compute_dtype)
-        self._compiled = dropout.living(config.dropout) if compiled else None
+        self._compiled = dropout.kept_channels(config.dropout) if compiled else None
         # No int32: on a card TensorFlow keeps those with the host, where a compiled step may not reach.
         self._living, self._kept = (
-            tf.Variable(tf.zeros([len(dropout.living(0.0))], tf.int64)),
+            tf.Variable(tf.zeros([len(dropout.kept_channels(0.0))], tf.int64)),
             tf.Variable(0, dtype=tf.int64),
         )
         self._mse_weight, self._l2, self._center = (tf.Variable(0.0) for _ in range(3))
@@ -56,9 +56,9 @@ class Step:
 
     @staticmethod
     def kind(config: Config, compiled: bool) -> tuple[Any, ...]:
-        """Return what one step serves: configurations that agree in this can share it."""
+        """Return the key by which configurations can share a traced step."""
         drops = config.dropout_of if config.dropout > 0 else None
-        shapes = dropout.living(config.dropout) if compiled and drops == "channels" else None
+        shapes = dropout.kept_channels(config.dropout) if compiled and drops == "channels" else None
         side = config.encoder_side if config.batching == "photos" else None
         way = config.batching, config.batch_size, side, config.optimizer
         return config.structure, way, drops, shapes
@@ -71,16 +71,16 @@ class Step:
             weights, config.learning_rate, config.decay, config.weight_decay, config.clip, config.averaging
         )
         self._seed.assign(int(rng.integers(2**31)))
-        self._living.assign(dropout.living(config.dropout))
-        self._kept.assign(dropout.kept(config.dropout))
+        self._living.assign(dropout.kept_channels(config.dropout))
+        self._kept.assign(dropout.kept_byte_values(config.dropout))
         self._mse_weight.assign(config.mse_weight)
         self._l2.assign(config.l2)
         self._center.assign(CENTER if config.centered else 0.0)
-        self.show()
+        self.sync_to_model()
 
     @property
     def changing(self) -> list[tf.Variable]:
-        """What a step changes; all else follows from the configuration and the seed."""
+        """The variables that a step changes; everything else follows from the configuration and the seed."""
         return self._optimizer.state
 
     @property
@@ -88,8 +88,8 @@ class Step:
         """Whether every weight is a finite number."""
         return all(bool(np.isfinite(weights.numpy()).all()) for weights in self._optimizer.weights)
 
-    def show(self) -> None:
-        """Put the average of the weights into the model, where whoever colorizes or saves will look for them."""
+    def sync_to_model(self) -> None:
+        """Copy the average of the weights to the Keras models, which colorize and are saved."""
         layers = as_layers(self._optimizer.averages, bool(self._center.numpy() != 0))
         for variable in self.network.vae.trainable_variables:
             variable.assign(layers[variable.path].reshape(variable.shape))
@@ -97,14 +97,14 @@ class Step:
     def _run(self, views, place, chroma):
         seed = tf.stack([tf.cast(self._seed, tf.int32), tf.cast(self._optimizer.steps, tf.int32) + 1])
         living = self._compiled or tf.unstack(tf.cast(self._living, tf.int32))
-        dice = Dice(seed, self._kept)
+        dice = StepRandom(seed, self._kept)
         noise = dice.normal([chroma.shape[0], LATENT])
         centered = [view - self._center for view in views]
         with tf.GradientTape() as tape:
             kernels, biases, weights = self._optimizer.unpack()
             answers = self._forward(weights, kernels, biases, (centered, place), noise, dice, living)
             l2 = self._l2 * tf.reduce_sum(tf.square(kernels))
-            parts = loss.parts(chroma, *answers, self._mse_weight, l2)
+            parts = loss.loss_terms(chroma, *answers, self._mse_weight, l2)
             total = parts[0]
         self._optimizer.apply(tape.gradient(total, self._optimizer.weights))
         self.totals.assign_add(parts)

@@ -17,10 +17,10 @@ from huetune.model.config import Config
 from huetune.model.metrics import scores
 from huetune.model.step import Step
 
-BOXES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
-KEPT = 10
-"""Structures that a worker keeps ready, the last ones used: the eight of the default space, and two more. Each holds a
-model, its optimizer and their graphs, about 40 MB."""
+PATCHES_PER_PHOTO = PATCHES_PER_SIDE * PATCHES_PER_SIDE
+MAX_CACHED_STRUCTURES = 10
+"""The number of recently used structures whose traced models a worker keeps: the eight of the default space, and two
+more. Each takes about 40 MB."""
 COMPILED_FROM = 400
 """Photos from which XLA compiles a card's training step, unless told. Compiling costs a worker a minute a structure; it
 saves 20 ms of 30 a step, in which a card waits for the next of a thousand small operations (`tests.benchmarks packing`,
@@ -31,7 +31,7 @@ VALIDATION_SEED = 0
 
 
 class DivergedError(ArithmeticError):
-    """Training left the finite numbers: no later epoch can mend it.
+    """The training diverged: a loss, a weight or a score is not a finite number.
 
     Args:
         epoch: in which it did, from 1 on.
@@ -75,7 +75,7 @@ class Trainer:
         self._steps: dict[tuple[Any, ...], Step] = {}
 
     def start(self, config: Config, seed: int) -> None:
-        """Begin a model anew.
+        """Start a new training.
 
         Args:
             config: its settings.
@@ -85,7 +85,7 @@ class Trainer:
         kind = Step.kind(traced, self._compiled)
         step = self._steps.pop(kind, None) or Step(traced, self._compiled, self._dtype_policy)
         self._steps[kind] = step
-        if len(self._steps) > KEPT:
+        if len(self._steps) > MAX_CACHED_STRUCTURES:
             del self._steps[next(iter(self._steps))]
         self.config, self.seed, self.epochs = config, seed, 0
         self._step = step
@@ -93,15 +93,16 @@ class Trainer:
         self._step.reset(config, weights)
         self._order = np.random.default_rng(order)
 
-    def epoch(self, on_step: Callable[[int, int], None] = lambda done, boxes: None) -> dict[str, float]:
+    def epoch(self, on_step: Callable[[int, int], None] = lambda done, total: None) -> dict[str, float]:
         """Train one epoch and score it.
 
         Args:
-            on_step: told after each step how many boxes are done, of how many.
+            on_step: called after each step with the number of patches done and in the epoch.
 
         Returns:
-            `epoch` (from 1), `boxes` trained on, `train_seconds`, `seconds` (with scoring), `train_loss` and its parts
-            `train_mse`, `train_norm`, `train_kl`, `train_l2`, and the figures of `model.metrics.scores`.
+            `epoch` (from 1), `boxes` (the number of patches trained on), `train_seconds`, `seconds` (with scoring),
+            `train_loss` and its terms `train_mse`, `train_norm`, `train_kl`, `train_l2`, and the metrics of
+            `model.metrics.scores`.
 
         Raises:
             DivergedError: a loss, a weight or a score is no finite number.
@@ -110,7 +111,7 @@ class Trainer:
         self._step.totals.assign(tf.zeros_like(self._step.totals))
         boxes = steps = 0
         batches = list(self._batches())
-        size = len(batches[0]) * (1 if self.config.batching == "patches" else BOXES)
+        size = len(batches[0]) * (1 if self.config.batching == "patches" else PATCHES_PER_PHOTO)
         for batch in batches:
             self._step.run(*self._tensors(batch))
             steps, boxes = steps + 1, boxes + size
@@ -118,12 +119,12 @@ class Trainer:
         totals = self._step.totals.numpy() / steps
         trained = time.perf_counter()
         self.epochs += 1
-        figures = {f"train_{name}": float(value) for name, value in zip(loss.PARTS, totals, strict=True)}
+        figures = {f"train_{name}": float(value) for name, value in zip(loss.LOSS_TERMS, totals, strict=True)}
         self._require_finite(figures)
         if not self._step.finite:
             # The last step's doing, or the encoder's: neither losses nor scores would show it.
             raise DivergedError(self.epochs, "a weight is no finite number")
-        self._step.show()
+        self._step.sync_to_model()
         figures |= scores(self.draw(), self.validation.chroma, self.mean_chroma)
         self._require_finite(figures)
         seconds = {"train_seconds": trained - begun, "seconds": time.perf_counter() - begun}
@@ -153,7 +154,7 @@ class Trainer:
             raise ValueError(f"a state of {len(state)} arrays, not of {len(self._step.changing) + 1}")
         for place, variable in enumerate(self._step.changing):
             variable.assign(state[f"optimizer-{place}"])
-        self._step.show()
+        self._step.sync_to_model()
         self._order.bit_generator.state = counters["order"]
         self.epochs = counters["epochs"]
 
@@ -168,7 +169,7 @@ class Trainer:
 
     def _count(self, config: Config) -> int:
         """What there is to fill batches with: boxes or photos."""
-        return len(self.training) * (BOXES if config.batching == "patches" else 1)
+        return len(self.training) * (PATCHES_PER_PHOTO if config.batching == "patches" else 1)
 
     def _batches(self) -> Iterator[np.ndarray]:
         """The epoch's boxes or photos in a new order; those that fill no batch sit this epoch out, as in the log."""
@@ -184,12 +185,12 @@ class Trainer:
             luma, chroma = self._seen(batch)
             views = [view[..., None] for view in shrink(luma)]
             return views, np.tile(place, (len(batch), 1)), chroma.reshape(-1, 2)
-        photos, photo = np.unique(batch // BOXES, return_inverse=True)
+        photos, photo = np.unique(batch // PATCHES_PER_PHOTO, return_inverse=True)
         luma, chroma = self._seen(photos)
-        boxes = photo * BOXES + batch % BOXES
+        boxes = photo * PATCHES_PER_PHOTO + batch % PATCHES_PER_PHOTO
         windows = extract_windows(luma, boxes)
         views = [windows[:, view, :, :, None] for view in range(len(CONTEXT_WINDOWS))]
-        return views, place[batch % BOXES], chroma.reshape(-1, 2)[boxes]
+        return views, place[batch % PATCHES_PER_PHOTO], chroma.reshape(-1, 2)[boxes]
 
     def _seen(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Luma and chroma of photos, with `flips` each of them mirrored or not."""

@@ -1,4 +1,4 @@
-"""A training under way, on disk: all that it takes to go on from its last epoch."""
+"""The training state of a trial on disk: everything needed to resume it after its last epoch, to the last bit."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ from huetune.model import npz
 from huetune.model.config import Config
 
 LOG = "log.json"
-NAMES = "after-*"
-"""Of the folders of snapshots in the folder of a trial."""
+FOLDER_PATTERN = "after-*"
+"""Glob pattern of the training states in the folder of a trial."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What is known of a training under way.
+class TrainingState:
+    """A training after one of its epochs.
 
     Attributes:
         config: its settings.
-        seed: that it was started with.
-        epochs: the figures of each epoch so far, in order.
+        seed: seed of the training.
+        epochs: the metrics of each epoch so far, in order.
         state: `Trainer.state` after the last of them.
     """
 
@@ -37,20 +37,20 @@ class Snapshot:
     state: Mapping[str, np.ndarray]
 
 
-def save(folder: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot, whole or not at all.
+def save(folder: Path, training: TrainingState) -> None:
+    """Save a training state atomically.
 
     Raises:
-        OSError: the disk would not take it.
+        OSError: a file cannot be written.
     """
-    log = {"config": asdict(snapshot.config), "seed": snapshot.seed, "epochs": list(snapshot.epochs)}
+    log = {"config": asdict(training.config), "seed": training.seed, "epochs": list(training.epochs)}
     with atomic_folder(folder) as draft:
-        write_state(draft, snapshot.state)
+        write_state(draft, training.state)
         (draft / LOG).write_text(json.dumps(log) + "\n", encoding="utf-8")
 
 
-def load(folder: Path) -> Snapshot:
-    """Return a snapshot.
+def load(folder: Path) -> TrainingState:
+    """Load a training state.
 
     Raises:
         CheckpointError: it is damaged.
@@ -58,7 +58,7 @@ def load(folder: Path) -> Snapshot:
     check_sums(folder)
     try:
         log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-        return Snapshot(Config.of(log["config"]), log["seed"], log["epochs"], read_state(folder))
+        return TrainingState(Config.of(log["config"]), log["seed"], log["epochs"], read_state(folder))
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -66,32 +66,32 @@ def load(folder: Path) -> Snapshot:
 
 
 def write_state(folder: Path, state: Mapping[str, np.ndarray]) -> None:
-    """Write what a training goes on from.
+    """Write the arrays of a training state.
 
     Args:
-        folder: sealed afterwards.
+        folder: a draft of `atomic_folder`.
         state: `Trainer.state`.
 
     Raises:
-        OSError: the disk would not take it.
+        OSError: a file cannot be written.
     """
     npz.write(folder / STATE_FILE, state)
 
 
 def read_state(folder: Path) -> dict[str, np.ndarray]:
-    """Return what a training goes on from, see `Trainer.resume`, from a folder whose sums were checked.
+    """Return the arrays of a training state, for `Trainer.resume`, from a folder whose checksums were checked.
 
     Raises:
-        CheckpointError: it is damaged, or holds something else.
+        CheckpointError: the file is damaged, or is not a training state.
     """
     return npz.read(folder / STATE_FILE, dtypes=None, remedy="train from the start again")
 
 
 def newest(folder: Path) -> list[Path]:
     """Return the snapshots of a trial's folder, that after the most epochs first."""
-    return sorted(folder.glob(NAMES), key=order, reverse=True)
+    return sorted(folder.glob(FOLDER_PATTERN), key=order, reverse=True)
 
 
 def order(path: Path) -> tuple[int, str]:
-    """Return how far a snapshot is, to sort by."""
+    """Return the sort key of a folder: the number of trained epochs, and its name."""
     return int(path.name.split("-")[1]), path.name

@@ -262,7 +262,7 @@ def _check_files(run: Run, studies: Studies, is_running: bool) -> Iterator[tuple
                 continue
             checkpoints = {Path(epoch.checkpoint or "").name for epoch in TrialRecord.of(trial).epochs}
             for inner in path.iterdir():
-                is_used = inner.match(training_state.NAMES) or inner.name in checkpoints
+                is_used = inner.match(training_state.FOLDER_PATTERN) or inner.name in checkpoints
                 if inner.name.startswith(".") and not is_running:
                     yield f"{str(inner)!r}: incomplete, its process died while writing it", True
                 elif trial.state.is_finished() and not is_used:

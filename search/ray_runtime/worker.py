@@ -150,7 +150,7 @@ class TrialWorker(tune.Trainable):
 
         folders = [self._own] if continues is None else [self._own, self._folder / f"{continues:04}"]
         for folder in folders:
-            pull(folder, training_state.NAMES)
+            pull(folder, training_state.FOLDER_PATTERN)
         for path in (path for folder in folders for path in training_state.newest(folder)):
             try:
                 found = training_state.load(path)
@@ -176,7 +176,7 @@ class TrialWorker(tune.Trainable):
             metrics["checkpoint"] = self._save_checkpoint(metrics)
         log = [*self._log, metrics]
         path = self._own / f"after-{len(log):03}-{self._suffix}"
-        training_state.save(path, training_state.Snapshot(trainer.config, self._seed, log, trainer.state))
+        training_state.save(path, training_state.TrainingState(trainer.config, self._seed, log, trainer.state))
         push(path)
         self._log = log
         # The previous training state is kept as a fallback in case this one is damaged.

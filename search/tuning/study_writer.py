@@ -183,7 +183,9 @@ def remove_superseded(found: Iterable[Path], trials: Iterable[FrozenTrial], obje
         best = TrialRecord.of(trial).best_epoch(objective)
         kept = {Path(best.checkpoint).name} if best and best.checkpoint else set()
         if trial.state == TrialState.COMPLETE:
-            ends = sorted((path for path in paths if path.match(training_state.NAMES)), key=training_state.order)
+            ends = sorted(
+                (path for path in paths if path.match(training_state.FOLDER_PATTERN)), key=training_state.order
+            )
             kept |= {path.name for path in ends[-1:]}
         for path in paths:
             if path.name not in kept:

@@ -95,7 +95,7 @@ def fit(
             with tf.GradientTape() as tape:
                 painted, mean, log_variance = self.vae([*inputs, noise], training=True)
                 l2 = tf.add_n(self.vae.losses)
-                value = loss.parts(chroma, painted, mean, log_variance, config.mse_weight, l2)[0]
+                value = loss.loss_terms(chroma, painted, mean, log_variance, config.mse_weight, l2)[0]
             self.optimizer.apply_gradients(
                 zip(tape.gradient(value, self.vae.trainable_weights), self.vae.trainable_weights, strict=True)
             )

@@ -7,7 +7,14 @@ import pytest
 import tensorflow as tf
 
 from huetune.model.config import FILTERS, LATENT, Config
-from huetune.model.dropout import BYTE, WIDTH, Dice, drops_channels, kept, living
+from huetune.model.dropout import (
+    BYTE_VALUES,
+    CHANNEL_GROUP,
+    StepRandom,
+    drops_channels,
+    kept_byte_values,
+    kept_channels,
+)
 from huetune.model.weights import TOWERS
 
 THROWS = 400
@@ -22,16 +29,21 @@ def _lives(channels) -> np.ndarray:
 @pytest.fixture(scope="module")
 def thrown() -> np.ndarray:
     """Which channels live in each of many steps: bool [steps, towers, channels]."""
-    return np.stack([_lives(Dice(tf.constant([7, step]), BYTE).channels(living(0.45))) for step in range(THROWS)])
+    return np.stack(
+        [
+            _lives(StepRandom(tf.constant([7, step]), BYTE_VALUES).channels(kept_channels(0.45)))
+            for step in range(THROWS)
+        ]
+    )
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.45, 0.9])
 def test_drop_drops_its_share_and_keeps_the_expectation(rate):
     units = tf.random.stateless_normal([7, 301, 333], [1, 2]) + 3
-    seen = Dice(tf.constant([3, 4]), tf.constant(kept(rate), tf.int64)).drop(units).numpy()
+    seen = StepRandom(tf.constant([3, 4]), tf.constant(kept_byte_values(rate), tf.int64)).drop(units).numpy()
     assert abs(np.mean(seen == 0) - rate) < 1 / 512 + 5 * np.sqrt(rate * (1 - rate) / seen.size)
     lives = seen != 0
-    np.testing.assert_allclose(seen[lives], units.numpy()[lives] / (kept(rate) / BYTE), rtol=1e-6)
+    np.testing.assert_allclose(seen[lives], units.numpy()[lives] / (kept_byte_values(rate) / BYTE_VALUES), rtol=1e-6)
     assert seen.mean() == pytest.approx(units.numpy().mean(), rel=0.02)
     # Neither rows nor columns nor neighbors fall together.
     flat = lives.reshape(-1).astype(np.float64) - lives.mean()
@@ -43,7 +55,7 @@ def test_drop_follows_the_seed_and_no_two_layers_agree():
     units = tf.ones([30, 5])
     seen = []
     for seed in ([3, 4], [3, 4], [3, 5], [4, 4]):
-        dice = Dice(tf.constant(seed), kept(0.45))
+        dice = StepRandom(tf.constant(seed), kept_byte_values(0.45))
         seen += [dice.drop(units).numpy(), dice.drop(units).numpy()]
     np.testing.assert_array_equal(seen[:2], seen[2:4])
     assert len({some.tobytes() for some in seen}) == 6
@@ -52,13 +64,13 @@ def test_drop_follows_the_seed_and_no_two_layers_agree():
 @pytest.mark.parametrize("shape", [(0, 5), (1, 1), (3, 5, 7, 11)])
 def test_drop_of_a_rate_too_small_for_a_byte_drops_nothing(shape):
     units = tf.random.stateless_normal(shape, [1, 2])
-    assert kept(0.0) == kept(0.001) == BYTE
-    np.testing.assert_array_equal(Dice(tf.constant([3, 4]), BYTE).drop(units), units)
+    assert kept_byte_values(0.0) == kept_byte_values(0.001) == BYTE_VALUES
+    np.testing.assert_array_equal(StepRandom(tf.constant([3, 4]), BYTE_VALUES).drop(units), units)
 
 
 def test_kept_of_a_rate_near_1_keeps_something():
-    assert kept(0.9999) == 1
-    seen = Dice(tf.constant([3, 4]), kept(0.9999)).drop(tf.ones([100, 100])).numpy()
+    assert kept_byte_values(0.9999) == 1
+    seen = StepRandom(tf.constant([3, 4]), kept_byte_values(0.9999)).drop(tf.ones([100, 100])).numpy()
     assert set(np.unique(seen)) == {0.0, 256.0}
 
 
@@ -75,8 +87,8 @@ def test_kept_of_a_rate_near_1_keeps_something():
     ],
 )
 def test_living_channels_are_a_multiple_of_the_width(rate, counts):
-    assert living(rate) == counts
-    assert not any(count % WIDTH for count in counts)
+    assert kept_channels(rate) == counts
+    assert not any(count % CHANNEL_GROUP for count in counts)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.45])
@@ -90,22 +102,24 @@ def test_drops_channels_is_one_answer_for_all_rates_above_0(rate):
 def test_channels_are_different_places_among_all(counts):
     """The same ones, whether the counts are numbers or tensors as in a traced step."""
     seed = tf.constant([5, 6])
-    channels = Dice(seed, BYTE).channels(counts)
+    channels = StepRandom(seed, BYTE_VALUES).channels(counts)
     for places, count, all_of_them in zip(channels, counts, FILTERS, strict=True):
         assert places.dtype == tf.int32 and places.shape == [len(TOWERS), count]
         assert all(len(set(row)) == count and set(row) <= set(range(all_of_them)) for row in places.numpy())
-    again = Dice(seed, BYTE).channels([tf.constant(count) for count in counts])
+    again = StepRandom(seed, BYTE_VALUES).channels([tf.constant(count) for count in counts])
     np.testing.assert_array_equal(_lives(channels), _lives(again))
 
 
 def test_channels_follow_the_seed(thrown):
-    np.testing.assert_array_equal(_lives(Dice(tf.constant([7, 3]), BYTE).channels(living(0.45))), thrown[3])
+    np.testing.assert_array_equal(
+        _lives(StepRandom(tf.constant([7, 3]), BYTE_VALUES).channels(kept_channels(0.45))), thrown[3]
+    )
     assert len({some.tobytes() for some in thrown}) == THROWS
-    assert (_lives(Dice(tf.constant([8, 3]), BYTE).channels(living(0.45))) != thrown[3]).any()
+    assert (_lives(StepRandom(tf.constant([8, 3]), BYTE_VALUES).channels(kept_channels(0.45))) != thrown[3]).any()
 
 
 def test_channels_live_each_as_often_as_any_other(thrown):
-    expected = np.repeat(np.divide(living(0.45), FILTERS), FILTERS)
+    expected = np.repeat(np.divide(kept_channels(0.45), FILTERS), FILTERS)
     # Five standard deviations of so many throws of a coin.
     assert np.abs(thrown.mean(axis=0) - expected).max() < 5 * 0.5 / np.sqrt(THROWS)
 
@@ -124,9 +138,9 @@ def test_draws_of_one_step_do_not_hang_on_each_other():
     """Nor on those of the next step, whose key is the next number."""
     draws = []
     for step in range(THROWS):
-        dice = Dice(tf.constant([7, step]), kept(0.45))
+        dice = StepRandom(tf.constant([7, step]), kept_byte_values(0.45))
         noise, others = dice.normal([12, LATENT]).numpy(), dice.normal([12, LATENT]).numpy()
-        lives, units = _lives(dice.channels(living(0.45))), dice.drop(tf.ones([12, LATENT])).numpy()
+        lives, units = _lives(dice.channels(kept_channels(0.45))), dice.drop(tf.ones([12, LATENT])).numpy()
         draws.append([some.ravel()[: lives.size] for some in (noise, np.abs(noise), others, lives, units)])
     figures = np.swapaxes(np.array(draws, np.float64), 0, 1)
     for first, second in list(itertools.combinations(figures, 2))[1:]:  # The first pair is of one draw.
@@ -142,29 +156,32 @@ def _most_alike(ours: np.ndarray, others: np.ndarray) -> float:
 
 
 def test_normal_numbers_are_standard_and_follow_the_seed():
-    seen = Dice(tf.constant([3, 4]), BYTE).normal([300, LATENT]).numpy()
+    seen = StepRandom(tf.constant([3, 4]), BYTE_VALUES).normal([300, LATENT]).numpy()
     assert abs(seen.mean()) < 5 / np.sqrt(seen.size) and seen.std() == pytest.approx(1, abs=5 / np.sqrt(seen.size))
-    np.testing.assert_array_equal(Dice(tf.constant([3, 4]), BYTE).normal([300, LATENT]), seen)
+    np.testing.assert_array_equal(StepRandom(tf.constant([3, 4]), BYTE_VALUES).normal([300, LATENT]), seen)
     for seed in ([3, 5], [4, 4], [4, 3]):
-        assert (Dice(tf.constant(seed), BYTE).normal([300, LATENT]).numpy() != seen).mean() > 0.99
+        assert (StepRandom(tf.constant(seed), BYTE_VALUES).normal([300, LATENT]).numpy() != seen).mean() > 0.99
 
 
 def test_corner_is_anywhere_and_hangs_on_the_seed_alone():
-    seen = np.stack([Dice(tf.constant([7, step]), BYTE).corner(3).numpy() for step in range(90)])
+    seen = np.stack([StepRandom(tf.constant([7, step]), BYTE_VALUES).corner(3).numpy() for step in range(90)])
     assert {tuple(corner) for corner in seen} == {(row, column) for row in range(3) for column in range(3)}
-    np.testing.assert_array_equal(Dice(tf.constant([7, 5]), BYTE).corner(3), seen[5])
-    np.testing.assert_array_equal(Dice(tf.constant([7, 5]), BYTE).corner(1), [0, 0])
+    np.testing.assert_array_equal(StepRandom(tf.constant([7, 5]), BYTE_VALUES).corner(3), seen[5])
+    np.testing.assert_array_equal(StepRandom(tf.constant([7, 5]), BYTE_VALUES).corner(1), [0, 0])
 
 
 def test_draws_can_be_compiled():
     """As a step on a card is. XLA knows fewer operations, and the test of a compiled step drops nothing."""
-    counts = living(0.45)
+    counts = kept_channels(0.45)
 
     @tf.function(jit_compile=True)
     def draw(seed, keep):
-        dice = Dice(seed, keep)
+        dice = StepRandom(seed, keep)
         return dice.normal([50, LATENT]), dice.corner(8), dice.channels(counts), dice.drop(tf.ones([50, LATENT]))
 
-    noise, corner, channels, units = draw(tf.constant([7, 5]), tf.constant(kept(0.45), tf.int64))
+    noise, corner, channels, units = draw(tf.constant([7, 5]), tf.constant(kept_byte_values(0.45), tf.int64))
     assert abs(noise.numpy().std() - 1) < 0.05 and corner.shape == [2] and (_lives(channels).sum(axis=1) == 88).all()
-    assert set(np.unique(units)) == {0.0, np.float32(BYTE / kept(0.45))} and abs(np.mean(units == 0) - 0.45) < 0.05
+    assert (
+        set(np.unique(units)) == {0.0, np.float32(BYTE_VALUES / kept_byte_values(0.45))}
+        and abs(np.mean(units == 0) - 0.45) < 0.05
+    )

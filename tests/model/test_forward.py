@@ -11,7 +11,7 @@ from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 from huetune.data_tools.photos.context_windows import extract_windows, positions, shrink
 from huetune.model import dropout
 from huetune.model.config import FILTERS, LATENT, Activation, Config
-from huetune.model.dropout import Dice
+from huetune.model.dropout import StepRandom
 from huetune.model.forward import Forward
 from huetune.model.network import build
 from huetune.model.weights import CENTER, FLAT, TAPS, TOWERS, as_layers, stacks
@@ -42,7 +42,7 @@ def _batch(config: Config, rng) -> tuple:
     return views, place, rng.standard_normal((len(place), LATENT), np.float32)
 
 
-def _answers(config: Config, weights, batch, dice: Dice, living=FILTERS) -> list[tf.Tensor]:
+def _answers(config: Config, weights, batch, dice: StepRandom, living=FILTERS) -> list[tf.Tensor]:
     """What training computes: chroma, mean and log-variance."""
     views, place, noise = batch
     kernels, biases = (
@@ -83,7 +83,7 @@ def test_forward_without_dropout_is_the_keras_model(activation, skip, rng):
         for batching in ("photos", "patches"):
             trained = replace(config, batching=batching, centered=centered)
             views, place, noise = batch = _batch(trained, rng)
-            _assert_close(_answers(trained, weights, batch, Dice([1, 2], ALL)), vae([*views, place, noise]))
+            _assert_close(_answers(trained, weights, batch, StepRandom([1, 2], ALL)), vae([*views, place, noise]))
 
 
 @pytest.mark.parametrize("side", [1, 7, 13])
@@ -96,11 +96,11 @@ def test_forward_with_a_square_encodes_it_and_no_other_patch(side, rng):
     corners = set()
     for step in range(2):
         seed = tf.constant([1, step])
-        row, column = Dice(seed, ALL).corner(PATCHES_PER_SIDE - side + 1).numpy()
+        row, column = StepRandom(seed, ALL).corner(PATCHES_PER_SIDE - side + 1).numpy()
         corners.add((row, column))
         square = np.zeros((2, PATCHES_PER_SIDE, PATCHES_PER_SIDE), bool)
         square[:, row : row + side, column : column + side] = True
-        chroma, *latent = _answers(config, weights, batch, Dice(seed, ALL))
+        chroma, *latent = _answers(config, weights, batch, StepRandom(seed, ALL))
         expected = [np.asarray(some)[square.ravel()] for some in network.encoder([*views, place])]
         _assert_close(latent, expected)
         sampled = noise.copy()
@@ -134,10 +134,10 @@ def _masks(channels, living) -> dict[str, tf.Tensor]:
 def test_forward_leaves_out_what_a_mask_would_have_dropped(changes, rate, tensors, rng):
     """Values and gradients are those of the full function whose weights do not read the dropped channels."""
     config = Config(dropout=rate, dropout_of="channels", **changes)
-    living = dropout.living(rate)
+    living = dropout.kept_channels(rate)
     weights = {name: tf.constant(stack) for name, stack in _weights(config, rng).items()}
     batch, seed = _batch(config, rng), tf.constant([3, 4])
-    masks = _masks(Dice(seed, ALL).channels(living), living)
+    masks = _masks(StepRandom(seed, ALL).channels(living), living)
     if skipped := weights["merge/kernel"].shape[1] - FLAT:
         masks["merge/kernel"] = np.pad(masks["merge/kernel"], [(0, 0), (0, skipped)], constant_values=1)
 
@@ -149,7 +149,7 @@ def test_forward_leaves_out_what_a_mask_would_have_dropped(changes, rate, tensor
     for lean in (True, False):
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            dice = Dice(seed, ALL)
+            dice = StepRandom(seed, ALL)
             if lean:
                 answers = _answers(config, weights, batch, dice, counts)
             else:
@@ -163,12 +163,12 @@ def test_forward_leaves_out_what_a_mask_would_have_dropped(changes, rate, tensor
         error = np.abs(gradients[name] - gradient).max()
         assert error < 1e-4 * np.abs(gradient).max(), name
     if living != FILTERS:
-        whole = _answers(replace(config, dropout=0.0), weights, batch, Dice(seed, ALL))
+        whole = _answers(replace(config, dropout=0.0), weights, batch, StepRandom(seed, ALL))
         assert not any(np.allclose(one, other, rtol=0.1) for one, other in zip(answers, whole, strict=True))
 
 
-class _Recorder(Dice):
-    """Dice that also note the shapes of what they drop single units of."""
+class _Recorder(StepRandom):
+    """StepRandom that also note the shapes of what they drop single units of."""
 
     def __init__(self, *words):
         super().__init__(*words)
@@ -194,8 +194,8 @@ class _Recorder(Dice):
 def test_forward_drops_units_of_maps_only_where_told_to(of, rate, expected, batching, rng):
     """Not where channels are to be dropped and the rate is too small for one."""
     config = Config(batching=batching, dropout=rate, dropout_of=of, merge_units=5)
-    dice = _Recorder([1, 2], dropout.kept(rate))
-    _answers(config, _weights(config, rng), _batch(config, rng), dice, dropout.living(rate))
+    dice = _Recorder([1, 2], dropout.kept_byte_values(rate))
+    _answers(config, _weights(config, rng), _batch(config, rng), dice, dropout.kept_channels(rate))
     assert sum(len(shape) == 4 for shape in dice.shapes) == expected
     # Those of the Dense layers are dropped one by one in any case.
     assert any(len(shape) < 4 for shape in dice.shapes) == (rate > 0)

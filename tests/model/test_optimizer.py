@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from huetune.model.optimizer import ITERATIONS, MUON_SCALE, SETTLING, Optimizer, orthogonal
+from huetune.model.optimizer import AVERAGING_WARMUP_STEPS, MUON_SCALE, NEWTON_SCHULZ_STEPS, Optimizer, orthogonal
 from huetune.model.weights import Stack
 
 STACKS = {
@@ -100,7 +100,7 @@ def test_muon_takes_the_steps_of_keras(clip):
         keras.optimizers.schedules.InverseTimeDecay(RATE, 1, 0.1),
         momentum=0.9,
         rms_rate=MUON_SCALE,
-        ns_steps=ITERATIONS,
+        ns_steps=NEWTON_SCHULZ_STEPS,
         weight_decay=0,
         adam_weight_decay=0,
         exclude_layers=["chroma", "bias"],
@@ -150,7 +150,7 @@ def test_averages_are_those_of_a_plain_loop(averaging, muon):
     expected = _weights(optimizer)
     for step in range(1, 16):
         optimizer.apply(_flat(optimizer, _numbers(step)))
-        kept = min(averaging, (1 + step) / (SETTLING + step))
+        kept = min(averaging, (1 + step) / (AVERAGING_WARMUP_STEPS + step))
         expected = {name: kept * expected[name] + (1 - kept) * last for name, last in _weights(optimizer).items()}
     averages, last = optimizer.averages, _weights(optimizer)
     assert averages.keys() == STACKS.keys()

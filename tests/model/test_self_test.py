@@ -1,4 +1,4 @@
-"""A probe knows its model again, elsewhere and later, and no other."""
+"""The self-test of an export accepts its own model and no other."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_one_other_weight_of_the_decoder_is_noticed(layer, written, network):
     part = other.towers if layer == "decoder_towers" else other.head
     kernel = part.trainable_weights[-2]
     kernel.assign(np.asarray(kernel) + 0.01)
-    with pytest.raises(CheckpointError, match="do not give the colors that its probe says"):
+    with pytest.raises(CheckpointError, match="its colors differ from those of its self-test by"):
         self_test.check(written, Colorizer(other, CONFIG))
 
 

@@ -269,7 +269,7 @@ def test_the_garden_can_be_learned():
 
 def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos, monkeypatch):
     """Nor their graphs, some 10 MB each: TensorFlow keeps for ever what has a gradient of its own, as its own silu."""
-    monkeypatch.setattr(training, "KEPT", 2)
+    monkeypatch.setattr(training, "MAX_CACHED_STRUCTURES", 2)
     trainer = Trainer(*photos)
     _epochs(trainer, PHOTOS, 0)
     graphs = [
@@ -290,7 +290,7 @@ def test_a_worker_that_met_many_structures_does_not_keep_them_all(photos, monkey
 def test_a_worker_keeps_all_structures_of_the_default_space():
     grid = parse_space(DEFAULT_SPACE, PHOTOS).grid_points()
     kinds = {Step.kind(replace(PHOTOS, **point), compiled=False) for point in grid}
-    assert len(kinds) == 8 <= training.KEPT
+    assert len(kinds) == 8 <= training.MAX_CACHED_STRUCTURES
 
 
 def test_a_batch_larger_than_the_set_is_the_set(trainer):

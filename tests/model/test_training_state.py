@@ -34,7 +34,7 @@ def trained(parts):
 def saved(trained, tmp_path):
     _, state, (first, _) = trained
     folder = tmp_path / "0003" / "after-001-abc"
-    training_state.save(folder, training_state.Snapshot(CONFIG, 7, [first], state))
+    training_state.save(folder, training_state.TrainingState(CONFIG, 7, [first], state))
     return folder
 
 
