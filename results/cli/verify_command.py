@@ -59,7 +59,7 @@ def verify(run: str, storage: Path, quick: bool, photos: Path | None = None) -> 
     for line in states:
         say(line)
     if lines:
-        remedy = f"; repair what can be repaired with: {found.command('resume')}, restore the rest from a backup"
+        remedy = f"; run `{found.command('resume')}` to repair what can be repaired; restore the rest from a backup"
         problems = counted(len(lines) + bool(unread), "problem")
         say(f"run {found.name!r}: {problems} found{'' if by else remedy}")
         return 1
