@@ -11,7 +11,6 @@ from huetune.data_tools.cli.data_commands import read_photos
 from huetune.data_tools.common.errors import CheckpointError, PhotoError, UserError
 from huetune.data_tools.common.terminal import say, stderr
 from huetune.data_tools.photos.source import DEFAULT_SCENES, Source
-from huetune.data_tools.photos.split import Split, split, split_first
 from huetune.data_tools.storage.object_store import SCHEME
 from huetune.model.checkpoint_format import Checkpoint, package_versions
 from huetune.model.config import Config
@@ -27,8 +26,9 @@ from huetune.model.training_folder import (
     save_training,
 )
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # SciPy, which splits import, takes longer than a refusal of bad input
     from huetune.data_tools.photos.dataset import PhotoSet
+    from huetune.data_tools.photos.split import Split
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TrainingPlan:
     """
 
     folder: Path
-    photos: Split
+    photos: "Split"
     config: Config
     seed: int
     origin: dict[str, Any]
@@ -201,7 +201,7 @@ def _require_same_training(folder: Path, best: Checkpoint, request: TrainingRequ
             )
 
 
-def _reread_photos(best: Checkpoint, moved: Path | None, strict: bool) -> tuple[Split, Source]:
+def _reread_photos(best: Checkpoint, moved: Path | None, strict: bool) -> "tuple[Split, Source]":
     """Return the photos of a training, which must be in their original order, and where they are now.
 
     Raises:
@@ -223,7 +223,7 @@ def _reread_photos(best: Checkpoint, moved: Path | None, strict: bool) -> tuple[
 
 def photos_of_checkpoint(
     checkpoint: Checkpoint, moved: Path | None = None, strict: bool = False, quiet: bool = True
-) -> tuple[Split, Source]:
+) -> "tuple[Split, Source]":
     """Read again the photos that `huetune train` trained a checkpoint on, and return them split, with their source.
 
     Args:
@@ -251,7 +251,9 @@ def photos_of_checkpoint(
     return parts, source
 
 
-def _split(photos: "PhotoSet", train_first: int | None, seed: int) -> Split:
+def _split(photos: "PhotoSet", train_first: int | None, seed: int) -> "Split":
+    from huetune.data_tools.photos.split import split, split_first
+
     return split_first(photos, train_first) if train_first else split(photos, seed, test=0)
 
 
