@@ -39,13 +39,13 @@ class Colorizer:
 
     def _run_head(self, features, latent):
         photos = tf.shape(latent)[0]
-        boxes = tf.repeat(latent, len(self._place), axis=0)
-        return self._head([features, boxes, tf.tile(self._place, [photos, 1])], training=False)
+        patches = tf.repeat(latent, len(self._place), axis=0)
+        return self._head([features, patches, tf.tile(self._place, [photos, 1])], training=False)
 
     def draw(self, gray: NDArray[np.uint8], samples: int, seed: int) -> NDArray[np.float32]:
         """Draw chroma maps.
 
-        A sample is one latent vector from N(0, 1) for the whole photo, so that its boxes agree with each other. The
+        A sample is one latent vector from N(0, 1) for the whole photo, so that its patches agree with each other. The
         vectors depend on the seed and the photo's place alone, not on the model: models are compared on equal draws.
 
         Args:

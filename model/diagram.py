@@ -1,9 +1,9 @@
 """Pictures of a model's structure: encoder, decoder and whole, drawn by Keras and Graphviz so that they can be read.
 
 Keras draws each layer of the graph that computes whole photos: 5,000 pixels wide, and most sizes unknown in it. What a
-person wants to know is what becomes of one box. So the model's own layers are called once more, on a loose box:
+person wants to know is what becomes of one patch. So the model's own layers are called once more, on a single patch:
 
-- what does nothing to a loose box is passed over, and dropout is noted on the layer after which it comes;
+- what does nothing to a single patch is passed over, and dropout is noted on the layer after which it comes;
 - the four towers have the same layers: one is shown open, the others are each a node.
 """
 
@@ -76,7 +76,7 @@ def draw(network: Network, forms: Iterable[str] = tuple(FORMATS)) -> dict[str, b
 
 
 class _Picture:
-    """A model's graph on a loose box, and what is known of its nodes."""
+    """A model's graph on a single patch, and what is known of its nodes."""
 
     def __init__(self, model: keras.Model):
         self._name, self._parameters = model.name, model.count_params()
@@ -110,7 +110,7 @@ class _Picture:
         return dot
 
     def _call(self, layer, *tensors, **options) -> Any:
-        """Call a layer if it does something to a loose box, and note what it makes."""
+        """Call a layer if it does something to a single patch, and note what it makes."""
         if isinstance(layer, keras.layers.Dropout):
             whole = isinstance(layer, keras.layers.SpatialDropout2D)
             note = f"{layer.rate:.0%} of channels dropped" if whole else f"dropout {layer.rate:g}"

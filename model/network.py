@@ -1,15 +1,15 @@
-"""The VAE: an encoder and a decoder of four towers each, for loose boxes and for whole photos alike.
+"""The VAE: an encoder and a decoder of four towers each, for single patches and for whole photos alike.
 
-A tower reads one of the four context views (data_tools.photos.context_windows). The views of neighboring boxes are
+A tower reads one of the four context views (data_tools.photos.context_windows). The views of neighboring patches are
 overlapping windows of one shrunk photo, and a convolution slides: run over the whole shrunk photo, it computes every
-box's features at once, and what neighbors have in common only once. `Windows` then cuts each box's share out of
+patch's features at once, and what neighbors have in common only once. `Windows` then cuts each patch's share out of
 the result.
 
-    shrunk photos [n, side, side, 1] -> convolutions -> Windows -> [n x 196, 4, 4, 48] -> Dense ... a row a box
+    shrunk photos [n, side, side, 1] -> convolutions -> Windows -> [n x 196, 4, 4, 48] -> Dense ... a row a patch
 
-A loose box is the smallest photo: its view is 14 x 14, the convolutions leave exactly one 4 x 4 window, and `Windows`
-has nothing to cut. So the log's batches of loose boxes and whole photos run through the same layers and weights, and
-there is no second model to keep in step.
+A single patch is computed like the smallest photo: its context window is 14 x 14, the convolutions leave exactly one
+4 x 4 window, and `Windows` has nothing to cut. So the recipes for single patches and for photos use the same layers and
+weights, and there is no second model to keep consistent.
 
 Training has a graph of its own (model.forward); the dropout layers here say what it drops, and do nothing at rest.
 """
@@ -27,14 +27,14 @@ from huetune.model.layers import Convolution, Dense, Share, Windows, cut_depth
 class Network:
     """The Keras models of one VAE.
 
-    Row k of every [boxes, ...] tensor is box k % 196 of photo k // 196 (for loose boxes: box k).
+    Row k of every [patches, ...] tensor is patch k % 196 of photo k // 196 (for single patches: patch k).
 
     Attributes:
-        encoder: shrunk photos and positions -> latent mean and log-variance, [boxes, 120] each.
-        towers: the decoder's towers: shrunk photos and positions -> context features [boxes, 128].
-        head: context features, latent vectors [boxes, 120] and positions -> chroma [boxes, 2], tanh.
+        encoder: shrunk photos and positions -> latent mean and log-variance, [patches, 120] each.
+        towers: the decoder's towers: shrunk photos and positions -> context features [patches, 128].
+        head: context features, latent vectors [patches, 120] and positions -> chroma [patches, 2], tanh.
         decoder: `head` on `towers`: shrunk photos, positions and latent vectors -> chroma.
-        vae: the whole: shrunk photos, positions and standard normal noise [boxes, 120] -> chroma, mean, log-variance.
+        vae: the whole: shrunk photos, positions and standard normal noise [patches, 120] -> chroma, mean, log-variance.
     """
 
     encoder: keras.Model
@@ -97,7 +97,7 @@ def _towers(views, place, config: Config, model: str):
 
 
 def _tower(pixels, stride: int, config: Config, name: str):
-    """The features of each window of one view; without a stride, of the one window that all boxes share."""
+    """The features of each window of one view; without a stride, of the one window that all patches share."""
     layers = keras.layers
     cut = cut_depth(stride) or len(FILTERS)
     maps, alive = pixels, kept_channels(config.dropout)
