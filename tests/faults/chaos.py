@@ -81,9 +81,9 @@ class Chaos:
                 break
             victim = self._rng.choices(list(VICTIMS), list(VICTIMS.values()))[0]
             self._kill(victim)
-        said = self._end()
+        output = self._end()
         if self._driver.returncode:
-            self.violations.append(f"the last driver exited with {self._driver.returncode}: {said[-500:]!r}")
+            self.violations.append(f"the last driver exited with {self._driver.returncode}: {output[-500:]!r}")
         seconds = time.monotonic() - begun
         self._compare()
         self._require_gone(self._rays, 75)
@@ -104,9 +104,9 @@ class Chaos:
         described = (self._storage / NAME / "manifest.json").exists()
         words = [*MINIMAL_OPTIONS, "--epochs", EPOCHS, "--trials", self._trials, "--name", NAME]
         command = [HUETUNE, "resume", NAME] if described else [HUETUNE, "search", *map(str, words)]
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the driver lives
+        self._output_file = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the driver lives
         self._driver = psutil.Popen(
-            [*command, "--storage", str(self._storage)], stdout=self._said, stderr=subprocess.STDOUT
+            [*command, "--storage", str(self._storage)], stdout=self._output_file, stderr=subprocess.STDOUT
         )
         self._waited = (time.monotonic(), self._epochs()) if described else None
 
@@ -137,10 +137,10 @@ class Chaos:
         self.kills[victim] += 1
         if victim == "worker":
             return
-        said = self._end()
+        output = self._end()
         # Without its head or raylet the driver exits and names the command to continue.
-        if victim != "driver" and (self._driver.returncode != 4 or "huetune resume" not in said):
-            self.violations.append(f"the {victim} died: exit code {self._driver.returncode}, {said[-500:]!r}")
+        if victim != "driver" and (self._driver.returncode != 4 or "huetune resume" not in output):
+            self.violations.append(f"the {victim} died: exit code {self._driver.returncode}, {output[-500:]!r}")
         self._start()
 
     def _alive(self, part: str) -> list[int]:
@@ -160,8 +160,8 @@ class Chaos:
         self._require_gone({process for process in self._family if _is(process, PROCESS_NAMES["worker"])}, 15)
         self._rays |= self._family
         self._family.clear()
-        self._said.seek(0)
-        return self._said.read().decode(errors="replace")
+        self._output_file.seek(0)
+        return self._output_file.read().decode(errors="replace")
 
     def _require_gone(self, processes: set[psutil.Process], seconds: float) -> None:
         # Processes of Ray that were just starting try for a minute to reach the dead head.

@@ -49,10 +49,10 @@ class Program:
     def end(self, seconds=200):
         """Wait until the command and its children have ended; return the exit code and the output."""
         family = self.process.children(recursive=True) if self.process.is_running() else []
-        said, _ = self.process.communicate(timeout=seconds)
+        output, _ = self.process.communicate(timeout=seconds)
         _, alive = psutil.wait_procs(family, timeout=15)
         assert not [process for process in alive if "Agent" not in " ".join(process.cmdline())]
-        return self.process.returncode, said
+        return self.process.returncode, output
 
 
 def _written(storage):
@@ -84,11 +84,11 @@ def states(storage):
 def verified(storage):
     # In this process, where everything is imported. test_chaos also evaluates the best model again.
     assert verify.callback
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         code = verify.callback(NAME, storage, quick=True)
-    return code == 0, said.getvalue()
+    return code == 0, output.getvalue()
 
 
 def assert_verified(storage):
-    fine, said = verified(storage)
-    assert fine and "not finished" not in said, said
+    fine, output = verified(storage)
+    assert fine and "not finished" not in output, output

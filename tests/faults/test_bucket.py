@@ -47,7 +47,7 @@ def place(store, between, tmp_path):
     return store.uri(f"hue/{tmp_path.name}/runs", between.port)
 
 
-def on(machine, *words, program=(HUETUNE,)):
+def run_on(machine, *words, program=(HUETUNE,)):
     """Call the command as on another machine, with its own state folder."""
     environment = {**os.environ, "XDG_STATE_HOME": str(machine)}
     return subprocess.run(
@@ -95,14 +95,14 @@ def test_bucket_search_survives_outage_and_lost_machine(place, between, begun, t
     kill(begun.process)
 
     another = tmp_path / "another"
-    refused = on(another, "resume", NAME, "--storage", place)
+    refused = run_on(another, "resume", NAME, "--storage", place)
     assert refused.returncode == 4 and f"process {begun.process.pid}" in refused.stderr, refused.stderr
-    resumed = on(another, "resume", NAME, "--storage", place, program=(sys.executable, "-c", WITH_SHORT_LEASE))
+    resumed = run_on(another, "resume", NAME, "--storage", place, program=(sys.executable, "-c", WITH_SHORT_LEASE))
     assert resumed.returncode == 0, resumed.stderr
     assert " resumed " in resumed.stdout
 
     third = tmp_path / "third"
-    verified = on(third, "verify", NAME, "--storage", place)
+    verified = run_on(third, "verify", NAME, "--storage", place)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     run = place.replace("/runs?", f"/runs/{NAME}?")
     export = place.replace("/runs?", "/models/best?")
@@ -113,14 +113,14 @@ def test_bucket_search_survives_outage_and_lost_machine(place, between, begun, t
         ["evaluate", export, "--photos", photos, "--allow-leakage"],
         ["log", run, "--top", "1"],
     ):
-        done = on(third, *words)
+        done = run_on(third, *words)
         assert done.returncode == 0, done.stderr
-    assert on(third, "best", run, "--export", export).returncode == 4
-    assert on(third, "list", "--storage", place).stdout.startswith(f"{NAME} ")
+    assert run_on(third, "best", run, "--export", export).returncode == 4
+    assert run_on(third, "list", "--storage", place).stdout.startswith(f"{NAME} ")
     # The lost machine returns. Its local files are older than those in the bucket.
     again = find_run(run)
     assert {trial.state for trial in again.study().get_trials(deepcopy=False)} == {TrialState.COMPLETE}
-    finished = on(os.environ["XDG_STATE_HOME"], "resume", run)
+    finished = run_on(os.environ["XDG_STATE_HOME"], "resume", run)
     assert finished.returncode == 0 and "nothing was changed" in finished.stdout
 
 
@@ -129,13 +129,13 @@ def test_bucket_that_denies_access_ends_the_search(place, between, begun, state_
     begun = begun()
     begun.wait_for(epochs(1))
     between.set_state("forbids")
-    code, said = begun.end()
-    assert code == 4 and "access is denied" in said and "huetune resume" in said, said
-    assert "Traceback" not in said
+    code, output = begun.end()
+    assert code == 4 and "access is denied" in output and "huetune resume" in output, output
+    assert "Traceback" not in output
     between.set_state("fine")
-    resumed = on(state_folder, "resume", NAME, "--storage", place)
+    resumed = run_on(state_folder, "resume", NAME, "--storage", place)
     assert resumed.returncode == 0, resumed.stderr
-    verified = on(state_folder, "verify", NAME, "--storage", place)
+    verified = run_on(state_folder, "verify", NAME, "--storage", place)
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
@@ -145,7 +145,7 @@ def test_bucket_that_denies_access_ends_the_search(place, between, begun, state_
 )
 def test_bucket_out_of_reach_fails_before_the_search(place, between, state, why, state_folder):
     between.set_state(state)
-    done = on(state_folder, "search", "--garden", 4, "--name", NAME, "--storage", place)
+    done = run_on(state_folder, "search", "--garden", 4, "--name", NAME, "--storage", place)
     assert done.returncode == 4 and why in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not (local_path(place) / NAME).exists()
 
@@ -153,7 +153,7 @@ def test_bucket_out_of_reach_fails_before_the_search(place, between, state, why,
 def test_bucket_run_name_taken_fails(place, begun, tmp_path):
     begun = begun()
     begun.wait_for(lambda trials: trials)
-    done = on(tmp_path / "another", *search(), "--storage", place)
+    done = run_on(tmp_path / "another", *search(), "--storage", place)
     assert done.returncode == 4 and "exists already; choose another --name" in done.stderr, done.stderr
 
 

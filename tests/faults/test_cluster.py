@@ -47,11 +47,11 @@ def test_cluster_search_survives_lost_node_and_uses_new_one(start, nodes, bucket
     program.wait_for(lambda trials: len(trials) >= 2 and all(trial.intermediate_values for trial in trials[:2]))
     nodes.kill(nodes.newest)
     nodes.add()
-    code, said = program.end(300)
-    assert code == 0, said
+    code, output = program.end(300)
+    assert code == 0, output
     after = trials(storage)
     assert states(storage) == {TrialState.COMPLETE} and len(after) == 3
-    assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in said and " resumed " in said
+    assert sum("deaths" in trial.user_attrs for trial in after) == 1 and " died " in output and " resumed " in output
     assert len({trial.user_attrs["pid"] for trial in after}) > 1
     assert not executed()
     assert not list(storage.glob("*/trials/*/*/*")), "checkpoints must not pass through the driver's machine"
@@ -103,8 +103,8 @@ def test_cluster_node_cut_off_reports_nothing_twice(start, nodes, tmp_path, seco
     with pytest.raises(psutil.TimeoutExpired):
         program.process.wait(seconds)
     nodes.cut(nodes.newest, off=False)
-    code, said = program.end(900)
-    assert code == 0, said
+    code, output = program.end(900)
+    assert code == 0, output
     assert states(tmp_path) == {TrialState.COMPLETE}
     assert [list(trial.intermediate_values) for trial in trials(tmp_path)] == [list(range(1, wanted + 1))] * 2
     assert_verified(tmp_path)

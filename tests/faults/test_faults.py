@@ -38,18 +38,20 @@ def test_signals_interrupt_a_search_that_resumes(start, tmp_path):
             begun = time.monotonic()
             program.process.send_signal(number)
             time.sleep(0.3)
-        found, said = program.end(30)
-        assert found == code and time.monotonic() - begun < most, said
-        assert f"huetune resume {os.path.relpath(tmp_path / NAME)}" in said
+        found, output = program.end(30)
+        assert found == code and time.monotonic() - begun < most, output
+        assert f"huetune resume {os.path.relpath(tmp_path / NAME)}" in output
         if len(numbers) == 1:
             assert TrialState.WAITING in states(tmp_path) and TrialState.RUNNING not in states(tmp_path)
         fine, state = verified(tmp_path)
         assert fine and ("waiting to be continued: " if len(numbers) == 1 else "is not finished: ") in state, state
     done = {trial.number: len(trial.intermediate_values) for trial in trials(tmp_path)}
-    code, said = start(tmp_path, "resume", NAME).end()
-    assert code == 0, said
-    gone_on = [re.search(rf"trial {number} +resumed .*\(epoch (\d)", said) for number in done if done[number] < 6]
-    assert gone_on and all(found for found in gone_on)
+    code, output = start(tmp_path, "resume", NAME).end()
+    assert code == 0, output
+    resumed_lines = [
+        re.search(rf"trial {number} +resumed .*\(epoch (\d)", output) for number in done if done[number] < 6
+    ]
+    assert resumed_lines and all(found for found in resumed_lines)
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 3
     assert_verified(tmp_path)
 
@@ -62,13 +64,14 @@ def test_worker_killed_is_replaced_and_its_trial_resumes(start, in_process, tmp_
     assert "running" in {row["state"] for row in table}
     family = program.process.children(recursive=True)
     next(process for process in family if PROCESS_NAMES["worker"] in " ".join(process.cmdline())).kill()
-    code, said = program.end()
-    assert code == 0, said
+    code, output = program.end()
+    assert code == 0, output
     assert states(tmp_path) == {TrialState.COMPLETE} and len(trials(tmp_path)) == 2
     (killed,) = [trial for trial in trials(tmp_path) if "deaths" in trial.user_attrs]
     assert [death.kind for death in TrialRecord.of(killed).deaths] == [FailureKind.WORKER_DIED]
     assert str(TrialRecord.of(killed).deaths[0]).startswith("died: ")
-    assert re.search(rf"trial {killed.number} +resumed", said) and list(killed.intermediate_values) == list(range(1, 9))
+    assert re.search(rf"trial {killed.number} +resumed", output)
+    assert list(killed.intermediate_values) == list(range(1, 9))
 
 
 @pytest.fixture
@@ -101,26 +104,28 @@ def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     program.wait_for(epochs(1))
     # The study stays writable, so that a worker is the first to fail.
     _set_writable(disk / NAME / "trials", False)
-    code, said = program.end()
-    assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
-    assert re.search(rf"{disk / NAME}/trials/\S+': cannot be written \(Permission denied\); nothing that", said), said
+    code, output = program.end()
+    assert code == 4 and "huetune resume" in output and "Traceback" not in output, output
+    assert re.search(rf"{disk / NAME}/trials/\S+': cannot be written \(Permission denied\); nothing that", output), (
+        output
+    )
     _set_writable(disk, False)
-    code, said = start(disk, "resume", NAME, before=BOUND).end()
-    assert code == 4 and "huetune resume" in said and "Traceback" not in said, said
-    assert UNWRITABLE in said and "attempt to write a readonly database" in said
-    code, said = start(disk, "search", *MINIMAL_OPTIONS, "--name", "other", before=BOUND).end()
-    assert code == 4 and "cannot be created (Permission denied)" in said, said
+    code, output = start(disk, "resume", NAME, before=BOUND).end()
+    assert code == 4 and "huetune resume" in output and "Traceback" not in output, output
+    assert UNWRITABLE in output and "attempt to write a readonly database" in output
+    code, output = start(disk, "search", *MINIMAL_OPTIONS, "--name", "other", before=BOUND).end()
+    assert code == 4 and "cannot be created (Permission denied)" in output, output
     _set_writable(disk, True)
 
     subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'ballast'}", "bs=1M"], check=False, capture_output=True)
-    code, said = start(disk, "resume", NAME).end()
-    assert code == 4 and "huetune resume" in said, said
-    assert UNWRITABLE in said and "database or disk is full" in said
-    assert "Traceback" not in said
+    code, output = start(disk, "resume", NAME).end()
+    assert code == 4 and "huetune resume" in output, output
+    assert UNWRITABLE in output and "database or disk is full" in output
+    assert "Traceback" not in output
     (disk / "ballast").unlink()
 
-    code, said = start(disk, "resume", NAME).end()
-    assert code == 0, said
+    code, output = start(disk, "resume", NAME).end()
+    assert code == 0, output
     assert len(trials(disk)) == 3 and states(disk) == {TrialState.COMPLETE}
     assert_verified(disk)
 
@@ -134,7 +139,7 @@ high = 8.0
 
 
 @pytest.fixture
-def left(once, tmp_path):
+def killed_storage(once, tmp_path):
     """Return a storage whose search was killed with two ended and two running trials, each with two training states."""
 
     def kill(storage):
@@ -149,8 +154,8 @@ def left(once, tmp_path):
         (storage / NAME / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
     killed, _ = once("killed", kill)
-    shutil.copytree(killed, tmp_path / "left")
-    return tmp_path / "left"
+    shutil.copytree(killed, tmp_path / "copy")
+    return tmp_path / "copy"
 
 
 def _flip(path):
@@ -159,75 +164,76 @@ def _flip(path):
     path.write_bytes(content)
 
 
-def test_damaged_files_are_replaced_by_older_ones_with_warning(start, left):
+def test_damaged_files_are_replaced_by_older_ones_with_warning(start, killed_storage):
     """The study is truncated, one trial's newest training state has a flipped bit, both of another are truncated."""
-    before = {trial.number: trial for trial in trials(left)}
-    study = left / NAME / STUDY
+    before = {trial.number: trial for trial in trials(killed_storage)}
+    study = killed_storage / NAME / STUDY
     study.write_bytes(study.read_bytes()[:30_000])
-    newest = {number: sorted((left / NAME / "trials" / f"{number:04}").glob("after-*")) for number in (2, 3)}
+    newest = {number: sorted((killed_storage / NAME / "trials" / f"{number:04}").glob("after-*")) for number in (2, 3)}
     assert [len(saved) for saved in newest.values()] == [2, 2]
     _flip(newest[2][-1] / "state.npz")
     for snapshot in newest[3]:
         (snapshot / "state.npz").write_bytes((snapshot / "state.npz").read_bytes()[:1000])
-    code, said = start(left, "resume", NAME).end()
-    assert code == 0, said
-    assert "damaged" in said and "replaced by its copy" in said and list((left / NAME).glob(f"{STUDY}.damaged-*"))
-    assert len(re.findall(r"trial 2 +warning .*skipped training state .*after-", said)) == 1
-    assert len(re.findall(r"trial 3 +warning .*skipped training state .*after-", said)) == 2
-    after = {trial.number: trial for trial in trials(left)}
-    assert sorted(after) == [0, 1, 2, 3] and states(left) == {TrialState.COMPLETE}
+    code, output = start(killed_storage, "resume", NAME).end()
+    assert code == 0, output
+    assert "damaged" in output and "replaced by its copy" in output
+    assert list((killed_storage / NAME).glob(f"{STUDY}.damaged-*"))
+    assert len(re.findall(r"trial 2 +warning .*skipped training state .*after-", output)) == 1
+    assert len(re.findall(r"trial 3 +warning .*skipped training state .*after-", output)) == 2
+    after = {trial.number: trial for trial in trials(killed_storage)}
+    assert sorted(after) == [0, 1, 2, 3] and states(killed_storage) == {TrialState.COMPLETE}
     for number in (0, 1):
         assert after[number].intermediate_values == before[number].intermediate_values
     # Training the lost epochs again gives the same numbers.
     for number in (2, 3):
         known = before[number].intermediate_values
         assert {epoch: after[number].intermediate_values[epoch] for epoch in known} == known
-    assert_verified(left)
+    assert_verified(killed_storage)
 
 
-def test_damaged_study_without_intact_copy_is_kept(start, left):
-    _flip(left / NAME / STUDY)
-    for path in (left / NAME / STUDY, backup_path(left / NAME / STUDY)):
+def test_damaged_study_without_intact_copy_is_kept(start, killed_storage):
+    _flip(killed_storage / NAME / STUDY)
+    for path in (killed_storage / NAME / STUDY, backup_path(killed_storage / NAME / STUDY)):
         path.write_bytes(path.read_bytes()[:20_000])
-    before = (left / NAME / STUDY).read_bytes()
-    code, said = start(left, "resume", NAME).end()
-    assert code == 4 and "restore both from a backup" in said and "Traceback" not in said, said
-    assert (left / NAME / STUDY).read_bytes() == before
+    before = (killed_storage / NAME / STUDY).read_bytes()
+    code, output = start(killed_storage, "resume", NAME).end()
+    assert code == 4 and "restore both from a backup" in output and "Traceback" not in output, output
+    assert (killed_storage / NAME / STUDY).read_bytes() == before
 
 
-def test_altered_trial_is_restored_from_the_copy(left, capsys):
-    with sqlite3.connect(left / NAME / STUDY) as connection:
+def test_altered_trial_is_restored_from_the_copy(killed_storage, capsys):
+    with sqlite3.connect(killed_storage / NAME / STUDY) as connection:
         connection.execute("UPDATE trial_intermediate_values SET intermediate_value = 0.001 WHERE trial_id = 1")
-    assert "trial 0 of 'run' was changed after it ended" in verified(left)[1]
-    repair(Run(left / NAME), Console())
-    said = capsys.readouterr().out
-    assert "trial 0 of 'run' was changed after it ended" in said and "replaced by its copy" in said
-    assert "was changed after it ended" not in verified(left)[1]
+    assert "trial 0 of 'run' was changed after it ended" in verified(killed_storage)[1]
+    repair(Run(killed_storage / NAME), Console())
+    output = capsys.readouterr().out
+    assert "trial 0 of 'run' was changed after it ended" in output and "replaced by its copy" in output
+    assert "was changed after it ended" not in verified(killed_storage)[1]
 
 
-def test_trial_that_hangs_is_retried_and_then_fails_alone(start, left):
+def test_trial_that_hangs_is_retried_and_then_fails_alone(start, killed_storage):
     """Its files are on a disk that does not answer, so that opening one blocks for ever."""
-    for snapshot in (left / NAME / "trials" / "0002").glob("after-*"):
+    for snapshot in (killed_storage / NAME / "trials" / "0002").glob("after-*"):
         (snapshot / "SHA256SUMS").unlink()
         os.mkfifo(snapshot / "SHA256SUMS")
-    manifest = left / NAME / "manifest.json"
+    manifest = killed_storage / NAME / "manifest.json"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"trial_timeout": null', '"trial_timeout": 15.0'))
-    code, said = start(left, "resume", NAME).end(400)
-    assert code == 0, said
-    after = trials(left)
+    code, output = start(killed_storage, "resume", NAME).end(400)
+    assert code == 0, output
+    after = trials(killed_storage)
     assert [trial.number for trial in after if trial.state == TrialState.FAIL] == [2]
     hung = Failure(FailureKind.HUNG, seconds=15.0)
-    assert TrialRecord.of(after[2]).failure == hung and str(hung) == "hung: no epoch within 15 s", said
+    assert TrialRecord.of(after[2]).failure == hung and str(hung) == "hung: no epoch within 15 s", output
     assert TrialRecord.of(after[2]).deaths == (hung,) * 2
     assert after[3].state == TrialState.COMPLETE
-    assert_verified(left)
+    assert_verified(killed_storage)
 
 
 def test_trial_out_of_memory_fails_with_the_reason(start, tmp_path):
     """Ray kills every worker as on a machine without free memory."""
     program = start(tmp_path, *search(1, 1), RAY_memory_usage_threshold="0.01", RAY_memory_monitor_refresh_ms="100")
-    code, said = program.end(300)
-    assert code == 5, said
+    code, output = program.end(300)
+    assert code == 5, output
     (trial,) = trials(tmp_path)
     assert trial.state == TrialState.FAIL and "memory" in str(TrialRecord.of(trial).failure)
     assert_verified(tmp_path)
@@ -240,11 +246,11 @@ def test_second_search_of_a_name_fails_and_names_the_first(start, tmp_path):
         time.sleep(0.1)
     loser = next(program for program in both if program.process.poll() is not None)
     winner = next(program for program in both if program is not loser)
-    code, said = loser.end()
-    assert code == 4 and f"locked by process {winner.process.pid} (user " in said, said
+    code, output = loser.end()
+    assert code == 4 and f"locked by process {winner.process.pid} (user " in output, output
     winner.wait_for(epochs(1))
-    code, said = start(tmp_path, "resume", NAME).end()
-    assert code == 4 and f"locked by process {winner.process.pid} (user " in said, said
+    code, output = start(tmp_path, "resume", NAME).end()
+    assert code == 4 and f"locked by process {winner.process.pid} (user " in output, output
     assert trials(tmp_path)
 
 
@@ -295,8 +301,8 @@ def test_clock_set_back_two_hours_changes_nothing(start, tmp_path):
     program = start(tmp_path, *words, LD_PRELOAD=str(shim), CLOCK_BACK=str(mark))
     program.wait_for(epochs(1))
     mark.touch()
-    code, said = program.end()
-    assert code == 0, said
+    code, output = program.end()
+    assert code == 0, output
     spans = [(trial.datetime_complete - trial.datetime_start).total_seconds() for trial in trials(tmp_path)]
     assert min(spans) < -3600, "the clock was not set back"
     assert len(spans) == 4 and states(tmp_path) == {TrialState.COMPLETE}
@@ -332,8 +338,8 @@ def test_search_by_user_without_name_on_half_a_cpu_completes(start, open_folder)
     deep.chmod(0o777)
     odd = {"TMPDIR": str(deep), "PYTHONOPTIMIZE": "2", "RAY_ADDRESS": "127.0.0.1:1"}
     before = (*HALF_A_CPU, *NAMELESS)
-    code, said = start(open_folder, *search(1, 1, "--address", "local"), before=before, **odd).end()
-    assert code == 0 and "Traceback" not in said, said
+    code, output = start(open_folder, *search(1, 1, "--address", "local"), before=before, **odd).end()
+    assert code == 0 and "Traceback" not in output, output
     assert states(open_folder) == {TrialState.COMPLETE}
-    code, said = start(open_folder, "report", NAME, before=before, **odd).end()
-    assert code == 0 and "report.html" in said and "Traceback" not in said, said
+    code, output = start(open_folder, "report", NAME, before=before, **odd).end()
+    assert code == 0 and "report.html" in output and "Traceback" not in output, output

@@ -71,11 +71,11 @@ def test_search_leaks_no_secret_and_opens_no_public_port(store, postgres, start,
     words = [" ".join(one.cmdline()) for one in program.process.children(recursive=True)]
     assert not [word for word in words if any(secret in word for secret in SENTINELS.values())]
     program.process.kill()
-    said = [program.end()[1]]
+    outputs = [program.end()[1]]
     kept = list((place / "TMPD").glob("hue-*"))
     assert list((place / "TMPD").glob("hue-*/ray/session_*/logs/raylet.out")), kept
     assert not [folder for folder in kept if folder.stat().st_mode & 0o077]
-    assert not [left for left in (place / "TMPD").iterdir() if left not in kept], "no later search would remove it"
+    assert not [path for path in (place / "TMPD").iterdir() if path not in kept], "no later search would remove it"
 
     wrong = subprocess.run(
         [HUETUNE, "resume", NAME, "--storage", storage],
@@ -95,10 +95,10 @@ def test_search_leaks_no_secret_and_opens_no_public_port(store, postgres, start,
         capture_output=True,
     )
     assert exported.returncode == 0, exported.stderr
-    said += [wrong.stdout, wrong.stderr, text, exported.stdout, exported.stderr]
+    outputs += [wrong.stdout, wrong.stderr, text, exported.stdout, exported.stderr]
 
     download(store, place.name, tmp_path / "bucket")
-    (tmp_path / "said").write_text("\n".join(said), encoding="utf-8")
+    (tmp_path / "outputs").write_text("\n".join(outputs), encoding="utf-8")
     private = postgres.folder / "password"
     assert leaks(place, tmp_path, postgres.folder) == {(private, "database")}
     assert (tmp_path / "bucket" / NAME / "manifest.json").is_file()

@@ -123,7 +123,7 @@ def test_the_whole_model_saves_and_loads_as_a_keras_model(tmp_path, rng):
     config = PRESETS["model-6"]
     vae = build(config).vae
     vae.save(tmp_path / "vae.keras")
-    loaded = keras.saving.load_colorizer(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
     photos, _, place = _inputs(rng.random((1, 112, 112), np.float32), config)
     noise = rng.standard_normal((BOXES, LATENT), np.float32)
     for before, after in zip(vae([*photos, place, noise]), loaded([*photos, place, noise]), strict=True):

@@ -1,7 +1,6 @@
 """A study that is read straight from its file is the one that Optuna reads."""
 
 import contextlib
-import json
 import math
 import shutil
 import sqlite3
@@ -16,6 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from huetune.results.records.run import STUDY, Run, open_storage, sqlite_url
 from huetune.results.records.study_file import read_studies
+from tests.interpreter import RUN_COMMAND, parse_imports
 
 DISTRIBUTIONS = {
     "rate": FloatDistribution(1e-5, 1.0, log=True),
@@ -103,14 +103,6 @@ def test_study_of_another_revision_is_read_by_optuna(path):
         run.snapshot()
 
 
-MODULES = """
-import json, sys
-from huetune.search.cli.main import main
-try:
-    main()
-finally:
-    print(json.dumps(sorted(name.partition(".")[0] for name in sys.modules)), file=sys.stderr)
-"""
 SLOW = {"tensorflow", "keras", "ray", "scipy", "sqlalchemy", "alembic", "pandas", "altair", "skimage", "pyarrow"}
 
 
@@ -126,11 +118,12 @@ def test_table_commands_import_no_slow_package(words, shown, confirmed):
     """Not even after a search whose finalists have intervals."""
     storage = [] if words == ["presets"] else ["--storage", str(confirmed.folder.parent)]
     done = subprocess.run(
-        [sys.executable, "-c", MODULES, *words, *storage],
+        [sys.executable, "-c", RUN_COMMAND, *words, *storage],
         capture_output=True,
         text=True,
         encoding="utf-8",
         check=True,
     )
     assert shown in done.stdout
-    assert not SLOW & set(json.loads(done.stderr))
+    modules, _ = parse_imports(done.stderr)
+    assert not SLOW & modules

@@ -17,6 +17,7 @@ from huetune.data_tools.common.terminal import _console, say
 from huetune.results.live.progress import animated
 from huetune.results.records.run_names import complete_run_name
 from huetune.search.cli.main import VERSIONED_PACKAGES, cli
+from tests.interpreter import PRINT_IMPORTS, RUN_COMMAND, parse_imports
 
 
 def verbs(command: click.Command = cli, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -64,16 +65,6 @@ def test_unknown_option_suggests_the_nearest():
     assert "--sort" in refused.value.format_message()
 
 
-CODE = """
-import json, resource, sys
-from huetune.search.cli.main import main
-try:
-    main()
-finally:
-    sys.stdout.flush()
-    seconds = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    print(json.dumps([sorted({name.partition(".")[0] for name in sys.modules}), seconds]), file=sys.stderr)
-"""
 HEAVY = {"ray", "tensorflow", "keras", "optuna", "pandas", "numpy", "scipy", "PIL", "sqlalchemy", "apprise", "pyarrow"}
 
 
@@ -91,7 +82,7 @@ def test_help_and_completion_import_nothing_heavy(words, environment, shown, tmp
     (tmp_path / "S" / "tiny").mkdir(parents=True)
     (tmp_path / "S" / "tiny" / "manifest.json").write_text("{}", encoding="utf-8")
     program = tmp_path / "huetune"
-    program.write_text(CODE, encoding="utf-8")
+    program.write_text(RUN_COMMAND, encoding="utf-8")
     count = len(environment.get("COMP_WORDS", "").split())
     done = subprocess.run(
         [sys.executable, program, *words],
@@ -103,12 +94,12 @@ def test_help_and_completion_import_nothing_heavy(words, environment, shown, tmp
         check=True,
     )
     assert shown in done.stdout
-    modules, seconds = json.loads(done.stderr)
-    assert not HEAVY & set(modules)
-    assert seconds < 1
+    modules, cpu_seconds = parse_imports(done.stderr)
+    assert not HEAVY & modules
+    assert cpu_seconds < 1
 
 
-REFUSE = """
+RUN_ALL_LINES = """
 import json, sys
 from huetune.search.cli.main import main
 codes = []
@@ -118,7 +109,7 @@ for line in json.loads(sys.argv[1]):
         main()
     except SystemExit as end:
         codes.append(end.code)
-print(json.dumps([codes, sorted({name.partition(".")[0] for name in sys.modules})]))
+print(json.dumps(codes))
 """
 REFUSED = [
     *("report no", "report R --photos no", "report R --out file/x", "best no", "best R --export full"),
@@ -142,11 +133,11 @@ def test_bad_input_is_refused_without_heavy_imports(lines, known, tmp_path):
     (tmp_path / "full").mkdir()
     for name in ("file", "full/notes.txt"):
         (tmp_path / name).write_text("mine", encoding="utf-8")
-    command = [sys.executable, "-P", "-c", REFUSE, json.dumps(lines)]
+    command = [sys.executable, "-P", "-c", RUN_ALL_LINES + PRINT_IMPORTS, json.dumps(lines)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=True)
-    codes, modules = json.loads(done.stdout)
+    codes, (modules, _) = json.loads(done.stdout), parse_imports(done.stderr.splitlines()[-1])
     assert [line for line, code in zip(lines, codes, strict=True) if code not in (2, 3, 4)] == [], done.stderr
-    assert (HEAVY | {"altair", "skimage", "tensorboardX", "mlflow"}) & set(modules) <= known
+    assert (HEAVY | {"altair", "skimage", "tensorboardX", "mlflow"}) & modules <= known
 
 
 def test_version_option_lists_versions_of_packages():

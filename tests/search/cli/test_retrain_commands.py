@@ -128,12 +128,12 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     assert won
     line = headline(run.study(), run.replicates())
     assert line and f"winner: {won}" in in_process("list", "--storage", confirmed[0]).stdout
-    said = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
-    told = dict(text.split(maxsplit=1) for text in said.splitlines() if " " in text and text[0] != " ")
+    output = in_process("best", "toggles", "--storage", confirmed[0], "--export", tmp_path / "model").stdout
+    values_by_label = dict(text.split(maxsplit=1) for text in output.splitlines() if " " in text and text[0] != " ")
     checkpoint = read_checkpoint(tmp_path / "model")
-    assert told["checkpoint"] == str(won.training) and checkpoint.seed == won.training.seed
-    assert float(told["chroma_mse"]) == pytest.approx(checkpoint.metrics["chroma_mse"], rel=1e-3)
-    assert "search score   chroma_mse " in said and "confirmed      chroma_mse " in said and line in said
+    assert values_by_label["checkpoint"] == str(won.training) and checkpoint.seed == won.training.seed
+    assert float(values_by_label["chroma_mse"]) == pytest.approx(checkpoint.metrics["chroma_mse"], rel=1e-3)
+    assert "search score   chroma_mse " in output and "confirmed      chroma_mse " in output and line in output
     card = (tmp_path / "model" / MODEL_CARD_FILE).read_text(encoding="utf-8")
     assert f"This checkpoint ({won.training}) has {won.score:.4g}." in card
     shown = " ".join(in_process("watch", "toggles", "--storage", confirmed[0], "--once").stdout.split())
@@ -144,8 +144,8 @@ def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):
     """The run stores the mean over all trainings of the winner, with its interval."""
     won = winner_row(run_rows(run))
     assert won
-    said = f"final check of trial {won['trial']} on 1 photo that no trial has seen (fingerprint "
-    assert said in confirmed[1].stdout and "): mean of 3 trainings of its configuration\n" in confirmed[1].stdout
+    beginning = f"final check of trial {won['trial']} on 1 photo that no trial has seen (fingerprint "
+    assert beginning in confirmed[1].stdout and "): mean of 3 trainings of its configuration\n" in confirmed[1].stdout
     kept = final_check.read(run)
     assert kept and final_check.is_current(run) and kept.trial == won["trial"] and kept.count == 1
     photos = split(Source(scenes=12).read()[0], seed=0).test
@@ -176,8 +176,8 @@ def test_final_check_of_another_winner_is_renewed(copied, in_process):
     old = json.dumps({**json.loads(whole), "checkpoints": ["trials/0000/epoch-001-x"]})
     for verb in (("confirm", "--top", 2, "--seeds", 2), ("resume",)):
         (run.folder / final_check.FILE_NAME).write_text(old, encoding="utf-8")
-        said = in_process("best", "toggles", "--storage", copied).stdout
-        assert re.search(r"measure again with: huetune resume \S*toggles$", said, re.MULTILINE)
+        output = in_process("best", "toggles", "--storage", copied).stdout
+        assert re.search(r"measure again with: huetune resume \S*toggles$", output, re.MULTILINE)
         done = in_process(verb[0], "toggles", "--storage", copied, *verb[1:])
         assert done.returncode == 0 and "final check of trial" in done.stdout, done.stderr
         now, then = (
