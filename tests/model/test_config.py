@@ -1,4 +1,4 @@
-"""Settings refuse what cannot be trained, in one line that names it."""
+"""Invalid settings are refused in one line that names the setting and its valid values."""
 
 import pytest
 
@@ -38,7 +38,7 @@ from huetune.model.recipes import RECIPES, with_recipe
         ({"mse_wieght": 2.0}, "unknown setting 'mse_wieght': did you mean 'mse_weight'?"),
     ],
 )
-def test_a_bad_value_is_named_with_what_would_do(values, message):
+def test_config_of_an_invalid_value_names_the_valid_ones(values, message):
     with pytest.raises(UserError) as refused:
         Config.of(values)
     assert message in str(refused.value)
@@ -53,7 +53,7 @@ def test_config_reads_boxes_as_patches():
         Config.of({"batching": ["boxes"]})
 
 
-def test_presets_differ_from_each_other_and_train_as_the_log_did():
+def test_presets_differ_and_have_the_recipe_of_the_log():
     assert len(set(PRESETS.values())) == len(PRESETS) == 5
     for config in PRESETS.values():
         assert (config.batching, config.batch_size, config.learning_rate, config.decay) == ("patches", 32, 0.001, 1e-6)
@@ -63,23 +63,23 @@ def test_presets_differ_from_each_other_and_train_as_the_log_did():
 
 
 @pytest.mark.parametrize("batching", RECIPES)
-def test_batching_changes_how_a_model_is_trained_not_what_it_is(batching):
+def test_with_recipe_keeps_structure_and_loss_weight(batching):
     assert with_recipe(PRESETS["model-6"], batching).structure == PRESETS["model-6"].structure
     assert with_recipe(PRESETS["model-6"], batching).mse_weight == PRESETS["model-6"].mse_weight
 
 
-def test_settings_of_training_alone_do_not_make_another_structure():
-    trained = {"mse_weight": 8.0, "learning_rate": 0.1, "dropout": 0.1, "dropout_of": "channels", "l2": 0.0}
-    trained |= {"initial": "he", "centered": True, "encoder_side": 3, "averaging": 0.9}
-    assert Config.of(trained).structure == Config().structure
+def test_structure_does_not_depend_on_training_settings():
+    settings = {"mse_weight": 8.0, "learning_rate": 0.1, "dropout": 0.1, "dropout_of": "channels", "l2": 0.0}
+    settings |= {"initial": "he", "centered": True, "encoder_side": 3, "averaging": 0.9}
+    assert Config.of(settings).structure == Config().structure
     assert Config(skip=False).structure != Config().structure
 
 
 @pytest.mark.parametrize("batching", RECIPES)
-def test_a_recipe_sets_all_that_its_batching_is_trained_with(batching):
-    """Whatever way a model was trained before, nothing of that is left."""
+def test_with_recipe_replaces_all_training_settings(batching):
+    """No training setting of the model before is kept."""
     fields = set(Config.__dataclass_fields__)
     assert set(RECIPES[batching]) == fields - {*PRESET_SETTINGS, "batching"}
-    odd = {"dropout": 0.31, "l2": 0.1, "decay": 0.7, "clip": 9.0, "learning_rate": 0.3, "batch_size": 5}
-    odd |= {"averaging": 0.123, "weight_decay": 0.7, "encoder_side": 2}
-    assert with_recipe(Config.of(odd), batching) == with_recipe(Config(), batching)
+    unusual = {"dropout": 0.31, "l2": 0.1, "decay": 0.7, "clip": 9.0, "learning_rate": 0.3, "batch_size": 5}
+    unusual |= {"averaging": 0.123, "weight_decay": 0.7, "encoder_side": 2}
+    assert with_recipe(Config.of(unusual), batching) == with_recipe(Config(), batching)

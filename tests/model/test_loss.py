@@ -1,11 +1,11 @@
-"""The loss is DESIGN.md's, held against a loop over samples."""
+"""The loss equals that of a plain loop over patches."""
 
 import numpy as np
 
 from huetune.model import loss
 
 
-def _slowly(target, predicted, mean, log_variance, mse_weight, l2):
+def _loss_by_loop(target, predicted, mean, log_variance, mse_weight, l2):
     total = 0.0
     for t, p, mu, log in zip(target, predicted, mean, log_variance, strict=True):
         mse = sum((a - b) ** 2 for a, b in zip(t, p, strict=True)) / 2
@@ -15,15 +15,15 @@ def _slowly(target, predicted, mean, log_variance, mse_weight, l2):
     return total / len(target) + l2
 
 
-def test_the_loss_is_the_designs(rng):
+def test_loss_terms_equal_a_loop_and_add_up_to_the_loss(rng):
     target, predicted = rng.uniform(-0.7, 0.7, (2, 9, 2)).astype(np.float32)
     mean, log_variance = rng.normal(0, 0.5, (2, 9, 120)).astype(np.float32)
     parts = np.asarray(loss.loss_terms(target, predicted, mean, log_variance, 2.5, 0.25))
-    assert np.isclose(parts[0], _slowly(target, predicted, mean, log_variance, 2.5, 0.25), rtol=1e-5)
+    assert np.isclose(parts[0], _loss_by_loop(target, predicted, mean, log_variance, 2.5, 0.25), rtol=1e-5)
     named = dict(zip(loss.LOSS_TERMS, parts, strict=True))
     assert np.isclose(named["loss"], 2.5 * named["mse"] + named["norm"] + named["kl"] + named["l2"], rtol=1e-5)
 
 
-def test_a_perfect_answer_from_the_prior_costs_nothing_but_l2():
+def test_loss_terms_of_a_perfect_prediction_are_only_l2():
     truth, zeros = np.full((4, 2), 0.3, np.float32), np.zeros((4, 120), np.float32)
     assert np.asarray(loss.loss_terms(truth, truth, zeros, zeros, 4.0, 0.125)).tolist() == [0.125, 0, 0, 0, 0.125]
