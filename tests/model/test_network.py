@@ -1,4 +1,4 @@
-"""The model has the log's size, and is one function for loose boxes and for whole photos."""
+"""The presets have their sizes of the experiment log, and a network is one function of patches and of photos."""
 
 from dataclasses import replace
 from typing import get_args
@@ -15,9 +15,9 @@ from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
 from huetune.model.weights import parameter_counts
 
-BOXES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
+PATCHES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
 
-# DESIGN.md's table: encoder, decoder, all.
+# The models of the experiment log: encoder, decoder, all.
 PARAMETERS = {
     "model-1": (526_512, 526_818, 1_053_330),
     "model-2": (601_776, 602_082, 1_203_858),
@@ -28,7 +28,7 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("preset", PARAMETERS)
-def test_a_preset_has_the_logs_parameters(preset):
+def test_preset_has_the_parameters_of_the_experiment_log(preset):
     assert tuple(parameter_counts(PRESETS[preset]).values()) == PARAMETERS[preset]
 
 
@@ -40,78 +40,80 @@ def test_a_preset_has_the_logs_parameters(preset):
         with_recipe(Config(merge_units=300, dropout=0.0), "photos"),
     ],
 )
-def test_parameter_counts_of_built_networks_are_equal(config):
-    """What is calculated holds for what is built."""
+def test_parameter_counts_equal_those_of_built_networks(config):
     network = build(config)
     built = network.encoder.count_params(), network.decoder.count_params(), network.vae.count_params()
     assert tuple(parameter_counts(config).values()) == built
 
 
 def _inputs(luma, config):
-    """The same boxes twice: as whole photos, and cut out one by one."""
-    photos = [view[..., None] for view in shrink(luma)]
-    windows = extract_windows(luma, np.arange(len(luma) * BOXES))
-    loose = [windows[:, view, :, :, None] for view in range(4)]
-    return photos, loose, np.tile(positions(config.positions), (len(luma), 1))
+    """Return the inputs of all patches twice, as shrunk photos and as windows of each patch, and their positions."""
+    photos = [shrunk[..., None] for shrunk in shrink(luma)]
+    windows = extract_windows(luma, np.arange(len(luma) * PATCHES))
+    patches = [windows[:, scale, :, :, None] for scale in range(4)]
+    return photos, patches, np.tile(positions(config.positions), (len(luma), 1))
 
 
-def _shake(model):
-    """Biases start at 0, where half of the mistakes one can make with them do not show."""
+def _randomize_biases(model):
+    """Draw the biases at random. They start at 0, which would hide many mistakes."""
     rng = np.random.default_rng(1)
     for weight in model.weights:
         if len(weight.shape) == 1:
             weight.assign(rng.normal(0, 0.3, weight.shape))
 
 
-ALL = [*PRESETS.values(), *(replace(PRESETS["model-2"], activation=name) for name in get_args(Activation))]
-VARIANTS = list({config.structure: config for config in ALL}.values())
+CONFIGS = [*PRESETS.values(), *(replace(PRESETS["model-2"], activation=name) for name in get_args(Activation))]
+STRUCTURES = list({config.structure: config for config in CONFIGS}.values())
 
 
-@pytest.mark.parametrize("config", VARIANTS, ids=lambda config: f"{config.activation}-{config.skip}-{config.positions}")
-def test_whole_photos_and_loose_boxes_are_the_same_function(config, roses):
+@pytest.mark.parametrize(
+    "config", STRUCTURES, ids=lambda config: f"{config.activation}-{config.skip}-{config.positions}"
+)
+def test_network_gives_equal_outputs_for_photos_and_patches(config, roses):
     network = build(config)
-    _shake(network.vae)
-    photos, loose, place = _inputs(roses.luma[:2], config)
-    noise = np.random.default_rng(0).standard_normal((2 * BOXES, LATENT), np.float32)
-    for whole, single in zip(network.vae([*photos, place, noise]), network.vae([*loose, place, noise]), strict=True):
+    _randomize_biases(network.vae)
+    photos, patches, position = _inputs(roses.luma[:2], config)
+    noise = np.random.default_rng(0).standard_normal((2 * PATCHES, LATENT), np.float32)
+    outputs = network.vae([*photos, position, noise]), network.vae([*patches, position, noise])
+    for whole, single in zip(*outputs, strict=True):
         whole, single = np.asarray(whole), np.asarray(single)
         assert np.abs(whole - single).max() < 1e-5
-        # Both would also agree if they answered the same for every box.
+        # Both would also agree if their output was the same for every patch.
         assert whole.std(axis=0).mean() > 1e-3
 
 
-@pytest.mark.parametrize("view", range(4))
-def test_a_box_sees_what_its_views_cover_and_nothing_else(view, rng):
-    """Change one pixel of one view's shrunk photo: exactly the boxes whose window holds it may answer differently."""
+@pytest.mark.parametrize("scale", range(4))
+def test_network_output_of_a_patch_depends_only_on_its_windows(scale, rng):
+    """After a change of one pixel of one shrunk photo only patches differ whose window contains that pixel."""
     config = PRESETS["model-2"]
     network = build(config)
-    _shake(network.decoder)
+    _randomize_biases(network.decoder)
     luma = rng.random((1, 112, 112), np.float32)
-    photos, _, place = _inputs(luma, config)
-    latent = np.zeros((BOXES, LATENT), np.float32)
-    before = np.asarray(network.decoder([*photos, place, latent]))
-    row, column = [(7, 7), (20, 9), (37, 60), (59, 3)][view]
-    photos[view] = photos[view].copy()
-    photos[view][0, row, column] += 5
-    changed = np.abs(np.asarray(network.decoder([*photos, place, latent])) - before).max(axis=1) > 1e-7
-    stride = [0, 2, 4, 8][view]
-    boxes = np.arange(PATCHES_PER_SIDE)
-    rows, columns = ((boxes * stride <= at) & (at < boxes * stride + 14) for at in (row, column))
+    photos, _, position = _inputs(luma, config)
+    latent = np.zeros((PATCHES, LATENT), np.float32)
+    before = np.asarray(network.decoder([*photos, position, latent]))
+    row, column = [(7, 7), (20, 9), (37, 60), (59, 3)][scale]
+    photos[scale] = photos[scale].copy()
+    photos[scale][0, row, column] += 5
+    changed = np.abs(np.asarray(network.decoder([*photos, position, latent])) - before).max(axis=1) > 1e-7
+    stride = [0, 2, 4, 8][scale]
+    indices = np.arange(PATCHES_PER_SIDE)
+    rows, columns = ((indices * stride <= at) & (at < indices * stride + 14) for at in (row, column))
     assert (changed.reshape(PATCHES_PER_SIDE, PATCHES_PER_SIDE) == np.outer(rows, columns)).all()
 
 
-@pytest.mark.parametrize("toggle", [{"skip": False}, {"positions": 7}, {"merge_units": 128}, {"activation": "relu"}])
-def test_each_setting_of_the_structure_changes_the_model(toggle):
+@pytest.mark.parametrize("change", [{"skip": False}, {"positions": 7}, {"merge_units": 128}, {"activation": "relu"}])
+def test_build_with_another_structure_setting_differs(change):
     def signature(config):
         layers = build(config).vae.get_config()
         return keras.saving.serialize_keras_object(layers)
 
     config = PRESETS["model-2"]
-    assert _without_names(signature(replace(config, **toggle))) != _without_names(signature(config))
+    assert _without_names(signature(replace(config, **change))) != _without_names(signature(config))
 
 
 def _without_names(node):
-    """A model's description without the running numbers in Keras's own layer names."""
+    """Remove the running numbers in Keras's layer names from the description of a model."""
     if isinstance(node, dict):
         return {key: _without_names(value) for key, value in node.items() if key not in ("name", "inbound_nodes")}
     if isinstance(node, (list, tuple)):
@@ -119,12 +121,13 @@ def _without_names(node):
     return node if isinstance(node, (int, float, bool)) or node in get_args(Activation) else None
 
 
-def test_the_whole_model_saves_and_loads_as_a_keras_model(tmp_path, rng):
+def test_network_is_saved_and_loaded_by_keras(tmp_path, rng):
     config = PRESETS["model-6"]
     vae = build(config).vae
     vae.save(tmp_path / "vae.keras")
     loaded = keras.saving.load_model(tmp_path / "vae.keras")
-    photos, _, place = _inputs(rng.random((1, 112, 112), np.float32), config)
-    noise = rng.standard_normal((BOXES, LATENT), np.float32)
-    for before, after in zip(vae([*photos, place, noise]), loaded([*photos, place, noise]), strict=True):
+    photos, _, position = _inputs(rng.random((1, 112, 112), np.float32), config)
+    noise = rng.standard_normal((PATCHES, LATENT), np.float32)
+    inputs = [*photos, position, noise]
+    for before, after in zip(vae(inputs), loaded(inputs), strict=True):
         np.testing.assert_array_equal(before, after)

@@ -1,4 +1,4 @@
-"""All weights in two vectors take the very steps that Keras's optimizers take, matrix by matrix."""
+"""The optimizer keeps all weights in two vectors and takes the steps that Keras takes matrix by matrix."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ STACKS = {
 }
 HIDDEN = {name for name, stack in STACKS.items() if stack.hidden}
 STEPS = 4
-RATE = 0.01
+LEARNING_RATE = 0.01
 
 
-def _numbers(step: int) -> dict[str, np.ndarray]:
-    """First weights, of step 0, or gradients, of the others: a stack each."""
+def _random_stacks(step: int) -> dict[str, np.ndarray]:
+    """Return the first weights for step 0, or the gradients of another step, one array for each stack."""
     rng = np.random.default_rng(step)
     return {name: rng.standard_normal((len(stack.layers), *stack.shape), np.float32) for name, stack in STACKS.items()}
 
@@ -36,13 +36,14 @@ def _numbers(step: int) -> dict[str, np.ndarray]:
 def _started(muon: bool, **settings: float) -> Optimizer:
     optimizer = Optimizer(STACKS, muon)
     optimizer.reset(
-        _numbers(0), **({"rate": RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings)
+        _random_stacks(0),
+        **({"rate": LEARNING_RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings),
     )
     return optimizer
 
 
 def _weights(optimizer: Optimizer) -> dict[str, np.ndarray]:
-    """What a step computes with, a stack each."""
+    """Return the weights that a step computes with, one array for each stack."""
     kernels, biases, others = optimizer.unpack()
     weights = {name: stack.numpy() for name, stack in others.items()}
     for flat, kind in ((kernels, "kernel"), (biases, "bias")):
@@ -52,52 +53,55 @@ def _weights(optimizer: Optimizer) -> dict[str, np.ndarray]:
     return weights
 
 
-def _flat(optimizer: Optimizer, numbers: dict[str, np.ndarray]) -> list[tf.Tensor]:
-    """Numbers end to end as the optimizer has its weights: they are the gradients of their sum, weighted with them."""
+def _flat(optimizer: Optimizer, gradients: dict[str, np.ndarray]) -> list[tf.Tensor]:
+    """Return gradients in the layout of the optimizer's weights, as those of the sum of weights times gradients."""
     with tf.GradientTape() as tape:
         kernels, biases, others = optimizer.unpack()
-        total = tf.add_n([tf.reduce_sum(stack * numbers[name]) for name, stack in others.items()])
+        total = tf.add_n([tf.reduce_sum(stack * gradients[name]) for name, stack in others.items()])
         for flat, kind in ((kernels, "kernel"), (biases, "bias")):
-            total += tf.reduce_sum(flat * np.concatenate([numbers[f"conv_{depth}/{kind}"].ravel() for depth in (0, 1)]))
+            total += tf.reduce_sum(
+                flat * np.concatenate([gradients[f"conv_{depth}/{kind}"].ravel() for depth in (0, 1)])
+            )
     return tape.gradient(total, optimizer.weights)
 
 
 def _trained(muon: bool, **settings: float) -> dict[str, np.ndarray]:
+    """Return the weights after STEPS steps, one array for each stack."""
     optimizer = _started(muon, **settings)
     apply = tf.function(optimizer.apply)
     for step in range(1, STEPS + 1):
-        apply(_flat(optimizer, _numbers(step)))
+        apply(_flat(optimizer, _random_stacks(step)))
     return optimizer.averages
 
 
 def _expected(optimizer: Any) -> dict[str, np.ndarray]:
-    """The same steps with Keras, a variable each layer."""
+    """Take the same steps with an optimizer of Keras, with one variable for each layer."""
     variables: dict[str, list[keras.Variable]] = {}
-    for name, values in _numbers(0).items():
+    for name, values in _random_stacks(0).items():
         layer, _, kind = name.rpartition("/")
         with keras.name_scope(layer):
             variables[name] = [keras.Variable(one, name=kind) for one in values]
-    optimizer.build([one for some in variables.values() for one in some])
+    optimizer.build([variable for layers in variables.values() for variable in layers])
     for step in range(1, STEPS + 1):
-        gradients = _numbers(step)
+        gradients = _random_stacks(step)
         pairs = [(tf.constant(g), v) for name in STACKS for g, v in zip(gradients[name], variables[name], strict=True)]
         optimizer.apply(*zip(*pairs, strict=True))
-    return {name: np.stack([one.numpy() for one in some]) for name, some in variables.items()}
+    return {name: np.stack([variable.numpy() for variable in layers]) for name, layers in variables.items()}
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5, 1e6])
-def test_adam_takes_the_steps_of_keras(clip):
-    rate = keras.optimizers.schedules.InverseTimeDecay(RATE, 1, 0.1)
+def test_adam_takes_the_same_steps_as_keras(clip):
+    rate = keras.optimizers.schedules.InverseTimeDecay(LEARNING_RATE, 1, 0.1)
     expected = _expected(keras.optimizers.Adam(rate, global_clipnorm=clip or None))
     for name, weights in _trained(muon=False, clip=clip, decay=0.1).items():
         np.testing.assert_allclose(weights, expected[name], atol=2e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_muon_takes_the_steps_of_keras(clip):
-    """The convolutions' steps too, whose kernels are matrices here; all else is Adam's."""
+def test_muon_takes_the_same_steps_as_keras(clip):
+    """It also trains the kernels of convolutions, which are matrices here; Adam trains everything else."""
     muon = keras.optimizers.Muon(
-        keras.optimizers.schedules.InverseTimeDecay(RATE, 1, 0.1),
+        keras.optimizers.schedules.InverseTimeDecay(LEARNING_RATE, 1, 0.1),
         momentum=0.9,
         rms_rate=MUON_SCALE,
         ns_steps=NEWTON_SCHULZ_STEPS,
@@ -111,47 +115,47 @@ def test_muon_takes_the_steps_of_keras(clip):
         np.testing.assert_allclose(weights, expected[name], atol=1e-4, err_msg=name)
 
 
-def test_muon_leaves_biases_and_answers_to_adam():
+def test_muon_trains_biases_and_output_layers_with_adam():
     adam, muon = _trained(muon=False), _trained(muon=True)
     assert {name for name in STACKS if not np.array_equal(adam[name], muon[name])} == HIDDEN
 
 
-def test_muon_moves_every_matrix_by_the_rate():
-    """Whatever the size of its gradient: no layer stands still."""
+def test_muon_changes_every_matrix_by_the_learning_rate():
+    """The change does not depend on the size of the gradient, so every layer learns."""
     optimizer = _started(muon=True)
-    numbers = _numbers(1)
-    for place, name in enumerate(sorted(HIDDEN)):
-        numbers[name] *= 10.0 ** (-2 * place)
-    optimizer.apply(_flat(optimizer, numbers))
-    before, after = _numbers(0), optimizer.averages
+    gradients = _random_stacks(1)
+    for number, name in enumerate(sorted(HIDDEN)):
+        gradients[name] *= 10.0 ** (-2 * number)
+    optimizer.apply(_flat(optimizer, gradients))
+    before, after = _random_stacks(0), optimizer.averages
     for name in HIDDEN:
-        # The root mean square of a matrix with singular values of 1, of which `orthogonal` makes 0.6 to 1.3.
-        moved = np.sqrt(np.mean(np.square(after[name] - before[name]), axis=(1, 2))) / (RATE * MUON_SCALE)
-        assert (moved > 0.5).all() and (moved < 1.3).all(), name
+        # The root mean square of the change; it is not 1 because `orthogonal` gives singular values of 0.6 to 1.3.
+        change = np.sqrt(np.mean(np.square(after[name] - before[name]), axis=(1, 2))) / (LEARNING_RATE * MUON_SCALE)
+        assert (change > 0.5).all() and (change < 1.3).all(), name
 
 
 @pytest.mark.parametrize("muon", [True, False])
-def test_weight_decay_shrinks_the_matrices_of_muon_alone(muon):
-    """By the same share whatever the gradient, as the step's own size does not depend on it either."""
-    optimizers = [_started(muon, weight_decay=share) for share in (0.0, 5.0)]
+def test_weight_decay_shrinks_only_the_matrices_of_muon(muon):
+    """The share does not depend on the gradient, as the size of the step does not either."""
+    optimizers = [_started(muon, weight_decay=weight_decay) for weight_decay in (0.0, 5.0)]
     for optimizer in optimizers:
-        optimizer.apply(_flat(optimizer, _numbers(1)))
+        optimizer.apply(_flat(optimizer, _random_stacks(1)))
     plain, decayed = (_weights(optimizer) for optimizer in optimizers)
-    for name, first in _numbers(0).items():
-        share = RATE * 5.0 if muon and name in HIDDEN else 0.0
+    for name, first in _random_stacks(0).items():
+        share = LEARNING_RATE * 5.0 if muon and name in HIDDEN else 0.0
         np.testing.assert_allclose(plain[name] - decayed[name], share * first, atol=1e-5)
 
 
 @pytest.mark.parametrize("muon", [True, False])
 @pytest.mark.parametrize("averaging", [0.0, 0.5, 0.99])
-def test_averages_are_those_of_a_plain_loop(averaging, muon):
-    """At first the average follows closely, whatever the share; without one it is the last weights to the bit."""
+def test_averages_equal_those_of_a_plain_loop(averaging, muon):
+    """In the first steps the average is close to the weights; with a share of 0 it equals the last ones to the bit."""
     optimizer = _started(muon, averaging=averaging)
     expected = _weights(optimizer)
     for step in range(1, 16):
-        optimizer.apply(_flat(optimizer, _numbers(step)))
-        kept = min(averaging, (1 + step) / (AVERAGING_WARMUP_STEPS + step))
-        expected = {name: kept * expected[name] + (1 - kept) * last for name, last in _weights(optimizer).items()}
+        optimizer.apply(_flat(optimizer, _random_stacks(step)))
+        share = min(averaging, (1 + step) / (AVERAGING_WARMUP_STEPS + step))
+        expected = {name: share * expected[name] + (1 - share) * last for name, last in _weights(optimizer).items()}
     averages, last = optimizer.averages, _weights(optimizer)
     assert averages.keys() == STACKS.keys()
     for name, average in averages.items():
@@ -160,40 +164,40 @@ def test_averages_are_those_of_a_plain_loop(averaging, muon):
 
 
 @pytest.mark.parametrize("muon", [True, False])
-def test_unpack_returns_every_stack_as_it_was_given(muon):
+def test_unpack_after_reset_returns_the_given_stacks(muon):
     weights = _weights(_started(muon))
     assert weights.keys() == STACKS.keys()
-    for name, first in _numbers(0).items():
+    for name, first in _random_stacks(0).items():
         np.testing.assert_array_equal(weights[name], first)
 
 
-def test_unpack_and_averages_follow_the_steps():
-    """The step computes with the weights themselves, and what is shown is their average."""
+def test_unpack_returns_weights_and_averages_their_average():
+    """A step computes with the weights themselves; the model gets their average."""
     optimizer = _started(muon=True, averaging=0.9)
-    optimizer.apply(_flat(optimizer, _numbers(1)))
-    weights, averages, first = _weights(optimizer), optimizer.averages, _numbers(0)
+    optimizer.apply(_flat(optimizer, _random_stacks(1)))
+    weights, averages, first = _weights(optimizer), optimizer.averages, _random_stacks(0)
     for name, stack in weights.items():
         assert not np.array_equal(stack, averages[name]) and not np.array_equal(averages[name], first[name])
 
 
 @pytest.mark.parametrize("muon", [True, False])
-def test_a_reset_forgets_all(muon):
+def test_reset_restores_the_first_state(muon):
     optimizer = Optimizer(STACKS, muon)
     runs = []
     for settings in ((0.01, 0.1, 0.5, 1.0, 0.9), (0.5, 0.0, 0.0, 0.0, 0.0), (0.01, 0.1, 0.5, 1.0, 0.9)):
-        optimizer.reset(_numbers(0), *settings)
+        optimizer.reset(_random_stacks(0), *settings)
         for name, average in optimizer.averages.items():
-            np.testing.assert_array_equal(average, _numbers(0)[name])
+            np.testing.assert_array_equal(average, _random_stacks(0)[name])
         for step in range(1, 4):
-            optimizer.apply(_flat(optimizer, _numbers(step)))
+            optimizer.apply(_flat(optimizer, _random_stacks(step)))
         runs.append([variable.numpy() for variable in optimizer.state])
-    for first, other, again in zip(*runs, strict=True):
-        np.testing.assert_array_equal(first, again)
+    for first, other, repeated in zip(*runs, strict=True):
+        np.testing.assert_array_equal(first, repeated)
         assert first.size < 2 or not np.array_equal(first, other)
 
 
 @pytest.mark.parametrize("shape", [(60, 12), (12, 60), (9, 9)])
-def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
+def test_orthogonal_keeps_singular_vectors_and_evens_out_values(shape):
     matrices = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
     matrices[1] *= 1e-6
     left, _, right = np.linalg.svd(matrices, full_matrices=False)
@@ -203,5 +207,5 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
     np.testing.assert_allclose(seen, values[:, None] * np.eye(values.shape[1]), atol=2e-3)
 
 
-def test_orthogonal_leaves_zeros_zeros():
+def test_orthogonal_of_zeros_is_zeros():
     np.testing.assert_array_equal(orthogonal(tf.zeros([1, 4, 3])).numpy(), 0)

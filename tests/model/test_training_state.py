@@ -1,4 +1,4 @@
-"""What is taken up again goes on as if nothing had happened."""
+"""A training that is resumed from a training state continues to the same numbers."""
 
 from dataclasses import replace
 
@@ -16,13 +16,13 @@ CONFIG = replace(
 )
 
 
-def _numbers(figures):
-    return {name: value for name, value in figures.items() if "seconds" not in name}
+def _without_times(metrics):
+    return {name: value for name, value in metrics.items() if "seconds" not in name}
 
 
 @pytest.fixture(scope="module")
 def trained(parts):
-    """A trainer after two epochs, what it had after the first, and the figures of both."""
+    """A trainer after two epochs, its state after the first one, and the metrics of both."""
     trainer = Trainer(parts.training.take(range(4)), parts.validation)
     trainer.start(CONFIG, 7)
     first = trainer.epoch()
@@ -38,13 +38,13 @@ def saved(trained, tmp_path):
     return folder
 
 
-def test_a_fresh_trainer_goes_on_to_the_last_bit(trained, saved, parts):
+def test_resume_in_a_fresh_trainer_continues_to_the_last_bit(trained, saved, parts):
     trainer, _, (_, second) = trained
     loaded = training_state.load(saved)
-    assert (loaded.config, loaded.seed) == (CONFIG, 7) and [figures["epoch"] for figures in loaded.epochs] == [1]
+    assert (loaded.config, loaded.seed) == (CONFIG, 7) and [metrics["epoch"] for metrics in loaded.epochs] == [1]
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
     fresh.resume(loaded.config, loaded.seed, loaded.state)
-    assert _numbers(fresh.epoch()) == _numbers(second)
+    assert _without_times(fresh.epoch()) == _without_times(second)
     np.testing.assert_array_equal(fresh.draw(), trainer.draw())
     for name, values in fresh.state.items():
         np.testing.assert_array_equal(values, trainer.state[name])
@@ -52,28 +52,28 @@ def test_a_fresh_trainer_goes_on_to_the_last_bit(trained, saved, parts):
     assert all((last.numpy() != average.numpy()).any() for last, average in zip(weights, averages, strict=True))
 
 
-def test_going_on_shows_the_weights_before_any_step(trained, parts):
+def test_resume_sets_the_weights_of_the_model_before_any_step(trained, parts):
     trainer, _, _ = trained
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
     fresh.resume(CONFIG, 7, trainer.state)
     np.testing.assert_array_equal(fresh.draw(), trainer.draw())
 
 
-def test_another_models_state_is_refused(trained, parts):
+def test_resume_from_the_state_of_another_model_is_refused(trained, parts):
     _, state, _ = trained
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
     with pytest.raises(ValueError, match="shape"):
         fresh.resume(replace(CONFIG, merge_units=32), 7, state)
     with pytest.raises(ValueError, match=rf"a state of {len(state) + 1} arrays, not of {len(state)}$"):
         fresh.resume(CONFIG, 7, {**state, "more": np.zeros(3)})
-    # An older huetune had no average of the weights.
+    # The state of an older huetune has no average of the weights.
     older = {name: values for name, values in state.items() if name not in ("optimizer-2", "optimizer-3")}
     with pytest.raises(ValueError, match=rf"a state of {len(state) - 2} arrays, not of {len(state)}$"):
         fresh.resume(CONFIG, 7, older)
 
 
 @pytest.mark.parametrize("name", [training_state.STATE_FILE, training_state.LOG])
-def test_damage_is_refused(saved, name):
+def test_load_of_a_damaged_state_is_refused(saved, name):
     content = bytearray((saved / name).read_bytes())
     content[len(content) // 2] ^= 4
     (saved / name).write_bytes(content)
@@ -81,7 +81,7 @@ def test_damage_is_refused(saved, name):
         training_state.load(saved)
 
 
-def test_the_newest_comes_first(tmp_path):
+def test_newest_returns_states_by_falling_epoch(tmp_path):
     for name in ("after-009-b", "after-010-a", "after-1000-c", "epoch-011-a"):
         (tmp_path / name).mkdir()
     assert [path.name for path in training_state.newest(tmp_path)] == ["after-1000-c", "after-010-a", "after-009-b"]
