@@ -35,7 +35,9 @@ if TYPE_CHECKING:  # these import NumPy and Optuna, which a command's help does 
 @click.option("--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos, or s3://...  [default: held-out photos]")
 @click.option("--classes", type=TEXT, help="Use only these subfolders of --photos, as in roses,tulips.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
-@click.option("--out", type=FOLDER_OR_BUCKET, help="Folder for the log.  [default: log in the run, or MODEL-log]")
+@click.option(
+    "--out", type=FOLDER_OR_BUCKET, help="Folder for the experiment log.  [default: log in the run, or MODEL-log]"
+)
 def log(
     runs_or_models: tuple[str, ...],
     storage: Path,

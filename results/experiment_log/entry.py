@@ -53,7 +53,7 @@ class Entry:
 
     Attributes:
         key: anchor of links to the entry, and the name of the folder of its pictures; unique in a log.
-        name: name of the model in the log.
+        name: name of the model in the experiment log.
         started: when the training started, with time zone; None if that is not recorded.
         config: settings of the model.
         seed: seed of the training.

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: a file of its own, since worker processes cannot import a module named `__main__`."""
+"""Run `python -m tests.benchmarks`. Worker processes cannot import `__main__`, so all else is in other modules."""
 
 from tests.benchmarks.bench import main
 

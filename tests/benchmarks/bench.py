@@ -1,9 +1,9 @@
-"""Measure huetune against what a competent user would write without it (`peers.py`), in one run.
+"""Measure huetune beside what a competent user would write without it (`peers.py`), in one run.
 
     python -m tests.benchmarks [NAME ...] [--seeds 3] [--photos DIR]
 
-prints a line a figure and writes all to `bench.json`. Every figure is a ratio of two things measured here, side by
-side, on this machine: seconds alone say more of the machine than of the program.
+prints a line for each benchmark and writes all results to `bench.json`. Most results are ratios of two measurements on
+this machine in one run, because seconds alone depend more on the machine than on the program.
 """
 
 import argparse
@@ -49,10 +49,11 @@ from tests.benchmarks.processes import SLOTS, first_step, one_thread, side_by_si
 
 PEER = PRESETS["model-2"]
 OURS = with_recipe(PEER, "photos")
-WEIGHTS = [1.0 + index / 2 for index in range(12)]
-COUNTS = 50, 100, 200, 400
+SEARCH_WEIGHTS = [1.0 + index / 2 for index in range(12)]
+SEARCH_EPOCHS = 4
+PHOTO_COUNTS = 50, 100, 200, 400
 NAMED_ONLY = "packing", "table", "structures", "ranks"
-"""What runs only when it is named: it takes hours, or a GPU."""
+"""Benchmarks that run only when they are named, because they take hours or need a GPU."""
 ROSES = Path(__file__).parents[3] / "shared" / "photos" / "roses-train"
 
 
@@ -74,10 +75,13 @@ def _turnaround(parts: Split) -> dict[str, float]:
 
 
 def turnaround(parts: Split, seeds: int) -> dict[str, Any]:
-    """From one trial's end to the next one's first step; a cold worker imports TensorFlow, builds and traces before."""
-    results = side_by_side(_timed_turnaround, [(parts,) for _ in range(seeds)])
-    cold = [result["cold"] + result["import"] for result in results]
-    warm = [result["warm"] for result in results]
+    """Measure the seconds from the end of a trial to the first step of the next one.
+
+    A new ("cold") worker imports TensorFlow, builds the network and traces the step before its first step.
+    """
+    measured = side_by_side(_timed_turnaround, [(parts,) for _ in range(seeds)])
+    cold = [result["cold"] + result["import"] for result in measured]
+    warm = [result["warm"] for result in measured]
     return {
         "turnaround": statistics.median(cold) / statistics.median(warm),
         "cold_seconds": cold,
@@ -86,7 +90,7 @@ def turnaround(parts: Split, seeds: int) -> dict[str, Any]:
 
 
 def _timed_turnaround(parts: Split) -> dict[str, float]:
-    # This process has TensorFlow already, from its initializer: what that cost is measured in one of its own.
+    # The initializer of this process has imported TensorFlow, so the import is measured in another process.
     import subprocess
     import sys
 
@@ -96,13 +100,13 @@ def _timed_turnaround(parts: Split) -> dict[str, float]:
 
 
 def search(parts: Split, seeds: int) -> dict[str, Any]:
-    """Wall time of 12 trials of 4 epochs, 2 slots, no early stopping, Ray's start and the workers' counted."""
-    ours, overheads = zip(*(_our_search(parts, WEIGHTS, 4) for _ in range(seeds)), strict=True)
+    """Measure the wall time of 12 trials of 4 epochs on 2 slots, without early stopping, including the start of Ray."""
+    ours, overheads = zip(*(_our_search(parts, SEARCH_WEIGHTS, SEARCH_EPOCHS) for _ in range(seeds)), strict=True)
     theirs = []
     for _ in range(seeds):
         begun = time.perf_counter()
-        configs = [replace(PEER, mse_weight=weight) for weight in WEIGHTS]
-        peers.tune(parts.training, parts.validation, configs, 4, SLOTS)
+        configs = [replace(PEER, mse_weight=weight) for weight in SEARCH_WEIGHTS]
+        peers.tune(parts.training, parts.validation, configs, SEARCH_EPOCHS, SLOTS)
         theirs.append(time.perf_counter() - begun)
     return {
         "search": statistics.median(theirs) / statistics.median(ours),
@@ -113,7 +117,7 @@ def search(parts: Split, seeds: int) -> dict[str, Any]:
 
 
 def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[float, float]:
-    """Wall time, and what a worker's time is of its pure training and validation time, from its second trial on."""
+    """Return wall seconds, and the time of workers after their first trials over that of training and validation."""
     from rich.console import Console
 
     from huetune.search.session.runner import launch
@@ -123,7 +127,7 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
 
     space: Space = parse_space({"mse_weight": {"choices": list(weights)}}, OURS)
     with tempfile.TemporaryDirectory() as storage:
-        asked = Search(
+        spec = Search(
             "bench",
             Path(storage),
             space,
@@ -134,22 +138,22 @@ def _our_search(parts: Split, weights: Sequence[float], epochs: int) -> tuple[fl
             warm_start=(),
         )
         begun = time.perf_counter()
-        run = launch(asked, parts, Console(), source=Source(), quiet=True)
+        run = launch(spec, parts, Console(), source=Source(), quiet=True)
         seconds = time.perf_counter() - begun
-        workers: dict[int, list[Any]] = {}
+        trials_by_worker: dict[int, list[Any]] = {}
         for trial in run.study().trials:
-            ended = trial.datetime_complete.timestamp() if trial.datetime_complete else math.nan
-            workers.setdefault(trial.user_attrs["pid"], []).append((ended, trial))
+            end = trial.datetime_complete.timestamp() if trial.datetime_complete else math.nan
+            trials_by_worker.setdefault(trial.user_attrs["pid"], []).append((end, trial))
         wall = busy = 0.0
-        for ends in workers.values():
-            (warm, _), *others = sorted(ends, key=lambda end: end[0])
-            wall += max([warm, *(ended for ended, _ in others)]) - warm
+        for trials in trials_by_worker.values():
+            (first_end, _), *others = sorted(trials, key=lambda trial: trial[0])
+            wall += max([first_end, *(end for end, _ in others)]) - first_end
             busy += sum(epoch["seconds"] for _, trial in others for epoch in TrialRecord.of(trial).epochs)
     return seconds, wall / busy
 
 
 def preparing(parts: Split, seeds: int) -> dict[str, Any]:
-    """Photos a second from pixels to chroma map, against a loop over pixels."""
+    """Measure photos a second from pixels to chroma maps, beside a loop over pixels."""
     photos = garden(100)
     ours = []
     for _ in range(3):
@@ -158,12 +162,12 @@ def preparing(parts: Split, seeds: int) -> dict[str, Any]:
         ours.append((time.perf_counter() - begun) / 100)
     begun = time.perf_counter()
     for photo in photos[:3]:
-        peers.prepare_slowly(photo)
+        peers.prepare_by_loop(photo)
     return {"prepare": (time.perf_counter() - begun) / 3 / statistics.median(ours)}
 
 
 def colorizing(parts: Split, seeds: int) -> dict[str, Any]:
-    """20 photos x 5 samples, against a model call a box and sample (timed on a part of one photo)."""
+    """Measure 20 photos with 5 samples each, beside one model call for each patch and sample (timed on one photo)."""
     from huetune.model.colorizer import Colorizer
     from huetune.model.network import build
 
@@ -177,13 +181,16 @@ def colorizing(parts: Split, seeds: int) -> dict[str, Any]:
         colorizer.draw(photos.gray, 5, 0)
         ours.append(time.perf_counter() - begun)
     begun = time.perf_counter()
-    peers.colorize_slowly(network, PEER, photos.luma[:1], 1)
+    peers.colorize_by_loop(network, PEER, photos.luma[:1], 1)
     theirs = (time.perf_counter() - begun) * 20 * 5
     return {"colorize": theirs / statistics.median(ours), "seconds": [statistics.median(ours), theirs]}
 
 
 def memory(parts: Split, seeds: int) -> dict[str, Any]:
-    """Bytes a photo that a worker's peak memory grows by, photos shared by Ray included, 1,000 against 5,000 photos."""
+    """Measure how many bytes a photo adds to the peak memory of a worker, between 1,000 and 5,000 photos.
+
+    Photos that Ray shares between processes are included, except in `of_its_own`.
+    """
     import ray
 
     peaks: dict[int, list[dict[str, int]]] = {}
@@ -206,7 +213,7 @@ def memory(parts: Split, seeds: int) -> dict[str, Any]:
 
 
 def _peak(parts: Split) -> dict[str, int]:
-    """The peak memory of a worker that has touched all photos as an epoch does, and trained on a few."""
+    """Return the peak memory of a worker that has read all photos as an epoch does, and trained on a few."""
     import psutil
 
     from huetune.model.trainer import Trainer
@@ -224,13 +231,16 @@ def _peak(parts: Split) -> dict[str, int]:
 
 
 def linear(parts: Split, seeds: int) -> dict[str, Any]:
-    """Milliseconds a photo and epoch at 50 to 400 photos, and of four epochs one after the other: alike, if linear."""
+    """Measure milliseconds for each photo in an epoch: with 50 to 400 photos, and in four successive epochs.
+
+    All are about the same if the time of an epoch is linear in the number of photos.
+    """
     scenes = prepare(garden(400), [str(index) for index in range(400)])
-    tasks = [(scenes.take(range(count)), parts.validation, 1) for count in COUNTS] * seeds
+    tasks = [(scenes.take(range(count)), parts.validation, 1) for count in PHOTO_COUNTS] * seeds
     measured = side_by_side(_milliseconds, tasks)
     by_count = {
-        count: statistics.median(measured[run * len(COUNTS) + index][0] for run in range(seeds))
-        for index, count in enumerate(COUNTS)
+        count: statistics.median(measured[run * len(PHOTO_COUNTS) + index][0] for run in range(seeds))
+        for index, count in enumerate(PHOTO_COUNTS)
     }
     later = side_by_side(_milliseconds, [(scenes.take(range(50)), parts.validation, 4)] * seeds)
     by_epoch = [statistics.median(run[epoch] for run in later) for epoch in range(4)]
@@ -254,21 +264,23 @@ def _sets(photos: Path | None) -> dict[str, Split]:
     return sets
 
 
-def _seeds(asked: argparse.Namespace) -> dict[training.Structure, int]:
-    """How many seeds of each structure of the default space are measured against the peer."""
-    activations = asked.activations or ranks.default_activations()
-    skips = [structure_runs.SKIPS[skip] for skip in asked.skips]
+def _seeds(options: argparse.Namespace) -> dict[training.Structure, int]:
+    """Return how many seeds of each structure of the default space are measured."""
+    activations = options.activations or ranks.default_activations()
+    skips = [structure_runs.SKIPS[skip] for skip in options.skips]
     chosen = [training.Structure(activation, skip) for activation in activations for skip in skips]
-    seeds = {one: asked.seeds if one == training.MAIN else asked.structure_seeds for one in chosen}
+    seeds = {
+        structure: options.seeds if structure == training.MAIN else options.structure_seeds for structure in chosen
+    }
     if not any(seeds.values()):
-        raise SystemExit("training: no structure is left to measure; raise --structure-seeds or choose silu with skip")
+        raise SystemExit("training: no structure is selected; raise --structure-seeds or select silu with skip")
     return seeds
 
 
 def main() -> None:
-    """Run the benchmarks that were named, or all."""
-    names: dict[str, Callable[..., dict[str, Any]]] = {
-        "training": lambda parts, seeds: training.training(parts, _seeds(asked)),
+    """Run the named benchmarks, or all but those of NAMED_ONLY."""
+    benchmarks: dict[str, Callable[..., dict[str, Any]]] = {
+        "training": lambda parts, seeds: training.training(parts, _seeds(options)),
         "turnaround": turnaround,
         "search": search,
         "prepare": preparing,
@@ -276,29 +288,31 @@ def main() -> None:
         "memory": memory,
         "linear": linear,
         "step": lambda parts, seeds: step.step(),
-        "replay": lambda parts, seeds: replay.replay(asked.replays),
+        "replay": lambda parts, seeds: replay.replay(options.replays),
         "scale": lambda parts, seeds: replay.scale(),
         "bookkeeping": lambda parts, seeds: bookkeeping.bookkeeping(parts),
         "packing": lambda parts, seeds: packing.packing(parts),
         "table": lambda parts, seeds: table.record(),
-        "structures": lambda parts, seeds: structures.structures(asked),
-        "ranks": lambda parts, seeds: ranks.ranks(asked),
+        "structures": lambda parts, seeds: structures.structures(options),
+        "ranks": lambda parts, seeds: ranks.ranks(options),
     }
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("names", nargs="*", choices=[[], *names], metavar="NAME", help=", ".join(names))
+    parser.add_argument("names", nargs="*", choices=[[], *benchmarks], metavar="NAME", help=", ".join(benchmarks))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--photos", type=Path, default=ROSES, help="real photos to train on besides the garden")
-    parser.add_argument("--replays", type=int, default=50, help="searches replayed on the recorded table")
-    parser.add_argument("--structure-seeds", type=int, default=1, help="training: seeds of what is not silu with skip")
+    parser.add_argument("--replays", type=int, default=50, help="replay: number of searches on the recorded table")
+    parser.add_argument(
+        "--structure-seeds", type=int, default=1, help="training: seeds of structures other than silu, skip"
+    )
     structures.add_options(parser)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     small = split(prepare(garden(57), [str(index) for index in range(57)]), 0)
-    figures: dict[str, Any] = {}
-    for name in asked.names or [name for name in names if name not in NAMED_ONLY]:
-        sets = _sets(asked.photos) if name == "training" else {"": small}
+    results: dict[str, Any] = {}
+    for name in options.names or [name for name in benchmarks if name not in NAMED_ONLY]:
+        sets = _sets(options.photos) if name == "training" else {"": small}
         for source, parts in sets.items():
             label = f"{name} {source}".strip()
-            figures[label] = names[name](parts, asked.seeds)
-            shown = {key: value for key, value in figures[label].items() if key != "curves"}
+            results[label] = benchmarks[name](parts, options.seeds)
+            shown = {key: value for key, value in results[label].items() if key != "curves"}
             print(f"{label}: {json.dumps(shown, default=float)}", flush=True)
-            Path("bench.json").write_text(json.dumps(figures, indent=2, default=float) + "\n", encoding="utf-8")
+            Path("bench.json").write_text(json.dumps(results, indent=2, default=float) + "\n", encoding="utf-8")

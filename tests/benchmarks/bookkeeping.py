@@ -1,4 +1,4 @@
-"""What is around the training: many trials that only wait, on as many slots as a small cluster has."""
+"""Measure the time around training with 1,000 trials that only wait, on the 16 slots of a small cluster."""
 
 import math
 import socket
@@ -29,33 +29,40 @@ from huetune.search.tuning.stopping_rule import Budget
 from huetune.search.tuning.study_writer import StudyWriter
 from huetune.search.tuning.trial_result import SCORE
 
-TRIALS, SLOTS, SECONDS = 1000, 16, 1.0
+TRIALS, SLOTS, TRIAL_SECONDS = 1000, 16, 1.0
 
 
-class Waiting(TrialWorker):
-    """A trial of one epoch in which nothing is done."""
+class WaitingWorker(TrialWorker):
+    """A trial of one epoch that waits and trains nothing."""
 
-    def setup(self, config: dict[str, Any], **words: Any) -> None:  # type: ignore[override]
-        """Remember the trial."""
+    def setup(self, config: dict[str, Any], **arguments: Any) -> None:  # type: ignore[override]
+        """Store the loss weight of the trial."""
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
-        """Remember the trial."""
+        """Store the loss weight of the trial."""
         self._weight = config["config"]["mse_weight"]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Wait, and report as if it had trained."""
-        time.sleep(SECONDS)
+        """Wait, and report metrics as after an epoch of training."""
+        time.sleep(TRIAL_SECONDS)
         score = abs(math.log(self._weight))
-        figures = {"epoch": 1, "boxes": 0, "seconds": SECONDS, "chroma_mse": score, "skill": 0.0, "chroma_ratio": 1.0}
-        return {**figures, "checkpoint": "none", SCORE: score, "host": socket.gethostname(), "pid": 0, "done": True}
+        metrics = {
+            "epoch": 1,
+            "boxes": 0,
+            "seconds": TRIAL_SECONDS,
+            "chroma_mse": score,
+            "skill": 0.0,
+            "chroma_ratio": 1.0,
+        }
+        return {**metrics, "checkpoint": "none", SCORE: score, "host": socket.gethostname(), "pid": 0, "done": True}
 
 
 def bookkeeping(parts: Split) -> dict[str, float]:
-    """1,000 trials of a second on 16 slots, with the real searcher and a study on disk: how much longer than ideal.
+    """Measure how much longer than the ideal 1,000 trials of a second take, with the real searcher and a study on disk.
 
-    Ray's own bar for its Tune is 10,000 such trials on 16 CPUs in 800 s, 28 % over the ideal 625.
+    Ray's own target for Tune is 10,000 such trials on 16 CPUs in 800 s, 28 % over the ideal 625 s.
     """
     space = parse_space({"mse_weight": {"low": 1.0, "high": 8.0}}, with_recipe(PRESETS["model-2"], "photos"))
     ray.init(address="local", num_cpus=SLOTS, include_dashboard=False, log_to_driver=False)
@@ -72,14 +79,14 @@ def bookkeeping(parts: Split) -> dict[str, float]:
             objectives=["chroma_mse"],
         )
         begun = time.perf_counter()
-        Cluster().train(searcher, "asha", parts, Path(folder), "trials", Waiting)
+        Cluster().train(searcher, "asha", parts, Path(folder), "trials", WaitingWorker)
         seconds = time.perf_counter() - begun
         assert len(study.get_trials(deepcopy=False)) == TRIALS and searcher.finished
-        # From the first end on: before it Ray starts its processes.
+        # The time counts from the end of the first 16 trials, because Ray starts its processes before.
         ends = sorted(trial.datetime_complete for trial in study.trials if trial.datetime_complete)
         warm = (ends[-1] - ends[SLOTS - 1]).total_seconds()
-    ideal = (TRIALS - SLOTS) * SECONDS / SLOTS
-    peer = _plain()
+    ideal = (TRIALS - SLOTS) * TRIAL_SECONDS / SLOTS
+    peer = _plain_ray_tune()
     store = _object_store()
     ray.shutdown()
     return {
@@ -94,8 +101,8 @@ def bookkeeping(parts: Split) -> dict[str, float]:
     }
 
 
-class _Plain(tune.Trainable):
-    """The same trial as one would write it for Ray Tune alone."""
+class _PlainTrial(tune.Trainable):
+    """The same trial, written for Ray Tune alone."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._weight = config["mse_weight"]
@@ -105,15 +112,15 @@ class _Plain(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        time.sleep(SECONDS)
+        time.sleep(TRIAL_SECONDS)
         return {"score": abs(math.log(self._weight)), "done": True}
 
 
-def _plain() -> float:
-    """Seconds of the same trials with Ray Tune's own searcher, scheduler and records, its workers reused too."""
+def _plain_ray_tune() -> float:
+    """Return the seconds of the same trials with searcher, scheduler and records of Ray Tune, and reused workers."""
     with tempfile.TemporaryDirectory() as folder:
         tuner = tune.Tuner(
-            tune.with_resources(_Plain, {"CPU": 1}),
+            tune.with_resources(_PlainTrial, {"CPU": 1}),
             param_space={"mse_weight": tune.uniform(1.0, 8.0)},
             tune_config=tune.TuneConfig(
                 metric="score",
@@ -131,7 +138,7 @@ def _plain() -> float:
 
 
 def _object_store(photos: int = 20_000) -> dict[str, float]:
-    """How photos travel: once into the store, then every worker of a node reads them there."""
+    """Measure how fast photos are put into Ray's object store, and how fast a worker reads them from there."""
     gray = np.zeros((photos, 112, 112), np.uint8)
     begun = time.perf_counter()
     reference = ray.put(gray)
@@ -157,7 +164,7 @@ def _study(folder: Path) -> optuna.Study:
 
 
 def _writes(epochs: int = 200) -> float:
-    """Epochs a second that a study on this disk takes."""
+    """Return how many epochs a second can be recorded in a study on this disk."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         record = StudyWriter(_study(Path(folder)))
         trial = record.start_trial(TrialRecord(0, "running", config={}, seed=0), {})

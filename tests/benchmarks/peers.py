@@ -1,8 +1,8 @@
-"""What a competent user would write without huetune: the competitor of each benchmark.
+"""The program that a competent user would write without huetune, to which the benchmarks compare huetune.
 
-The same model, photos and settings; contexts cut with NumPy once, Keras `fit` in batches of 32, a plain function under
-Ray Tune. Nothing here is slow on purpose, save `prepare_slowly` and `colorize_slowly`, which are written as the seed's
-program and the usual tutorial are.
+It has the same model, photos and settings. It cuts the context windows once with NumPy, trains with Keras `fit` in
+batches of 32, and searches with a plain function under Ray Tune. Only `prepare_by_loop` and `colorize_by_loop` could
+easily be faster: they are written like the program of the experiment log and like usual tutorials.
 """
 
 import colorsys
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
 
 def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
-    """Return the VAE and its decoder in Keras's own layers alone: inputs, weights and answers as of `model.network`."""
+    """Return VAE and decoder made of Keras's own layers, with the inputs, weights and outputs of `model.network`."""
     from huetune.data_tools.common.keras_backend import keras
     from huetune.model.network import CONTEXT, FILTERS, LATENT
 
     layers = keras.layers
 
-    def towers(views, model: str):
-        return layers.Concatenate()([tower(view, f"{model}_{view.name.removeprefix('view_')}") for view in views])
+    def towers(windows, model: str):
+        names = [f"{model}_{window.name.removeprefix('window_')}" for window in windows]
+        return layers.Concatenate()([tower(window, name) for window, name in zip(windows, names, strict=True)])
 
-    def tower(view, name: str):
-        maps = view
+    def tower(window, name: str):
+        maps = window
         for depth, filters in enumerate(FILTERS):
             l2 = keras.regularizers.L2(config.l2)
             convolve = layers.Conv2D(
@@ -43,38 +44,39 @@ def build(config: Config) -> tuple["keras.Model", "keras.Model"]:
             maps = layers.Dropout(config.dropout)(convolve(maps))
         flat = layers.Flatten()(maps)
         if config.skip:
-            flat = layers.Concatenate()([flat, layers.Flatten()(view)])
+            flat = layers.Concatenate()([flat, layers.Flatten()(window)])
         merged = layers.Dense(config.merge_units, config.activation, name=f"{name}_merge")(flat)
         merged = layers.Dropout(config.dropout)(merged)
         return layers.Dense(CONTEXT, config.activation, name=f"{name}_context")(merged)
 
-    views = [keras.Input((14, 14, 1), name=f"view_{covers}") for covers in (112, 56, 28, 14)]
-    place, latent, noise = keras.Input((config.positions,)), keras.Input((LATENT,)), keras.Input((LATENT,))
-    seen = layers.Concatenate()([towers(views, "encoder"), place])
-    hidden = layers.Dense(64, config.activation, name="encoder_hidden")(seen)
+    windows = [keras.Input((14, 14, 1), name=f"window_{pixels}") for pixels in (112, 56, 28, 14)]
+    position, latent, noise = keras.Input((config.positions,)), keras.Input((LATENT,)), keras.Input((LATENT,))
+    features = layers.Concatenate()([towers(windows, "encoder"), position])
+    hidden = layers.Dense(64, config.activation, name="encoder_hidden")(features)
     mean = layers.Dense(LATENT, name="latent_mean")(hidden)
     log_variance = layers.Dense(LATENT, name="latent_log_variance")(hidden)
 
-    known = layers.Concatenate()([towers(views, "decoder"), latent, place])
-    hidden = layers.Dropout(config.dropout)(layers.Dense(96, config.activation, name="decoder_hidden")(known))
-    decoder = keras.Model([*views, place, latent], layers.Dense(2, "tanh", name="chroma")(hidden))
+    features = layers.Concatenate()([towers(windows, "decoder"), latent, position])
+    hidden = layers.Dropout(config.dropout)(layers.Dense(96, config.activation, name="decoder_hidden")(features))
+    decoder = keras.Model([*windows, position, latent], layers.Dense(2, "tanh", name="chroma")(hidden))
 
-    painted = decoder([*views, place, mean + keras.ops.exp(log_variance / 2) * noise])
-    return keras.Model([*views, place, noise], [painted, mean, log_variance]), decoder
+    predicted = decoder([*windows, position, mean + keras.ops.exp(log_variance / 2) * noise])
+    return keras.Model([*windows, position, noise], [predicted, mean, log_variance]), decoder
 
 
 def fit(
     photos: PhotoSet, held_out: PhotoSet, config: Config, seed: int, epochs: int, report: Callable[[dict], None]
 ) -> None:
-    """Train with Keras `fit` on materialised contexts, and score the held-out photos after each epoch.
+    """Train with Keras `fit` on context windows that are all in memory, and measure held-out photos after each epoch.
 
     Args:
-        photos: to train on.
-        held_out: to score on.
-        config: of the model and its training.
-        seed: for Keras.
-        epochs: how many.
-        report: told `epoch`, `seconds` since the model began to be built, without scoring, and `chroma_mse`.
+        photos: Training photos.
+        held_out: Validation photos.
+        config: Settings of the model and its training.
+        seed: Seed of Keras.
+        epochs: Number of epochs.
+        report: Called after each epoch with `epoch`, `chroma_mse` and `seconds`, the time since the start of building
+            the model without the time of measuring.
     """
     from huetune.data_tools.common.keras_backend import keras, tf
     from huetune.model import loss
@@ -93,24 +95,24 @@ def fit(
             inputs, chroma = data
             noise = tf.random.normal([tf.shape(chroma)[0], LATENT])
             with tf.GradientTape() as tape:
-                painted, mean, log_variance = self.vae([*inputs, noise], training=True)
+                predicted, mean, log_variance = self.vae([*inputs, noise], training=True)
                 l2 = tf.add_n(self.vae.losses)
-                value = loss.loss_terms(chroma, painted, mean, log_variance, config.mse_weight, l2)[0]
+                value = loss.loss_terms(chroma, predicted, mean, log_variance, config.mse_weight, l2)[0]
             self.optimizer.apply_gradients(
                 zip(tape.gradient(value, self.vae.trainable_weights), self.vae.trainable_weights, strict=True)
             )
             return {"loss": value}
 
-    def cut(some: PhotoSet) -> list[np.ndarray]:
-        windows = extract_windows(some.luma, np.arange(len(some) * 196))
-        place = np.tile(positions(config.positions), (len(some), 1))
-        return [*(windows[:, view, :, :, None] for view in range(4)), place]
+    def inputs_of(photo_set: PhotoSet) -> list[np.ndarray]:
+        windows = extract_windows(photo_set.luma, np.arange(len(photo_set) * 196))
+        position = np.tile(positions(config.positions), (len(photo_set), 1))
+        return [*(windows[:, scale, :, :, None] for scale in range(4)), position]
 
     schedule = keras.optimizers.schedules.InverseTimeDecay(config.learning_rate, 1, config.decay)
     model = VAE()
     model.compile(optimizer=keras.optimizers.Adam(schedule))
-    inputs, chroma = cut(photos), photos.chroma.reshape(-1, 2)
-    test = cut(held_out)
+    inputs, chroma = inputs_of(photos), photos.chroma.reshape(-1, 2)
+    held_out_inputs = inputs_of(held_out)
     latent = np.random.default_rng(0).standard_normal((len(held_out), 4, LATENT), np.float32)
 
     class Report(keras.callbacks.Callback):
@@ -121,10 +123,12 @@ def fit(
             seconds = time.perf_counter() - begun - self.scoring
             before = time.perf_counter()
             drawn = [
-                decoder.predict([*test, np.repeat(latent[:, sample], 196, axis=0)], batch_size=512, verbose=0)
+                decoder.predict(
+                    [*held_out_inputs, np.repeat(latent[:, sample], 196, axis=0)], batch_size=512, verbose=0
+                )
                 for sample in range(4)
             ]
-            mse = float(np.mean([np.square(some - held_out.chroma.reshape(-1, 2)) for some in drawn]))
+            mse = float(np.mean([np.square(prediction - held_out.chroma.reshape(-1, 2)) for prediction in drawn]))
             self.scoring += time.perf_counter() - before
             report({"epoch": epoch + 1, "seconds": seconds, "chroma_mse": mse})
 
@@ -132,7 +136,7 @@ def fit(
 
 
 def tune(photos: PhotoSet, held_out: PhotoSet, configs: list[Config], epochs: int, slots: int) -> None:
-    """Run trials as a plain Ray Tune function trainable, `slots` at a time, one thread each."""
+    """Run trials as a plain function trainable of Ray Tune, `slots` in parallel, with one thread each."""
     import ray
     from ray import tune
 
@@ -141,7 +145,7 @@ def tune(photos: PhotoSet, held_out: PhotoSet, configs: list[Config], epochs: in
 
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        fit(photos, held_out, Config(**config), 0, epochs, lambda figures: tune.report(figures))
+        fit(photos, held_out, Config(**config), 0, epochs, lambda metrics: tune.report(metrics))
 
     ray.init(num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
@@ -155,8 +159,8 @@ def tune(photos: PhotoSet, held_out: PhotoSet, configs: list[Config], epochs: in
         ray.shutdown()
 
 
-def prepare_slowly(photo: np.ndarray) -> np.ndarray:
-    """The chroma map of a photo, uint8 [112, 112, 3], pixel by pixel as a tutorial would have it."""
+def prepare_by_loop(photo: np.ndarray) -> np.ndarray:
+    """Return the chroma map of a photo, uint8 [112, 112, 3], with a loop over pixels as in a tutorial."""
     chroma = np.zeros((14, 14, 2))
     for row in range(112):
         for column in range(112):
@@ -167,17 +171,20 @@ def prepare_slowly(photo: np.ndarray) -> np.ndarray:
     return chroma
 
 
-def colorize_slowly(network: Any, config: Config, luma: np.ndarray, samples: int) -> np.ndarray:
-    """Draw the chroma maps of photos, float32 [n, 112, 112], with a model call a box and sample, as the seed does."""
+def colorize_by_loop(network: Any, config: Config, luma: np.ndarray, samples: int) -> np.ndarray:
+    """Return chroma maps of photos, float32 [n, 112, 112], with one call of the decoder for each patch and sample.
+
+    The program of the experiment log does so.
+    """
     from huetune.model.network import LATENT
 
-    place = positions(config.positions)
+    position = positions(config.positions)
     windows = extract_windows(luma, np.arange(len(luma) * 196))
     drawn = np.zeros((len(luma), samples, 196, 2), np.float32)
     for photo in range(len(luma)):
         for sample in range(samples):
             latent = np.random.standard_normal((1, LATENT)).astype(np.float32)
-            for box in range(196):
-                views = [windows[photo * 196 + box, view][None, ..., None] for view in range(4)]
-                drawn[photo, sample, box] = network.decoder([*views, place[box : box + 1], latent])[0]
+            for patch in range(196):
+                inputs = [windows[photo * 196 + patch, scale][None, ..., None] for scale in range(4)]
+                drawn[photo, sample, patch] = network.decoder([*inputs, position[patch : patch + 1], latent])[0]
     return drawn

@@ -58,11 +58,11 @@ class Table:
 
     Attributes:
         curves: (seconds, chroma_mse) of each epoch, by configuration and seed.
-        truth: of each configuration the mean of its best epochs.
-        noise: of each the standard deviation of these.
-        near: the configurations within one noise of the best; the noise is that of the best quarter of all, pooled: bad
-            configurations are many times as noisy, and say nothing of how well good ones can be told apart.
-        step: that noise.
+        truth: the mean of its best epochs, by configuration.
+        noise: their standard deviation, by configuration.
+        near: the configurations within one `step` of the best one.
+        step: the pooled noise of the best quarter of all configurations. Bad configurations are many times as noisy,
+            so their noise does not limit how well good ones can be compared.
     """
 
     curves: dict[Config, list[list[tuple[float, float]]]]
@@ -83,7 +83,7 @@ class Table:
             object.__setattr__(self, name, value)
 
     def cell(self, settings: dict[str, Any]) -> Config:
-        """Return the recorded configuration that stands for some settings."""
+        """Return the recorded configuration that represents some settings."""
         weights = GRID["mse_weight"]
         nearest = min(weights, key=lambda weight: abs(math.log(weight / settings["mse_weight"])))
         return (nearest, *(settings[name] for name in GRID if name != "mse_weight"))
@@ -107,7 +107,7 @@ class Replay:
     reached: int | None = None
     complete: list[tuple[float, Config]] = field(default_factory=list)
 
-    def trained(self, config: Config, score: float, complete: bool) -> None:
+    def add_epoch(self, config: Config, score: float, complete: bool) -> None:
         """Count an epoch."""
         self.epochs += 1
         if complete:
@@ -158,13 +158,13 @@ def run(
 
     def start() -> None:
         name = next(names)
-        asked = searcher.suggest(name)
-        if asked is None or asked == Searcher.FINISHED:
+        suggestion = searcher.suggest(name)
+        if suggestion is None or suggestion == Searcher.FINISHED:
             return
-        assert isinstance(asked, dict)
-        config = table.cell(asked.get("config", asked))
+        assert isinstance(suggestion, dict)
+        config = table.cell(suggestion.get("config", suggestion))
         curve = table.curves[config][rng.randrange(len(table.curves[config]))]
-        trial = Trial("replayed", trial_id=name, config=asked, stub=True)
+        trial = Trial("replayed", trial_id=name, config=suggestion, stub=True)
         running[name] = trial, config, iter(list(enumerate(curve, 1))), []
         scheduler.on_trial_add(controller, trial)
         heapq.heappush(queue, (clock[0] + curve[0][0], name))
@@ -192,7 +192,7 @@ def run(
         }
         if score == min(scores):
             result["checkpoint"] = ""
-        replay.trained(config, min(scores), epoch == EPOCHS)
+        replay.add_epoch(config, min(scores), epoch == EPOCHS)
         if epoch == EPOCHS:
             scheduler.on_trial_complete(controller, trial, result)
         elif scheduler.on_trial_result(controller, trial, result) != TrialScheduler.STOP:
@@ -206,7 +206,7 @@ def run(
 
 
 def epochs_needed(table: Table, name: str, seed: int) -> int:
-    """Return how many epochs a search spends until its incumbent is near the table's best; the whole grid's at most."""
+    """Return the epochs until the best complete trial of a search is near the optimum, at most those of the grid."""
     searcher, scheduler = searcher_and_scheduler(name, seed)
     replay = run(table, searcher, scheduler, random.Random(seed), until_reached=True)
     return min(replay.reached or TRIALS * EPOCHS, TRIALS * EPOCHS)
@@ -219,7 +219,7 @@ def confirmation(
     replay = run(
         table, huetune_searcher("tpe", seed, trials), make_scheduler("asha"), random.Random(seed), until_reached=False
     )
-    finalists = [config for _, config in sorted(replay.complete, key=lambda one: one[0])][:top]
+    finalists = [config for _, config in sorted(replay.complete, key=lambda trial: trial[0])][:top]
     rng = random.Random(seed + 1_000_000)
     scores = {
         config: [rng.gauss(table.truth[config], table.noise[config]) for _ in range(seeds)] for config in finalists
@@ -232,7 +232,7 @@ def confirmation(
         "among_best": winner in table.near,
         "unconfirmed_among_best": finalists[0] in table.near,
         "covered": estimate.low <= truth <= estimate.high,
-        "search_score_too_good": truth - sorted(replay.complete, key=lambda one: one[0])[0][0],
+        "search_score_too_good": truth - sorted(replay.complete, key=lambda trial: trial[0])[0][0],
     }
 
 
@@ -244,7 +244,7 @@ def replay(replays: int) -> dict[str, Any]:
     needed = {name: [epochs_needed(table, name, seed) for seed in range(replays)] for name in SEARCH_NAMES}
     means = {name: statistics.fmean(values) for name, values in needed.items()}
     confirmed = [confirmation(table, seed) for seed in range(replays * 4)]
-    shares = {name: statistics.fmean(one[name] for one in confirmed) for name in confirmed[0]}
+    shares = {name: statistics.fmean(outcome[name] for outcome in confirmed) for name in confirmed[0]}
     return {
         "configurations": len(table.truth),
         "among_the_best": len(table.near),
@@ -259,11 +259,11 @@ def replay(replays: int) -> dict[str, Any]:
     }
 
 
-def scale(asks: Sequence[int] = (100, 1_000, 10_000), in_flight: int = 256) -> dict[str, Any]:
+def scale(suggestions: Sequence[int] = (100, 1_000, 10_000), in_flight: int = 256) -> dict[str, Any]:
     """Measure the seconds and the memory that a suggestion takes after many trials.
 
     Args:
-        asks: numbers of suggestions after which the measurements are taken.
+        suggestions: numbers of suggestions after which the measurements are taken.
         in_flight: number of running trials.
     """
     import psutil
@@ -278,19 +278,19 @@ def scale(asks: Sequence[int] = (100, 1_000, 10_000), in_flight: int = 256) -> d
         },
         with_recipe(PRESETS["model-2"], "photos"),
     )
-    sampler = Sampler(space, "tpe", ["minimize"], 0, max(asks))
-    live: list[dict[str, Any]] = []
-    rest = psutil.Process().memory_info().rss
-    found: dict[str, Any] = {}
-    taken: list[float] = []
-    for number in range(1, max(asks) + 1):
+    sampler = Sampler(space, "tpe", ["minimize"], 0, max(suggestions))
+    running: list[dict[str, Any]] = []
+    memory_before = psutil.Process().memory_info().rss
+    results: dict[str, Any] = {}
+    durations: list[float] = []
+    for number in range(1, max(suggestions) + 1):
         begun = time.perf_counter()
-        live.append(sampler.draw())
-        taken.append(time.perf_counter() - begun)
-        if len(live) >= in_flight:
-            point, score = live.pop(rng.randrange(len(live))), rng.random()
+        running.append(sampler.draw())
+        durations.append(time.perf_counter() - begun)
+        if len(running) >= in_flight:
+            point, score = running.pop(rng.randrange(len(running))), rng.random()
             sampler.tell(point, [score] if score < 0.3 else None, {epoch: score for epoch in (1, 2, 3)})
-        if number in asks:
-            grown = psutil.Process().memory_info().rss - rest
-            found[str(number)] = {"seconds": statistics.median(taken[-50:]), "megabytes": grown / 1e6}
-    return found
+        if number in suggestions:
+            growth = psutil.Process().memory_info().rss - memory_before
+            results[str(number)] = {"seconds": statistics.median(durations[-50:]), "megabytes": growth / 1e6}
+    return results

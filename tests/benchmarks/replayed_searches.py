@@ -1,4 +1,4 @@
-"""The searchers and schedulers that are replayed: ours, Ray Tune's OptunaSearch, and Optuna without Ray."""
+"""The searchers and schedulers that are replayed: those of huetune, Ray Tune's OptunaSearch, and Optuna alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,23 +86,23 @@ class _PlainOptuna(Searcher):
         super().__init__(metric=SCORE, mode="min")
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=2)
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed), pruner=pruner)
-        self.live: dict[str, optuna.Trial] = {}
+        self.running: dict[str, optuna.Trial] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
-        self.live[trial_id] = self.study.ask()
-        _sample_point(self.live[trial_id])
-        return self.live[trial_id].params
+        self.running[trial_id] = self.study.ask()
+        _sample_point(self.running[trial_id])
+        return self.running[trial_id].params
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Do nothing: `_Pruner` has reported the result already."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         assert result
-        whole = result["epoch"] == EPOCHS
+        is_complete = result["epoch"] == EPOCHS
         self.study.tell(
-            self.live.pop(trial_id),
-            result[SCORE] if whole else None,
-            TrialState.COMPLETE if whole else TrialState.PRUNED,
+            self.running.pop(trial_id),
+            result[SCORE] if is_complete else None,
+            TrialState.COMPLETE if is_complete else TrialState.PRUNED,
         )
 
     def save(self, checkpoint_path: str) -> None: ...
@@ -121,7 +121,7 @@ class _Pruner:
     def on_trial_complete(self, controller: Any, trial: Trial, result: dict[str, Any]) -> None: ...
 
     def on_trial_result(self, controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        optuna_trial = self._searcher.live[trial.trial_id]
+        optuna_trial = self._searcher.running[trial.trial_id]
         optuna_trial.report(result[SCORE], result["epoch"])
         return TrialScheduler.STOP if optuna_trial.should_prune() else TrialScheduler.CONTINUE
 

@@ -1,4 +1,4 @@
-"""The runs recorded in `structures.csv`: configurations, learning curves and goals, and how runs are trained."""
+"""The runs recorded in `structures.csv`: configurations, learning curves, goals, and their training."""
 
 import csv
 import functools
@@ -34,9 +34,9 @@ WEIGHTS = (4.0,)
 PATCH_EPOCHS = 5
 PASS_RATIO = 1.15
 BASELINE_SKILL = 0.01
-"""A best skill up to this is no better than one color for everything."""
+"""A best skill up to this value counts as that of the mean-color baseline."""
 CPU_TOLERANCE = 0.9
-"""Share of its CPU time that a recorded run must have: that of a run of patches varies when it is recorded again."""
+"""Share of the required CPU time that a recorded run must have, because CPU times vary between recordings."""
 
 
 class Run(NamedTuple):
@@ -54,18 +54,18 @@ class Run(NamedTuple):
 
     @property
     def structure(self) -> str:
-        """The structure and its weight, in words."""
+        """The structure and its loss weight, as shown in tables."""
         return f"{self.activation}{', skip' if self.skip else ''}, {self.mse_weight:g}"
 
     @property
     def config(self) -> Config:
-        """What it is trained with."""
+        """The configuration that is trained."""
         settings: dict[str, Any] = {"activation": self.activation, "skip": self.skip, "mse_weight": self.mse_weight}
         return with_recipe(replace(PRESETS["model-2"], **settings), cast(Recipe, self.recipe))
 
 
 class Epoch(NamedTuple):
-    """The end of an epoch: CPU seconds since the first began, and its skill, NaN where training diverged."""
+    """The end of an epoch: CPU seconds since the start of training, and the skill, NaN if training diverged."""
 
     epoch: int
     cpu_seconds: float
@@ -78,29 +78,29 @@ Runs = dict[Run, Curve]
 
 @dataclass(frozen=True)
 class Goal:
-    """Where a run ends: after so many epochs and so much CPU time, or before, as soon as it has a skill."""
+    """When a run ends: after a number of epochs and a CPU time, or earlier if it reaches a skill."""
 
     epochs: int = 1
     cpu_seconds: float = 0.0
     skill: float = math.inf
 
     def reached(self, curve: Curve) -> bool:
-        """Whether a run is at its end; one that diverged is."""
+        """Return whether a run has ended; a run that diverged has."""
         if not curve:
             return False
         last = curve[-1]
-        whole = last.epoch >= self.epochs and last.cpu_seconds >= self.cpu_seconds
-        return whole or math.isnan(last.skill) or best_skill(curve) >= self.skill
+        full_length = last.epoch >= self.epochs and last.cpu_seconds >= self.cpu_seconds
+        return full_length or math.isnan(last.skill) or best_skill(curve) >= self.skill
 
 
 def best_skill(curve: Curve, cpu_seconds: float = math.inf) -> float:
-    """Return the best skill of a run up to a CPU time, minus infinity where it has none."""
+    """Return the best skill of a run within a CPU time, or minus infinity if it has no epoch."""
     skills = [epoch.skill for epoch in curve if epoch.cpu_seconds <= cpu_seconds and not math.isnan(epoch.skill)]
     return max(skills, default=-math.inf)
 
 
 def read_runs(path: Path) -> Runs:
-    """Return the recorded runs; none where there is no file."""
+    """Return the recorded runs; none if the file does not exist."""
     runs: dict[Run, list[Epoch]] = {}
     if path.exists():
         with path.open(encoding="utf-8") as file:
@@ -112,44 +112,44 @@ def read_runs(path: Path) -> Runs:
     return {**runs}
 
 
-def change_runs(path: Path, new: Mapping[Run, Curve], forgotten: Iterable[Run] = ()) -> None:
-    """Add runs to the file or replace them there, and forget others. Several processes may do so at the same time."""
+def change_runs(path: Path, new: Mapping[Run, Curve], removed: Iterable[Run] = ()) -> None:
+    """Add or replace runs in the file and remove others. Several processes may call this at the same time."""
     with FileLock(Path(tempfile.gettempdir()) / f"{path.name}.lock"):
         runs = {**read_runs(path), **new}
-        for run in forgotten:
+        for run in removed:
             runs.pop(run, None)
-        written = path.with_suffix(".part")
-        with written.open("w", newline="", encoding="utf-8") as file:
+        draft = path.with_suffix(".part")
+        with draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([*Run._fields, *Epoch._fields])
             for run, curve in sorted(runs.items()):
                 writer.writerows([*run, epoch, f"{seconds:.2f}", f"{skill:.5f}"] for epoch, seconds, skill in curve)
-        os.replace(written, path)
+        os.replace(draft, path)
 
 
 def source_of(name: str) -> Source:
-    """Return where a set's photos come from.
+    """Return the source of the photos of a set.
 
     Args:
-        name: "garden 100" for so many scenes; a key of FOLDERS, or with a number after it for so many photos, drawn
-            evenly from the classes by seed 0.
+        name: "garden N" for N scenes, a key of FOLDERS for all of its photos, or such a key and a number for as many
+            photos, drawn evenly from the classes with seed 0.
 
     Raises:
-        ValueError: no such set.
+        ValueError: The set does not exist.
     """
-    place, _, count = name.partition(" ")
+    kind, _, count = name.partition(" ")
     limit = int(count) if count else None
-    if place == "garden":
+    if kind == "garden":
         return Source(scenes=limit)
-    if place not in FOLDERS:
+    if kind not in FOLDERS:
         raise ValueError(
-            f"unknown set {name!r}: known are garden N, {', '.join(FOLDERS)}, each with a number if wanted"
+            f"unknown set {name!r}; use garden N, {' or '.join(FOLDERS)}, the last two also with a number of photos"
         )
-    return Source(FOLDERS[place], limit=limit, seed=0 if limit else None)
+    return Source(FOLDERS[kind], limit=limit, seed=0 if limit else None)
 
 
 def read_set(name: str) -> Split:
-    """Return a set's photos, split as a search splits them."""
+    """Return the photos of a set, split as in a search."""
     return split(source_of(name).read()[0], 0)
 
 
@@ -162,95 +162,99 @@ def _trainer(name: str) -> Any:
 
 
 def train(run: Run, goal: Goal) -> list[Epoch]:
-    """Train a run to its goal, in this process."""
+    """Train a run to its goal in this process."""
     from huetune.model.trainer import DivergedError
 
     trainer = _trainer(run.set)
     trainer.start(run.config, run.seed)
     first_step(trainer)
     trainer.draw()
-    # All is traced, and the run begins anew.
+    # Everything is traced now, and the run starts again.
     trainer.start(run.config, run.seed)
     curve: list[Epoch] = []
-    spent = 0.0
+    cpu_seconds = 0.0
     while not goal.reached(curve):
         begun = time.process_time()
         try:
             skill = trainer.epoch()["skill"]
         except DivergedError:
             skill = math.nan
-        spent += time.process_time() - begun
-        curve.append(Epoch(len(curve) + 1, round(spent, 2), round(skill, 5)))
+        cpu_seconds += time.process_time() - begun
+        curve.append(Epoch(len(curve) + 1, round(cpu_seconds, 2), round(skill, 5)))
     return curve
 
 
 def record(path: Path, goals: Mapping[Run, Goal], workers: int) -> int:
-    """Train the runs that the file lacks, or has not to their goal; each is kept as it ends. Return how many."""
+    """Train the runs that are not in the file up to their goals; return how many. Each is recorded when it ends."""
     recorded = read_runs(path)
-    lacking = [run for run, goal in goals.items() if not nearly(goal).reached(recorded.get(run, ()))]
+    missing = [run for run, goal in goals.items() if not with_tolerance(goal).reached(recorded.get(run, ()))]
     pool = ProcessPoolExecutor(workers, get_context("spawn"), one_thread)
     try:
-        tasks = {pool.submit(train, run, goals[run]): run for run in lacking}
+        tasks = {pool.submit(train, run, goals[run]): run for run in missing}
         for number, task in enumerate(as_completed(tasks), 1):
             run, curve = tasks[task], task.result()
             change_runs(path, {run: curve})
             shown = f"skill {best_skill(curve):.3f}, {len(curve)} epochs, {curve[-1].cpu_seconds:.0f} CPU seconds"
             print(
-                f"{number}/{len(lacking)}: {run.set}, {run.recipe}, {run.structure}, seed {run.seed}: {shown}",
+                f"{number}/{len(missing)}: {run.set}, {run.recipe}, {run.structure}, seed {run.seed}: {shown}",
                 flush=True,
             )
     finally:
         pool.shutdown(cancel_futures=True)
-    return len(lacking)
+    return len(missing)
 
 
-def nearly(goal: Goal) -> Goal:
-    """Return the goal that a recorded run must have reached: see CPU_TOLERANCE."""
+def with_tolerance(goal: Goal) -> Goal:
+    """Return the goal that a recorded run must have reached; see CPU_TOLERANCE."""
     return replace(goal, cpu_seconds=CPU_TOLERANCE * goal.cpu_seconds)
 
 
 def cpu_budget(runs: Mapping[Run, Curve], run: Run) -> float | None:
-    """Return the CPU seconds in which patches do their five epochs, of the same run, or else the mean of its set.
+    """Return the CPU seconds of five epochs with the recipe "patches": those of the same run, or the mean of its set.
 
     Args:
-        runs: the recorded ones.
-        run: of any recipe.
+        runs: The recorded runs.
+        run: A run of any recipe.
 
     Returns:
-        None where no run of patches of that set is recorded.
+        None if no run of that set with the recipe "patches" is recorded.
     """
     patches = run._replace(recipe="patches")
     others = [other for other in runs if (other.set, other.recipe) == (run.set, "patches")]
-    like = [patches] if patches in runs else others
-    return statistics.fmean(comparable_epochs(runs[one])[-1].cpu_seconds for one in like) if like else None
+    compared = [patches] if patches in runs else others
+    if not compared:
+        return None
+    return statistics.fmean(comparable_epochs(runs[other])[-1].cpu_seconds for other in compared)
 
 
 def comparable_epochs(curve: Curve) -> Curve:
-    """The patches recipe's run; one for `ranks` may be longer."""
+    """Return the first five epochs of a run with the recipe "patches"; one that was recorded for `ranks` has more."""
     return curve[:PATCH_EPOCHS]
 
 
 def target_skill(runs: Mapping[Run, Curve], run: Run) -> float:
-    """Return the skill at which a run of photos passes: infinite where its run of patches is not recorded."""
+    """Return the skill that a run of "photos" must reach; infinity if the same run of "patches" is not recorded."""
     patches = runs.get(run._replace(recipe="patches"))
-    return passing(best_skill(comparable_epochs(patches))) if patches else math.inf
+    return required_skill(best_skill(comparable_epochs(patches))) if patches else math.inf
 
 
-def passing(patches: float) -> float:
-    """Return the least skill that passes beside one of patches; below the baseline 1.15 times would be less of it."""
+def required_skill(patches: float) -> float:
+    """Return the skill that "photos" must reach: 1.15 times that of "patches", or as much if that is negative."""
     return patches * PASS_RATIO if patches > 0 else patches
 
 
-def photo_goals(runs: Mapping[Run, Curve], wanted: Iterable[Run], until_pass: bool) -> dict[Run, Goal]:
-    """Return where runs of photos end.
+def photo_goals(runs: Mapping[Run, Curve], requested: Iterable[Run], until_pass: bool) -> dict[Run, Goal]:
+    """Return the goals of runs with the recipe "photos".
 
     Raises:
-        SystemExit: no run of patches of their set is recorded.
+        SystemExit: No run of their set with the recipe "patches" is recorded.
     """
     goals = {}
-    for run in wanted:
+    for run in requested:
         budget = cpu_budget(runs, run)
         if budget is None:
-            raise SystemExit(f"structures: {run.set!r} has no run of patches to compare with; record --recipes patches")
+            raise SystemExit(
+                f"structures: {run.set!r} has no run of patches to compare with; record one with --recipes patches"
+            )
         goals[run] = Goal(cpu_seconds=budget, skill=target_skill(runs, run) if until_pass else math.inf)
     return goals

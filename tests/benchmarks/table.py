@@ -1,10 +1,11 @@
-"""The recorded table: the real learning curves of a whole grid, for replays of a search without its training.
+"""The recorded table: real learning curves of a whole grid, with which searches are replayed without training.
 
     python -m tests.benchmarks table
 
-trains what `table.csv` lacks of the grid: 8 weights x 4 activations x skip on and off x 4 seeds, 9 epochs each, on few
-garden scenes, as a search trains: whole photos, two workers of one thread each. Its weights go far beyond the log's on
-both sides: on the garden, whose colors follow from luma, the error falls with the weight up to the largest.
+trains the part of the grid that `table.csv` does not have: 8 loss weights x 4 activations x skip on and off x 4 seeds,
+9 epochs each, on 16 garden scenes, like a search: with whole photos and two workers of one thread each. The weights go
+far below and above those of the experiment log, because on the garden, whose colors follow from luma, the error falls
+with the weight up to the largest.
 """
 
 import csv
@@ -31,31 +32,31 @@ GRID: dict[str, list[Any]] = {
 }
 SEEDS, EPOCHS = 4, 9
 TRAINING, VALIDATION = 16, 12
-FIGURES = ("seconds", "train_loss", "chroma_mse", "chroma_ratio_error")
+METRICS = ("seconds", "train_loss", "chroma_mse", "chroma_ratio_error")
 
 Row = dict[str, Any]
 _trainer: Any = None
 
 
 def read_table() -> list[Row]:
-    """Return the rows of the table, an epoch each: the grid's parameters, `seed`, `epoch` and the figures."""
-    kinds = {**get_type_hints(Config), "seed": int, "epoch": int}
+    """Return the rows of the table, one for each epoch: the parameters of the grid, `seed`, `epoch` and METRICS."""
+    types = {**get_type_hints(Config), "seed": int, "epoch": int}
     with TABLE.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [{name: _value(kinds.get(name, float), text) for name, text in row.items()} for row in rows]
+    return [{name: _value(types.get(name, float), text) for name, text in row.items()} for row in rows]
 
 
-def _value(kind: Any, text: str) -> Any:
-    if kind is bool:
+def _value(value_type: Any, text: str) -> Any:
+    if value_type is bool:
         return text == "True"
-    return kind(text) if kind in (int, float) else text
+    return value_type(text) if value_type in (int, float) else text
 
 
 def record() -> dict[str, Any]:
-    """Train what the table lacks; each run is kept as it ends. It takes an hour in all."""
+    """Train the runs that the table does not have, and record each when it ends. The whole table takes an hour."""
     rows = read_table() if TABLE.exists() else []
     recorded = {_run(row) for row in rows}
-    # One structure after another: the workers keep the traced steps of few.
+    # One structure after another, because a worker caches the traced steps of few structures.
     runs = itertools.product(GRID["activation"], GRID["skip"], GRID["mse_weight"], range(SEEDS))
     missing = [
         {"mse_weight": weight, "activation": activation, "skip": skip, "seed": seed}
@@ -68,7 +69,7 @@ def record() -> dict[str, Any]:
             rows += curve
             rows.sort(key=lambda row: (*_run(row), row["epoch"]))
             with TABLE.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, [*GRID, "seed", "epoch", *FIGURES], lineterminator="\n")
+                writer = csv.DictWriter(file, [*GRID, "seed", "epoch", *METRICS], lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(rows)
             print(f"{number}/{len(missing)}: {_run(curve[0])} {curve[-1]['chroma_mse']}", flush=True)
@@ -92,6 +93,6 @@ def _curve(run: Row) -> list[Row]:
     _trainer.start(replace(base, **{name: run[name] for name in GRID}), run["seed"])
     curve = []
     for epoch in range(1, EPOCHS + 1):
-        figures = _trainer.epoch()
-        curve.append({**run, "epoch": epoch, **{name: float(f"{figures[name]:.5g}") for name in FIGURES}})
+        metrics = _trainer.epoch()
+        curve.append({**run, "epoch": epoch, **{name: float(f"{metrics[name]:.5g}") for name in METRICS}})
     return curve

@@ -1,4 +1,4 @@
-"""The peer of the benchmarks is the same model: what it is compared in is the way, not the work."""
+"""The peer of the benchmarks trains the same model, so that only the methods are compared."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from tests.benchmarks import peers
 
 
 @pytest.mark.parametrize("config", [PRESETS["model-2"], replace(PRESETS["model-6"], skip=False)], ids=["2", "6"])
-def test_the_peer_is_the_same_function_of_the_same_weights(config, rng):
+def test_peer_with_equal_weights_equals_our_network(config, rng):
     ours = build(config)
     vae, decoder = peers.build(config)
     weights = {weight.path: weight for weight in ours.vae.trainable_weights}
@@ -23,16 +23,16 @@ def test_the_peer_is_the_same_function_of_the_same_weights(config, rng):
         value = rng.normal(0, 0.1, weight.shape)
         weight.assign(value)
         weights[weight.path].assign(value)
-    boxes = np.arange(5, 196, 20)
-    windows = extract_windows(rng.random((1, 112, 112), np.float32), boxes)
-    inputs = [*(windows[:, view, :, :, None] for view in range(4)), positions(config.positions)[boxes]]
-    noise = rng.standard_normal((len(boxes), LATENT), np.float32)
+    patches = np.arange(5, 196, 20)
+    windows = extract_windows(rng.random((1, 112, 112), np.float32), patches)
+    inputs = [*(windows[:, scale, :, :, None] for scale in range(4)), positions(config.positions)[patches]]
+    noise = rng.standard_normal((len(patches), LATENT), np.float32)
     for seen, expected in zip(vae([*inputs, noise]), ours.vae([*inputs, noise]), strict=True):
         np.testing.assert_allclose(seen, expected, atol=1e-5)
     np.testing.assert_allclose(decoder([*inputs, noise]), ours.decoder([*inputs, noise]), atol=1e-5)
 
 
-def test_the_peer_drops_and_regularises_as_the_model_is_meant_to():
+def test_peer_has_the_dropout_and_l2_of_the_experiment_log():
     vae, _ = peers.build(PRESETS["model-2"])
     layers = {layer.name: layer for layer in vae._flatten_layers() if layer.weights or hasattr(layer, "rate")}
     kinds = [type(layer).__name__ for layer in layers.values()]

@@ -1,4 +1,4 @@
-"""The correlation of scores with the truth is that of the recorded runs, as far as they are long enough."""
+"""The correlation of scores with truths uses the recorded runs that are long enough."""
 
 import math
 
@@ -17,7 +17,7 @@ def _curve(*skills, seconds=1.0):
     return [Epoch(number, number * seconds, skill) for number, skill in enumerate(skills, 1)]
 
 
-def test_points_hold_scores_and_truth_within_their_time():
+def test_points_of_runs_use_epochs_within_their_time():
     short, late = [0.1, 0.2, 0.3], [0.1] * 9
     runs = {
         RELU: _curve(0.2, 0.1, *late[:7], 0.5, 0.9),
@@ -26,8 +26,8 @@ def test_points_hold_scores_and_truth_within_their_time():
         ELU: _curve(0.1, math.nan),
         ELU._replace(recipe="patches"): _curve(0.3, seconds=5.0),
     }
-    wanted = [RELU, RELU._replace(seed=1), ELU]
-    points = ranks.points_of(runs, wanted, EPOCHS, 5 * EPOCHS)
+    requested = [RELU, RELU._replace(seed=1), ELU]
+    points = ranks.points_of(runs, requested, EPOCHS, 5 * EPOCHS)
     assert points == {
         "relu, skip, 4": Point({0: 0.2}, {"photos": {0: 0.5}, "patches": {0: 0.6}}),
         "elu, skip, 4": Point({0: 0.1}, {"photos": {0: 0.1}, "patches": {}}),
@@ -38,8 +38,8 @@ def test_points_hold_scores_and_truth_within_their_time():
 
 def _points(scores, truths):
     return {
-        str(place): Point(dict(enumerate(score)), {"photos": dict(enumerate(truth)), "patches": {}})
-        for place, (score, truth) in enumerate(zip(scores, truths, strict=True))
+        str(number): Point(dict(enumerate(score)), {"photos": dict(enumerate(truth)), "patches": {}})
+        for number, (score, truth) in enumerate(zip(scores, truths, strict=True))
     }
 
 
@@ -48,17 +48,17 @@ def test_correlation_is_of_means_and_of_single_seeds():
     same = ranks.correlation(_points(truths, truths), 2)
     assert same["spearman"] == pytest.approx(1) and same["of_one_seed"] == pytest.approx([1, 1])
     assert same["points"] == 4 and same["missing"] == 0 and same["truth_by"] == {"patches": 0, "photos": 4}
-    # The second seed's scores are the wrong way round, and larger.
+    # The scores of the second seed are in reverse order, and larger.
     scores = [(0.1, 9.0), (0.2, 6.0), (0.3, 5.0), (0.4, 2.0)]
     mixed = ranks.correlation(_points(scores, truths), 2)
     assert mixed["spearman"] == pytest.approx(-1) and mixed["of_one_seed"] == pytest.approx([-1, 1])
     assert mixed["truth_of_one_seed"] == pytest.approx([1, 1])
 
 
-def test_correlation_leaves_out_what_lacks_a_seed():
+def test_correlation_skips_points_without_all_seeds():
     truths = [(0.1, 0.2), (0.2, 0.1), (0.3, 0.4), (0.4,)]
-    figures = ranks.correlation(_points(truths, truths), 2)
-    assert figures["points"] == 3 and figures["missing"] == 1
+    result = ranks.correlation(_points(truths, truths), 2)
+    assert result["points"] == 3 and result["missing"] == 1
     assert ranks.correlation(_points(truths[2:], truths[2:]), 2) == {"points": 1, "missing": 1}
 
 

@@ -1,4 +1,4 @@
-"""Replays run the real searcher and scheduler; what they show of budgets and states holds for a search."""
+"""Replays run the real searcher and scheduler, so that their budgets and states are those of a search."""
 
 import random
 import statistics
@@ -18,9 +18,14 @@ def table():
     return replay.Table.read()
 
 
-def _run(table, searcher, scheduler="asha", seed=0, **words):
+def _run(table, searcher, scheduler="asha", seed=0, **options):
     return replay.run(
-        table, searcher, replayed_searches.make_scheduler(scheduler), random.Random(seed), until_reached=False, **words
+        table,
+        searcher,
+        replayed_searches.make_scheduler(scheduler),
+        random.Random(seed),
+        until_reached=False,
+        **options,
     )
 
 
@@ -29,14 +34,14 @@ def _searcher(budget, clock=lambda: 0.0, grid=False):
     return make_searcher(study, replayed_searches.table_space(grid), budget, epochs=EPOCHS, clock=clock), study
 
 
-def test_the_table_is_whole_and_has_real_differences_and_real_noise(table):
+def test_table_is_complete_with_differences_above_the_noise(table):
     assert len(table.truth) == 8 * 4 * 2 and len(read_table()) == 8 * 4 * 2 * SEEDS * EPOCHS
     assert all(len(curve) == EPOCHS for curves in table.curves.values() for curve in curves)
     spread = statistics.stdev(table.truth.values())
     assert 0 < table.step < spread / 3 and 1 < len(table.near) < len(table.truth) / 4
 
 
-def test_each_trial_is_told_as_what_it_was_with_every_epoch(table):
+def test_replay_records_every_trial_with_state_and_epochs(table):
     searcher, study = _searcher(Budget(20))
     done = _run(table, searcher)
     states = {state: [trial for trial in study.trials if trial.state == state] for state in TrialState}
@@ -48,8 +53,8 @@ def test_each_trial_is_told_as_what_it_was_with_every_epoch(table):
     assert all(0 < len(trial.intermediate_values) < EPOCHS for trial in states[TrialState.PRUNED])
 
 
-def test_many_workers_are_all_busy_and_sooner_done(table):
-    """A thousand trials, so short that the replay takes seconds."""
+def test_replay_with_64_workers_is_8_times_as_fast(table):
+    """The clock is simulated, so that 500 trials take seconds."""
     clocks = {}
     for workers in (2, 64):
         searcher, study = _searcher(Budget(500))
@@ -59,7 +64,7 @@ def test_many_workers_are_all_busy_and_sooner_done(table):
     assert clocks[64][0] < clocks[2][0] / 8
 
 
-def test_a_grid_of_choices_is_searched_once_and_the_search_says_so(table):
+def test_replay_of_a_grid_tries_each_point_once(table):
     searcher, study = _searcher(Budget(1000), grid=True)
     _run(table, searcher)
     assert len(study.trials) == 64 == len({tuple(trial.params.values()) for trial in study.trials})
@@ -67,7 +72,7 @@ def test_a_grid_of_choices_is_searched_once_and_the_search_says_so(table):
     assert searcher.trials == searcher.ended == 64
 
 
-def test_when_the_time_is_over_running_trials_come_to_their_end(table):
+def test_replay_at_the_time_budget_finishes_running_trials(table):
     clock = [0.0]
     searcher, study = _searcher(Budget(1000, seconds=60), clock=lambda: clock[0])
     _run(table, searcher, clock=clock)
@@ -76,36 +81,36 @@ def test_when_the_time_is_over_running_trials_come_to_their_end(table):
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
 
 
-def test_a_search_ends_when_nothing_better_comes(table):
+def test_replay_without_improvement_ends(table):
     searcher, study = _searcher(Budget(1000, patience=7))
     _run(table, searcher)
     assert searcher.ended_by == Stop(StopReason.NO_IMPROVEMENT, 7)
     ended = sorted(study.trials, key=lambda trial: trial.datetime_complete)
     scores = [min(trial.intermediate_values.values()) for trial in ended]
     best = scores.index(min(scores))
-    # One was in flight when the seventh ended.
+    # One more trial ran when the seventh ended.
     assert 7 <= len(scores) - 1 - best <= 8 and len(scores) < 200
 
 
 @pytest.mark.parametrize("scheduler", ["hyperband", "median"])
-def test_the_other_schedulers_stop_trials_too(table, scheduler):
+def test_replay_with_hyperband_or_median_prunes_trials(table, scheduler):
     searcher, study = _searcher(Budget(30))
     _run(table, searcher, scheduler)
     states = [trial.state for trial in study.trials]
     assert len(states) == 30 and TrialState.PRUNED in states and TrialState.COMPLETE in states
 
 
-def test_the_default_is_well_ahead_of_chance_and_of_the_whole_grid(table):
-    def needed(name):
+def test_default_search_needs_far_fewer_epochs_than_random(table):
+    def mean_epochs(name):
         return statistics.fmean(replay.epochs_needed(table, name, seed) for seed in range(60))
 
-    chance = needed("random")
-    # The presets are not among the best of this table: trying them first is slower than not, and must not be much so.
+    random_epochs = mean_epochs("random")
+    # The presets are not among the best of this table, so trying them first costs epochs, but must not cost many.
     for name in ("tpe + asha", replayed_searches.DEFAULT):
-        assert needed(name) < min(0.6 * chance, 0.25 * replay.TRIALS * EPOCHS), name
+        assert mean_epochs(name) < min(0.6 * random_epochs, 0.25 * replay.TRIALS * EPOCHS), name
 
 
-def test_intervals_of_confirmed_winners_hold_the_truth(table):
+def test_intervals_of_confirmed_winners_contain_the_truth(table):
     confirmed = [replay.confirmation(table, seed) for seed in range(60)]
-    assert 0.88 <= statistics.fmean(one["covered"] for one in confirmed) <= 1
-    assert statistics.fmean(one["among_best"] for one in confirmed) > 0.9
+    assert 0.88 <= statistics.fmean(outcome["covered"] for outcome in confirmed) <= 1
+    assert statistics.fmean(outcome["among_best"] for outcome in confirmed) > 0.9

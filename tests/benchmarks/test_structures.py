@@ -1,4 +1,4 @@
-"""What is recorded of structures is kept, goes on where it was left, and is summed up rightly."""
+"""Recorded runs of structures are kept, completed where they are missing, and summarized."""
 
 import argparse
 import math
@@ -22,14 +22,14 @@ def _curve(*skills, seconds=10.0):
     return [Epoch(number, number * seconds, skill) for number, skill in enumerate(skills, 1)]
 
 
-def _options(*words):
+def _options(*arguments):
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
     structures.add_options(parser)
-    return parser.parse_args(words)
+    return parser.parse_args(arguments)
 
 
-def test_runs_changed_in_the_file_are_read_back(tmp_path):
+def test_change_runs_adds_replaces_and_removes(tmp_path):
     path = tmp_path / "runs.csv"
     structure_runs.change_runs(path, {_photos(ELU): _curve(0.5), ELU: _curve(-5.0)})
     structure_runs.change_runs(path, {RELU: _curve(0.1, 0.25, math.nan)}, [ELU])
@@ -42,17 +42,17 @@ def test_runs_changed_in_the_file_are_read_back(tmp_path):
     ]
 
 
-def test_goal_ends_at_time_skill_or_divergence():
+def test_goal_is_reached_at_time_skill_or_divergence():
     goal = Goal(epochs=2, cpu_seconds=25.0, skill=0.5)
     assert not any(goal.reached(curve) for curve in (_curve(), _curve(0.1), _curve(0.1, 0.2)))
     assert all(goal.reached(curve) for curve in (_curve(0.1, 0.2, 0.3), _curve(0.5), _curve(0.1, math.nan)))
 
 
-def test_photos_goal_is_own_patches_or_mean_of_the_set():
+def test_photo_goals_use_the_run_of_patches_or_the_set_mean():
     tanh = _photos(ELU)._replace(activation="tanh")
     runs = {ELU: _curve(0.1, 0.4, 0.2, 0.2, 0.2, 0.9), RELU: _curve(-0.1, -0.2, -0.3, -0.4, -0.5, seconds=20.0)}
     goals = structure_runs.photo_goals(runs, [_photos(ELU), _photos(RELU), tanh], until_pass=True)
-    # Epochs beyond the fifth are not the recipe's, and 1.15 times less than nothing is no better.
+    # Epochs after the fifth do not count, and a negative skill is not multiplied by 1.15.
     assert goals[_photos(ELU)] == Goal(cpu_seconds=50.0, skill=0.4 * 1.15)
     assert goals[_photos(RELU)] == Goal(cpu_seconds=100.0, skill=-0.1)
     assert goals[tanh] == Goal(cpu_seconds=75.0)
@@ -87,31 +87,30 @@ def test_summary_compares_at_equal_time_over_common_seeds():
     assert "| relu, skip, 4 | 1 | - | 0.10 | - | - |" in roses and "0 of 0 structures" in roses
 
 
-def test_options_choose_runs_first_seeds_first():
-    words = ["--sets", "garden 6", "roses-train", "--activations", "relu", "elu", "--skips", "on", "--seeds", "2"]
-    asked = _options(*words)
-    runs = structures.chosen(asked, "photos")
+def test_selected_runs_are_ordered_by_seed():
+    arguments = ["--sets", "garden 6", "roses-train", "--activations", "relu", "elu", "--skips", "on", "--seeds", "2"]
+    runs = structures.selected_runs(_options(*arguments), "photos")
     assert len(runs) == len(set(runs)) == 2 * 2 * 2 and {run.seed for run in runs[:4]} == {0}
     assert {run.set for run in runs} == {"garden 6", "roses-train"} and {run.recipe for run in runs} == {"photos"}
-    whole = structures.chosen(_options(), "patches")
-    assert len(whole) == 3 * 3 * 6 * 2
+    default = structures.selected_runs(_options(), "patches")
+    assert len(default) == 3 * 3 * 6 * 2
 
 
-def test_unknown_set_is_refused(capsys):
+def test_options_with_an_unknown_set_are_refused(capsys):
     with pytest.raises(SystemExit):
         _options("--sets", "tulips")
     assert "unknown set 'tulips'" in capsys.readouterr().err
 
 
-def test_run_has_the_recipe_of_its_batching():
+def test_run_config_has_its_recipe_and_structure():
     patches, photos = RELU.config, _photos(RELU).config
     assert patches == with_recipe(patches, "patches") and photos == with_recipe(photos, "photos")
     assert (photos.activation, photos.skip, photos.mse_weight) == ("relu", True, 4.0)
     assert ELU.config.merge_units == PRESETS["model-2"].merge_units and ELU.config.skip is False
 
 
-def test_record_trains_only_what_is_lacking(tmp_path):
-    """In this process: the real training, of four photos for one epoch."""
+def test_record_skips_runs_that_reached_their_goal(tmp_path):
+    """The real training runs in this process, one epoch on four photos."""
     path = tmp_path / "runs.csv"
     run = _photos(RELU)._replace(set="garden 6")
     structure_runs.change_runs(path, {ELU: _curve(0.1)})

@@ -1,4 +1,4 @@
-"""Training against plain Keras: seconds until a held-out error, for structures of the default space."""
+"""Measure the seconds until a validation error beside plain Keras, for structures of the default space."""
 
 import math
 import statistics
@@ -17,14 +17,14 @@ from tests.benchmarks.processes import side_by_side
 PEER = PRESETS["model-2"]
 PEER_EPOCHS, OUR_EPOCHS = 5, 40
 PEER_RATES = 0.0005, 0.001, 0.002
-"""Learning rates of which the peer has the best."""
+"""Learning rates, of which the best one counts for the peer."""
 
 Curve = Sequence[Mapping[str, float]]
-"""An epoch each: `seconds` since the start, with building and tracing, without scoring, and `chroma_mse`."""
+"""Epochs with `chroma_mse` and `seconds` since the start, which include building and tracing, but not scoring."""
 
 
 class Structure(NamedTuple):
-    """What of the default space decides the layers."""
+    """The settings of the default space that change the layers."""
 
     activation: str
     skip: bool
@@ -34,24 +34,24 @@ class Structure(NamedTuple):
 
     @property
     def config(self) -> Config:
-        """The peer's configuration, at its own rate."""
+        """The configuration of the peer with its default learning rate."""
         settings: dict[str, Any] = self._asdict()
         return replace(PEER, **settings)
 
 
 MAIN = Structure("silu", True)
-"""The one that all figures are reported of."""
+"""The structure whose results are reported in full."""
 
 
 def training(parts: Split, seeds: Mapping[Structure, int]) -> dict[str, Any]:
-    """Measure seconds until the peer's best held-out error, and boxes a second; start-up and tracing count for both.
+    """Measure the seconds until the peer's best validation error, and patches a second; both include start and tracing.
 
-    The peer has the best of three learning rates, for each seed that with the lowest best error; the time of the search
-    for it is not counted. Ours has its one recipe.
+    For each seed the peer has the one of three learning rates with the lowest error; the time to find it is not
+    counted. huetune has only its recipe.
 
     Args:
-        parts: the photos.
-        seeds: how many, for each structure that is measured.
+        parts: The photos.
+        seeds: The number of seeds for each structure that is measured.
     """
     runs = [(structure, seed) for structure, count in seeds.items() for seed in range(count)]
     tasks = [
@@ -82,44 +82,44 @@ def _our_curve(parts: Split, config: Config, seed: int, target: float) -> list[d
     trainer.start(config, seed)
     seconds = time.perf_counter() - begun
     curve: list[dict] = []
-    # At least two: the first holds the tracing, and says nothing of the throughput.
-    while len(curve) < 2 or (_reaching(curve, target) is None and len(curve) < OUR_EPOCHS):
+    # At least two epochs, because the first includes tracing and gives no throughput.
+    while len(curve) < 2 or (_first_epoch_below(curve, target) is None and len(curve) < OUR_EPOCHS):
         try:
-            figures = trainer.epoch()
+            metrics = trainer.epoch()
         except DivergedError:
             break
-        seconds += figures["train_seconds"]
-        curve.append({"epoch": figures["epoch"], "seconds": seconds, "chroma_mse": figures["chroma_mse"]})
+        seconds += metrics["train_seconds"]
+        curve.append({"epoch": metrics["epoch"], "seconds": seconds, "chroma_mse": metrics["chroma_mse"]})
     return curve
 
 
 def compared(
     theirs: Mapping[tuple[Structure, int], Mapping[float, Curve]],
     ours: Mapping[tuple[Structure, int], Curve],
-    boxes: int,
+    patches: int,
 ) -> dict[str, Any]:
-    """Return the figures of some runs: of MAIN, and which structure has the median and which the worst ratio.
+    """Return the results of MAIN and of all other structures, and which have the median and the worst ratio.
 
     Args:
-        theirs: the peer's curve of each structure and seed, by its learning rate.
-        ours: our curve of each.
-        boxes: of an epoch.
+        theirs: The curves of the peer by structure and seed, and by learning rate.
+        ours: The curves of huetune by structure and seed.
+        patches: The number of patches in an epoch.
     """
     structures = {
-        structure: _figures(
+        structure: _results(
             [theirs[run] for run in theirs if run[0] == structure],
             [ours[run] for run in theirs if run[0] == structure],
-            boxes,
+            patches,
         )
         for structure in dict.fromkeys(structure for structure, _ in theirs)
     }
-    ratios = {str(structure): figures["training"] for structure, figures in structures.items()}
+    ratios = {str(structure): results["training"] for structure, results in structures.items()}
     ordered = sorted(ratios, key=lambda name: ratios[name])
-    named = {"worst_structure": ordered[0], "median_structure": ordered[(len(ordered) - 1) // 2]}
+    structure_names = {"worst_structure": ordered[0], "median_structure": ordered[(len(ordered) - 1) // 2]}
     return {
         **structures.get(MAIN, {}),
-        **{place: {name: ratios[name]} for place, name in named.items()},
-        "structures": {str(structure): figures for structure, figures in structures.items() if structure != MAIN},
+        **{key: {name: ratios[name]} for key, name in structure_names.items()},
+        "structures": {str(structure): results for structure, results in structures.items() if structure != MAIN},
         "curves": {
             "ours": {f"{structure}, seed {seed}": curve for (structure, seed), curve in ours.items()},
             "peer": {f"{structure}, seed {seed}": by_rate for (structure, seed), by_rate in theirs.items()},
@@ -127,15 +127,17 @@ def compared(
     }
 
 
-def _figures(theirs: Sequence[Mapping[float, Curve]], ours: Sequence[Curve], boxes: int) -> dict[str, Any]:
-    """The figures of one structure, a seed each."""
-    rivals = [_best_curve(by_rate) for by_rate in theirs]
-    best = [_best_epoch(curve) for curve in rivals]
-    ends = [_reaching(curve, _error(epoch)) for curve, epoch in zip(ours, best, strict=True)]
-    seconds = [end["seconds"] if end else _in_vain(curve) for end, curve in zip(ends, ours, strict=True)]
+def _results(theirs: Sequence[Mapping[float, Curve]], ours: Sequence[Curve], patches: int) -> dict[str, Any]:
+    """Return the results of one structure from the curves of its seeds."""
+    peer_curves = [_best_curve(by_rate) for by_rate in theirs]
+    best = [_best_epoch(curve) for curve in peer_curves]
+    ends = [_first_epoch_below(curve, _error(epoch)) for curve, epoch in zip(ours, best, strict=True)]
+    seconds = [end["seconds"] if end else _unreached_seconds(curve) for end, curve in zip(ends, ours, strict=True)]
     ratios = [epoch["seconds"] / taken for epoch, taken in zip(best, seconds, strict=True)]
-    rates = [[_rate(curve, boxes) for curve in curves if len(curve) > 1] for curves in (ours, rivals)]
-    medians = [statistics.median(some) if some else math.nan for some in rates]
+    rates = [
+        [_patches_per_second(curve, patches) for curve in curves if len(curve) > 1] for curves in (ours, peer_curves)
+    ]
+    medians = [statistics.median(values) if values else math.nan for values in rates]
     return {
         "training": statistics.median(ratios),
         "training_spread": [min(ratios), max(ratios)],
@@ -143,13 +145,13 @@ def _figures(theirs: Sequence[Mapping[float, Curve]], ours: Sequence[Curve], box
         "seconds": [seconds, [epoch["seconds"] for epoch in best]],
         "peer_rates": [_best_rate(by_rate) for by_rate in theirs],
         "throughput": medians[0] / medians[1],
-        "boxes_a_second": medians,
+        "patches_per_second": medians,
     }
 
 
-def _in_vain(curve: Curve) -> float:
-    """The seconds that count where ours never came so far: all it took, so the true ratio is lower still."""
-    # Where it diverged, it never would have come.
+def _unreached_seconds(curve: Curve) -> float:
+    """Return the seconds that count if huetune never reached the target: all of them, so the true ratio is lower."""
+    # A run that diverged would never reach the target.
     return curve[-1]["seconds"] if len(curve) == OUR_EPOCHS else math.inf
 
 
@@ -166,14 +168,14 @@ def _best_epoch(curve: Curve) -> Mapping[str, float]:
 
 
 def _error(epoch: Mapping[str, float]) -> float:
-    """Its held-out error; Keras goes on where it is no number."""
+    """Return the validation error of an epoch; infinity if it is NaN, after which Keras continues."""
     return math.inf if math.isnan(epoch["chroma_mse"]) else epoch["chroma_mse"]
 
 
-def _reaching(curve: Curve, target: float) -> Mapping[str, float] | None:
+def _first_epoch_below(curve: Curve, target: float) -> Mapping[str, float] | None:
     return next((epoch for epoch in curve if epoch["chroma_mse"] <= target), None)
 
 
-def _rate(curve: Curve, boxes: int) -> float:
-    """Boxes a second from the second epoch on, when all is traced."""
-    return boxes * (len(curve) - 1) / (curve[-1]["seconds"] - curve[0]["seconds"])
+def _patches_per_second(curve: Curve, patches: int) -> float:
+    """Return patches a second from the second epoch on, when everything is traced."""
+    return patches * (len(curve) - 1) / (curve[-1]["seconds"] - curve[0]["seconds"])

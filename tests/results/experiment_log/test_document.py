@@ -51,7 +51,7 @@ def call(command, *words):
 
 @pytest.fixture(scope="module")
 def written(searched, tmp_path_factory):
-    """Folder with the log of a search in both languages."""
+    """Folder with the experiment log of a search in both languages."""
     out = tmp_path_factory.mktemp("log")
     for language in ("en", "ko"):
         done = call(log, "tiny", "--storage", searched[0], "--trials", "0,1", "--out", out, "--lang", language)
@@ -413,7 +413,7 @@ def test_log_of_trained_models_compares_them(trained, tmp_path, no_graphviz):
 
 
 def test_log_without_graphviz_or_photos_warns(trained, tmp_path, no_graphviz, monkeypatch):
-    """Without Graphviz and with other photos than in training, the log is written without pictures."""
+    """Without Graphviz and with other photos than in training, the experiment log is written without pictures."""
     monkeypatch.setattr(
         "huetune.data_tools.datasets.synthetic_garden.garden", lambda count, seed=0: garden(count, seed=9)
     )

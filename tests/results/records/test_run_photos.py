@@ -67,7 +67,7 @@ def test_moved_photos_are_remembered(moved, in_process, tmp_path):
         done = in_process(verb, moved.folder, cwd=tmp_path / "elsewhere")
         assert done.returncode == 0, done.stdout + done.stderr
     photos, source = models_to_log(moved, 1, ()).read_held_out()
-    assert len(photos) == len(source.read_rgb(photos)) == 1, "those that the log shows"
+    assert len(photos) == len(source.read_rgb(photos)) == 1, "those that the experiment log shows"
 
 
 def test_verify_without_photos_checks_everything_else(moved, in_process):
