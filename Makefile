@@ -16,7 +16,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@# The folders are parts of the package: for mypy and editors, which do not see setuptools's own way, and so that
-	@# a folder `huetune` beside whoever imports it does not hide it.
+	@# a folder `huetune` beside an importing program does not hide it.
 	mkdir -p $(LINKS)/huetune
 	cd $(LINKS)/huetune && ln -sfn ../../../data_tools ../../../model ../../../results ../../../search \
 	    ../../../search/api/*.py ../../../search/api/py.typed .

@@ -23,6 +23,7 @@ OPTIONS_OF_OTHER_PROGRAMS = {
     "--object-store-memory",  # `ray start`
     "--temp-dir",  # `ray start`
     "--summary",  # `python -m tests.benchmarks`
+    "--retrain",  # `python -m tests.benchmarks`
     "--sets",  # `python -m tests.benchmarks`
 }
 

@@ -457,7 +457,7 @@ def test_load_of_a_training_state_with_pickles_is_refused(tmp_path):
 
 
 def test_no_module_contains_code_that_unpickles_or_evaluates():
-    """Whoever adds one of these calls must consider which data it reads."""
+    """A change that adds one of these calls must consider which data the call reads."""
     root = Path(__file__).parents[2]
     words = re.compile(r"\b(c?pickle|dill|joblib|shelve|marshal|load_model|exec|eval|allow_pickle=True)\b")
     parts = [list((root / part).rglob("*.py")) for part in ("data_tools", "model", "results", "search")]
