@@ -19,7 +19,17 @@ from scipy.stats import spearmanr
 
 from huetune.model.config import Config
 from huetune.search.spec.space_parser import DEFAULT_SPACE, parse_space
-from tests.benchmarks.structure_runs import RECIPES, Curve, Goal, Run, Runs, best_skill, nearly, read_runs, record
+from tests.benchmarks.structure_runs import (
+    RECIPES,
+    Curve,
+    Goal,
+    Run,
+    Runs,
+    best_skill,
+    read_runs,
+    record,
+    with_tolerance,
+)
 from tests.benchmarks.structures import remove_for_retraining, selected_runs, spread
 
 SETS = "garden 100", "flowers 300"
@@ -69,7 +79,7 @@ def points_of(runs: Runs, requested: Iterable[Run], epochs: int, truth: int) -> 
         point.scores[run.seed] = best_skill(photos[:epochs])
         point.best["photos"][run.seed] = best_skill(photos[:truth])
         seconds, patches = _truth_seconds(photos, truth), runs.get(run._replace(recipe="patches"), ())
-        if nearly(Goal(cpu_seconds=seconds)).reached(patches):
+        if with_tolerance(Goal(cpu_seconds=seconds)).reached(patches):
             point.best["patches"][run.seed] = best_skill(patches, seconds)
     return points
 
