@@ -89,7 +89,7 @@ def _sqlite_code(error: BaseException) -> int | None:
 
 
 def is_changed(trial: FrozenTrial) -> bool:
-    """Return whether an ended trial was changed after it ended; False without a digest, as of an older huetune."""
+    """Return whether an ended trial was changed after it ended; False without a digest, as in older versions."""
     recorded = TrialRecord.of(trial).digest
     return trial.state.is_finished() and recorded is not None and recorded != digest(trial)
 

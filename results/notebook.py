@@ -86,7 +86,7 @@ class OpenRun:
         )
 
     def effects(self) -> pd.DataFrame:
-        """Return the effect of each setting on the score, with 95 % intervals: the columns of `huetune effects`."""
+        """Return the effect of each setting on the score, with 95% intervals: the columns of `huetune effects`."""
         studies = self.run.snapshot()
         searched = StudyRecord.of(studies[0])
         found = effects.effects(effects.measured_configs(*studies), searched.parameters, searched.objective)

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from huetune.data_tools.photos.dataset import PhotoSet, RgbFilter
 
 photo_options = combine_options(
-    click.option(
-        "--photos", type=FOLDER_OR_BUCKET, help="Folder of photos or s3://..., searched through its subfolders."
-    ),
+    click.option("--photos", type=FOLDER_OR_BUCKET, help="Folder of photos, including its subfolders, or s3://..."),
     click.option(
         "--garden",
         metavar="N",
@@ -77,7 +75,7 @@ def read_photos(
 
 
 def every_photo(digest: str, files: int) -> bool:
-    """Select all photos: a filter for `read_photos` if the RGB values of each photo are needed later."""
+    """Select all photos, as the filter of `read_photos` for commands that need the RGB pixels of each photo later."""
     return True
 
 

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(word: str, known: Iterable[str], otherwise: str = "known are") -> str:
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "choose from") -> str:
     """Return the remedy for an unknown word, to end an error message with.
 
     Args:
@@ -57,7 +57,7 @@ class NoTrialError(UserError):
 
 
 class CheckpointError(UserError):
-    """A folder that is not a model, is damaged or was written by a newer huetune. Exit code 6."""
+    """A folder that is not a model, is damaged or was written by a newer version of huetune. Exit code 6."""
 
     exit_code = 6
 

@@ -6,7 +6,7 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
     Args:
         count: 0 or more.
-        noun: its singular.
-        plural: its plural, if that is not the singular with an s.
+        noun: the noun in the singular.
+        plural: the noun in the plural; empty if it is the singular plus an s.
     """
     return f"{count} {noun if count == 1 else plural or f'{noun}s'}"

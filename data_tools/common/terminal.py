@@ -67,7 +67,7 @@ def local_time(recorded: str, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """Format a recorded time in the local time zone.
 
     Args:
-        recorded: Time in ISO 8601. Without an offset, as an older huetune wrote it, it counts as local time.
+        recorded: Time in ISO 8601. Without an offset, as older versions wrote it, it counts as local time.
         form: Format for `strftime`.
 
     Returns:

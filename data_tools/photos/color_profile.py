@@ -86,7 +86,7 @@ def profile_of(image: Image.Image, file: BinaryIO | None = None) -> bytes | None
     profile has precedence over the nclx codes. A camera that saves Adobe RGB without a profile marks it in EXIF (R03).
 
     Args:
-        image: as opened by Pillow, not loaded or changed.
+        image: image as Pillow opened it, not yet loaded or changed.
         file: file that it was opened from; None to open `image.filename`.
 
     Raises:
@@ -299,7 +299,7 @@ def profile_bytes(chromaticities: Chromaticities, curve: tuple[float, ...], gray
     """Make an ICC profile, version 4.
 
     Args:
-        chromaticities: of white and the primaries; not used for a gray profile.
+        chromaticities: chromaticities of white and the primaries; not used for a gray profile.
         curve: a gamma, or the five numbers of `SRGB_CURVE`.
         gray: make a profile for one channel.
 

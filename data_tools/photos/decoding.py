@@ -148,7 +148,7 @@ def decode(
     """Turn a Pillow image upright and convert it to sRGB. Transparent pixels are composited on white.
 
     Args:
-        image: as opened by Pillow.
+        image: image as Pillow opened it.
         file: file that it was opened from, see `profile_of`.
         profiles: see `open_photo`.
         side: see `open_photo`.

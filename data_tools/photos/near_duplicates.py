@@ -27,7 +27,7 @@ MAX_DIFFERENT_BITS = 28
 
 Measured on 140 roses and on 400 and 100 scenes of the synthetic garden: hashes of two different pictures differ in at
 least 42 (roses) and 38 bits. All roses are found again after they were saved at quality 60 or 20, halved in size, made
-20 % brighter or darker, cropped by 2 % at every side, or all of this at once (at most 26 bits).
+20% brighter or darker, cropped by 2% at every side, or all of this at once (at most 26 bits).
 """
 MAX_DIFFERENT_CENTER_BITS = 36
 """Largest Hamming distance between the hashes of the centers of near-duplicates.

@@ -3,12 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.photos.color import PATCH_SIDE, PATCHES_PER_SIDE
 from huetune.data_tools.photos.prepared_cache import PreparedPhoto
 from huetune.data_tools.photos.versions import READER_VERSION
 
 MIN_SIDE = 32
-"""Pixels of the shorter side of the smallest suitable photo. Tracking pixels and icons have 1 to 24.
+"""Minimum length in pixels of the shorter side of a photo. Tracking pixels and icons have 1 to 24.
 
 The smallest of the 1,140 photos in shared/photos has 70; data sets such as CIFAR have 32.
 """
@@ -24,8 +25,8 @@ MIN_RESIDUAL = 0.007
 
 Measured on the 1,140 photos in shared/photos: five have 0.0026 to 0.0056, all of them sepia (7165651120, 6783408274,
 4746633946, 5156037859 and 850416050); a dandelion in grass comes next, with 0.0100. Of 285 of them that were toned and
-saved as JPEG, the rules together find all faded, cyan and split-toned ones, 97 % of the yellowed, 92 % of those with a
-touch of yellow, 82 % in two strong inks, 68 % in the usual sepia, which clips highlights, but 2 % on paper with stains.
+saved as JPEG, the rules together find all faded, cyan and split-toned ones, 97% of the yellowed, 92% of those with a
+touch of yellow, 82% in two strong inks, 68% in the usual sepia, which clips highlights, but 2% on paper with stains.
 Scenes of the synthetic garden have 0.10 and more.
 """
 MAX_TONED_CHROMA = 0.6
@@ -62,7 +63,7 @@ def why_unsuitable(photo: PreparedPhoto, reader_version: int = READER_VERSION) -
     if reader_version == 1:
         return None
     if photo.side < MIN_SIDE:
-        pixels = f"{photo.side} pixel{'' if photo.side == 1 else 's'}"
+        pixels = counted(photo.side, "pixel")
         return f"too small: its shorter side has {pixels}, fewer than {MIN_SIDE}; use a larger version or remove it"
     chroma = photo.chroma.reshape(-1, 2)
     if photo.gray.std() < MIN_SPREAD and np.linalg.norm(chroma - chroma.mean(axis=0), axis=-1).max() < MIN_CHROMA:
@@ -74,7 +75,7 @@ def why_unsuitable(photo: PreparedPhoto, reader_version: int = READER_VERSION) -
 
 
 def tone_residual(gray: NDArray[np.uint8], chroma: NDArray[np.float32]) -> float:
-    """Return how much of a photo's chroma its luma does not explain. In a toned photo it explains nearly all.
+    """Return how much of a photo's chroma its luma does not explain, which is close to 0 for a toned photo.
 
     In a toned photo each gray level has one color, so the chroma of a patch is the mean of the colors of its gray
     levels. The colors are fitted by least squares.

@@ -1,7 +1,7 @@
 """Lock for runs on object storage: a lease renewed by heartbeats.
 
 Object stores have no locks. Each process that wants to write a run puts an object into the run's folder `leases` and
-renews it; a lease that has not been renewed for `EXPIRY_SECONDS` does not count any more.
+renews it; a lease that has not been renewed for `EXPIRY_SECONDS` no longer counts.
 """
 
 import contextlib

@@ -41,7 +41,7 @@ def check_files(folder: Path) -> None:
         for path in entries:
             about = path.lstat()
             if not stat.S_ISREG(about.st_mode):
-                raise CheckpointError(f"{str(path)!r}: is not a regular file; a model has nothing else")
+                raise CheckpointError(f"{str(path)!r}: is not a regular file; a model contains only regular files")
             limit = MAX_STATE_BYTES if path.name == STATE_FILE else MAX_FILE_BYTES
             if about.st_size > limit:
                 raise CheckpointError(f"{str(path)!r}: has {about.st_size} bytes; in a model it has at most {limit}")

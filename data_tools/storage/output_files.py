@@ -179,7 +179,7 @@ def require_replaceable(path: Path, legacy_marker: str = "") -> None:
 
     Args:
         path: Path of the file to write.
-        legacy_marker: Text near the beginning that identifies files of an older huetune, which kept no record.
+        legacy_marker: Text near the beginning that identifies files of an older version, which kept no record.
 
     Raises:
         StorageError: The path has another file or a folder.

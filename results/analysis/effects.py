@@ -319,14 +319,14 @@ def config_of(run: Run, study: optuna.Study, name: str) -> Config:
 
 
 def comparison(run: Run, first: str, second: str) -> list[str]:
-    """Return lines that compare the replicates of two presets or trials, in percent with a 95 % interval.
+    """Return lines that compare the replicates of two presets or trials, in percent with a 95% interval.
 
     Scores of the search do not count, because a trial may have been selected for a lucky score.
 
     Args:
         run: the run of a search.
         first: name of a preset, or number of a trial.
-        second: name of a preset, or number of a trial; 100 % is its mean score.
+        second: name of a preset, or number of a trial; 100% is its mean score.
 
     Raises:
         NoTrialError: one of them has no complete replicate.
@@ -343,7 +343,7 @@ def comparison(run: Run, first: str, second: str) -> list[str]:
     gap = difference(*scores)
     base = abs(float(np.mean(scores[1])))
     names = [f"trial {name}" if TRIAL_NUMBER.fullmatch(name) else name for name in (first, second)]
-    gap_text = format_estimate(gap, 100 / base, " %") if base else format_estimate(gap)
+    gap_text = format_estimate(gap, 100 / base, "%") if base else format_estimate(gap)
     sentence = f"{names[0]} against {names[1]}: {objective} {gap_text}"
     each = [
         f"{name} {format_estimate(mean(values, METRICS[objective].limits), seeds=len(values))}"

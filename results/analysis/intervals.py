@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its 95 % confidence interval.
+    """A value and its 95% confidence interval.
 
     Attributes:
         value: the estimated value.
@@ -114,4 +114,4 @@ def format_estimate(estimate: Estimate, scale: float = 1.0, unit: str = "", seed
     if estimate.low is None or estimate.high is None:
         return f"{value} (one seed, no interval)"
     ends = f"{estimate.low * scale:{signed}.3g} to {estimate.high * scale:{signed}.3g}{unit}"
-    return f"{value} (95 % CI {ends}{f', {seeds} seeds' if seeds else ''})"
+    return f"{value} (95% CI {ends}{f', {seeds} seeds' if seeds else ''})"

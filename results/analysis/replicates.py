@@ -36,7 +36,7 @@ class Replicates:
     trials: tuple[FrozenTrial, ...]
 
     def estimate(self, objective: str) -> Estimate | None:
-        """Return the mean score with its 95 % interval; None without a score.
+        """Return the mean score with its 95% interval; None without a score.
 
         Args:
             objective: the metric that the scores are, a key of `model.metrics.METRICS`.
@@ -133,7 +133,7 @@ class BaselineComparison:
     Attributes:
         relation: "better" or "worse" than the baseline; "alike" if there is no significant difference.
         baseline: score of the baseline.
-        seeds: number of fresh seeds whose 95 % interval decides; 1 if a single training decides.
+        seeds: number of fresh seeds whose 95% interval decides; 1 if a single training decides.
     """
 
     relation: Literal["better", "alike", "worse"]
@@ -144,11 +144,11 @@ class BaselineComparison:
         baseline = f"the mean-color baseline ({self.baseline:.3g})"
         if self.seeds > 1:
             return (
-                f"no significant difference to {baseline}"
+                f"no significant difference from {baseline}"
                 if self.relation == "alike"
                 else f"{self.relation} than {baseline}"
             )
-        return f"{'just as' if self.relation == 'alike' else self.relation + ' than'} {baseline} in one training"
+        return f"{'as good as' if self.relation == 'alike' else self.relation + ' than'} {baseline} in one training"
 
     def sentence(self) -> str:
         """Return the comparison as a sentence."""
@@ -161,7 +161,7 @@ def compare_with_baseline(
 ) -> BaselineComparison:
     """Return how a configuration compares with the mean-color baseline.
 
-    If there are at least two fresh seeds, the 95 % interval of their mean score decides: if it contains the baseline's
+    If there are at least two fresh seeds, the 95% interval of their mean score decides: if it contains the baseline's
     score, there is no significant difference. Otherwise a single training decides, which may be luck; the result
     records that.
 
@@ -216,4 +216,4 @@ def verdict(study: optuna.Study, replicates: optuna.Study | None) -> str | None:
 
 def significance(gap: Estimate) -> str:
     """Return whether a difference is significant, in words that precede the name of the other configuration."""
-    return "significantly different from" if gap.significant else "no significant difference to"
+    return "significantly different from" if gap.significant else "no significant difference from"

@@ -46,7 +46,7 @@ class Training:
 
     @property
     def seed(self) -> int | None:
-        """Random seed of the training; None where an older huetune did not record it."""
+        """Random seed of the training; None where an older version did not record it."""
         return TrialRecord.of(self.trial).seed
 
     def __str__(self) -> str:

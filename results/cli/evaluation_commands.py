@@ -77,7 +77,9 @@ def evaluate(
     read = read.take(np.flatnonzero(~seen))
     if leaked := leaked_names(settings, read):
         found = f"the model was trained or ranked with {len(leaked)} of {counted(len(read), 'photo')}"
-        text = f"{found} or with near-duplicates of them, the first is {leaked[0]!r}: the metrics below are too good"
+        text = (
+            f"{found} or with near-duplicates of them, the first is {leaked[0]!r}: the metrics below are too optimistic"
+        )
         say(text, "yellow", stderr)
     truth = source.read_rgb(read, progress_bar)
     import_tensorflow()

@@ -29,7 +29,7 @@ follow_option = click.option("--follow", is_flag=True, help="Keep exporting unti
 def dashboard(run: str, storage: Path, port: int) -> None:
     """Open Optuna's dashboard for a run, also while the search is running.
 
-    It is served on this machine only, and read-only.
+    The dashboard is read-only and reachable only from this machine.
 
     Example: huetune dashboard roses --port 8081
     """
@@ -56,7 +56,7 @@ def dashboard(run: str, storage: Path, port: int) -> None:
 def tensorboard(run: str, storage: Path, out: Path | None, follow: bool) -> None:
     """Export all trials to TensorBoard: a curve per metric, and a row in HPARAMS.
 
-    Only new epochs are written; the event files of earlier exports are continued.
+    Only new epochs are written, appended to the event files of earlier exports.
 
     Example: huetune tensorboard roses --follow
     """
@@ -103,4 +103,4 @@ def mlflow(run: str, storage: Path, uri: str, follow: bool) -> None:
     count = writer.write(study, progress_bar("logging", len(study.get_trials(deepcopy=False))))
     if follow:
         count += follow_search(found, study, writer.write)
-    say(f"{counted(count, 'trial')} of {found.name!r} newly logged to MLflow")
+    say(f"logged {counted(count, 'new trial')} of {found.name!r} to MLflow")

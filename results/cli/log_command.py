@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # these import NumPy and Optuna, which a command's help does 
 @click.command()
 @click.argument("runs_or_models", nargs=-1, required=True, type=TEXT, shell_complete=complete_run_name)
 @storage_option
-@click.option("--top", type=count_from(0), help="Number of best trials of a run, besides its presets.  [default: 3]")
-@click.option("--trials", type=TEXT, help="Numbers of the trials instead, as in 0,4.")
+@click.option("--top", type=count_from(0), help="Number of best trials to include, besides the presets.  [default: 3]")
+@click.option("--trials", type=TEXT, help="Include these trials instead, as in 0,4.")
 @click.option("--photos", type=FOLDER_OR_BUCKET, help="Folder of test photos, or s3://...  [default: held-out photos]")
 @click.option("--classes", type=TEXT, help="Use only these subfolders of --photos, as in roses,tulips.")
 @click.option("--lang", type=click.Choice(["en", "ko"]), default="en", show_default=True, help="English or Korean.")
@@ -114,7 +114,7 @@ def models_to_log(model: "Path | Run", top: int | None, numbers: tuple[int, ...]
     Args:
         model: the folder of a model, or a run.
         top: number of best trials of a run; None for the default.
-        numbers: of trials of a run instead.
+        numbers: numbers of the trials to include instead.
     """
     from huetune.model.checkpoint import read_checkpoint
     from huetune.model.training_plan import photos_of_checkpoint
@@ -149,7 +149,7 @@ def _run_or_model_folder(word: str, storage: Path) -> "Path | Run":
 
 
 def _held_out(models: ModelsToLog) -> "PhotosToTest | None":
-    """Return the held-out photos of models; None, with a warning, if they cannot be read any more."""
+    """Return the held-out photos of models; None, with a warning, if they can no longer be read."""
     try:
         return _with_colors(*models.read_held_out())
     except UserError as error:

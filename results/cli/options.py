@@ -12,4 +12,4 @@ storage_option = click.option(
     show_default=True,
     help="Folder of runs, or s3://bucket/folder.",
 )
-by_option = click.option("--by", type=TEXT, help="With several objectives: the one that decides.")
+by_option = click.option("--by", type=TEXT, help="Objective that decides the winner, if the search has several.")

@@ -20,7 +20,7 @@ from huetune.results.records.run_names import complete_run_name
 def structure(run_or_export_or_preset: str, storage: Path, out: Path, by: str | None) -> None:
     """Draw the layers of a model as PNG and SVG.
 
-    There is a picture of the encoder, of the decoder and of the whole model. Of a run, the best model is drawn.
+    Writes one picture each of the encoder, the decoder and the whole model. For a run, draws its best model.
 
     Example: huetune structure model-2 --out structure
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # importing Optuna would slow down --help
 @click.command("list")
 @storage_option
 def list_(storage: Path) -> None:
-    """List the runs in a storage, newest last.
+    """List the runs in a storage folder or bucket, newest last.
 
     Example: huetune list --storage runs
     """
@@ -137,7 +137,7 @@ def trials(
     help="Output format.",
 )
 def effects(run: str, storage: Path, form: str) -> None:
-    """Estimate the effect of each setting on the score, with 95 % intervals.
+    """Estimate the effect of each setting on the score, with 95% intervals.
 
     Example: huetune effects roses
     """

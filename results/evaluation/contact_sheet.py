@@ -1,4 +1,4 @@
-"""Draws contact sheets: labelled pictures side by side, a row for each photo."""
+"""Draws contact sheets: labeled pictures side by side, a row for each photo."""
 
 from collections.abc import Sequence
 

@@ -33,7 +33,7 @@ FILE_NAME = "final-check.json"
 """Name of the record in the run's folder."""
 SAMPLES, SEED = 5, 0
 REFERENCES = ("baseline", "gray")
-"""Each metric is compared with that of the mean-color baseline and that of photos without color."""
+"""What each metric is compared with: the mean-color baseline, and the grayscale photos."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class FinalCheck:
             one first.
         count: number of test photos.
         fingerprint: sha256 of the test photos.
-        metrics: mean of each metric over the trainings, with its 95 % interval.
+        metrics: mean of each metric over the trainings, with its 95% interval.
         references: metrics of each of REFERENCES by name.
         measured: time of the check, ISO 8601 in UTC.
     """
@@ -127,7 +127,7 @@ def measure(run: Run, photos: PhotoSet, truth: NDArray[uint8], quiet: bool = Fal
 
 
 def read(run: Run) -> FinalCheck | None:
-    """Return the final check of a run; None if the run has not ended, or ended under an older huetune without one.
+    """Return the final check of a run; None if the run has not ended, or an older version of huetune ended it.
 
     Raises:
         StorageError: its record is damaged.
@@ -213,7 +213,7 @@ def report_lines(run: Run, studies: Studies) -> Iterator[str]:
 
 
 def _keep_earlier(run: Run) -> None:
-    """Move an evaluation by an older huetune, which may be of other photos, out of the folder `evaluation`."""
+    """Move an evaluation by an older version, which may be of other photos, out of the folder `evaluation`."""
     folder = run.folder / EVALUATION
     if not list_paths(folder, "metrics.json") or list_paths(folder, RECORD_FILE):
         return

@@ -39,7 +39,7 @@ def leaked_names(model: Checkpoint, photos: PhotoSet) -> list[str] | None:
 def seen_mask(models: Iterable[Checkpoint], photos: PhotoSet) -> NDArray[np.bool_]:
     """Return for each of n photos whether at least one of the models has seen it, bool [n].
 
-    A model without a record of what it has seen counts as one that has seen none of them.
+    A model that does not record what it has seen is assumed to have seen none of them.
 
     Raises:
         PhotoError: there are photos, and the models have seen all of them.
@@ -49,7 +49,7 @@ def seen_mask(models: Iterable[Checkpoint], photos: PhotoSet) -> NDArray[np.bool
     found = np.array([name in names for name in photos.names], bool)
     if len(found) and found.all():
         raise PhotoError(
-            f"all {len(photos)} photos have trained or ranked the model, or are near-duplicates of such photos; "
+            f"the model was trained or ranked with all {len(photos)} photos or with near-duplicates of them; "
             "choose other photos"
         )
     return found

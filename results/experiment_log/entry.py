@@ -31,7 +31,7 @@ from huetune.results.records.trial_record import TrialRecord
 from huetune.results.tables.trial_table import rows
 
 DEFAULT_TOP = 3
-"""Number of best trials of a run in its log, besides its presets."""
+"""Number of best trials of a run in its log, in addition to its presets."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def _training_of(
 ) -> tuple[int, datetime | None, str]:
     """Return the target epochs, the start and the objective that a checkpoint records of its training.
 
-    An export of an older huetune does not record the target: the number of its last recorded epoch is returned.
+    An export of an older version does not record the target: the number of its last recorded epoch is returned.
 
     Raises:
         CheckpointError: the record is invalid.

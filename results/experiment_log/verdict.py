@@ -1,4 +1,4 @@
-"""The verdict on a model in the experiment log: no more than its numbers show."""
+"""The verdict on a model in the experiment log, limited to what its numbers support."""
 
 import shlex
 from collections.abc import Callable, Sequence

@@ -99,7 +99,7 @@ def metric_record(won: Winner) -> dict[str, Any]:
         mean-color baseline; `checkpoint`, the training whose weights are exported, which may be a replicate, and its
         `checkpoint_score`; `baseline`, a text that compares the configuration with the mean-color baseline. For a
         confirmed winner also `confirmed`, the mean score over `seeds` fresh seeds, and if there are several seeds
-        `plus_minus`, half the width of the 95 % interval of that mean, and the ends of the interval, `low` and `high`.
+        `plus_minus`, half the width of the 95% interval of that mean, and the ends of the interval, `low` and `high`.
     """
     found = {
         "objective": won.objective,

@@ -12,7 +12,7 @@ def model_card(model: Checkpoint, metric: Mapping[str, Any]) -> str:
 
     Args:
         model: description of the model, as its checkpoint holds it.
-        metric: the record that `results.export.best_model.metric_record` returns, also one of an older huetune; empty
+        metric: the record that `results.export.best_model.metric_record` returns, also one of an older version; empty
             if it is not known how good the model is.
     """
     settings = "\n".join(f"| {name} | {format_value(value)} |" for name, value in vars(model.config).items())
@@ -90,6 +90,6 @@ def _quality(metric: Mapping[str, Any]) -> str:
         caveat = "**not confirmed**: the best of many noisy scores is too optimistic"
         return f"{name}: {format_value(metric['score'])} in the search, {caveat}. {checkpoint}{baseline}"
     value, half = metric["confirmed"], metric["plus_minus"]
-    interval = f"95 % interval {metric.get('low', value - half):.4g} to {metric.get('high', value + half):.4g}"
+    interval = f"95% interval {metric.get('low', value - half):.4g} to {metric.get('high', value + half):.4g}"
     how = f"confirmed by training this configuration again from {metric['seeds']} fresh seeds"
     return f"{name}: **{value:.4g}**, {interval}, {how}. {checkpoint}{baseline}"

@@ -20,7 +20,7 @@ from huetune.results.records.value_text import format_params, format_value
 
 STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
-"""Signs of a learning curve, from the lowest to the highest score."""
+"""Characters of a learning curve, from the lowest to the highest score."""
 MAX_CURVE_CELLS = 16
 """Cells of a learning curve; narrow terminals get half of them."""
 WIDE_TERMINAL_CELLS = 100
@@ -47,8 +47,8 @@ class TrainingProgress:
         target: number of epochs that it is to be trained.
         scores: score of each epoch by the epoch's number, from 1 on.
         seconds: duration of each epoch by the epoch's number.
-        problem: its failure or the last warning about it; empty without any.
-        note: that its skill is still that of the mean-color baseline after the grace epochs, or empty.
+        problem: the failure of the trial, or else the last warning about it; empty without any.
+        note: the note that the trial is still at the mean-color baseline after the grace epochs; otherwise empty.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Estimates how long a search will still take from how long its ended trials took."""
+"""Estimates the remaining time of a search from the durations of its ended trials."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ class DurationEstimator:
                 self._remaining[epoch] += remaining
 
     def trial_seconds_left(self, seconds: Mapping[int, float], target: int) -> float:
-        """Return how long a running trial will still take.
+        """Return an estimate of the seconds until a running trial ends.
 
         This is the mean of the ended trials that continued beyond its last epoch; if there are none, its own mean
         duration of an epoch times the epochs that are left.

@@ -108,7 +108,7 @@ class Display:
                 self._console.print(self.final_board())
 
     def __call__(self, status: SearchStatus, trial: optuna.Trial | FrozenTrial, event: str) -> None:
-        """Show an event. An output that cannot be written any more does not stop the search.
+        """Show an event. If the output can no longer be written, the search continues.
 
         Args:
             status: state of the search.

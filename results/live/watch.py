@@ -30,7 +30,7 @@ FOLDER_INTERVAL_SECONDS, BUCKET_INTERVAL_SECONDS = 2.0, 10.0
 
 
 def watch(find: Callable[[], Run], console: Console, interval: float | None = None) -> bool:
-    """Show a search until it ends or no process runs it any more.
+    """Show a search until it ends or no process runs it.
 
     Args:
         find: finds the run; of a run in a bucket, it gets the current files.
@@ -42,7 +42,7 @@ def watch(find: Callable[[], Run], console: Console, interval: float | None = No
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM, which do not affect the search.
-        StorageError: there is no such run, or it cannot be read any more.
+        StorageError: there is no such run, or it can no longer be read.
     """
     run = WatchedRun(find)
     if run.holder and not animated(console):
@@ -129,10 +129,10 @@ class WatchedRun:
         """Read the run again.
 
         Raises:
-            StorageError: the run does not exist any more, or cannot be read.
+            StorageError: the run no longer exists, or cannot be read.
         """
         self.run = self._find()
-        # The lock is read first: if no process holds it, the study that is read next does not change any more.
+        # The lock is read first: if no process holds it, the study that is read next no longer changes.
         self.holder = lock_holder(self.run.folder)
         database = self.run.folder / STUDY
         # An open study reads its ended trials only once. It is opened again if the file was replaced, and when the

@@ -38,7 +38,7 @@ def baseline_note(state: str, trained: Sequence[Mapping[str, Any]], target: int 
         state: state of the trial: complete, pruned, failed, running, waiting or interrupted. The grace period of a
             pruned trial is over, because schedulers prune no trial before.
         trained: metrics of each finished epoch.
-        target: number of epochs to train, 1 or more; None where an older huetune did not record it, in which case the
+        target: number of epochs to train, 1 or more; None where an older version did not record it, in which case the
             trial has a note only after it has ended.
     """
     skills = [metrics["skill"] for metrics in trained if "skill" in metrics]

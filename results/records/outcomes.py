@@ -63,7 +63,7 @@ class Stop:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "Stop":
-        """Read a record, also one with a sentence of an older huetune; an unknown reason becomes UNKNOWN."""
+        """Read a record, also one with a sentence of an older version; an unknown reason becomes UNKNOWN."""
         if record["by"] not in [*StopReason]:
             record = _parsed(_SENTENCES_OF_STOPS, str(record["by"]), "by")
         return cls(StopReason(record["by"]), int(record.get("count", 0)), record.get("detail", ""))
@@ -102,12 +102,12 @@ class Failure:
 
     @classmethod
     def of(cls, stored: Any) -> "Failure":
-        """Read the record of a trial, or a sentence of an older huetune; an unknown failure becomes UNKNOWN."""
+        """Read the record of a trial, or a sentence of an older version; an unknown failure becomes UNKNOWN."""
         record = stored if isinstance(stored, Mapping) else _parsed(_SENTENCES_OF_FAILURES, str(stored), "kind")
         try:
             number, seconds = int(record.get("epoch", 0)), float(record.get("seconds", 0))
             return cls(FailureKind(record["kind"]), str(record.get("detail", "")), number, seconds)
-        except (KeyError, TypeError, ValueError, OverflowError):  # A newer huetune wrote it, or it is damaged.
+        except (KeyError, TypeError, ValueError, OverflowError):  # A newer version wrote it, or it is damaged.
             return cls(FailureKind.UNKNOWN, str(stored))
 
     @property
@@ -126,7 +126,7 @@ class Failure:
 
 
 def _parsed(sentences: Mapping[Any, str], text: str, key: str) -> dict[str, Any]:
-    """Return the record that corresponds to a sentence of an older huetune."""
+    """Return the record that corresponds to a sentence of an older version of huetune."""
     for value, pattern in sentences.items():
         if found := re.fullmatch(pattern, text, re.DOTALL):
             return {key: value, **found.groupdict()}

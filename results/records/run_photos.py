@@ -33,7 +33,7 @@ DIGEST_CHARACTERS = 16
 moved_option = click.option(
     "--photos",
     type=FOLDER_OR_BUCKET,
-    help="Folder of the run's photos, if they were moved; the run remembers it.",
+    help="New folder of the run's photos, if they were moved. The run records it.",
 )
 
 _File = tuple[str, str]
@@ -79,13 +79,17 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
 
     if run.manifest["schema"] < 2:
         raise StorageError(
-            f"run {run.name!r} is of an older huetune, which did not record how it read its photos; start a new search"
+            f"run {run.name!r} was made by an older version of huetune, which did not record how it read its photos; "
+            "start a new search"
         )
     record = run.manifest["photos"]
     source = source_of(run, moved)
     seed, near_copies = run.manifest["search"]["seed"], record.get("near_copies")
     if near_copies is not None and str(near_copies) not in HASH_KINDS:
-        raise StorageError(f"run {run.name!r} is of a newer huetune, which split its photos by {near_copies!r}; update")
+        raise StorageError(
+            f"run {run.name!r} was made by a newer version of huetune, which split its photos by {near_copies!r}; "
+            "update huetune"
+        )
     remedy = f"if they were moved: {run.command('verify', '--quick --photos DIR')}"
     try:
         read = read_photos(source, quiet=quiet, keep_rgb=partial(may_be_in_test_split, seed))
@@ -94,14 +98,14 @@ def photos_of(run: "Run", quiet: bool, moved: Path | None = None) -> "Split":
         raise PhotoError(f"{error}; {remedy}") from None
     if parts.fingerprint != record["fingerprint"]:
         raise PhotoError(
-            f"{str(source)!r}: not the photos any more that run {run.name!r} was searched with"
+            f"{str(source)!r}: no longer the photos that run {run.name!r} was searched with"
             f"{_difference(_recorded(run), files_of(parts, source))}; restore them, or {remedy}"
         )
-    # An older huetune did not record the order.
+    # Older versions did not record the order.
     if record.get("order", parts.order) != parts.order:
         raise PhotoError(
-            f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, in which a "
-            f"seed gives other numbers{_renamed(_recorded(run), files_of(parts, source))}; name the files as they were"
+            f"{str(source)!r}: the photos that run {run.name!r} was searched with, but in another order, which changes "
+            f"the results of a seed{_renamed(_recorded(run), files_of(parts, source))}; restore the names of the files"
         )
     if moved:
         _remember(run, source)

@@ -1,7 +1,7 @@
 """The record of a search in its Optuna study: objectives, budget, baseline, running time and stop reason.
 
 `StudyRecord` and `write_study` are the only code that reads and writes the user attributes of a study. Compatibility:
-studies of every released huetune can be read, so whatever only newer versions record is optional.
+studies of every released version can be read, so whatever only newer versions record is optional.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ class RequestedBudget:
     """The size of a search as the user requested it.
 
     Attributes:
-        trials: number of trials; None where an older huetune did not record it.
+        trials: number of trials; None where an older version did not record it.
         epochs: number of epochs of a complete trial.
         time_budget: seconds of searching after which no more trials start; None for no limit.
         stop_when_flat: number of consecutive trials without improvement that end the search; None for no limit.

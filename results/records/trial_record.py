@@ -1,7 +1,7 @@
 """The record of a trial, or of a replicate, in its Optuna study.
 
 `TrialRecord`, `write_trial` and `write_epoch` are the only code that reads and writes the user attributes of a trial.
-Compatibility: trials of every released huetune can be read, so whatever only newer versions record is optional.
+Compatibility: trials of every released version can be read, so whatever only newer versions record is optional.
 """
 
 import hashlib
@@ -52,12 +52,12 @@ class TrialRecord:
         params: searched parameters by name.
         config: the whole configuration, by the names of `Config`; None where it is not recorded.
         seed: random seed of the training.
-        target: number of epochs to train; None where an older huetune did not record it.
+        target: number of epochs to train; None where an older version did not record it.
         preset: name of the preset, if the configuration is one.
         continues: number of the trial that this one trains further.
         name: in a study of replicates, the name of what is trained again.
         ray_trial: name of the trial in Ray Tune.
-        begun: when the trial began, ISO 8601 in UTC. An older huetune recorded local time without an offset, or
+        begun: when the trial began, ISO 8601 in UTC. Older versions recorded local time without an offset, or
             nothing.
         host: name of the machine of the worker that began it.
         pid: process id of that worker.
@@ -105,7 +105,7 @@ class TrialRecord:
         plain = {name: stored.get(name) for name in _PLAIN}
         if plain["config"]:
             plain["config"] = with_current_names(plain["config"])
-        # Released huetune stored a sentence in "error".
+        # Released versions stored a sentence in "error".
         failure = stored.get("failure") or stored.get("error")
         return cls(
             number=trial.number,
@@ -160,7 +160,7 @@ class TrialRecord:
 
     @property
     def planned_epochs(self) -> int:
-        """Number of epochs to train; where an older huetune did not record it, the number that it trained."""
+        """Number of epochs to train; where an older version did not record it, the number that it trained."""
         return self.target or self.reported or 0
 
     @property
@@ -182,7 +182,7 @@ class TrialRecord:
             return last
         begun = datetime.fromisoformat(self.begun)
         if begun.tzinfo is None and last:
-            # An older huetune stored local time; its time zone is unknown.
+            # Older versions stored local time; its time zone is unknown.
             return min(begun.astimezone(UTC), last)
         return begun.astimezone(UTC)
 

@@ -113,7 +113,7 @@ def learning_curves(
 
 
 def finalist_intervals(groups: Mapping[str, Replicates], baseline: float, objective: str) -> alt.TopLevelMixin:
-    """Return a chart of each finalist's scores from fresh seeds, their mean, and its 95 % interval.
+    """Return a chart of each finalist's scores from fresh seeds, their mean, and its 95% interval.
 
     Args:
         groups: replicates of the finalists by the finalist's display name, in the order in which they are drawn.
@@ -130,9 +130,9 @@ def finalist_intervals(groups: Mapping[str, Replicates], baseline: float, object
 
 
 def effect_intervals(found: Sequence[Effect], objective: str) -> alt.TopLevelMixin:
-    """Return a chart of the effect of one setting, with 95 % intervals.
+    """Return a chart of the effect of one setting, with 95% intervals.
 
-    For a number it shows the mean score in each range of its values, otherwise the difference to the most frequent
+    For a number it shows the mean score in each range of its values, otherwise the difference from the most frequent
     value.
 
     Args:

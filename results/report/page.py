@@ -49,7 +49,7 @@ GENERATOR_TAG = '<meta name="generator" content="huetune">'
 ASSETS = {"css": "style.css", "js": "script.js"}
 """Files in this folder whose text is embedded in the page."""
 GALLERY_PRESETS = ("model-1", "model-2", "model-3")
-"""Presets whose pictures are shown besides those of the finalists."""
+"""Presets whose pictures are shown in addition to those of the finalists."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _charts(found: Findings) -> dict[str, _Chart]:
         chart = charts.finalist_intervals(groups, found.baseline, objective)
         drawn["finalists"] = _chart(
             chart,
-            "Finalists: score of each fresh seed; mean with 95 % interval; dashed: mean-color baseline",
+            "Finalists: score of each fresh seed; mean with 95% interval; dashed: mean-color baseline",
         )
     if any(row["epochs"] for row in found.table):
         chart = charts.score_history(found.table, found.baseline, objective, parameters)

@@ -148,8 +148,8 @@ class Findings:
         notes = []
         if self.manifest.get("schema", 0) < 2:
             notes.append(
-                "An older huetune made this run. It did not record how to read the photos again, the code version or "
-                "the hardware, so the pictures and these facts are missing."
+                "This run was made by an older version of huetune, which did not record how to read the photos again, "
+                "the code version or the hardware. Therefore the pictures and these facts are missing."
             )
         total = self.searched.requested.trials
         done = sum(row["state"] not in ("running", "waiting") for row in self.table)
@@ -201,7 +201,7 @@ class Findings:
             {
                 "metric": name,
                 "mean": estimate.value,
-                "95 % CI from": estimate.low,
+                "95% CI from": estimate.low,
                 "to": estimate.high,
                 **{reference: found.references[reference][name] for reference in REFERENCES},
             }
@@ -216,7 +216,7 @@ class Findings:
         return f"{sentence[0].upper()}{sentence[1:]}.{note}", without_empty(table)
 
     def finalist_rows(self) -> list[Row]:
-        """Return a row per finalist: rank, settings, mean score over fresh seeds with its 95 % interval."""
+        """Return a row per finalist: rank, settings, mean score over fresh seeds with its 95% interval."""
         groups = self.groups()
         table = []
         for number in self.finalists():
@@ -229,7 +229,7 @@ class Findings:
                     "preset": row["preset"],
                     "settings": self._settings(row),
                     self.objectives[0]: estimate.value if estimate else None,
-                    "95 % CI from": estimate.low if estimate else None,
+                    "95% CI from": estimate.low if estimate else None,
                     "to": estimate.high if estimate else None,
                     "score of each seed": ", ".join(format_value(score) for score in group.scores) if group else None,
                     "diverged": group.failed or None if group else None,

@@ -16,9 +16,9 @@ from huetune.results.records.value_text import format_value
 from huetune.results.tables.trial_table import Row
 
 REQUIRED_COLUMNS = ("trial", "state", "note", "score", "confirmed", "error")
-"""Columns of the trial table that are shown however narrow the terminal is."""
+"""Columns of the trial table that even the narrowest terminal shows."""
 MIN_ERROR_CHARACTERS = 20
-"""Width that is reserved for an error, which is then folded."""
+"""Width that the column of errors always gets; longer errors continue on the next line."""
 ROW_STYLES = {"pruned": "dim", "failed": "red", "one color": "italic"}
 """Style of a row in the terminal by its state; "one color" is the mean-color baseline."""
 
@@ -113,7 +113,7 @@ def fit_to_console(
         table: rows.
         title: title above the table.
         console: console that shows the table.
-        hint: how all columns can be seen, to follow "see all columns with".
+        hint: how to see all columns; completes the sentence "see all columns with ...".
         optional: columns in the order in which they are omitted; None for those of the trial table.
         required: columns that are always shown. All columns that are in neither list count as settings.
     """

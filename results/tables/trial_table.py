@@ -18,7 +18,7 @@ Row = dict[str, Any]
 """A row of a table: values by the names of the columns."""
 
 COLUMN_ALIASES = {"place": "rank", "plus_minus": "ci_half_width"}
-"""Present name of each column by its name in earlier versions, which `--where`, `--sort` and `--columns` accept."""
+"""Current name of each column by its name in earlier versions, which `--where`, `--sort` and `--columns` accept."""
 
 
 def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Row]:
@@ -34,7 +34,7 @@ def rows(study: optuna.Study, replicates: optuna.Study | None = None) -> list[Ro
     Returns:
         Rows with the same columns each, where None means no value: `trial`; `state`; `note`, "at baseline" for a trial
         that is still at the mean-color baseline after its grace period (see `results.records.baseline`); `rank` of a
-        confirmed finalist; `score`; `confirmed`, the mean score over fresh seeds, with half the width of its 95 %
+        confirmed finalist; `score`; `confirmed`, the mean score over fresh seeds, with half the width of its 95%
         interval as `ci_half_width` and the number of seeds as `seeds`; `front`, whether a complete trial is on the
         Pareto front of several objectives; `preset`; `continues`, the number of the trial that this one trains further,
         only if the study has such trials; each searched parameter by its name; `epochs`; `seconds`; the metrics;
@@ -86,7 +86,7 @@ def run_rows(run: Run) -> list[Row]:
 
 
 def column_name(name: str, columns: Iterable[str]) -> str:
-    """Return the present name of a column that may be given by a name of an earlier version.
+    """Return the current name of a column that may be given by a name of an earlier version.
 
     Args:
         name: a name that a user typed; returned as it is if it is neither a column nor such a name.
@@ -156,7 +156,7 @@ def _is_better(row: Row, baseline: Row, objective: str) -> bool:
 
 
 def baseline_row(study: optuna.Study, columns: Sequence[str]) -> Row:
-    """Return the row of the mean-color baseline: a model below it has learned nothing that helps."""
+    """Return the row of the mean-color baseline: a trial below it has learned nothing useful."""
     searched = StudyRecord.of(study)
     score = searched.baseline[searched.objective]
     row = {"trial": "zero", "state": "one color", "score": score, **searched.baseline}

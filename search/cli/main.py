@@ -48,7 +48,8 @@ def _print_versions(context: click.Context, option: click.Parameter, requested: 
 
 
 @click.group(
-    epilog='Completion: eval "$(_HUETUNE_COMPLETE=bash_source huetune)" in ~/.bashrc; zsh_source and fish_source, too.',
+    epilog='Tab completion: add eval "$(_HUETUNE_COMPLETE=bash_source huetune)" to ~/.bashrc; for other shells, use '
+    "zsh_source or fish_source.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option(
@@ -57,7 +58,7 @@ def _print_versions(context: click.Context, option: click.Parameter, requested: 
     is_eager=True,
     expose_value=False,
     callback=_print_versions,
-    help="Show the versions of huetune and of the packages that matter most to it.",
+    help="Show the versions of huetune, Python and the main dependencies.",
 )
 def cli() -> None:
     """Search for the VAE that colorizes your photos best, with a confidence interval for the winner."""

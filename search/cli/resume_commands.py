@@ -26,9 +26,9 @@ from huetune.search.process.notification import notify_on_exit
 @notify_option
 @quiet_option
 def resume(run: str, storage: Path, photos: Path | None, address: str | None, notify: str | None, quiet: bool) -> int:
-    """Resume a search that was interrupted or died.
+    """Resume a search that was interrupted or crashed.
 
-    Trials that ended stay as they are, trials that were running continue after their last epoch.
+    Trials that have ended stay as they are; trials that were running continue after their last epoch.
 
     Example: huetune resume roses
     """
@@ -58,8 +58,8 @@ def resume(run: str, storage: Path, photos: Path | None, address: str | None, no
 @click.command()
 @run_argument
 @storage_option
-@click.option("--trials", type=count_from(0), default=0, help="More trials.")
-@click.option("--epochs", type=count_from(1), help="Epochs of a complete trial in all, with those that it has.")
+@click.option("--trials", type=count_from(0), default=0, help="Number of trials to add.")
+@click.option("--epochs", type=count_from(1), help="New total number of epochs of a complete trial.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after this additional time, as in 30m.")
 @moved_option
 @address_option
@@ -101,7 +101,7 @@ def extend(
         if not trials and (epochs is None or epochs == search.epochs) and not unfinished:
             raise UserError("extend: pass --trials, --epochs or both")
         if epochs is not None and epochs < search.epochs:
-            raise UserError(f"epochs must be at least {search.epochs}, those of this search, received {epochs!r}")
+            raise UserError(f"epochs must be at least {search.epochs}, as in the search so far, received {epochs!r}")
         parts, originals = _photos_and_originals(found, quiet, photos)
         runner.extend(found, search, parts, stdout, trials, epochs or search.epochs, time_budget, quiet=quiet)
         return finish_search(found, parts.test, originals, quiet)

@@ -1,4 +1,4 @@
-"""The commands that train again what a search has trained: `confirm`, `compare` and `rerun`."""
+"""The commands that retrain what a search has trained: `confirm`, `compare` and `rerun`."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from huetune.search.cli.options import address_option, quiet_option
 @run_argument
 @storage_option
 @click.option("--top", type=count_from(1), default=3, show_default=True, help="Number of finalists.")
-@click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds for each.")
+@click.option("--seeds", type=count_from(2), default=5, show_default=True, help="Fresh seeds per finalist.")
 @moved_option
 @address_option
 @quiet_option
@@ -29,7 +29,9 @@ def confirm(
 ) -> None:
     """Train the best trials of a run again from fresh seeds, and show which one wins.
 
-    Only the missing replicates are trained. Example: huetune confirm roses --top 3 --seeds 5
+    Only the missing replicates are trained.
+
+    Example: huetune confirm roses --top 3 --seeds 5
     """
     from huetune.data_tools.storage.run_lock import lock_run
     from huetune.results.records.run import find_run
@@ -63,7 +65,7 @@ def confirm(
 @click.argument("first", type=TEXT)
 @click.argument("second", type=TEXT)
 @storage_option
-@click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds for each.")
+@click.option("--seeds", type=count_from(0), default=3, show_default=True, help="Fresh seeds for each of the two.")
 @moved_option
 @address_option
 @quiet_option
@@ -77,7 +79,7 @@ def compare(
     address: str | None,
     quiet: bool,
 ) -> None:
-    """Show how two presets or trials of a run differ, in percent with a 95 % interval.
+    """Show how two presets or trials of a run differ, in percent with a 95% interval.
 
     Example: huetune compare roses model-3 model-2
     """

@@ -36,10 +36,10 @@ DEFAULT_WARM_START = ",".join(Search.warm_start)
 
 @click.command()
 @photo_options
-@click.option("--limit", type=count_from(2), help="Use only N photos, drawn by --seed evenly from the classes.")
+@click.option("--limit", type=count_from(2), help="Use only N photos, drawn evenly from the classes with --seed.")
 @click.option("--name", type=TEXT, help="Name of the run.  [default: the date and time]")
 @storage_option
-@click.option("--trials", type=COUNT, help=f"Trials in all.  [default: {Search.trials}; grid: all its points]")
+@click.option("--trials", type=COUNT, help=f"Total number of trials.  [default: {Search.trials}; grid: all its points]")
 @click.option("--epochs", type=COUNT, default=Search.epochs, show_default=True, help="Epochs of a complete trial.")
 @click.option("--time-budget", type=DURATION, help="Start no more trials after this time, as in 30m or 1h30m.")
 @click.option("--stop-when-flat", type=COUNT, metavar="N", help="Stop after N trials in a row without a better score.")
@@ -51,11 +51,17 @@ DEFAULT_WARM_START = ",".join(Search.warm_start)
     cls=ObjectiveOption,
     help="Metric on held-out photos to rank by: {names}; several for a Pareto front.",
 )
-@click.option("--searcher", type=UncheckedChoice(SEARCHERS), default=Search.searcher, show_default=True)
+@click.option(
+    "--searcher",
+    type=UncheckedChoice(SEARCHERS),
+    default=Search.searcher,
+    show_default=True,
+    help="Algorithm that proposes the settings of the next trial.",
+)
 @click.option(
     "--scheduler",
     type=UncheckedChoice(SCHEDULERS),
-    help=f"What stops trials early.  [default: {Search.scheduler}; none with several objectives]",
+    help=f"Algorithm that stops trials early.  [default: {Search.scheduler}; none with several objectives]",
 )
 @click.option(
     "--confirm",
@@ -64,7 +70,9 @@ DEFAULT_WARM_START = ",".join(Search.warm_start)
     f"[default: {DEFAULT_CONFIRM[0]}x{DEFAULT_CONFIRM[1]} from {MIN_CONFIRMED_TRIALS} trials on]",
 )
 @resource_options
-@click.option("--seed", type=SEED, default=Search.seed, show_default=True)
+@click.option(
+    "--seed", type=SEED, default=Search.seed, show_default=True, help="Seed of the split, the searcher and all trials."
+)
 @click.option("--space", type=FOLDER, help="TOML file of the search space.")
 @recipe_option
 @click.option("--warm-start", type=TEXT, help=f"Presets to try first, or none.  [default: {DEFAULT_WARM_START}]")

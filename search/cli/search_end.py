@@ -13,9 +13,9 @@ def finish_search(run: Any, photos: Any, originals: Any, quiet: bool) -> int:
     """Check the winner on the test photos, print the trial table and what to run next, and return the exit code.
 
     Args:
-        run: whose trials have ended; its lock is held.
+        run: run whose trials have ended; this process holds its lock.
         photos: the test photos.
-        originals: their colors, uint8 of shape (photos, 112, 112, 3).
+        originals: the test photos in color, uint8 of shape (photos, 112, 112, 3).
         quiet: print nothing.
     """
     from huetune.results.evaluation import final_check

@@ -1,4 +1,4 @@
-"""The environment of the process: what Ray and Altair need when they are imported, and a restart of Python."""
+"""Prepares the environment that Ray and Altair need when they are imported, and restarts Python if necessary."""
 
 import os
 import re
@@ -38,8 +38,8 @@ def restart(arguments: Sequence[str], **variables: str) -> NoReturn:
     """Replace this process by the same Python interpreter.
 
     Args:
-        arguments: after the name of the interpreter.
-        variables: added to the environment.
+        arguments: arguments of the interpreter.
+        variables: variables to add to the environment.
     """
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *arguments], {**os.environ, **variables})

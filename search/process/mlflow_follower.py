@@ -1,4 +1,4 @@
-"""The process that logs a search to MLflow while the search runs, so that MLflow cannot harm the search."""
+"""The process that logs a running search to MLflow, so that a failure of MLflow cannot disturb the search."""
 
 import contextlib
 import os
@@ -27,8 +27,8 @@ def logged_to_mlflow(run: Run, uri: str | None, quiet: bool) -> Iterator[None]:
     If that fails, one line is printed when the context ends.
 
     Args:
-        run: that is locked and about to be searched.
-        uri: of MLflow; None to log nothing.
+        run: run of a search that is about to start; this process has locked it.
+        uri: URI of MLflow; None to log nothing.
         quiet: print nothing.
     """
     if uri is None:
@@ -88,5 +88,5 @@ def _wait(process: subprocess.Popen, timeout_seconds: float) -> str | None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return f"it takes longer than {timeout_seconds:.0f} s"
+        return f"it took longer than {timeout_seconds:.0f} s"
     return None

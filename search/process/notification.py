@@ -44,7 +44,7 @@ def check_url(url: str | None) -> None:
     """Check the URL of a service before a search starts.
 
     Args:
-        url: of a service; None for no notification.
+        url: URL of a service; None for no notification.
 
     Raises:
         UserError: Apprise does not support the URL, or is not installed.
@@ -58,8 +58,8 @@ def notify_on_exit(url: str | None, name: str, storage: Path) -> Iterator[Callab
     """Send a message when the search in this context has ended or failed; print one line if that is impossible.
 
     Args:
-        url: of a service; None for no notification.
-        name: of the run.
+        url: URL of a service; None for no notification.
+        name: name of the run.
         storage: folder of runs.
 
     Yields:

@@ -121,7 +121,7 @@ class Cluster:
             UserError: Ray has too few resources for a trial.
             Interrupted: the user pressed Ctrl-C, or the process got SIGTERM.
             StorageError: the run or the study cannot be written.
-            ClusterLostError: Ray does not answer any more.
+            ClusterLostError: Ray no longer answers.
         """
         resources = self.resources
         remedy = f"continue with: {Run(run).resume_command(resources.address)}"
@@ -224,7 +224,7 @@ def _monitor(searcher: StudySearcher, remedy: str) -> Iterator[None]:
             for part, host_port in addresses.items():
                 missed[part] = missed[part] + 1 if connection_error(host_port, HEARTBEAT_SECONDS) else 0
                 if missed[part] >= MAX_MISSED_HEARTBEATS[part]:
-                    gone = ClusterLostError(f"Ray's {part} at {host_port} does not answer any more")
+                    gone = ClusterLostError(f"Ray's {part} at {host_port} no longer answers")
                     searcher.aborted_by = searcher.aborted_by or gone
                     if not over.wait(10 * HEARTBEAT_SECONDS):
                         # Tune waits for Ray, too. Everything is recorded, except that running trials are interrupted.

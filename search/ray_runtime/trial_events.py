@@ -43,7 +43,7 @@ class TrialEvents(Callback):
             replay_curve(self._scheduler, trial, self._searcher.curve(trial.trial_id))
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        """Have a trial whose worker died resume on another worker."""
+        """Resume a trial whose worker died on another worker."""
         # Tune can retry trials, too, but counts the two errors of a worker that dies between two trials as two deaths.
         forget_trial(self._scheduler, trial)
         if trial.trial_id in self._searcher.running:

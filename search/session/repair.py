@@ -1,4 +1,4 @@
-"""Repair of a run after a fault."""
+"""Repairs a run after a fault: a damaged study, and files that no trial refers to."""
 
 import time
 
@@ -17,7 +17,7 @@ def repair(run: Run, console: Console) -> None:
     """Repair a locked run: replace a damaged study by its copy, and delete files that no trial refers to.
 
     Args:
-        run: that this process has locked.
+        run: the run, which this process has locked.
         console: where a replacement is reported.
 
     Raises:

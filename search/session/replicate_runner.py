@@ -33,8 +33,8 @@ def replicate_finalists(
     """Train the best complete trials of a search again, as `replicate` does.
 
     Args:
-        run: of the search, which this process has locked.
-        parts: its photos.
+        run: run of the search, which this process has locked.
+        parts: the photos of the run.
         cluster: where to train.
         top: the number of finalists, 0 or more.
         seeds: the number of seeds of each finalist, 1 or more.
@@ -93,10 +93,10 @@ def replicate(
     Replicates that exist already are not trained again; interrupted ones are resumed.
 
     Args:
-        run: of the search, which this process has locked.
-        parts: its photos.
+        run: run of the search, which this process has locked.
+        parts: the photos of the run.
         cluster: where to train.
-        configs: by the name under which they are shown.
+        configs: configurations by display name.
         seeds: the number of seeds of each configuration, 1 or more; 0 only resumes interrupted replicates.
         console: where progress is shown.
         quiet: print nothing.

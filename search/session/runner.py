@@ -67,9 +67,9 @@ def resume(run: Run, search: Search, parts: Split, console: Console, *, quiet: b
     """Continue an interrupted search to its end, and train its finalists again.
 
     Args:
-        run: of the search; this process has locked and repaired it.
+        run: run of the search; this process has locked and repaired it.
         search: the specification, as `load_search` returns it.
-        parts: its photos.
+        parts: the photos of the run.
         console: where progress is shown.
         quiet: print nothing.
 
@@ -104,12 +104,12 @@ def extend(
     old one stays as it was.
 
     Args:
-        run: of the search; this process has locked and repaired it.
+        run: run of the search; this process has locked and repaired it.
         search: the specification, as `load_search` returns it.
-        parts: its photos.
+        parts: the photos of the run.
         console: where progress is shown.
         trials: the number of additional trials, 0 or more.
-        epochs: of a complete trial in all, at least as many as before.
+        epochs: new total number of epochs of a complete trial, at least as many as before.
         time_budget: additional seconds of searching, above 0, after which no more trials are started; None for no
             limit.
         quiet: print nothing.
@@ -199,18 +199,18 @@ def _jobs(study: optuna.Study, search: Search, console: Console, quiet: bool) ->
         if (point := search.space.preset_point(preset)) is not None:
             jobs.append(Job(search.space.config(point), point, attributes={"preset": preset}))
         elif not quiet:
-            say(f"preset {preset} is not tried, it is outside of the search space", console=console)
+            say(f"preset {preset} is skipped: it is outside the search space", console=console)
     return jobs + (grid_jobs(search.space, search.seed) if search.searcher == "grid" else [])
 
 
 def trials_below(study: optuna.Study, epochs: int) -> list[int]:
     """Return the complete trials that have fewer epochs and were not trained further yet, the best ones first.
 
-    This includes those that an earlier extension had no time for.
+    This includes trials that an earlier extension did not reach in its time.
 
     Args:
-        study: of the search.
-        epochs: of a complete trial.
+        study: study of the search.
+        epochs: epochs of a complete trial.
     """
     continued = {TrialRecord.of(trial).continues for trial in study.get_trials(deepcopy=False)}
     order = [row["trial"] for row in rows(study) if row["state"] == "complete" and row["epochs"] < epochs]

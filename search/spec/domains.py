@@ -1,4 +1,4 @@
-"""The values of a searched setting: which there are, which one is among them, and which a grid search takes."""
+"""The domain of a searched setting: all its values, whether it contains a value, and the values of a grid search."""
 
 import math
 from typing import Any
@@ -56,7 +56,7 @@ def contains(domain: BaseDistribution, value: Any) -> bool:
 
 
 def is_among(value: Any, values: tuple[Any, ...]) -> bool:
-    """Return whether a value equals one of others; 1 differs from True, and floats may differ by a rounding error."""
+    """Return whether a value equals one of several; 1 differs from True, and floats may differ by a rounding error."""
     return any(
         isinstance(value, bool) == isinstance(other, bool)
         and (value == other or (isinstance(value, float) and isinstance(other, float) and math.isclose(value, other)))

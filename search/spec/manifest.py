@@ -33,7 +33,7 @@ def make_manifest(search: Search, parts: Split, source: Source, url: URL | None)
         search: the specification.
         parts: the photos.
         source: where the photos were read from.
-        url: of the study's database; None for SQLite in the run's folder.
+        url: URL of the study's database; None for SQLite in the run's folder.
     """
     options = {option.name: getattr(search, option.name) for option in fields(search)}
     del options["space"], options["resources"]
@@ -59,8 +59,8 @@ def load_search(run: Run, address: str | None = None) -> Search:
     """Return the specification of a run's search, with the budget of its latest extension.
 
     Args:
-        run: of the search.
-        address: of the Ray cluster that continues it; None for RAY_ADDRESS or this machine.
+        run: run of the search.
+        address: address of the Ray cluster that continues it; None for RAY_ADDRESS or this machine.
 
     Raises:
         StorageError: the manifest has an older schema, which lacks what is needed.
@@ -68,7 +68,10 @@ def load_search(run: Run, address: str | None = None) -> Search:
     """
     manifest, study = run.manifest, run.study()
     if manifest["schema"] < 2:
-        raise StorageError(f"run {run.name!r} was made by an older huetune, which did not record how to continue it")
+        raise StorageError(
+            f"run {run.name!r} was made by an older version of huetune, which did not record how to continue it; "
+            "start a new search"
+        )
     options: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in manifest["search"].items()
     }
@@ -89,8 +92,8 @@ def load_resources(run: Run, address: str | None) -> Resources:
     """Return the resources of a run's trials, with another address.
 
     Args:
-        run: of a search.
-        address: as in `Resources`.
+        run: run of a search.
+        address: address of the cluster, as in `Resources`.
 
     Raises:
         UserError: a value of the manifest is out of range.

@@ -11,8 +11,8 @@ class Resources:
         cpus_per_trial: Ray's CPUs, above 0. Rounded down, but at least 1, this is also the number of TensorFlow's
             threads.
         gpus_per_trial: Ray's GPUs, 0 or more; with 0.5 two trials share one GPU.
-        address: of a running Ray cluster, or `local` for this machine. None is the cluster in RAY_ADDRESS, or this
-            machine if that is not set.
+        address: address of a running Ray cluster, or `local` for this machine. None is the cluster in RAY_ADDRESS, or
+            this machine if that is not set.
         trial_timeout: seconds, above 0. If an epoch takes longer, its worker is considered hung and is replaced. None
             for no limit.
 

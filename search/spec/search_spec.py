@@ -17,26 +17,26 @@ SCHEDULERS = ("asha", "hyperband", "median", "none")
 
 @dataclass(frozen=True)
 class Search:
-    """The specification of a search, which is validated when it is made.
+    """The specification of a search, which is validated when it is created.
 
     Args:
-        name: of the run.
+        name: name of the run.
         storage: folder of runs.
         space: the search space.
         resources: what a trial takes, and where it runs.
         trials: the trial budget, 1 or more.
-        epochs: of a complete trial, 1 or more.
+        epochs: epochs of a complete trial, 1 or more.
         objectives: different keys of `huetune.model.metrics.METRICS`. The first one decides which epoch of a trial is
             the best. With several objectives there is no early stopping and no confirmation, because both rank by one.
         searcher: one of `SEARCHERS`.
         scheduler: one of `SCHEDULERS`.
-        seed: of the split and the sampler, 0 or more; the seed of a trial is this plus its number.
+        seed: seed of the split and the sampler, 0 or more; the seed of a trial is this plus its number.
         warm_start: presets that are tried first.
         study: URL of the study's database; None for SQLite in the run's folder.
         time_budget: seconds, above 0, after which no more trials are started; None for no limit.
         stop_when_flat: end the search after this many trials in a row without a better score, 1 or more; None for no
             limit.
-        confirm: the number of finalists, 1 or more, and of fresh seeds that each is trained again from, 2 or more;
+        confirm: number of finalists, 1 or more, and number of fresh seeds from which each is retrained, 2 or more;
             None for no confirmation.
         mlflow: URI of an MLflow server or folder to which each trial is logged; None to log nothing.
 

@@ -208,8 +208,8 @@ def check_seconds(option: str, value: float | None) -> None:
     """Validate a duration.
 
     Args:
-        option: its name, for the message.
-        value: in seconds, above 0 and up to `MAX_DURATION_SECONDS`; None for no limit.
+        option: name of the option, for the message.
+        value: seconds, above 0 and up to `MAX_DURATION_SECONDS`; None for no limit.
 
     Raises:
         UserError: it is out of range; the message names the option and what was expected.

@@ -34,7 +34,7 @@ class RetryPolicy:
         """Return how a trial's worker died.
 
         Args:
-            number: of the trial.
+            number: number of the trial.
             reason: Ray's error message.
             timeout: seconds of silence after which a worker ends itself as hung; None for never.
         """

@@ -112,7 +112,7 @@ class Sampler:
         """Learn from an ended trial.
 
         Args:
-            point: its point, drawn or added before.
+            point: the point of the trial, which was drawn or added before.
             values: the objectives of a complete trial; None for a pruned or failed one.
             curve: the best value so far of the first objective, by epoch; pruned trials are compared by it. Empty
                 for a failed trial, from which the sampler learns nothing.

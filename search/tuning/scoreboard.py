@@ -1,4 +1,4 @@
-"""The epochs and scores of a search's trials, as far as the study has them."""
+"""The epochs and scores that the study has of a search's trials."""
 
 from collections.abc import Collection, Sequence
 
@@ -44,7 +44,7 @@ class Scoreboard:
 
         Args:
             trial: the running trial.
-            epochs: those that the study has of it.
+            epochs: its epochs that are already recorded in the study.
         """
         self._epochs[trial.number] = []
         for epoch in epochs:

@@ -1,8 +1,8 @@
-"""The searcher that Ray Tune asks for trials, on an Optuna study that records every trial as what it was.
+"""The searcher that Ray Tune asks for trials, with an Optuna study that records how each trial really ended.
 
-Tune's own OptunaSearch tells Optuna that a trial which a scheduler stopped is complete, leaves diverged trials running
-for ever, and drops the last epoch's value. Such a study misleads the sampler and every reader. Here each epoch is
-recorded when it is reported, and a trial ends as complete, pruned or failed.
+Tune's own OptunaSearch tells Optuna that a trial which a scheduler stopped is complete, leaves diverged trials in
+the state running forever, and drops the last epoch's value. Such a study misleads the sampler and every reader. Here
+each epoch is recorded when it is reported, and a trial ends as complete, pruned or failed.
 """
 
 import contextlib
@@ -63,7 +63,7 @@ class StudySearcher(Searcher):
 
     Attributes:
         ended_by: why no more trials start; None while they do.
-        aborted_by: the exception for which the search is abandoned as it is; None while it runs. Other threads may set
+        aborted_by: the exception that aborted the search; None while it runs. Other threads may set
             it; running trials are then left to be resumed.
         count_slots: returns how many trials may run at once; None for as many as Tune asks for.
         slots: the last result of `count_slots`.
@@ -117,7 +117,7 @@ class StudySearcher(Searcher):
                 self._count_ended(trial, curve, trial.values if trial.state == TrialState.COMPLETE else None)
 
     def enqueue(self, jobs: Iterable[Job]) -> None:
-        """Have jobs trained before the sampler draws; see `TrialQueue.enqueue`."""
+        """Enqueue jobs, which are trained before the sampler draws; see `TrialQueue.enqueue`."""
         self._queue.enqueue(jobs)
 
     def suggest(  # type: ignore[override]  # Tune's annotation leaves out its own FINISHED and None
@@ -277,7 +277,7 @@ class StudySearcher(Searcher):
             self._end(trial_id, TrialState.COMPLETE if result["epoch"] >= target else TrialState.PRUNED)
 
     def worker_died(self, trial_id: str, reason: str, timeout: float | None = None) -> None:
-        """Have a trial whose worker died resume on another worker, or fail it if that happened too often.
+        """Resume a trial whose worker died on another worker, or fail it if its workers died too often.
 
         Args:
             trial_id: Tune's id.

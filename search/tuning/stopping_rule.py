@@ -1,4 +1,4 @@
-"""When a search starts no more trials: the trial budget, the time budget, no improvement, or an exhausted space."""
+"""Decides when a search starts no more trials: trial budget, time budget, no improvement, or an exhausted space."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,10 @@
-"""The keys of the results that a worker reports to Tune, besides the epoch's metrics."""
+"""Keys of the results that a worker reports to Tune, in addition to the metrics of the epoch."""
 
 SCORE = "score"
 """Key of a result: the best value of the objective so far, by which Tune schedules trials."""
-FAILURE, STORAGE_ERROR, REFUSAL = "failure", "storage", "refused"
-"""Keys of a final result without an epoch: the `FailureKind` of a trial that failed; or a message that stops the
-search, because the run cannot be read or written, or because this worker must not train."""
+FAILURE = "failure"
+"""Key of the last result of a trial that failed, which has no epoch: the `FailureKind`."""
+STORAGE_ERROR = "storage"
+"""Key of a result without an epoch that stops the search, because the run cannot be read or written: the message."""
+REFUSAL = "refused"
+"""Key of a result without an epoch that stops the search, because the worker refuses to train: the message."""

@@ -57,7 +57,7 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", LOSSLESS)
 def test_read_photo_applies_profile_in_each_format(name: str, scene: Pixels, tmp_path: Path) -> None:
-    """Phones save photos in Display P3; without the profile the colors would be 18 % too pale."""
+    """Phones save photos in Display P3; without the profile the colors would be 18% too pale."""
     colorants, gamma = SPACES["Display P3"]
     pixels = Image.fromarray(converted(scene, colorants, gamma))
     pixels.save(tmp_path / name, icc_profile=rgb_profile(colorants, gamma), **LOSSLESS[name])

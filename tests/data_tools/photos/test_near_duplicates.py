@@ -40,9 +40,9 @@ def cropped(image: Image.Image) -> Image.Image:
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG of quality 60": recompressed,
     "half as large": lambda image: image.resize((image.width // 2, image.height // 2)),
-    "20 % brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
-    "20 % darker": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
-    "2 % cropped at every side": cropped,
+    "20% brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.2),
+    "20% darker": lambda image: ImageEnhance.Brightness(image).enhance(0.8),
+    "2% cropped at every side": cropped,
     "cropped, brighter, half as large, JPEG of quality 60": lambda image: recompressed(
         ImageEnhance.Brightness(cropped(image)).enhance(1.15).resize((image.width // 2, image.height // 2))
     ),
@@ -160,7 +160,7 @@ def test_split_keeps_near_duplicates_together(tmp_path):
     scenes = [Image.fromarray(scene) for scene in garden(12)]
     for number, scene in enumerate(scenes):
         scene.save(tmp_path / f"{number:02}.png")
-        CHANGES["2 % cropped at every side"](scene).save(tmp_path / f"{number:02} again.jpg", quality=60)
+        CHANGES["2% cropped at every side"](scene).save(tmp_path / f"{number:02} again.jpg", quality=60)
     photos, _ = load(find_photos(tmp_path))
     separated = 0
     for seed in range(20):

@@ -127,7 +127,7 @@ def test_kept_rgb_is_bounded_and_not_pickled(folder: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("count", [3, 100, 20_000])
 def test_may_be_in_test_split_covers_test_split(count: int) -> None:
-    """Of 100,000 photos 12 % are kept, so their RGB pixels fit in memory."""
+    """Of 100,000 photos 12% are kept, so their RGB pixels fit in memory."""
     digests = tuple(hashlib.sha256(str(number).encode()).hexdigest() for number in range(count))
     empty = np.zeros((count, 0))
     parts = split(PhotoSet(digests, empty.astype(np.uint8), empty.astype(np.float32), digests), 3, hash_kind=None)

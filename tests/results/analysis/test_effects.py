@@ -60,7 +60,7 @@ def test_effects_of_confounded_settings_are_separated(rng):
 
 
 def test_effect_of_irrelevant_setting_is_not_significant():
-    # One of twenty draws is unlucky: that is what 95 % means.
+    # One of twenty draws is unlucky: that is what 95% means.
     rng = np.random.default_rng(1)
     points = [{"skip": skip, "mse_weight": float(weight)} for skip in (True, False) for weight in range(1, 9)]
     trainings = [MeasuredConfig(point, 0.05 + rng.normal(0, 0.001)) for point in points]

@@ -50,7 +50,7 @@ def test_ranks_follow_mean_over_fresh_seeds(study):
     line = verdict(study, replicates)
     assert (
         line
-        and line.startswith("trial 1 wins: chroma_mse 0.205 (95 % CI ")
+        and line.startswith("trial 1 wins: chroma_mse 0.205 (95% CI ")
         and "significantly different from trial 0: -0." in line
     )
     assert "; better than the mean-color baseline (0.5); " in line
@@ -88,7 +88,7 @@ def test_ranks_pass_to_trial_that_continues_finalist(study):
     ("scores", "words"),
     [
         ((0.6, 0.61), "worse than the mean-color baseline (0.5)"),
-        ((0.4, 0.55), "no significant difference to the mean-color baseline (0.5)"),
+        ((0.4, 0.55), "no significant difference from the mean-color baseline (0.5)"),
         ((0.2, 0.21), "better than the mean-color baseline (0.5)"),
     ],
 )
@@ -104,10 +104,10 @@ def test_verdict_uses_interval_against_baseline(scores, words, study):
         ("chroma_mse", 0.4, (), 0.5, "better than the mean-color baseline (0.5) in one training"),
         ("chroma_mse", 0.4, (0.6,), 0.5, "better than the mean-color baseline (0.5) in one training"),
         ("chroma_mse", 0.6, (), 0.5, "worse than the mean-color baseline (0.5) in one training"),
-        ("chroma_mse", 0.5, (), 0.5, "just as the mean-color baseline (0.5) in one training"),
+        ("chroma_mse", 0.5, (), 0.5, "as good as the mean-color baseline (0.5) in one training"),
         ("skill", 0.1, (0.1, 0.1), 0.0, "better than the mean-color baseline (0)"),
         ("skill", 0.1, (-0.1, -0.11), 0.0, "worse than the mean-color baseline (0)"),
-        ("skill", 0.1, (0.0, 0.2, 0.1), 0.0, "no significant difference to the mean-color baseline (0)"),
+        ("skill", 0.1, (0.0, 0.2, 0.1), 0.0, "no significant difference from the mean-color baseline (0)"),
     ],
 )
 def test_baseline_comparison_names_what_decides(objective, score, again, baseline, text):

@@ -57,7 +57,7 @@ def test_winner_is_confirmed_trial_with_best_training(run):
     lines = dict(won.lines())
     assert lines["checkpoint"] == f"replicate, seed {SEED}" and lines["chroma_mse"] == "0.021"
     assert lines["search score"] == f"chroma_mse {won.search_score:.4g} (trial {second}, seed {second})"
-    assert lines["confirmed"].startswith("chroma_mse 0.0355 (95 % CI 0 to ") and lines["confirmed"].endswith(
+    assert lines["confirmed"].startswith("chroma_mse 0.0355 (95% CI 0 to ") and lines["confirmed"].endswith(
         ", 2 seeds)"
     )
     row, paths = best_model.best_checkpoints(made, made.snapshot())
@@ -69,9 +69,9 @@ def test_winner_is_confirmed_trial_with_best_training(run):
 def test_winner_is_the_same_in_each_output(run):
     made, first, second = run
     line = headline(made.search_study, made.replicate_study)
-    assert line and line.startswith(f"trial {second} wins: chroma_mse 0.0355 (95 % CI 0 to ")
+    assert line and line.startswith(f"trial {second} wins: chroma_mse 0.0355 (95% CI 0 to ")
     assert line.endswith(f"; checkpoint: replicate, seed {SEED}, chroma_mse 0.021")
-    assert "no significant difference to the mean-color baseline (0.083)" in line
+    assert "no significant difference from the mean-color baseline (0.083)" in line
     found = Findings.of(made)
     assert found.answer() == f"T{line[1:]}."
     assert dict(found.facts())["winner and its checkpoint"] == str(find_winner(made))
@@ -140,5 +140,5 @@ def test_dashboard_best_trial_is_winner_with_note(run):
     assert about["note"]["body"].startswith(
         f"Winner: trial {second}, chroma_mse 0.021 (replicate, seed {SEED}); the mean"
     )
-    assert "There is no significant difference to the mean-color baseline (0.083)." in about["note"]["body"]
+    assert "There is no significant difference from the mean-color baseline (0.083)." in about["note"]["body"]
     assert about["note"]["body"].endswith("Tables and plots here rank by the score of the search.")

@@ -140,7 +140,9 @@ def test_export_of_run_in_bucket_on_another_machine(store, huetune, searched, st
     tensorboard.write(study, tmp_path / "expected")
     assert contents(tmp_path / "events") == contents(tmp_path / "expected") != {}
     done = huetune("mlflow", place, "--uri", f"sqlite:///{tmp_path}/mlflow.db")
-    assert done.returncode == 0 and f"{len(study.trials)} trials of 'tiny' newly logged" in done.stdout, done.stderr
+    assert done.returncode == 0 and f"logged {len(study.trials)} new trials of 'tiny' to MLflow" in done.stdout, (
+        done.stderr
+    )
 
 
 def contents(folder):
@@ -261,7 +263,7 @@ def stored(tmp_path):
 
 
 def test_start_of_an_old_trial_is_never_after_its_end(stored, in_zone):
-    """An older huetune recorded local times without a zone; in another zone Optuna's own time is used."""
+    """Older versions recorded local times without a zone; in another zone Optuna's own time is used."""
     start = datetime(2026, 7, 1, 12, tzinfo=UTC)
     in_zone("EAST-13")
     trial = stored(start + timedelta(hours=2), start + timedelta(hours=3), "2026-07-02T01:00:00.000000")

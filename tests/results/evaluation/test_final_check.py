@@ -90,7 +90,7 @@ def test_final_check_is_shown_with_its_references(run, in_process, tmp_path):
 
 
 def test_a_run_without_a_final_check_shows_none(run, in_process, tmp_path):
-    """An older huetune recorded none."""
+    """Older versions of huetune recorded none."""
     (run.folder / final_check.FILE_NAME).unlink()
     done = in_process("best", run.folder)
     assert done.returncode == 0 and "final check" not in done.stdout

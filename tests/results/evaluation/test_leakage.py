@@ -85,7 +85,7 @@ def test_evaluate_skips_photos_that_the_model_has_seen(model, folder, in_process
 
     done = in_process(*words, "--allow-leakage")
     assert done.returncode == 0, done.stderr
-    assert "the metrics below are too good" in done.stderr
+    assert "the metrics below are too optimistic" in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["leaked"]) == 11 and len(metrics["photos"]) == 13 and metrics["skipped"] == []
 
@@ -97,7 +97,7 @@ def test_evaluate_refuses_when_all_photos_were_seen(model, folder, in_process, t
             path.unlink()
     done = in_process("evaluate", model, "--photos", folder, "--out", tmp_path / "out", "--samples", 1)
     assert done.returncode == 3 and done.stdout == ""
-    assert "all 11 photos have trained or ranked the model, or are near-duplicates" in done.stderr
+    assert "the model was trained or ranked with all 11 photos or with near-duplicates of them" in done.stderr
     assert "pass --allow-leakage" in done.stderr and done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
@@ -110,7 +110,10 @@ def test_log_and_report_skip_photos_that_a_model_has_seen(searched, folder, in_p
     done = in_process("report", "tiny", *options, tmp_path / "r.html")
     assert done.returncode == 0 and "skipped: and 1 more\n" in done.stderr, done.stderr
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
-    assert "2 of 2 photos from" in html and "(11 more are skipped: they have trained or ranked" in html
+    assert (
+        "2 of 2 photos from" in html
+        and "(11 more are skipped: a model shown here was trained or ranked with them" in html
+    )
 
 
 def test_data_check_counts_near_duplicates(in_process, tmp_path):

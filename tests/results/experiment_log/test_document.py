@@ -191,7 +191,7 @@ def test_entries_compare_as_in_hand_kept_log(tmp_path, no_graphviz):
     texts = text_of(entries, tmp_path)
     assert list(texts) == ["model-3", "model-2", "model-1"]
     assert "# Model-3: MSE weight 4.0 (2024.03.27 22:00)" in texts["model-3"]
-    assert "0.1190** (**27.2 %** lower than that of [model-1]" in texts["model-3"]
+    assert "0.1190** (**27.2%** lower than that of [model-1]" in texts["model-3"]
     assert "the MSE weight changed from **2.5** to **4.0**" in texts["model-3"]
     assert "the **skip connection** was added" in texts["model-2"] and " %** " not in texts["model-2"]
     assert "Changes from" not in texts["model-1"] and "only the first **100** from flowers;" in texts["model-1"]
@@ -223,18 +223,18 @@ AGAIN = {"replicate_scores": (0.010, 0.011, 0.0105)}, {"replicate_scores": (0.02
 @pytest.mark.parametrize(
     "mine, others, words",
     [
-        (AGAIN[0], AGAIN[1], "-48.8 % (95 % CI -54.3 to -43.3 %): **it is better"),
-        (AGAIN[1], AGAIN[0], "+95.2 % (95 % CI +84.4 to +106 %): **it is worse"),
+        (AGAIN[0], AGAIN[1], "-48.8% (95% CI -54.3 to -43.3%): **it is better"),
+        (AGAIN[1], AGAIN[0], "+95.2% (95% CI +84.4 to +106%): **it is worse"),
         (
             {"replicate_scores": (0.010, 0.030)},
             {"replicate_scores": (0.011, 0.028)},
-            "**there is no significant difference to [model-2]",
+            "**there is no significant difference from [model-2]",
         ),
-        ({"score": 0.018}, {}, "(-10 %): in this single training **it is better than [model-2]"),
+        ({"score": 0.018}, {}, "(-10%): in this single training **it is better than [model-2]"),
         (
             {"score": 0.022},
             {"replicate_scores": (0.01, 0.02)},
-            "(+10 %): in this single training **it is worse than [model-2]",
+            "(+10%): in this single training **it is worse than [model-2]",
         ),
         ({}, {}, "the same as that of [model-2](#model-2): **there is no significant difference"),
         (
@@ -285,14 +285,14 @@ MSE = {"chroma_mse": 0.01, "skill": 0.5}
         (
             {"baseline": 0.02, "replicate_scores": (0.005, 0.035)},
             None,
-            "(95 % CI 0.0000 to 0.2106), while that of the mean-color baseline is 0.0200: "
+            "(95% CI 0.0000 to 0.2106), while that of the mean-color baseline is 0.0200: "
             "**there is no significant difference",
             "차이가 있다고 할 수 없다**.",
         ),
         (
             {"baseline": 0.02, "replicate_scores": (0.01, 0.0101)},
             None,
-            "With 2 fresh seeds, its mean chroma_mse on validation photos is 0.0100 (95 % CI 0.0094 to 0.0107), "
+            "With 2 fresh seeds, its mean chroma_mse on validation photos is 0.0100 (95% CI 0.0094 to 0.0107), "
             "while that of the",
             "보다 성능이 좋다** 고",
         ),
@@ -474,9 +474,11 @@ def test_log_with_seen_photos_only_is_refused(trained, searched, tmp_path, no_gr
         Image.fromarray(scene).save(tmp_path / "seen" / f"{number}.png")
     for words in ((trained / "model-1",), ("tiny", "--storage", searched[0], "--trials", "0")):
         done = call(log, *words, "--photos", tmp_path / "seen", "--out", tmp_path / "log")
-        assert isinstance(done.exception, PhotoError) and "have trained or ranked the model" in str(done.exception)
+        assert isinstance(done.exception, PhotoError) and "the model was trained or ranked with all" in str(
+            done.exception
+        )
     done = call(report, "tiny", "--storage", searched[0], "--photos", tmp_path / "seen", "--out", tmp_path / "r.html")
-    assert isinstance(done.exception, PhotoError) and "have trained or ranked the model" in str(done.exception)
+    assert isinstance(done.exception, PhotoError) and "the model was trained or ranked with all" in str(done.exception)
     assert {path.name for path in tmp_path.iterdir()} == {"seen"}
 
 

@@ -108,11 +108,11 @@ def test_model_card_of_a_confirmed_winner_has_its_interval(searched):
     metric = {"objective": "skill", "direction": "maximize", "score": 0.5, "zero_line": 0.0}
     metric |= {"confirmed": 0.4, "plus_minus": 0.15, "seeds": 3}
     text = model_card(read_checkpoint(path), metric)
-    assert "`skill` (higher is better) on held-out photos: **0.4**, 95 % interval 0.25 to 0.55, confirmed" in text
+    assert "`skill` (higher is better) on held-out photos: **0.4**, 95% interval 0.25 to 0.55, confirmed" in text
     assert "from 3 fresh seeds" in text and "0.5" not in text.replace("0.55", "")
     metric |= {"checkpoint": "replicate, seed 1000003", "checkpoint_score": 0.45, "high": 0.5, "low": 0.25}
     text = model_card(read_checkpoint(path), metric | {"baseline": "better than the mean-color baseline (0)"})
-    assert "95 % interval 0.25 to 0.5, confirmed" in text and "better than the mean-color baseline (0)." in text
+    assert "95% interval 0.25 to 0.5, confirmed" in text and "better than the mean-color baseline (0)." in text
     assert "This checkpoint (replicate, seed 1000003) has 0.45." in text
 
 

@@ -223,7 +223,7 @@ def test_page_shows_the_winner_and_escapes_names(made, show):
     page = show(made[1])
     first = page.locator("#finalists tbody tr").first.inner_text().split()
     assert page.inner_text(".answer").startswith(f"Trial {first[1]} wins: chroma_mse ")
-    assert "(95 % CI " in page.inner_text(".answer") and ", 3 seeds); " in page.inner_text(".answer")
+    assert "(95% CI " in page.inner_text(".answer") and ", 3 seeds); " in page.inner_text(".answer")
     assert "than the mean-color baseline (0.083); " in page.inner_text(".answer")
     assert "Its chroma_mse is 0.083." in page.inner_text("header")
     assert page.locator("#finalists tbody tr").count() == 3
@@ -318,7 +318,7 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
             ["some finalists lack replicates, so there is no confirmed winner", "trained once"],
         ),
         (
-            {"trials": 8, "stuck": (1, 4)},
+            {"trials": 8, "at_baseline": (1, 4)},
             [
                 "2 of 8 trials, 1 of them not trained to the end, stayed at the mean-color baseline",
                 *("complete\tat baseline", "pruned\tat baseline", 'The note "at baseline" marks'),
@@ -327,7 +327,11 @@ COMPLETE, RUNNING, FAIL = TrialState.COMPLETE, TrialState.RUNNING, TrialState.FA
         ),
         (
             {"trials": 6, "finalists": 2, "schema": 1},
-            ["An older huetune made this run", "wins: chroma_mse", "not recorded"],
+            [
+                "This run was made by an older version of huetune, which did not record",
+                "wins: chroma_mse",
+                "not recorded",
+            ],
         ),
     ],
     ids=[
@@ -362,9 +366,9 @@ def test_page_without_photos_shows_the_reason(searched, tmp_path, connections):
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"scenes": 12', '"scenes": 13'))
     done = CliRunner().invoke(report_command, [str(run)])
     assert done.exit_code == 0 and "without pictures: " in done.output
-    assert "No pictures: &#39;the synthetic garden&#39;: not the photos any more" in (run / "report.html").read_text(
-        encoding="utf-8"
-    )
+    assert "No pictures: &#39;the synthetic garden&#39;: no longer the photos that run" in (
+        run / "report.html"
+    ).read_text(encoding="utf-8")
 
 
 def test_write_page_replaces_only_reports(tmp_path):

@@ -160,4 +160,4 @@ def test_mlflow_that_refuses_or_hangs_prints_one_line(searched, capsys, monkeypa
         with logged_to_mlflow(run, f"http://127.0.0.1:{silent.getsockname()[1]}", quiet=False):
             pass
         (line,) = capsys.readouterr().err.splitlines()
-    assert "it takes longer than 1 s" in line
+    assert "it took longer than 1 s" in line

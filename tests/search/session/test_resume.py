@@ -44,7 +44,7 @@ def _trials(run):
         ((), "extend: pass --trials, --epochs or both"),
         (("--epochs", 3), "extend: pass --trials, --epochs or both"),
         (("--trials", 1, "--time-budget", "0s"), "time-budget must be above 0, received 0.0"),
-        (("--epochs", 2), "epochs must be at least 3, those of this search, received 2"),
+        (("--epochs", 2), "epochs must be at least 3, as in the search so far, received 2"),
     ],
 )
 def test_extend_with_bad_options_changes_nothing(words, message, run, in_process):
@@ -105,9 +105,8 @@ def test_extend_trains_what_an_earlier_extension_did_not(run, huetune):
 def test_resume_of_an_older_schema_is_refused(run, in_process):
     _change(run, "schema", 1)
     done = in_process("resume", "tiny", "--storage", run.folder.parent)
-    assert (
-        done.returncode == 4 and "was made by an older huetune, which did not record how to continue it" in done.stderr
-    )
+    said = "was made by an older version of huetune, which did not record how to continue it; start a new search"
+    assert done.returncode == 4 and said in done.stderr
     assert in_process("trials", "tiny", "--storage", run.folder.parent).returncode == 0
 
 
