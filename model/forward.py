@@ -1,8 +1,17 @@
-"""The VAE as it is computed in training: the function of `model.network` from stacks of weights, with dropout.
+"""The forward pass of the VAE in training: the same function as the Keras model, computed from stacks, with dropout.
 
-Keras's model is for whoever uses or saves it. In training, the towers of encoder and decoder read the same views, and
-all of them are computed from a few stacks (model.weights) by few, large operations; what a step drops of whole channels
-is not computed at all. Without dropout the two are one function: `tests/model/test_forward.py` compares them.
+`network.build` makes the Keras model, which is scored, saved and used. Training computes the same outputs with fewer,
+larger operations: the weights come as stacks (see `model.weights`), and dropped channels are not computed at all.
+`tests/model/test_forward.py` checks that without dropout the outputs of both are equal.
+
+The steps, with the names of the Keras model's layers:
+
+- Eight towers, one for the encoder and one for the decoder in each of the four context windows: five convolutions
+  (`*_conv_0` to `*_conv_4`), a Dense layer that merges their feature maps (`*_merge`; with `skip` it reads the context
+  window, too), and a Dense layer of 32 units (`*_context`).
+- The encoder: the features of its four towers and the position -> `encoder_hidden` -> latent mean and log-variance.
+- The decoder: the features of its four towers, a sample of the latent distribution and the position ->
+  `decoder_hidden` -> chroma.
 """
 
 import itertools
@@ -13,216 +22,273 @@ from huetune.data_tools.common.keras_backend import keras, tf
 from huetune.data_tools.photos.color import PATCHES_PER_SIDE
 from huetune.data_tools.photos.context_windows import CONTEXT_WINDOWS, WINDOW_SIDE
 from huetune.model.config import CONTEXT, FILTERS, LATENT, Config
-from huetune.model.dropout import StepRandom, bias_places, drops_channels, kernel_places, merge_places
-from huetune.model.layers import activate, cut_depth, windows
-from huetune.model.weights import FLAT, MODELS, PIXELS, TOWERS
-
-FINAL_MAP_SIDE = WINDOW_SIDE - 2 * len(FILTERS)
-"""Side of the feature maps of a patch after all convolutions."""
+from huetune.model.dropout import StepRandom, bias_indices, drops_channels, kernel_indices, merge_row_indices
+from huetune.model.layers import activate, cut_depth, cut_windows
+from huetune.model.weights import FINAL_MAP_PIXELS, FINAL_MAP_SIDE, FLAT_MAP_UNITS, KERNEL_PIXELS, MODELS, TOWERS
 
 
 class Forward:
     """Computes chroma, latent mean and log-variance of patches in training.
 
     Args:
-        config: of the model: `activation`, `skip`, `merge_units`, `batching` and `dropout_of` are read.
-        dtype: that the hidden layers compute in.
+        config: of the model: `activation`, `skip`, `merge_units`, `batching`, `dropout`, `dropout_of` and
+            `encoder_side` are used.
+        dtype: name of the type in which the hidden layers compute, as "float32".
     """
 
     def __init__(self, config: Config, dtype: str):
-        self._dtype, self._skip, self._units = dtype, config.skip, config.merge_units
-        self._whole, self._drops = config.batching == "photos", config.dropout > 0
-        self._drops_channels, self._drops_units = drops_channels(config), self._drops and config.dropout_of == "units"
-        self._side = config.encoder_side if self._whole else PATCHES_PER_SIDE
+        self._dtype, self._skip, self._merge_units = dtype, config.skip, config.merge_units
+        self._whole_photos, self._drops = config.batching == "photos", config.dropout > 0
+        self._drops_channels = drops_channels(config)
+        self._drops_map_units = self._drops and config.dropout_of == "units"
+        self._encoder_side = config.encoder_side if self._whole_photos else PATCHES_PER_SIDE
         self._activation = keras.activations.get(config.activation)
 
     def __call__(
-        self, weights: Mapping[str, Any], kernels, biases, batch, noise, dice: StepRandom, living
+        self, weights: Mapping[str, Any], kernels, biases, batch, noise, rng: StepRandom, kept_counts
     ) -> tuple[Any, Any, Any]:
-        """Return chroma [patches, 2], latent mean and log-variance [patches, 120], all float32.
+        """Return the outputs of a batch.
 
         Args:
-            weights: stacks by name, all but the convolutions'.
-            kernels: float32, of all convolutions, end to end.
-            biases: likewise.
-            batch: the views, shrunk photos [n, side, side, 1] or those of loose patches [n, 14, 14, 1], and the
-                positions [patches, 2 or 7].
-            noise: standard normal [patches, 120].
-            dice: of this step.
-            living: how many channels of each convolution live: integers or int32 scalars.
+            weights: float32 stacks [layers, *shape] of the Dense layers, by name.
+            kernels: float32 vector: the stacks of all convolution kernels, concatenated.
+            biases: float32 vector: the stacks of all convolution biases, concatenated.
+            batch: (images, positions), both float32. The images are a list of four tensors, one for each of
+                `CONTEXT_WINDOWS`: shrunk photos [n, side, side, 1] with batching "photos", context windows
+                [patches, 14, 14, 1] with "patches". The positions are [patches, 2 or 7], 0..1.
+            noise: float32 [patches, 120], standard normal numbers.
+            rng: random numbers of this step.
+            kept_counts: for each of the five convolutions the number of kept channels: an integer or an int32 scalar.
+                It is used only if channels are dropped.
+
+        Returns:
+            Chroma [patches, 2], -1..1, and mean and log-variance of the latent vectors of the patches that the encoder
+            computes, [encoded patches, 120] each. All are float32.
         """
-        views, place = [self._cast(view) for view in batch[0]], self._cast(batch[1])
+        images, positions = [self._cast(image) for image in batch[0]], self._cast(batch[1])
         if not self._drops_channels:
-            living = FILTERS
-        channels = dice.channels(living) if self._drops_channels else None
-        layers = self._convolutions(kernels, biases, channels, living)
-        merges, of_views = self._merges(weights["merge/kernel"], channels, living[-1])
-        # As in the Keras model, the answers are computed in float32, whatever the hidden layers compute in.
+            kept_counts = FILTERS
+        kept_channels = rng.kept_channels(kept_counts) if self._drops_channels else None
+        convolutions = self._convolutions(kernels, biases, kept_channels, kept_counts)
+        map_kernels, window_kernels = self._merge_kernels(weights["merge/kernel"], kept_channels, kept_counts[-1])
+        # As in the Keras model, the output layers compute in float32, whatever the hidden layers compute in.
         others = {
             name: stack if name.startswith(("latent/", "chroma/")) else self._cast(stack)
             for name, stack in weights.items()
             if name != "merge/kernel"
         }
-        corner = dice.corner(PATCHES_PER_SIDE - self._side + 1) if self._side < PATCHES_PER_SIDE else None
-        seen = (views, place) if corner is None else self._cropped(views, place, corner)
+        cropped = self._encoder_side < PATCHES_PER_SIDE
+        corner = rng.corner(PATCHES_PER_SIDE - self._encoder_side + 1) if cropped else None
+        encoder_inputs = (images, positions) if corner is None else self._crop(images, positions, corner)
+        encoder_images, encoder_positions = encoder_inputs
         features = []
-        for model, pixels in enumerate((seen[0], views)):
+        for model, model_images in enumerate((encoder_images, images)):
+            # The towers of a model, one for each context window, are every second one of all towers.
             towers = range(model, len(TOWERS), len(MODELS))
             maps = [
-                self._tower([convolutions[tower] for convolutions in layers], view, pixels[view], living, dice)
-                for view, tower in enumerate(towers)
+                self._tower([layer[tower] for layer in convolutions], index, model_images[index], kept_counts, rng)
+                for index, tower in enumerate(towers)
             ]
             maps = [
-                self._merge(maps[view], merges[tower], CONTEXT_WINDOWS[view].stride, living[-1])
-                for view, tower in enumerate(towers)
+                self._merge(maps[index], map_kernels[tower], CONTEXT_WINDOWS[index].stride, kept_counts[-1])
+                for index, tower in enumerate(towers)
             ]
             own = {name: _of_model(others[name], model) for name in ("merge/bias", "context/kernel", "context/bias")}
-            of_view = None if of_views is None else _of_model(of_views, model)
-            features.append(
-                self._features(own, maps, of_view, pixels, self._side if model == 0 else PATCHES_PER_SIDE, dice)
-            )
-        mean, log_variance = self._latent(others, features[0], seen[1])
-        latent = tf.stack([mean, log_variance]) if corner is None else self._spread(mean, log_variance, corner)
-        return self._chroma(others, features[1], latent, noise, place, dice), mean, log_variance
+            own_kernels = None if window_kernels is None else _of_model(window_kernels, model)
+            side = self._encoder_side if model == 0 else PATCHES_PER_SIDE
+            features.append(self._features(own, maps, own_kernels, model_images, side, rng))
+        mean, log_variance = self._latent(others, features[0], encoder_positions)
+        latent = tf.stack([mean, log_variance]) if corner is None else self._uncrop(mean, log_variance, corner)
+        return self._chroma(others, features[1], latent, noise, positions, rng), mean, log_variance
 
-    def _cropped(self, views, place, corner) -> tuple[list, Any]:
-        """Return the views and positions of the square of patches that begins at a corner: rows and columns of it."""
+    def _crop(self, images, positions, corner) -> tuple[list, Any]:
+        """Return the images and positions of the square of patches that the encoder computes.
+
+        Args:
+            images: shrunk photos, [n, side, side, 1] each.
+            positions: [n x 196, 2 or 7].
+            corner: int32 [2], row and column of the square's first patch.
+        """
         cropped = [
-            _square(pixels, corner * view.stride, WINDOW_SIDE + (self._side - 1) * view.stride)
-            if view.stride
-            else pixels
-            for view, pixels in zip(CONTEXT_WINDOWS, views, strict=True)
+            _square(image, corner * window.stride, WINDOW_SIDE + (self._encoder_side - 1) * window.stride)
+            if window.stride
+            else image
+            for window, image in zip(CONTEXT_WINDOWS, images, strict=True)
         ]
-        grid = tf.reshape(place, [-1, PATCHES_PER_SIDE, PATCHES_PER_SIDE, place.shape[1]])
-        return cropped, tf.reshape(_square(grid, corner, self._side), [-1, place.shape[1]])
+        grid = tf.reshape(positions, [-1, PATCHES_PER_SIDE, PATCHES_PER_SIDE, positions.shape[1]])
+        return cropped, tf.reshape(_square(grid, corner, self._encoder_side), [-1, positions.shape[1]])
 
-    def _spread(self, mean, log_variance, corner):
-        """Return mean and log-variance of all patches: those that the encoder has not seen have N(0, 1)'s, zeros."""
-        square = tf.reshape(tf.stack([mean, log_variance]), [2, -1, self._side, self._side, LATENT])
-        rest = [0, PATCHES_PER_SIDE - self._side]
-        grid = tf.roll(tf.pad(square, [[0, 0], [0, 0], rest, rest, [0, 0]]), corner, [2, 3])
+    def _uncrop(self, mean, log_variance, corner):
+        """Return mean and log-variance of all patches: [2, n x 196, 120].
+
+        The patches outside the encoder's square get 0 for both, which is the distribution N(0, 1).
+        """
+        square = tf.reshape(tf.stack([mean, log_variance]), [2, -1, self._encoder_side, self._encoder_side, LATENT])
+        padding = [0, PATCHES_PER_SIDE - self._encoder_side]
+        grid = tf.roll(tf.pad(square, [[0, 0], [0, 0], padding, padding, [0, 0]]), corner, [2, 3])
         return tf.reshape(grid, [2, -1, LATENT])
 
     def _cast(self, values):
         return tf.cast(values, self._dtype)
 
-    def _convolutions(self, kernels, biases, channels, living) -> list[list[tuple[Any, Any]]]:
-        """Return kernel [3, 3, read, made] and bias [made] of each convolution's towers, the living part alone."""
-        if channels is not None:
-            kernels = tf.gather(kernels, tf.concat([tf.reshape(some, [-1]) for some in kernel_places(channels)], 0))
-            biases = tf.gather(biases, tf.concat([tf.reshape(some, [-1]) for some in bias_places(channels)], 0))
-        sizes = [len(TOWERS) * 9 * read * made for read, made in zip((1, *living), living, strict=False)]
+    def _convolutions(self, kernels, biases, kept_channels, kept_counts) -> list[list[tuple[Any, Any]]]:
+        """Return the kernel [3, 3, inputs, outputs] and bias [outputs] of each tower in each of the five convolutions.
+
+        Inputs and outputs are the kept channels only.
+        """
+        if kept_channels is not None:
+            indices = kernel_indices(kept_channels)
+            kernels = tf.gather(kernels, tf.concat([tf.reshape(of_layer, [-1]) for of_layer in indices], 0))
+            indices = bias_indices(kept_channels)
+            biases = tf.gather(biases, tf.concat([tf.reshape(of_layer, [-1]) for of_layer in indices], 0))
+        sizes = [
+            len(TOWERS) * KERNEL_PIXELS * inputs * outputs
+            for inputs, outputs in zip((1, *kept_counts), kept_counts, strict=False)
+        ]
         kernels = tf.split(self._cast(kernels), sizes, num=len(FILTERS))
-        biases = tf.split(self._cast(biases), [len(TOWERS) * made for made in living], num=len(FILTERS))
+        biases = tf.split(self._cast(biases), [len(TOWERS) * outputs for outputs in kept_counts], num=len(FILTERS))
         layers = []
-        for depth, made in enumerate(living):
-            read, kernel = 1, kernels[depth]
-            if depth and channels is not None:
-                # What is left stands for what is dropped: the expectation is that of all channels.
-                kernel *= self._cast(FILTERS[depth - 1] / living[depth - 1])
+        for depth, outputs in enumerate(kept_counts):
+            inputs, kernel = 1, kernels[depth]
+            if depth and kept_channels is not None:
+                # Scaled by all channels / kept channels, so that the expected sums are those without dropout.
+                kernel *= self._cast(FILTERS[depth - 1] / kept_counts[depth - 1])
             if depth:
-                read = living[depth - 1]
-            stacked = tf.unstack(tf.reshape(kernel, [len(TOWERS), 3, 3, read, made]))
-            layers.append(list(zip(stacked, tf.unstack(tf.reshape(biases[depth], [len(TOWERS), made])), strict=True)))
+                inputs = kept_counts[depth - 1]
+            by_tower = tf.unstack(tf.reshape(kernel, [len(TOWERS), 3, 3, inputs, outputs]))
+            biases_by_tower = tf.unstack(tf.reshape(biases[depth], [len(TOWERS), outputs]))
+            layers.append(list(zip(by_tower, biases_by_tower, strict=True)))
         return layers
 
-    def _tower(self, convolutions, view: int, pixels, living, dice: StepRandom):
-        """Return a tower's maps after all convolutions."""
-        stride, maps = CONTEXT_WINDOWS[view].stride, pixels
-        cut = cut_depth(stride) if self._whole else None
+    def _tower(self, convolutions, index: int, image, kept_counts, rng: StepRandom):
+        """Return the feature maps of a tower after all convolutions.
+
+        Args:
+            convolutions: (kernel, bias) of each convolution of the tower.
+            index: of the context window that the tower reads.
+            image: shrunk photos [n, side, side, 1] or context windows [patches, 14, 14, 1].
+            kept_counts: for each convolution the number of kept channels.
+            rng: random numbers of this step.
+        """
+        stride, maps = CONTEXT_WINDOWS[index].stride, image
+        cut = cut_depth(stride) if self._whole_photos else None
         for depth, (kernel, bias) in enumerate(convolutions):
             if depth == cut:
-                maps = windows(maps, WINDOW_SIDE - 2 * depth, stride, living[depth - 1])
+                maps = cut_windows(maps, WINDOW_SIDE - 2 * depth, stride, kept_counts[depth - 1])
             maps = tf.nn.conv2d(maps, kernel, 1, "VALID")
             maps = activate(self._activation, tf.nn.bias_add(maps, bias))
-            if self._drops_units:
-                maps = dice.drop(maps)
+            if self._drops_map_units:
+                maps = rng.drop_units(maps)
         return maps
 
-    def _merges(self, stack, channels, living) -> tuple[Sequence[Any], Any]:
-        """Return each tower's kernel for its maps, [rows, units], and all towers' kernels for the views, if read."""
-        maps, of_view = stack, None
+    def _merge_kernels(self, stack, kept_channels, kept_count) -> tuple[Sequence[Any], Any]:
+        """Split the kernels of the merge layers by what they read: feature maps or, with `skip`, the context window.
+
+        Args:
+            stack: float32 [towers, inputs, units].
+            kept_channels: for each convolution the indices of the kept channels; None if no channels are dropped.
+            kept_count: number of kept channels of the last convolution.
+
+        Returns:
+            For each tower the kernel [16 x kept channels, units] that reads the feature maps, and the kernels
+            [towers, 196, units] that read the context windows; None without `skip`.
+        """
+        map_kernels, window_kernels = stack, None
         if self._skip:
-            maps, of_view = tf.split(stack, [FLAT, WINDOW_SIDE * WINDOW_SIDE], axis=1)
-            of_view = self._cast(of_view)
-        if channels is not None:
-            rows = tf.reshape(maps, [-1, self._units])
-            maps = tf.gather(rows, merge_places(channels[-1])) * tf.cast(FILTERS[-1] / living, tf.float32)
-        return tf.unstack(tf.reshape(self._cast(maps), [len(TOWERS), PIXELS * living, self._units])), of_view
+            map_kernels, window_kernels = tf.split(stack, [FLAT_MAP_UNITS, WINDOW_SIDE * WINDOW_SIDE], axis=1)
+            window_kernels = self._cast(window_kernels)
+        if kept_channels is not None:
+            rows = tf.reshape(map_kernels, [-1, self._merge_units])
+            kept_rows = tf.gather(rows, merge_row_indices(kept_channels[-1]))
+            map_kernels = kept_rows * tf.cast(FILTERS[-1] / kept_count, tf.float32)
+        by_tower = tf.reshape(self._cast(map_kernels), [len(TOWERS), FINAL_MAP_PIXELS * kept_count, self._merge_units])
+        return tf.unstack(by_tower), window_kernels
 
-    def _merge(self, maps, kernel, stride: int, living):
-        """Return the sums of a tower's Dense layer on the maps of each patch: [patches, units].
+    def _merge(self, maps, kernel, stride: int, kept_count):
+        """Return the product of the feature maps of each patch and the merge layer's kernel: [patches, units].
 
-        On maps of a whole photo, a Dense layer on each window is a convolution whose kernel is as large as the window.
+        On the maps of a whole photo, a Dense layer on each patch's window is a convolution with a kernel of the
+        window's size.
         """
         if maps.shape[1] == FINAL_MAP_SIDE:
-            return tf.matmul(tf.reshape(maps, [maps.shape[0], PIXELS * living]), kernel)
-        kernel = tf.reshape(kernel, [FINAL_MAP_SIDE, FINAL_MAP_SIDE, living, self._units])
-        return tf.reshape(tf.nn.conv2d(maps, kernel, stride, "VALID"), [-1, self._units])
+            return tf.matmul(tf.reshape(maps, [maps.shape[0], FINAL_MAP_PIXELS * kept_count]), kernel)
+        kernel = tf.reshape(kernel, [FINAL_MAP_SIDE, FINAL_MAP_SIDE, kept_count, self._merge_units])
+        return tf.reshape(tf.nn.conv2d(maps, kernel, stride, "VALID"), [-1, self._merge_units])
 
-    def _features(self, weights, merged, of_view, views, side: int, dice: StepRandom):
-        """Return what a model's towers hand on: [patches, 128].
+    def _features(self, weights, merged, window_kernels, images, side: int, rng: StepRandom):
+        """Return the context features of a model, the concatenated outputs of its four towers: [patches, 128].
 
-        All patches of a photo share the view of the whole: its tower has a row a photo, the others a row a patch.
+        In whole photos, all patches share the first context window, which covers the whole photo. Its tower has one row
+        for each photo, and the other towers have one row for each patch, so the two groups are computed separately.
+
+        Args:
+            weights: "merge/bias", "context/kernel" and "context/bias", in this order, [4, ...] each.
+            merged: for each tower [rows, units]: the products that `_merge` returns.
+            window_kernels: [4, 196, units]; None without `skip`.
+            images: the shrunk photos or context windows that the towers read.
+            side: patches along each side of the square that is computed.
+            rng: random numbers of this step.
         """
-        sizes = [1, len(CONTEXT_WINDOWS) - 1] if self._whole else [len(CONTEXT_WINDOWS)]
+        sizes = [1, len(CONTEXT_WINDOWS) - 1] if self._whole_photos else [len(CONTEXT_WINDOWS)]
         merge_bias, kernel, bias = (tf.split(weights[name], sizes) for name in weights)
-        kernels_of_view = None if of_view is None else tf.split(of_view, sizes)
-        members, features = iter(range(len(CONTEXT_WINDOWS))), []
+        grouped_kernels = None if window_kernels is None else tf.split(window_kernels, sizes)
+        indices, features = iter(range(len(CONTEXT_WINDOWS))), []
         for group, size in enumerate(sizes):
-            some = list(itertools.islice(members, size))
-            sums = tf.stack([merged[view] for view in some]) + tf.expand_dims(merge_bias[group], 1)
-            if kernels_of_view is not None:
-                flat = [self._flat_view(views[view], CONTEXT_WINDOWS[view].stride) for view in some]
-                sums += tf.matmul(tf.stack(flat), kernels_of_view[group])
-            units = self._drop(dice, activate(self._activation, sums))
+            members = list(itertools.islice(indices, size))
+            sums = tf.stack([merged[index] for index in members]) + tf.expand_dims(merge_bias[group], 1)
+            if grouped_kernels is not None:
+                windows = [self._flat_windows(images[index], CONTEXT_WINDOWS[index].stride) for index in members]
+                sums += tf.matmul(tf.stack(windows), grouped_kernels[group])
+            units = self._drop_units(rng, activate(self._activation, sums))
             sums = tf.matmul(units, kernel[group]) + tf.expand_dims(bias[group], 1)
-            handed = activate(self._activation, sums)
-            features.append(tf.reshape(tf.transpose(handed, [1, 0, 2]), [-1, size * CONTEXT]))
-        if self._whole:
+            outputs = activate(self._activation, sums)
+            features.append(tf.reshape(tf.transpose(outputs, [1, 0, 2]), [-1, size * CONTEXT]))
+        if self._whole_photos:
             features[0] = tf.repeat(features[0], side * side, axis=0)
         return tf.concat(features, axis=1)
 
-    def _drop(self, dice: StepRandom, units):
-        return dice.drop(units) if self._drops else units
+    def _drop_units(self, rng: StepRandom, units):
+        return rng.drop_units(units) if self._drops else units
 
-    def _flat_view(self, pixels, stride: int):
-        """Return the view of each patch, or of the photo where all share it, flattened: [patches, 196]."""
-        if self._whole and stride:
-            pixels = tf.image.extract_patches(
-                pixels, [1, WINDOW_SIDE, WINDOW_SIDE, 1], [1, stride, stride, 1], [1, 1, 1, 1], "VALID"
+    def _flat_windows(self, image, stride: int):
+        """Return the flattened context windows: [patches, 196], or [photos, 196] if all patches share one."""
+        if self._whole_photos and stride:
+            image = tf.image.extract_patches(
+                image, [1, WINDOW_SIDE, WINDOW_SIDE, 1], [1, stride, stride, 1], [1, 1, 1, 1], "VALID"
             )
-        return tf.reshape(pixels, [-1, WINDOW_SIDE * WINDOW_SIDE])
+        return tf.reshape(image, [-1, WINDOW_SIDE * WINDOW_SIDE])
 
-    def _latent(self, weights, features, place) -> list:
-        """Return mean and log-variance of the latent vectors, float32 [patches, 120] each."""
-        hidden = activate(self._activation, _dense(tf.concat([features, place], axis=1), weights, "encoder_hidden"))
+    def _latent(self, weights, features, positions) -> list:
+        """Return mean and log-variance of the latent vectors: float32 [encoded patches, 120] each."""
+        inputs = tf.concat([features, positions], axis=1)
+        hidden = activate(self._activation, _dense(inputs, weights, "encoder_hidden"))
         hidden = tf.cast(hidden, tf.float32)
         return tf.unstack(tf.matmul(hidden, weights["latent/kernel"]) + tf.expand_dims(weights["latent/bias"], 1))
 
-    def _chroma(self, weights, features, latent, noise, place, dice: StepRandom):
-        """Return the decoder's answer for a sample of the latent vectors: float32 [patches, 2]."""
+    def _chroma(self, weights, features, latent, noise, positions, rng: StepRandom):
+        """Return the chroma that the decoder predicts for a sample of the latent vectors: float32 [patches, 2]."""
         mean, log_variance = tf.unstack(latent)
         sampled = mean + tf.exp(log_variance / 2) * noise
-        known = tf.concat([features, self._cast(sampled), place], axis=1)
-        hidden = self._drop(dice, activate(self._activation, _dense(known, weights, "decoder_hidden")))
+        inputs = tf.concat([features, self._cast(sampled), positions], axis=1)
+        hidden = self._drop_units(rng, activate(self._activation, _dense(inputs, weights, "decoder_hidden")))
         return tf.tanh(_dense(tf.cast(hidden, tf.float32), weights, "chroma"))
 
 
 def _square(maps, corner, side: int):
-    """Return the square of [n, rows, columns, channels] that begins at a corner.
+    """Return the square of [n, rows, columns, channels] that begins at a corner: [n, side, side, channels].
 
-    XLA compiles a `tf.slice` anew for each place where it begins: that would be a compilation a step.
+    It is not a `tf.slice`, because XLA would compile the step again for each new corner.
     """
     rows, columns = tf.unstack(tf.expand_dims(corner, 1) + tf.range(side))
     return tf.gather(tf.gather(maps, rows, axis=1), columns, axis=2)
 
 
 def _dense(units, weights, name: str):
+    """Return the sums of a single Dense layer, without its activation."""
     kernel, bias = (tf.squeeze(weights[f"{name}/{kind}"], 0) for kind in ("kernel", "bias"))
     return tf.nn.bias_add(tf.matmul(units, kernel), bias)
 
 
 def _of_model(stack, model: int):
-    """The towers of one model: [views x models, ...] -> [views, ...]."""
+    """Return the part of a stack of towers that belongs to the encoder (0) or the decoder (1): [8, ...] -> [4, ...]."""
     return tf.unstack(tf.reshape(stack, [len(CONTEXT_WINDOWS), len(MODELS), *stack.shape[1:]]), axis=1)[model]

@@ -1,47 +1,65 @@
-"""What the towers are made of that Keras does not have, or has slower: for the Keras model and for training alike."""
+"""Parts of the towers that Keras lacks or computes more slowly, for both `model.network` and `model.forward`."""
 
 from huetune.data_tools.common.keras_backend import keras, tf
 
 
 def activate(activation, units):
-    """Return the activation of units; `activation` is one of Keras's functions."""
-    # Keras's own computes the sigmoid again for the gradient, and TensorFlow keeps its graph for ever: what has a
-    # gradient of its own is registered by name and never let go.
+    """Apply an activation to units.
+
+    Args:
+        activation: activation function, as `keras.activations.get` returns it.
+        units: float tensor of any shape.
+    """
+    # TensorFlow's silu, which Keras uses, has a custom gradient. It computes the sigmoid a second time, and TensorFlow
+    # registers each custom gradient by name and never releases its graph.
     return units * tf.sigmoid(units) if activation is keras.activations.silu else activation(units)
 
 
 def cut_depth(stride: int) -> int | None:
-    """Return before which convolution windows so many pixels apart are cut, None where it is after all of them.
+    """Return the index of the convolution before which feature maps are cut into windows; None for after all of them.
 
-    Windows that overlap little are cut where they no longer overlap at all: from there on, what lies between them would
-    be computed for nothing.
+    Windows that overlap little are cut as soon as they no longer overlap, because from then on the pixels between them
+    would be computed in vain.
+
+    Args:
+        stride: pixels between the context windows of neighboring patches.
     """
     return 3 if stride == 8 else None
 
 
-def windows(maps, size: int, stride: int, channels):
-    """Cut the window of each patch out of maps: [n, side, side, c] -> [n x patches, size, size, c].
+def cut_windows(maps, size: int, stride: int, channels):
+    """Cut the window of each patch out of feature maps: [n, side, side, c] -> [n x patches, size, size, c].
 
-    A window of up to k strides is k neighboring blocks side by side: reshapes and a concatenation, whose gradients cost
-    next to nothing on a CPU, where those of a gather are slower than the convolutions.
+    A window whose size is at most k strides consists of k neighboring blocks of one stride. So reshapes and a
+    concatenation are enough, whose gradients cost little on a CPU; the gradients of a gather are slower than the
+    convolutions.
 
     Args:
-        maps: their sides are known, and the number of pictures need not be.
+        maps: float [n, side, side, c]. `side` is static; n need not be.
         size: pixels along each side of a window.
-        stride: pixels from one window to the next.
-        channels: of the maps: an integer or an int32 scalar.
+        stride: pixels between neighboring windows.
+        channels: number of channels c: an integer or an int32 scalar.
     """
     side = maps.shape[1]
     grid = (side - size) // stride + 1
-    rows = _cut(maps, [-1, side, side, channels], grid, size, stride, axis=1)
-    both = _cut(rows, [-1, grid, size, side, channels], grid, size, stride, axis=3)
-    # The number of channels may be a tensor, from which TensorFlow cannot tell how many windows there are.
+    rows = _split_axis(maps, [-1, side, side, channels], grid, size, stride, axis=1)
+    windows = _split_axis(rows, [-1, grid, size, side, channels], grid, size, stride, axis=3)
+    # If the number of channels is a tensor, TensorFlow cannot infer the number of windows from it.
     count = -1 if maps.shape[0] is None else maps.shape[0] * grid * grid
-    return tf.reshape(tf.transpose(both, [0, 1, 3, 2, 4, 5]), [count, size, size, channels])
+    return tf.reshape(tf.transpose(windows, [0, 1, 3, 2, 4, 5]), [count, size, size, channels])
 
 
-def _cut(maps, shape: list, grid: int, size: int, stride: int, axis: int):
-    """Split an axis into [grid, size]."""
+def _split_axis(maps, shape: list, grid: int, size: int, stride: int, axis: int):
+    """Split an axis into [grid, size]: as many overlapping windows as fit.
+
+    Args:
+        maps: tensor of the shape.
+        shape: sizes of the axes; -1 for an unknown one.
+        grid: number of windows along the axis.
+        size: pixels of a window along the axis.
+        stride: pixels between neighboring windows.
+        axis: the axis to split.
+    """
     blocks = -(-size // stride)
     length = (grid + blocks - 1) * stride
     if length > shape[axis]:
@@ -66,11 +84,13 @@ def _cut(maps, shape: list, grid: int, size: int, stride: int, axis: int):
 
 @keras.saving.register_keras_serializable("huetune")
 class Windows(keras.layers.Layer):
-    """Cut the window of each patch out of feature maps: [n, side, side, c] -> [n x patches, size, size, c].
+    """Cuts the window of each patch out of feature maps: [n, side, side, c] -> [n x patches, size, size, c].
+
+    Maps that already have the size of a window, those of single patches, are returned unchanged.
 
     Args:
         size: pixels along each side of a window.
-        stride: pixels from one window to the next.
+        stride: pixels between neighboring windows.
     """
 
     def __init__(self, size: int, stride: int, **kwargs):
@@ -78,8 +98,7 @@ class Windows(keras.layers.Layer):
         self.size, self.stride = size, stride
 
     def call(self, maps):
-        # A loose patch's view is its one window.
-        return maps if maps.shape[1] == self.size else windows(maps, self.size, self.stride, maps.shape[3])
+        return maps if maps.shape[1] == self.size else cut_windows(maps, self.size, self.stride, maps.shape[3])
 
     def compute_output_shape(self, shape):
         return (None, self.size, self.size, shape[3])
@@ -90,7 +109,10 @@ class Windows(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("huetune")
 class Share(keras.layers.Layer):
-    """Give what each photo has once to each of its patches: [n, c] and [n x patches, p] -> [n x patches, c]."""
+    """Repeats the features of each photo for each of its patches: [n, c] -> [n x patches, c].
+
+    The second input is any tensor with one row for each patch, [n x patches, p].
+    """
 
     def call(self, photos, patches):
         return tf.repeat(photos, tf.shape(patches)[0] // tf.shape(photos)[0], axis=0)
@@ -101,10 +123,10 @@ class Share(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("huetune")
 class Convolution(keras.layers.Conv2D):
-    """A 3 x 3 convolution, without padding, and its activation.
+    """A 3 x 3 convolution without padding, followed by `activate`.
 
     Args:
-        filters: as for Keras.
+        filters: number of output channels, as for `keras.layers.Conv2D`.
     """
 
     def __init__(self, filters: int, **kwargs):
@@ -117,7 +139,7 @@ class Convolution(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("huetune")
 class Dense(keras.layers.Dense):
-    """Keras's own with the activation of this module."""
+    """Keras's Dense layer, followed by `activate`."""
 
     def call(self, units):
         return activate(self.activation, tf.nn.bias_add(tf.matmul(units, self.kernel), self.bias))

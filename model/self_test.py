@@ -21,10 +21,13 @@ from huetune.model.colorizer import Colorizer
 from huetune.model.network import LATENT
 
 SAMPLES = 2
-TOLERANCE = 1e-4
-"""Between the same chroma, of -1 to 1, on two machines. Measured: 6e-7 between processors (oneDNN held to SSE 4.1, to
-AVX2 or switched off) and numbers of threads; 0.06 after one more step of training."""
-SHAPES = {
+"""Number of latent vectors, and so of expected chroma maps, in a self-test."""
+CHROMA_TOLERANCE = 1e-4
+"""Largest accepted difference between the expected chroma and that of this machine, both -1..1. Measured: 6e-7 between
+processors (oneDNN limited to SSE 4.1 or AVX2, or disabled) and numbers of threads; 0.06 after one more training step.
+"""
+EXPECTED_ARRAYS = {
+    # The stored names: "grey" is the luma of one photo.
     "grey": ((1, PHOTO_SIDE, PHOTO_SIDE), np.dtype(np.uint8)),
     "latent": ((1, SAMPLES, LATENT), np.dtype(np.float32)),
     "chroma": ((1, SAMPLES, PATCHES_PER_SIDE, PATCHES_PER_SIDE, 2), np.dtype(np.float32)),
@@ -32,15 +35,20 @@ SHAPES = {
 
 
 def write(path: Path, colorizer: Colorizer) -> None:
-    """Write the self-test of a model, with a scene of the synthetic garden, so that no private photo is exported.
+    """Write the self-test of a model.
 
-    The latent vectors are stored, too, because another version of NumPy might draw others.
+    Its input is a scene of the synthetic garden, so that no private photo is exported. The latent vectors are stored,
+    too, because another version of NumPy might draw others.
+
+    Args:
+        path: of the .npz file.
+        colorizer: the model that gives the expected output.
 
     Raises:
-        OSError: the disk would not take it.
+        OSError: the file cannot be written.
     """
     gray = prepare(garden(1), ["probe"]).gray
-    latent = np.random.default_rng(0).standard_normal(SHAPES["latent"][0], np.float32)
+    latent = np.random.default_rng(0).standard_normal(EXPECTED_ARRAYS["latent"][0], np.float32)
     with _full_float32():
         npz.write(path, {"grey": gray, "latent": latent, "chroma": colorizer.paint(gray, latent)})
 
@@ -59,19 +67,23 @@ def _full_float32() -> Iterator[None]:
 def check(path: Path, colorizer: Colorizer) -> None:
     """Check that a model gives the expected output of its self-test.
 
+    Args:
+        path: of the self-test in the folder of the model.
+        colorizer: the model.
+
     Raises:
         CheckpointError: the output differs, or the self-test is damaged.
     """
-    probe = npz.read(path, (np.float32, np.uint8))
-    shapes = {name: (array.shape, array.dtype) for name, array in probe.items()}
-    if shapes != SHAPES:
+    arrays = npz.read(path, (np.float32, np.uint8))
+    if {name: (array.shape, array.dtype) for name, array in arrays.items()} != EXPECTED_ARRAYS:
         raise CheckpointError(f"{str(path)!r}: is not a self-test; export the model again")
     with _full_float32():
-        painted = colorizer.paint(probe["grey"], probe["latent"])
-    difference = float(np.abs(painted - probe["chroma"]).max())
-    if not difference <= TOLERANCE:
+        chroma = colorizer.paint(arrays["grey"], arrays["latent"])
+    difference = float(np.abs(chroma - arrays["chroma"]).max())
+    # Written so that a difference of NaN fails, too.
+    if not difference <= CHROMA_TOLERANCE:
         raise CheckpointError(
             f"{str(path.parent)!r}: its colors differ from those of its self-test by {difference:.2g}, more than "
-            f"{TOLERANCE:g}; its weights are those of another model, or this machine computes other numbers; export "
-            f"the model again"
+            f"{CHROMA_TOLERANCE:g}; its weights are those of another model, or this machine computes other numbers; "
+            f"export the model again"
         )

@@ -66,6 +66,9 @@ def save_training(folder: Path, training: SavedTraining, vae: "keras.Model | Non
 def load_training(folder: Path) -> SavedTraining:
     """Return the training in a folder.
 
+    Args:
+        folder: of the training.
+
     Raises:
         CheckpointError: the folder is damaged, or has no model.
         StorageError: its model has no training state.
@@ -73,14 +76,14 @@ def load_training(folder: Path) -> SavedTraining:
     best, epochs = read_checkpoint(folder), read_epoch_log(folder)
     if not (folder / STATE_FILE).is_file():
         raise StorageError(
-            f"{str(folder)!r}: has no training state ({STATE_FILE}), which huetune train keeps since this "
-            "version; train from the start again, with another --out"
+            f"{str(folder)!r}: has no training state ({STATE_FILE}): it is an export, or an older huetune trained it; "
+            f"train from the start again, with another --out"
         )
     counts = best.origin.get("epochs"), best.photos.get("training"), best.photos.get("validation")
     described = {"chroma_mse", "source", "fingerprint"} <= {*best.metrics, *best.origin, *best.photos}
     if best.metrics not in epochs or not described or {*map(type, counts)} != {int}:
         raise CheckpointError(
-            f"{str(folder)!r}: damaged (it does not say how it was trained); train from the start again"
+            f"{str(folder)!r}: damaged (the record of its training is incomplete); train from the start again"
         )
     return SavedTraining(best, epochs, training_state.read_state(folder))
 
@@ -117,8 +120,8 @@ def require_no_training(folder: Path, source: Source) -> None:
         if not has_training_state(folder):
             raise
         raise StorageError(
-            f"{str(folder)!r}: holds a training already; continue it with: {resume_command(folder, source)}; or choose "
-            f"another --out"
+            f"{str(folder)!r}: already contains a training; continue it with: {resume_command(folder, source)}; or "
+            f"choose another --out"
         ) from None
 
 
@@ -135,7 +138,7 @@ def require_training(folder: Path) -> None:
         )
     if folder.samefile(os.curdir):
         raise StorageError(
-            f"{str(folder)!r}: is the folder that you are in, which each epoch replaces; change to another folder"
+            f"{str(folder)!r}: is the current folder, which each epoch would replace; change to another folder"
         )
 
 
@@ -149,9 +152,9 @@ def resume_command(folder: Path, source: Source) -> str:
 
     Args:
         folder: of the training.
-        source: of its photos. If they are in a bucket, the command names it, because a bucket that only the
-            folder names is not read.
+        source: of its photos. If they are in a bucket, the command names it with --photos, because a bucket that only
+            the folder's files name is not read.
     """
-    place = location_of(source.folder) if source.folder else ""
-    photos = f" --photos {shlex.quote(place)}" if place.startswith(SCHEME) else ""
+    location = location_of(source.folder) if source.folder else ""
+    photos = f" --photos {shlex.quote(location)}" if location.startswith(SCHEME) else ""
     return f"{program_name()} train --resume --out {shlex.quote(str(folder))}{photos}"

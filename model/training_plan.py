@@ -99,12 +99,12 @@ def plan_new_training(
             stderr,
         )
         train_first = None
-    parts = _split(photos, train_first, request.seed)
+    split = _split(photos, train_first, request.seed)
     config, preset = request.config, request.preset
     changed = ", ".join(setting_differences(with_recipe(PRESETS[preset], config.batching), config, " "))
     say(
         f"{preset}{changed and f' with {changed}'}: "
-        f"{len(parts.training)} photos from {request.source}, {len(parts.validation)} held out"
+        f"{len(split.training)} photos from {request.source}, {len(split.validation)} held out"
     )
     locks.enter_context(lock_training(folder))
     # Another process may have started a training in the folder while the photos were read.
@@ -118,7 +118,7 @@ def plan_new_training(
         "source": request.source.record,
         "first": train_first,
     }
-    return TrainingPlan(folder, parts, config, request.seed, origin)
+    return TrainingPlan(folder, split, config, request.seed, origin)
 
 
 def plan_resumed_training(
@@ -148,23 +148,28 @@ def plan_resumed_training(
             f"--epochs {epochs}: the training in {str(folder)!r} has {done} epochs already; give {done + 1} or more"
         )
     origin = {**best.origin, "epochs": epochs}
-    parts = None
+    split = None
     if epochs > done:
-        parts, source = _reread_photos(best, request.source.folder, strict)
+        split, source = _reread_photos(best, request.source.folder, strict)
         origin |= {"source": source.record} if request.source.folder else {}
     if origin != best.origin:
         # Saved before the first epoch, so that the options need not be repeated after a crash.
         save_training(folder, replace(saved, best=replace(best, origin=origin)))
-    if parts is None:
+    if split is None:
         command = resume_command(folder, request.source)
         say(f"{str(folder)!r}: all {done} epochs are trained; train on with: {command} --epochs N")
         return None
-    now, then = package_versions(), best.versions
-    if changed := [f"{name} {then.get(name)}, now {now[name]}" for name in now if now[name] != then.get(name)]:
+    current, saved_with = package_versions(), best.versions
+    changed = [
+        f"{name} {saved_with.get(name)}, now {version}"
+        for name, version in current.items()
+        if version != saved_with.get(name)
+    ]
+    if changed:
         say(f"trained so far with {'; '.join(changed)}: the numbers may differ from here on", "yellow", stderr)
-    counts = f"{len(parts.training)} photos from {source}, {len(parts.validation)} held out"
+    counts = f"{len(split.training)} photos from {source}, {len(split.validation)} held out"
     say(f"{str(folder)!r}: resumed after epoch {done} of {epochs}: {counts}")
-    return TrainingPlan(folder, parts, best.config, best.seed, origin, saved)
+    return TrainingPlan(folder, split, best.config, best.seed, origin, saved)
 
 
 def _require_same_training(folder: Path, best: Checkpoint, request: TrainingRequest) -> None:
@@ -174,9 +179,13 @@ def _require_same_training(folder: Path, best: Checkpoint, request: TrainingRequ
         UserError: an option differs.
     """
     given, config, origin, photos = request.given, best.config, best.origin, best.photos
-    then, now, first = Source.of(origin["source"]), request.source, origin["first"]
-    source_option = f"--photos {then}" if then.folder else f"--garden {then.scenes or DEFAULT_SCENES}"
-    # Training on all photos or more holds out a fifth of them, as without --train-first.
+    original_source, source, first = Source.of(origin["source"]), request.source, origin["first"]
+    if original_source.folder:
+        source_option = f"--photos {original_source}"
+    else:
+        source_option = f"--garden {original_source.scenes or DEFAULT_SCENES}"
+    original_classes = f"--classes {','.join(sorted(original_source.classes))}"
+    # With as many photos as there are, or more, --train-first has no effect: a fifth of them is held out.
     limits = first or (request.train_first or 0) < photos["training"] + photos["validation"]
     preset = origin.get("preset", origin.get("based_on"))
     pairs = [
@@ -185,9 +194,9 @@ def _require_same_training(folder: Path, best: Checkpoint, request: TrainingRequ
             (f"{name}={setting_text(value)}", f"{name}={setting_text(getattr(config, name))}")
             for name, value in request.changes.items()
         ),
-        (now.scenes and f"--garden {now.scenes}", source_option),
-        (now.folder and not then.folder and f"--photos {now}", source_option),
-        (now.classes and f"--classes {','.join(sorted(now.classes))}", f"--classes {','.join(sorted(then.classes))}"),
+        (source.scenes and f"--garden {source.scenes}", source_option),
+        (source.folder and not original_source.folder and f"--photos {source}", source_option),
+        (source.classes and f"--classes {','.join(sorted(source.classes))}", original_classes),
         (request.train_first and limits and f"--train-first {request.train_first}", f"--train-first {first}"),
         ("seed" in given and f"--seed {request.seed}", f"--seed {best.seed}"),
     ]
@@ -208,23 +217,23 @@ def _reread_photos(best: Checkpoint, moved: Path | None, strict: bool) -> "tuple
         PhotoError: the photos are missing, or others, or in another order.
     """
     try:
-        parts, source = photos_of_checkpoint(best, moved, strict, quiet=False)
+        split, source = photos_of_checkpoint(best, moved, strict, quiet=False)
     except PhotoError as error:
         in_folder = best.origin["source"]["folder"]
         remedy = "; if they were moved, name their folder with --photos" if in_folder else ""
         raise PhotoError(f"{error}{remedy}") from None
-    if best.photos.get("order", parts.order) != parts.order:
+    if best.photos.get("order", split.order) != split.order:
         raise PhotoError(
             f"{str(source)!r}: the photos of the training, but in another order, in which the same seed gives other "
             f"numbers; restore the names of the files"
         )
-    return parts, source
+    return split, source
 
 
 def photos_of_checkpoint(
     checkpoint: Checkpoint, moved: Path | None = None, strict: bool = False, quiet: bool = True
 ) -> "tuple[Split, Source]":
-    """Read again the photos that `huetune train` trained a checkpoint on, and return them split, with their source.
+    """Read the photos of a checkpoint of `huetune train` again, and return them split, with their source.
 
     Args:
         checkpoint: as `huetune train` saved it.
@@ -238,20 +247,21 @@ def photos_of_checkpoint(
     """
     origin = checkpoint.origin
     if "source" not in origin:
-        raise CheckpointError("the model does not say how to read its photos again")
+        raise CheckpointError("the model does not name the source of its photos")
     if moved is None and str(origin["source"]["folder"]).startswith(SCHEME):
-        # Otherwise the author of a model could choose a server that this machine sends its credentials to.
-        raise PhotoError("its photos are in a bucket, which is not read because a model says so")
+        # Otherwise the author of a model could choose the server to which this machine sends its credentials.
+        raise PhotoError("its photos are in a bucket; a bucket that only the model names is not read")
     source = Source.of(origin["source"])
     if moved is not None:
         source = replace(source, folder=moved.absolute(), scenes=None)
-    parts = _split(read_photos(source, strict, quiet), origin["first"], checkpoint.seed)
-    if parts.fingerprint != checkpoint.photos["fingerprint"]:
+    split = _split(read_photos(source, strict, quiet), origin["first"], checkpoint.seed)
+    if split.fingerprint != checkpoint.photos["fingerprint"]:
         raise PhotoError(f"{str(source)!r}: not the photos any more that the model was trained with")
-    return parts, source
+    return split, source
 
 
 def _split(photos: "PhotoSet", train_first: int | None, seed: int) -> "Split":
+    """Split photos into training and validation: by the number of leading photos, or at random by the seed."""
     from huetune.data_tools.photos.split import split, split_first
 
     return split_first(photos, train_first) if train_first else split(photos, seed, test=0)

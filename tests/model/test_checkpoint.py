@@ -12,7 +12,7 @@ from huetune.data_tools.storage.atomic import atomic_folder, require_new
 from huetune.data_tools.storage.checksums import SUMS_FILE
 from huetune.model.checkpoint import load_colorizer, read_checkpoint, save_checkpoint
 from huetune.model.checkpoint_format import EPOCH_LOG_FILE, SETTINGS_FILE, WEIGHTS_FILE, Checkpoint
-from huetune.model.colorizer import CHUNK, Colorizer
+from huetune.model.colorizer import PHOTOS_PER_CHUNK, Colorizer
 from huetune.model.network import LATENT, build
 from huetune.model.presets import PRESETS
 from huetune.results.export.best_model import find_model
@@ -122,7 +122,7 @@ def test_checkpoint_of_schema_1_is_read(saved):
         (lambda folder: _rewrite(folder, schema=4), "has schema '4', but this huetune reads schemas 1 to 3"),
         (lambda folder: _rewrite(folder, config={"activation": "sigh"}), "activation must be one of"),
         (lambda folder: (folder / WEIGHTS_FILE).unlink(), "holds other files than its SHA256SUMS lists"),
-        (lambda folder: _downgrade_to_schema_1(folder, weight_bytes=None), "is not there"),
+        (lambda folder: _downgrade_to_schema_1(folder, weight_bytes=None), "does not exist"),
         (lambda folder: _downgrade_to_schema_1(folder, weight_bytes=5000), "damaged"),
         (lambda folder: (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:5000]), "damaged"),
         (lambda folder: _rewrite(folder, config={"skip": True}), "holds the weights of another model"),
@@ -162,7 +162,7 @@ def test_draw_of_a_gray_copy_gives_the_same_colors(saved, scenes):
 
 
 def test_draw_equals_the_decoder_on_each_patch(network, scenes):
-    count = CHUNK + 2
+    count = PHOTOS_PER_CHUNK + 2
     drawn = Colorizer(network, CONFIG).draw(scenes.gray[:count], samples=1, seed=3)
     windows = extract_windows(scenes.luma[:count], np.arange(count * 196))
     inputs = [windows[:, scale, :, :, None] for scale in range(4)]

@@ -253,7 +253,7 @@ def _drop_photo_fingerprint(folder: Path) -> None:
         (_flip_a_bit_of_the_state, "is damaged; its SHA-256"),
         (_drop_an_array, "this huetune cannot continue its training state"),
         (_pickle_an_array, "damaged ("),
-        (_drop_photo_fingerprint, "damaged (it does not say how it was trained)"),
+        (_drop_photo_fingerprint, "damaged (the record of its training is incomplete)"),
     ],
 )
 def test_resume_of_a_damaged_training_is_refused(damage, message, copied, in_process):

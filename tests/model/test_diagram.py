@@ -11,7 +11,7 @@ from PIL import Image
 from huetune.data_tools.common.errors import UserError
 from huetune.data_tools.storage.output_files import RECORD_FILE
 from huetune.model.checkpoint import read_checkpoint
-from huetune.model.diagram import FORMATS, PICTURES, draw, missing_graphviz
+from huetune.model.diagram import FORMAT_DPI, PICTURES, draw, missing_graphviz
 from huetune.model.network import build
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
@@ -56,7 +56,7 @@ def test_diagram_nodes_add_up_to_all_parameters(kind, drawn):
 def test_diagram_files_have_a_readable_size(drawn):
     """Keras's own picture would be 6,000 pixels wide."""
     _, folder = drawn
-    assert {path.name for path in (folder / "patches").iterdir()} == {f"{a}.{b}" for a in PICTURES for b in FORMATS}
+    assert {path.name for path in (folder / "patches").iterdir()} == {f"{a}.{b}" for a in PICTURES for b in FORMAT_DPI}
     for path in folder.rglob("*.png"):
         width, height = Image.open(path).size
         assert 700 < width < 1200 and 400 < height < 1400
@@ -124,6 +124,6 @@ def test_structure_command_replaces_only_its_own_pictures(tmp_path):
         assert done.exit_code == 0 and f"{tmp_path / 'encoder_2.png'}\n" in done.output
         assert "dropout as in the experiment log; each recipe has its own" in " ".join(done.output.split())
     assert (tmp_path / "encoder.png").read_bytes() == b"mine"
-    names = {f"{part}.{form}" for part in PICTURES for form in FORMATS}
+    names = {f"{part}.{form}" for part in PICTURES for form in FORMAT_DPI}
     assert {path.name for path in tmp_path.iterdir()} == {*names, "encoder_2.png", RECORD_FILE}
     assert "602,082 parameters" in visible_text(tmp_path / "decoder.svg")

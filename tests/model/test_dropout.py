@@ -9,11 +9,11 @@ import tensorflow as tf
 from huetune.model.config import FILTERS, LATENT, Config
 from huetune.model.dropout import (
     BYTE_VALUES,
-    CHANNEL_GROUP,
+    CHANNEL_MULTIPLE,
     StepRandom,
     drops_channels,
     kept_byte_values,
-    kept_channels,
+    kept_channel_counts,
 )
 from huetune.model.weights import TOWERS
 
@@ -31,7 +31,7 @@ def kept_in_steps() -> np.ndarray:
     """Return which channels are kept in each of many steps: bool [steps, towers, channels]."""
     return np.stack(
         [
-            _kept_mask(StepRandom(tf.constant([7, step]), BYTE_VALUES).channels(kept_channels(0.45)))
+            _kept_mask(StepRandom(tf.constant([7, step]), BYTE_VALUES).kept_channels(kept_channel_counts(0.45)))
             for step in range(STEPS)
         ]
     )
@@ -40,7 +40,7 @@ def kept_in_steps() -> np.ndarray:
 @pytest.mark.parametrize("rate", [0.1, 0.45, 0.9])
 def test_drop_drops_the_share_of_its_rate_and_keeps_the_mean(rate):
     units = tf.random.stateless_normal([7, 301, 333], [1, 2]) + 3
-    seen = StepRandom(tf.constant([3, 4]), tf.constant(kept_byte_values(rate), tf.int64)).drop(units).numpy()
+    seen = StepRandom(tf.constant([3, 4]), tf.constant(kept_byte_values(rate), tf.int64)).drop_units(units).numpy()
     assert abs(np.mean(seen == 0) - rate) < 1 / 512 + 5 * np.sqrt(rate * (1 - rate) / seen.size)
     kept = seen != 0
     np.testing.assert_allclose(seen[kept], units.numpy()[kept] / (kept_byte_values(rate) / BYTE_VALUES), rtol=1e-6)
@@ -56,7 +56,7 @@ def test_drop_depends_on_the_seed_and_differs_between_layers():
     seen = []
     for seed in ([3, 4], [3, 4], [3, 5], [4, 4]):
         random = StepRandom(tf.constant(seed), kept_byte_values(0.45))
-        seen += [random.drop(units).numpy(), random.drop(units).numpy()]
+        seen += [random.drop_units(units).numpy(), random.drop_units(units).numpy()]
     np.testing.assert_array_equal(seen[:2], seen[2:4])
     assert len({units.tobytes() for units in seen}) == 6
 
@@ -65,12 +65,12 @@ def test_drop_depends_on_the_seed_and_differs_between_layers():
 def test_drop_with_a_rate_below_one_byte_value_drops_nothing(shape):
     units = tf.random.stateless_normal(shape, [1, 2])
     assert kept_byte_values(0.0) == kept_byte_values(0.001) == BYTE_VALUES
-    np.testing.assert_array_equal(StepRandom(tf.constant([3, 4]), BYTE_VALUES).drop(units), units)
+    np.testing.assert_array_equal(StepRandom(tf.constant([3, 4]), BYTE_VALUES).drop_units(units), units)
 
 
 def test_kept_byte_values_of_a_rate_near_1_is_at_least_one():
     assert kept_byte_values(0.9999) == 1
-    seen = StepRandom(tf.constant([3, 4]), kept_byte_values(0.9999)).drop(tf.ones([100, 100])).numpy()
+    seen = StepRandom(tf.constant([3, 4]), kept_byte_values(0.9999)).drop_units(tf.ones([100, 100])).numpy()
     assert set(np.unique(seen)) == {0.0, 256.0}
 
 
@@ -87,8 +87,8 @@ def test_kept_byte_values_of_a_rate_near_1_is_at_least_one():
     ],
 )
 def test_kept_channels_are_a_multiple_of_the_group(rate, counts):
-    assert kept_channels(rate) == counts
-    assert not any(count % CHANNEL_GROUP for count in counts)
+    assert kept_channel_counts(rate) == counts
+    assert not any(count % CHANNEL_MULTIPLE for count in counts)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.45])
@@ -102,26 +102,28 @@ def test_drops_channels_is_the_same_for_all_rates_above_0(rate):
 def test_channels_are_distinct_indices_in_range(counts):
     """They are the same for counts that are numbers and for tensors, as in a traced step."""
     seed = tf.constant([5, 6])
-    channels = StepRandom(seed, BYTE_VALUES).channels(counts)
+    channels = StepRandom(seed, BYTE_VALUES).kept_channels(counts)
     for indices, count, filters in zip(channels, counts, FILTERS, strict=True):
         assert indices.dtype == tf.int32 and indices.shape == [len(TOWERS), count]
         assert all(len(set(row)) == count and set(row) <= set(range(filters)) for row in indices.numpy())
-    traced = StepRandom(seed, BYTE_VALUES).channels([tf.constant(count) for count in counts])
+    traced = StepRandom(seed, BYTE_VALUES).kept_channels([tf.constant(count) for count in counts])
     np.testing.assert_array_equal(_kept_mask(channels), _kept_mask(traced))
 
 
 def test_channels_depend_on_the_seed(kept_in_steps):
     np.testing.assert_array_equal(
-        _kept_mask(StepRandom(tf.constant([7, 3]), BYTE_VALUES).channels(kept_channels(0.45))), kept_in_steps[3]
+        _kept_mask(StepRandom(tf.constant([7, 3]), BYTE_VALUES).kept_channels(kept_channel_counts(0.45))),
+        kept_in_steps[3],
     )
     assert len({mask.tobytes() for mask in kept_in_steps}) == STEPS
     assert (
-        _kept_mask(StepRandom(tf.constant([8, 3]), BYTE_VALUES).channels(kept_channels(0.45))) != kept_in_steps[3]
+        _kept_mask(StepRandom(tf.constant([8, 3]), BYTE_VALUES).kept_channels(kept_channel_counts(0.45)))
+        != kept_in_steps[3]
     ).any()
 
 
 def test_channels_are_all_kept_equally_often(kept_in_steps):
-    expected = np.repeat(np.divide(kept_channels(0.45), FILTERS), FILTERS)
+    expected = np.repeat(np.divide(kept_channel_counts(0.45), FILTERS), FILTERS)
     # The bound is five standard deviations of the mean of a fair coin.
     assert np.abs(kept_in_steps.mean(axis=0) - expected).max() < 5 * 0.5 / np.sqrt(STEPS)
 
@@ -142,7 +144,10 @@ def test_draws_of_one_step_are_independent():
     for step in range(STEPS):
         random = StepRandom(tf.constant([7, step]), kept_byte_values(0.45))
         noise, more_noise = random.normal([12, LATENT]).numpy(), random.normal([12, LATENT]).numpy()
-        kept, units = _kept_mask(random.channels(kept_channels(0.45))), random.drop(tf.ones([12, LATENT])).numpy()
+        kept, units = (
+            _kept_mask(random.kept_channels(kept_channel_counts(0.45))),
+            random.drop_units(tf.ones([12, LATENT])).numpy(),
+        )
         draws.append([draw.ravel()[: kept.size] for draw in (noise, np.abs(noise), more_noise, kept, units)])
     series = np.swapaxes(np.array(draws, np.float64), 0, 1)
     for first, second in list(itertools.combinations(series, 2))[1:]:  # The first pair is of one draw.
@@ -174,7 +179,7 @@ def test_corner_takes_all_values_and_depends_on_the_seed():
 
 def test_draws_compiled_by_xla_have_the_same_distribution():
     """A step on a GPU is compiled. XLA has fewer operations, and the test of a compiled step drops nothing."""
-    counts = kept_channels(0.45)
+    counts = kept_channel_counts(0.45)
 
     @tf.function(jit_compile=True)
     def draw(seed, keep):
@@ -182,8 +187,8 @@ def test_draws_compiled_by_xla_have_the_same_distribution():
         return (
             random.normal([50, LATENT]),
             random.corner(8),
-            random.channels(counts),
-            random.drop(tf.ones([50, LATENT])),
+            random.kept_channels(counts),
+            random.drop_units(tf.ones([50, LATENT])),
         )
 
     noise, corner, channels, units = draw(tf.constant([7, 5]), tf.constant(kept_byte_values(0.45), tf.int64))

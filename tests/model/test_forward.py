@@ -14,7 +14,7 @@ from huetune.model.config import FILTERS, LATENT, Activation, Config
 from huetune.model.dropout import StepRandom
 from huetune.model.forward import Forward
 from huetune.model.network import build
-from huetune.model.weights import CENTER, FLAT, TAPS, TOWERS, as_layers, stacks
+from huetune.model.weights import FLAT_MAP_UNITS, KERNEL_PIXELS, MEAN_LUMA, TOWERS, stacks, weights_by_path
 
 PATCHES = PATCHES_PER_SIDE * PATCHES_PER_SIDE
 KEEP_ALL = 256
@@ -50,13 +50,13 @@ def _outputs(config: Config, weights, batch, random: StepRandom, kept=FILTERS) -
         for kind in ("kernel", "bias")
     )
     others = {name: stack for name, stack in weights.items() if not name.startswith("conv_")}
-    inputs = [values - CENTER * config.centered for values in inputs]
+    inputs = [values - MEAN_LUMA * config.centered for values in inputs]
     forward = Forward(config, "float32")
     return list(forward(others, kernels, biases, (inputs, position), noise, random, kept))
 
 
 def _set_weights(vae, weights, centered: bool) -> None:
-    layers = as_layers(weights, centered)
+    layers = weights_by_path(weights, centered)
     for variable in vae.trainable_variables:
         variable.assign(layers[variable.path].reshape(variable.shape))
 
@@ -117,7 +117,7 @@ def _masks(channels, kept) -> dict[str, tf.Tensor]:
         factors: np.ndarray = np.zeros((len(TOWERS), FILTERS[depth]), np.float32)
         np.put_along_axis(factors, indices.numpy(), FILTERS[depth] / count, axis=1)
         last = depth == len(FILTERS) - 1
-        rows = np.tile(factors, FLAT // FILTERS[-1] if last else TAPS)
+        rows = np.tile(factors, FLAT_MAP_UNITS // FILTERS[-1] if last else KERNEL_PIXELS)
         masks["merge/kernel" if last else f"conv_{depth + 1}/kernel"] = rows
     return masks
 
@@ -135,11 +135,11 @@ def _masks(channels, kept) -> dict[str, tf.Tensor]:
 def test_forward_with_dropped_channels_equals_masked_weights(changes, rate, tensors, rng):
     """Outputs and gradients are those of the full function with weights of 0 for the dropped channels."""
     config = Config(dropout=rate, dropout_of="channels", **changes)
-    kept = dropout.kept_channels(rate)
+    kept = dropout.kept_channel_counts(rate)
     weights = {name: tf.constant(stack) for name, stack in _weights(config, rng).items()}
     batch, seed = _batch(config, rng), tf.constant([3, 4])
-    masks = _masks(StepRandom(seed, KEEP_ALL).channels(kept), kept)
-    if skipped := weights["merge/kernel"].shape[1] - FLAT:
+    masks = _masks(StepRandom(seed, KEEP_ALL).kept_channels(kept), kept)
+    if skipped := weights["merge/kernel"].shape[1] - FLAT_MAP_UNITS:
         masks["merge/kernel"] = np.pad(masks["merge/kernel"], [(0, 0), (0, skipped)], constant_values=1)
 
     def masked() -> dict[str, tf.Tensor]:
@@ -154,7 +154,7 @@ def test_forward_with_dropped_channels_equals_masked_weights(changes, rate, tens
             if omitted:
                 outputs = _outputs(config, weights, batch, random, counts)
             else:
-                random.channels(kept)  # The next draw is then that of the same square.
+                random.kept_channels(kept)  # The next draw is then that of the same square.
                 outputs = _outputs(replace(config, dropout=0.0), masked(), batch, random)
             total = sum(tf.reduce_mean(tf.square(values)) for values in outputs)
         seen.append((outputs, tape.gradient(total, weights)))
@@ -175,9 +175,9 @@ class _Recorder(StepRandom):
         super().__init__(*arguments)
         self.shapes: list[tuple[int, ...]] = []
 
-    def drop(self, units):
+    def drop_units(self, units):
         self.shapes.append(tuple(units.shape))
-        return super().drop(units)
+        return super().drop_units(units)
 
 
 @pytest.mark.parametrize("batching", ["photos", "patches"])
@@ -196,7 +196,7 @@ def test_forward_drops_units_of_maps_only_with_units_dropout(of, rate, expected,
     """It drops none for channel dropout whose rate is too small for one channel."""
     config = Config(batching=batching, dropout=rate, dropout_of=of, merge_units=5)
     random = _Recorder([1, 2], dropout.kept_byte_values(rate))
-    _outputs(config, _weights(config, rng), _batch(config, rng), random, dropout.kept_channels(rate))
+    _outputs(config, _weights(config, rng), _batch(config, rng), random, dropout.kept_channel_counts(rate))
     assert sum(len(shape) == 4 for shape in random.shapes) == expected
     # Units of Dense layers are dropped one by one with every kind of dropout.
     assert any(len(shape) < 4 for shape in random.shapes) == (rate > 0)

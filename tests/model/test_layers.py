@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from huetune.model.layers import Convolution, windows
+from huetune.model.layers import Convolution, cut_windows
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu"])
@@ -35,4 +35,4 @@ def test_windows_equal_those_that_numpy_cuts(side, size, stride, channels, rng):
     maps = rng.random((2, side, side, 3), np.float32)
     sliding = np.lib.stride_tricks.sliding_window_view(maps, (size, size), axis=(1, 2))[:, ::stride, ::stride]
     expected = np.moveaxis(sliding, 3, -1).reshape(-1, size, size, 3)
-    np.testing.assert_array_equal(windows(tf.constant(maps), size, stride, channels), expected)
+    np.testing.assert_array_equal(cut_windows(tf.constant(maps), size, stride, channels), expected)

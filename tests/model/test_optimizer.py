@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from huetune.model.optimizer import AVERAGING_WARMUP_STEPS, MUON_SCALE, NEWTON_SCHULZ_STEPS, Optimizer, orthogonal
+from huetune.model.optimizer import AVERAGING_WARMUP_STEPS, MUON_UPDATE_RMS, NEWTON_SCHULZ_STEPS, Optimizer, orthogonal
 from huetune.model.weights import Stack
 
 STACKS = {
@@ -19,8 +19,8 @@ STACKS = {
     "merge/bias": Stack(("a_merge", "b_merge"), (6,)),
     "context/kernel": Stack(("a_context", "b_context"), (6, 4), hidden=True),
     "context/bias": Stack(("a_context", "b_context"), (4,)),
-    "chroma/kernel": Stack(("chroma",), (4, 2), answers=True),
-    "chroma/bias": Stack(("chroma",), (2,), answers=True),
+    "chroma/kernel": Stack(("chroma",), (4, 2), output=True),
+    "chroma/bias": Stack(("chroma",), (2,), output=True),
 }
 HIDDEN = {name for name, stack in STACKS.items() if stack.hidden}
 STEPS = 4
@@ -37,7 +37,10 @@ def _started(muon: bool, **settings: float) -> Optimizer:
     optimizer = Optimizer(STACKS, muon)
     optimizer.reset(
         _random_stacks(0),
-        **({"rate": LEARNING_RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0} | settings),
+        **(
+            {"learning_rate": LEARNING_RATE, "decay": 0.0, "weight_decay": 0.0, "clip": 0.0, "averaging": 0.0}
+            | settings
+        ),
     )
     return optimizer
 
@@ -103,7 +106,7 @@ def test_muon_takes_the_same_steps_as_keras(clip):
     muon = keras.optimizers.Muon(
         keras.optimizers.schedules.InverseTimeDecay(LEARNING_RATE, 1, 0.1),
         momentum=0.9,
-        rms_rate=MUON_SCALE,
+        rms_rate=MUON_UPDATE_RMS,
         ns_steps=NEWTON_SCHULZ_STEPS,
         weight_decay=0,
         adam_weight_decay=0,
@@ -130,7 +133,9 @@ def test_muon_changes_every_matrix_by_the_learning_rate():
     before, after = _random_stacks(0), optimizer.averages
     for name in HIDDEN:
         # The root mean square of the change; it is not 1 because `orthogonal` gives singular values of 0.6 to 1.3.
-        change = np.sqrt(np.mean(np.square(after[name] - before[name]), axis=(1, 2))) / (LEARNING_RATE * MUON_SCALE)
+        change = np.sqrt(np.mean(np.square(after[name] - before[name]), axis=(1, 2))) / (
+            LEARNING_RATE * MUON_UPDATE_RMS
+        )
         assert (change > 0.5).all() and (change < 1.3).all(), name
 
 

@@ -243,7 +243,7 @@ def test_epoch_with_a_weight_that_is_not_finite_raises(trainer):
             weights.assign(np.concatenate([[np.inf], weights.numpy()[1:]]))
 
     trainer.start(PHOTOS, 0)
-    with pytest.raises(DivergedError, match="diverged in epoch 1: a weight is no finite number"):
+    with pytest.raises(DivergedError, match="diverged in epoch 1: a weight is not finite"):
         trainer.epoch(make_infinite)
     trainer.start(PHOTOS, 0)
     trainer.epoch()
@@ -290,7 +290,7 @@ def test_trainer_of_many_structures_releases_old_graphs(photos, monkeypatch):
 
 def test_trainer_caches_all_structures_of_the_default_space():
     grid = parse_space(DEFAULT_SPACE, PHOTOS).grid_points()
-    kinds = {Step.kind(replace(PHOTOS, **point), compiled=False) for point in grid}
+    kinds = {Step.cache_key(replace(PHOTOS, **point), compiled=False) for point in grid}
     assert len(kinds) == 8 <= training.MAX_CACHED_STRUCTURES
 
 

@@ -64,11 +64,11 @@ def test_resume_from_the_state_of_another_model_is_refused(trained, parts):
     fresh = Trainer(parts.training.take(range(4)), parts.validation)
     with pytest.raises(ValueError, match="shape"):
         fresh.resume(replace(CONFIG, merge_units=32), 7, state)
-    with pytest.raises(ValueError, match=rf"a state of {len(state) + 1} arrays, not of {len(state)}$"):
+    with pytest.raises(ValueError, match=rf"the training state has {len(state) + 1} arrays, expected {len(state)}$"):
         fresh.resume(CONFIG, 7, {**state, "more": np.zeros(3)})
     # The state of an older huetune has no average of the weights.
     older = {name: values for name, values in state.items() if name not in ("optimizer-2", "optimizer-3")}
-    with pytest.raises(ValueError, match=rf"a state of {len(state) - 2} arrays, not of {len(state)}$"):
+    with pytest.raises(ValueError, match=rf"the training state has {len(state) - 2} arrays, expected {len(state)}$"):
         fresh.resume(CONFIG, 7, older)
 
 

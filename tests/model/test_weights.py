@@ -13,7 +13,7 @@ from huetune.model.config import LATENT, Activation, Config
 from huetune.model.network import build
 from huetune.model.presets import PRESETS
 from huetune.model.recipes import with_recipe
-from huetune.model.weights import CENTER, TOWERS, as_layers, first_weights, parameter_counts, stacks
+from huetune.model.weights import MEAN_LUMA, TOWERS, initial_weights, parameter_counts, stacks, weights_by_path
 
 STRUCTURES = {
     **{name: config for name, config in PRESETS.items() if name != "model-3"},  # has the structure of model-2
@@ -33,11 +33,11 @@ def _variance(initializer: type, layers: int, shape: tuple[int, ...]) -> float:
 def test_stacks_hold_exactly_the_weights_of_the_model(name, rng):
     config = STRUCTURES[name]
     variables = {variable.path: variable.shape for variable in build(config).vae.trainable_variables}
-    weights = first_weights(config, rng)
+    weights = initial_weights(config, rng)
     assert [(stack.shape, len(stack.layers)) for stack in stacks(config).values()] == [
         (stack.shape[1:], len(stack)) for stack in weights.values()
     ]
-    layers = as_layers(weights, centered=False)
+    layers = weights_by_path(weights, centered=False)
     assert layers.keys() == variables.keys()
     for path, shape in variables.items():
         # The last axis of a matrix is that of the units, in the model and in the stack.
@@ -49,7 +49,7 @@ def test_stacks_hold_exactly_the_weights_of_the_model(name, rng):
 def test_stacks_mark_the_matrices_that_muon_trains():
     """These are the matrices between hidden layers, neither biases nor output layers."""
     found = stacks(Config())
-    answers = {name for name, stack in found.items() if stack.answers}
+    answers = {name for name, stack in found.items() if stack.output}
     assert answers == {f"{layer}/{kind}" for layer in ("latent", "chroma") for kind in ("kernel", "bias")}
     assert {name for name, stack in found.items() if stack.hidden} == {
         name for name in found if name.endswith("/kernel") and name not in answers
@@ -63,9 +63,9 @@ def test_first_weights_have_the_scale_of_keras(initial, initializer):
     # HeUniform has the gain of relu.
     config = Config(initial=initial, activation="relu", merge_units=33, positions=7)
     shapes = {variable.path: variable.shape for variable in build(config).vae.trainable_variables}
-    weights = first_weights(config, np.random.default_rng(3))
+    weights = initial_weights(config, np.random.default_rng(3))
     for name, stack in stacks(config).items():
-        if len(stack.shape) == 1 or (initial == "he" and stack.answers):
+        if len(stack.shape) == 1 or (initial == "he" and stack.output):
             np.testing.assert_array_equal(weights[name], 0)
             continue
         shape = shapes[f"{stack.layers[0]}/kernel"]
@@ -81,14 +81,14 @@ def test_first_weights_have_the_scale_of_keras(initial, initializer):
 def test_gain_keeps_the_mean_square_through_a_layer(activation, rng):
     """Sums of standard normal inputs have a mean square of 1 again after activation and first weights."""
     config = Config(initial="he", activation=activation)
-    kernel = first_weights(config, rng)["context/kernel"][0]
+    kernel = initial_weights(config, rng)["context/kernel"][0]
     units = keras.activations.get(activation)(tf.constant(rng.standard_normal((20000, len(kernel))), tf.float32))
     variance = kernel.var() * len(kernel)
     assert variance * float(tf.reduce_mean(tf.square(units))) == pytest.approx(1, rel=0.05)
 
 
 def test_first_weights_depend_on_the_seed_and_layer():
-    drawn = [first_weights(Config(), np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    drawn = [initial_weights(Config(), np.random.default_rng(seed)) for seed in (1, 1, 2)]
     kernels = [weights["conv_1/kernel"] for weights in drawn]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert (kernels[0] != kernels[2]).mean() > 0.99
@@ -99,20 +99,20 @@ def test_first_weights_depend_on_the_seed_and_layer():
 def test_as_layers_moves_the_center_of_inputs_into_biases(skip, rng):
     """The outputs for inputs are then those that the unchanged weights give for inputs minus the center."""
     config = Config(skip=skip, dropout=0.0)
-    vae, weights = build(config).vae, first_weights(config, rng)
+    vae, weights = build(config).vae, initial_weights(config, rng)
     before = {name: stack.copy() for name, stack in weights.items()}
     windows = [rng.random((7, 14, 14, 1), np.float32) for _ in range(4)]
     rest = [positions(2)[:7], rng.standard_normal((7, LATENT), np.float32)]
     outputs = []
     for centered in (True, False):
-        layers = as_layers(weights, centered)
+        layers = weights_by_path(weights, centered)
         for variable in vae.trainable_variables:
             variable.assign(layers[variable.path].reshape(variable.shape))
-        inputs = [*(values - CENTER * (not centered) for values in windows), *rest]
+        inputs = [*(values - MEAN_LUMA * (not centered) for values in windows), *rest]
         outputs.append([tf.constant(output) for output in vae(inputs)])
     for ours, theirs in zip(*outputs, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     for name, stack in weights.items():
         np.testing.assert_array_equal(stack, before[name])
-    moved = {path for path, values in as_layers(weights, True).items() if (values != layers[path]).any()}
+    moved = {path for path, values in weights_by_path(weights, True).items() if (values != layers[path]).any()}
     assert moved == {f"{tower}_{layer}/bias" for tower in TOWERS for layer in ("conv_0", "merge")[: 1 + skip]}
