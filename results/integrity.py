@@ -153,11 +153,11 @@ def describe_unfinished(run: Run) -> list[str]:
     if not left and (StudyRecord.of(study).requested.trials is None or WatchedRun(lambda: run).finished):
         return []
     what = "confirmation" if StudyRecord.of(study).ended else "search"
-    waiting = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]
+    interrupted = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.WAITING]
     running = [TrialRecord.of(trial).display_name for trial in left if trial.state == TrialState.RUNNING]
     lines = [f"the {what} is not finished: {_progress(study, replicates)}"]
-    if waiting:
-        lines.append(f"waiting to be continued: {_list_some(waiting)}")
+    if interrupted:
+        lines.append(f"interrupted: {_list_some(interrupted)}")
     if running:
         lines.append(f"running when the process of the {what} died: {_list_some(running)}")
     if count := sum(removable for _, removable in _check_files(run, studies, is_running=False)):

@@ -57,7 +57,7 @@ class Entry:
         started: when the training started, with time zone; None if that is not recorded.
         config: settings of the model.
         seed: seed of the training.
-        state: complete, pruned, failed, running, waiting or interrupted.
+        state: complete, pruned, failed, running or interrupted.
         target: number of epochs of a complete training.
         epochs: metrics of each finished epoch, in order; for an export, of the best epoch only.
         has_all_epochs: whether `epochs` has every finished epoch.

@@ -18,7 +18,7 @@ from huetune.results.records.baseline import baseline_note
 from huetune.results.records.trial_record import TrialRecord
 from huetune.results.records.value_text import format_params, format_value
 
-STYLES = {"running": "cyan", "waiting": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
+STYLES = {"running": "cyan", "interrupted": "yellow", "complete": "green", "pruned": "dim", "failed": "red"}
 BLOCKS, ASCII_BLOCKS = "▁▂▃▄▅▆▇█", "_.,-=+*#"
 """Characters of a learning curve, from the lowest to the highest score."""
 MAX_CURVE_CELLS = 16
@@ -207,7 +207,7 @@ class _Drawing:
     def _counts(self) -> Text:
         board = self._board
         text = Text(f"{self._ended_count}{f' of {board.requested}' if board.requested else ''} {board.noun} ended")
-        for sign, states in (": ", ("complete", "pruned", "failed")), ("; ", ("running", "waiting")):
+        for sign, states in (": ", ("complete", "pruned", "failed")), ("; ", ("running", "interrupted")):
             for state in states:
                 # The slots are shown even if no trial is running.
                 if count := board.states.get(state, 0):
@@ -306,7 +306,7 @@ class _Drawing:
                 style = "bold green" if best and epoch_shown == best[0] else ""
                 text.append(signs[self._level(training.scores[epoch_shown])], style)
             else:
-                dot = cell < training.target and training.state in ("running", "waiting")
+                dot = cell < training.target and training.state in ("running", "interrupted")
                 text.append(("." if self._ascii else "·") if dot else " ", "dim")
         return text
 

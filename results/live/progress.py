@@ -85,7 +85,7 @@ class Display:
             self._record_trial(trial, STATES[trial.state])
         for trial in trials:
             if not trial.state.is_finished():
-                self._record_trial(trial, "waiting")
+                self._record_trial(trial, "interrupted")
         self._board = self._empty = Board(title, self._objective, noun, baseline=searched.baseline[self._objective])
         self._updated = time.monotonic()
         self._live: Live | None = None
@@ -113,10 +113,10 @@ class Display:
         Args:
             status: state of the search.
             trial: the trial of the event.
-            event: "started", "resumed", "epoch", "died", "warning", "waiting" if it will run only after `resume`, or
+            event: "started", "resumed", "epoch", "died", "warning", "interrupted" if only `resume` runs it further, or
                 the state in which it ended.
         """
-        self._record_trial(trial, {"died": "waiting"}.get(event, event if event in STATES.values() else "running"))
+        self._record_trial(trial, {"died": "interrupted"}.get(event, event if event in STATES.values() else "running"))
         if self._quiet:
             return
         self.update(status)
@@ -152,7 +152,7 @@ class Display:
             is_confirmed=winner is not None,
             slots=status.slots,
             elapsed_seconds=status.seconds,
-            seconds_left=self._seconds_left(status, states["waiting"]),
+            seconds_left=self._seconds_left(status, states["interrupted"]),
             status_lines=self._board.status_lines if status_lines is None else tuple(status_lines),
         )
 
@@ -211,7 +211,7 @@ class Display:
     def _line(self, trial: optuna.Trial | FrozenTrial, event: str) -> str:
         training = self._trainings[trial.number]
         seconds = time.monotonic() - self._started
-        line = f"{seconds:7.1f} s  {training.name:9} {event:8} {format_params(trial)}".rstrip()
+        line = f"{seconds:7.1f} s  {training.name:9} {event:11} {format_params(trial)}".rstrip()
         if event == "started":
             return line
         details = [f"epoch {training.epoch}", *([training.note] if training.note else [])]

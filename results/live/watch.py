@@ -201,7 +201,7 @@ class Phase:
         self._run = run
         self._trials = self._study.get_trials(deepcopy=False)
         self._known = {
-            trial.number: (STATES[trial.state] if trial.state.is_finished() else "waiting", trial)
+            trial.number: (STATES[trial.state] if trial.state.is_finished() else "interrupted", trial)
             for trial in self._trials
         }
 
@@ -266,7 +266,7 @@ def trial_events(
         A trial and an event, as `Display` takes them.
     """
     for trial in trials:
-        state = STATES[trial.state] if running or trial.state != TrialState.RUNNING else "waiting"
+        state = STATES[trial.state] if running or trial.state != TrialState.RUNNING else "interrupted"
         was, old = before.get(trial.number, (None, None))
         if was in ENDED_STATES:
             continue
@@ -280,13 +280,13 @@ def trial_events(
         ):
             if len(new) > len(seen):
                 yield trial, event
-                was = "waiting" if event == "died" else was
+                was = "interrupted" if event == "died" else was
         if state == "running":
-            if was == "waiting":
+            if was == "interrupted":
                 yield trial, "resumed"
             elif len(record.measured) > (len(known.measured) if known else 0):
                 yield trial, "epoch"
-        elif state != was and not (running and state == "waiting" and record.deaths):
+        elif state != was and not (running and state == "interrupted" and record.deaths):
             # The worker of a trial that waits for another worker has died: the event "died" was yielded for that.
             yield trial, state
 

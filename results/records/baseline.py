@@ -35,7 +35,7 @@ def baseline_note(state: str, trained: Sequence[Mapping[str, Any]], target: int 
     `chroma_ratio_error` measures) and still be wrong. A failed trial has no note, since it has an error.
 
     Args:
-        state: state of the trial: complete, pruned, failed, running, waiting or interrupted. The grace period of a
+        state: state of the trial: complete, pruned, failed, running or interrupted. The grace period of a
             pruned trial is over, because schedulers prune no trial before.
         trained: metrics of each finished epoch.
         target: number of epochs to train, 1 or more; None where an older version did not record it, in which case the

@@ -27,7 +27,7 @@ STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
-    TrialState.WAITING: "waiting",
+    TrialState.WAITING: "interrupted",
 }
 """Name of each of Optuna's states in tables and texts."""
 ENDED_STATES = ("complete", "pruned", "failed")

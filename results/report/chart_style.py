@@ -24,7 +24,7 @@ COLORS = {
 }
 """Colors of charts on white, by their role. The report replaces each by the CSS variable of that name, which also has a
 value for dark mode."""
-STATE_OPACITY = {"complete": 0.85, "running": 0.9, "waiting": 0.9, "pruned": 0.35, "failed": 0.4}
+STATE_OPACITY = {"complete": 0.85, "running": 0.9, "interrupted": 0.9, "pruned": 0.35, "failed": 0.4}
 """Opacity of the curves of each state, 0 to 1, in the order of the legend."""
 WIDTH, HEIGHT = 420, 250
 """Size of a chart in pixels."""
@@ -84,7 +84,7 @@ def state_color(rows: Sequence[Row]) -> alt.Color:
     """Return the color encoding by state, with a legend of the states that occur."""
     states = states_of(rows)
     return alt.Color(
-        "state:N", scale=named_scale(states, [COLORS["running" if one == "waiting" else one] for one in states])
+        "state:N", scale=named_scale(states, [COLORS["running" if one == "interrupted" else one] for one in states])
     )
 
 

@@ -152,7 +152,7 @@ class Findings:
                 "the code version or the hardware. Therefore the pictures and these facts are missing."
             )
         total = self.searched.requested.trials
-        done = sum(row["state"] not in ("running", "waiting") for row in self.table)
+        done = sum(row["state"] not in ("running", "interrupted") for row in self.table)
         so_far = f"{done} of {total} trials had ended" if total else f"{done} trials had ended"
         if by := lock_holder(self.run.folder):
             notes.append(f"The search was running when this page was written (run locked by {by}); {so_far}.")

@@ -19,8 +19,8 @@ REQUIRED_COLUMNS = ("trial", "state", "note", "score", "confirmed", "error")
 """Columns of the trial table that even the narrowest terminal shows."""
 MIN_ERROR_CHARACTERS = 20
 """Width that the column of errors always gets; longer errors continue on the next line."""
-ROW_STYLES = {"pruned": "dim", "failed": "red", "one color": "italic"}
-"""Style of a row in the terminal by its state; "one color" is the mean-color baseline."""
+ROW_STYLES = {"pruned": "dim", "failed": "red", "mean color": "italic"}
+"""Style of a row in the terminal by its state; "mean color" is the mean-color baseline."""
 
 
 def to_json(table: list[Row]) -> str:

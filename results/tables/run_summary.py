@@ -17,7 +17,7 @@ from huetune.results.records.run import STUDY, Run
 
 CACHE_FILE = "summaries.json"
 """File in the user's cache folder."""
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Version of the cached summaries; to be incremented when the summary of an unchanged study changes."""
 MAX_SUMMARIES = 10_000
 """Number of cached summaries, those of the runs that were listed last; 10,000 take 2 MB."""

@@ -159,5 +159,5 @@ def baseline_row(study: optuna.Study, columns: Sequence[str]) -> Row:
     """Return the row of the mean-color baseline: a trial below it has learned nothing useful."""
     searched = StudyRecord.of(study)
     score = searched.baseline[searched.objective]
-    row = {"trial": "zero", "state": "one color", "score": score, **searched.baseline}
+    row = {"trial": "baseline", "state": "mean color", "score": score, **searched.baseline}
     return {column: row.get(column) for column in columns}

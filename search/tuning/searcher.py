@@ -58,7 +58,7 @@ class StudySearcher(Searcher):
         seed: trial k is trained with seed + k, unless its job has its own seed.
         objectives: keys of `model.metrics.METRICS`; the first one is the score.
         listener: called with the searcher, the trial and an event: "started", "resumed", "epoch", "died", "warning",
-            "waiting" (interrupted until `resume`), or the state in which it ended.
+            "interrupted" (interrupted until `resume`), or the state in which it ended.
         clock: returns monotonic seconds.
 
     Attributes:
@@ -320,7 +320,7 @@ class StudySearcher(Searcher):
         with contextlib.suppress(StorageError, sqlite3.Error, OSError):
             self._writer.mark_all_interrupted()
             for trial in self.running.values():
-                self._listener(self, trial, "waiting")
+                self._listener(self, trial, "interrupted")
             self._writer.update_study(seconds=self.seconds)
             if self.ended_by and self.finished:
                 self._writer.update_study(end=End(self.ended_by, self._budget.trials, self.epochs))

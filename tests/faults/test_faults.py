@@ -44,7 +44,7 @@ def test_signals_interrupt_a_search_that_resumes(start, tmp_path):
         if len(numbers) == 1:
             assert TrialState.WAITING in states(tmp_path) and TrialState.RUNNING not in states(tmp_path)
         fine, state = verified(tmp_path)
-        assert fine and ("waiting to be continued: " if len(numbers) == 1 else "is not finished: ") in state, state
+        assert fine and ("interrupted: " if len(numbers) == 1 else "is not finished: ") in state, state
     done = {trial.number: len(trial.intermediate_values) for trial in trials(tmp_path)}
     code, output = start(tmp_path, "resume", NAME).end()
     assert code == 0, output

@@ -103,7 +103,7 @@ NOT_ENDED = "DELETE FROM study_user_attributes WHERE key = 'ended'"
         ([], ["the search is not finished: 6 of 6 trials have ended"]),
         (
             ["UPDATE trials SET state = 'WAITING' WHERE trial_id > 4"],
-            ["the search is not finished: 4 of 6 trials have ended", "waiting to be continued: trial 4, trial 5"],
+            ["the search is not finished: 4 of 6 trials have ended", "interrupted: trial 4, trial 5"],
         ),
         (
             ["UPDATE trials SET state = 'RUNNING' WHERE trial_id = 6"],

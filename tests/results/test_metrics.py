@@ -88,8 +88,8 @@ def test_registered_metric_is_recorded_and_ranks(run):
     assert [row["trial"] for row in table] == [0, 1, 2] and {row["state"] for row in table} == {"complete"}
     assert [row[NAME] for row in table] == [row["score"] for row in table] == pytest.approx([0.005, 0.01, 0.015])
     assert {row["epochs"] for row in table} == {EPOCHS} and better(NAME, table[0][NAME], table[1][NAME])
-    (zero,) = [row for row in with_baseline(table, run.study()) if row["trial"] == "zero"]
-    assert zero[NAME] > 0.1
+    (baseline,) = [row for row in with_baseline(table, run.study()) if row["trial"] == "baseline"]
+    assert baseline[NAME] > 0.1
     won = find_winner(run)
     assert won and won.objective == NAME and (NAME, "0.005") in won.lines()
 

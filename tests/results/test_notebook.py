@@ -50,7 +50,7 @@ def test_open_run_model_is_the_best(searched):
 def test_open_run_html_has_the_baseline(searched):
     run = open_run("tiny", searched[0])
     shown = run._repr_html_()
-    assert "one color" in shown and shown.count("<tr") == 1 + 7 and "diverged in epoch 1" in shown
+    assert "mean color" in shown and shown.count("<tr") == 1 + 7 and "diverged in epoch 1" in shown
     epochs = run.epochs()
     assert len(epochs) == sum(run.frame()["epochs"])
     assert run.history()._repr_svg_().startswith("<svg")

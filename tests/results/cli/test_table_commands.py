@@ -55,6 +55,6 @@ def test_trials_command_prints_every_format(searched, in_process):
     assert [int(row["trial"]) for row in read] == list(range(6))
     chosen = trials("--where", "state == 'failed'", "--columns", "trial,error", "--format", "json")
     assert [set(row) for row in json.loads(chosen)] == [{"trial", "error"}] * 2
-    assert "one color" in trials() and "| zero | one color |" in trials("--format", "markdown")
+    assert "mean color" in trials() and "| baseline | mean color |" in trials("--format", "markdown")
     assert in_process("trials", "tiny", "--storage", searched[0], "--sort", "scor").returncode == 2
     assert "tiny" in in_process("list", "--storage", searched[0]).stdout

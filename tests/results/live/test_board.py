@@ -22,7 +22,7 @@ def board(count=3, **changes):
             "title": "roses",
             "objective": "chroma_mse",
             "requested": 30,
-            "states": {"complete": 4, "pruned": 2, "failed": 1, "running": count, "waiting": 0},
+            "states": {"complete": 4, "pruned": 2, "failed": 1, "running": count, "interrupted": 0},
             "running": tuple(training(8 + number) for number in range(count)),
             "ended": (
                 training(7, "failed", (0.1,), "diverged in epoch 1: train_loss is nan"),

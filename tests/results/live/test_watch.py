@@ -130,7 +130,7 @@ def test_trial_events_of_a_retried_trial_are_died_and_resumed(search):
 def test_watch_of_a_stopped_search_shows_how_to_continue(search):
     search.searches()
     finished, said = _shown_once(search)
-    assert not finished and "2 of 4 trials ended: 1 complete, 1 pruned; 2 waiting" in said
+    assert not finished and "2 of 4 trials ended: 1 complete, 1 pruned; 2 interrupted" in said
     assert "slots" not in said and " left" not in said.replace("was left", "")
     place = os.path.relpath(search.run.folder)
     assert f"the search is not running; continue it with: huetune resume {place}" in said.replace("\n", " ")
@@ -233,7 +233,7 @@ def test_watch_into_a_pipe_prints_lines_without_ray(search):
         "trial 2 complete mse_weight 4 (epoch 2; best so far 0.03, trial 2)",
         "trial 4 started mse_weight 3",
         "trial 4 pruned mse_weight 3 (epoch 1; best so far 0.03, trial 2)",
-        "trial 3 waiting mse_weight 8 (epoch 0; best so far 0.03, trial 2)",
+        "trial 3 interrupted mse_weight 8 (epoch 0; best so far 0.03, trial 2)",
     ]
     assert lines[0].startswith("locked by process ") and lines[-2].startswith(
         "the search is not running; continue it with: "

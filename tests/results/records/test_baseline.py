@@ -44,7 +44,7 @@ def _epochs(*skills):
         ("pruned", (-0.2,), 8, True),
         ("running", (-0.2,), 8, False),
         ("running", (-0.2, 0.0), 8, True),
-        ("waiting", (-0.2, 0.0), 8, True),
+        ("interrupted", (-0.2, 0.0), 8, True),
         ("running", (-0.2, 0.0, 0.3), 8, False),
         ("interrupted", (float("nan"), 0.0), 8, True),
         ("failed", (-0.2, 0.0, 0.0), 8, False),

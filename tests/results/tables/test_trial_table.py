@@ -55,8 +55,8 @@ def test_rows_of_real_search_match_its_study(searched):
 
 
 def test_baseline_row_has_no_skill(searched):
-    zero = trial_table.baseline_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
-    assert zero["skill"] == pytest.approx(0, abs=1e-6) and zero["score"] > 0 and zero["host"] is None
+    baseline = trial_table.baseline_row(find_run("tiny", searched[0]).study(), ["trial", "score", "skill", "host"])
+    assert baseline["skill"] == pytest.approx(0, abs=1e-6) and baseline["score"] > 0 and baseline["host"] is None
 
 
 def test_with_baseline_puts_baseline_at_its_rank(searched):
@@ -64,7 +64,7 @@ def test_with_baseline_puts_baseline_at_its_rank(searched):
     table = trial_table.with_baseline(trial_table.rows(study), study)
     scores = [row["score"] for row in table if row["score"] is not None]
     assert scores == sorted(scores) and len(table) == 7
-    assert [row["trial"] for row in table].count("zero") == 1
+    assert [row["trial"] for row in table].count("baseline") == 1
 
 
 def test_with_baseline_compares_finalists_by_confirmed_score(tmp_path):
@@ -72,11 +72,11 @@ def test_with_baseline_compares_finalists_by_confirmed_score(tmp_path):
     again = run.replicate_study
     assert again
     run.search_study.set_user_attr("zero_line", {**run.search_study.user_attrs["zero_line"], "chroma_mse": 0.0})
-    assert trial_table.with_baseline(trial_table.run_rows(run), run.search_study)[0]["trial"] == "zero"
+    assert trial_table.with_baseline(trial_table.run_rows(run), run.search_study)[0]["trial"] == "baseline"
     second = sorted(row["confirmed"] for row in trial_table.run_rows(run) if row["rank"])[1]
     run.search_study.set_user_attr("zero_line", {**run.search_study.user_attrs["zero_line"], "chroma_mse": second})
     table = trial_table.with_baseline(trial_table.run_rows(run), run.search_study)
-    assert [row["rank"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "zero"
+    assert [row["rank"] for row in table[:4]] == [1, None, 2, 3] and table[1]["trial"] == "baseline"
 
 
 def test_study_opened_for_reading_cannot_be_written(searched):

@@ -72,7 +72,7 @@ def test_board_follows_the_searcher(study):
     searcher.suggest("c")
     searcher.worker_died("b", "of hunger")
     board = display.board
-    assert dict(board.states) == {"complete": 1, "running": 1, "waiting": 1}
+    assert dict(board.states) == {"complete": 1, "running": 1, "interrupted": 1}
     searcher.suggest("d")
     assert [one.number for one in display.board.running] == [1, 2]
     _epochs(searcher, "c", 0.1)
@@ -146,7 +146,7 @@ def test_closing_searcher_prints_interrupted_trials(study):
     searcher.suggest("a")
     _epochs(searcher, "a", 0.4)
     searcher.close()
-    assert "trial 0   waiting" in console.file.getvalue() and dict(display.board.states) == {"waiting": 1}
+    assert "trial 0   interrupted" in console.file.getvalue() and dict(display.board.states) == {"interrupted": 1}
 
 
 def test_display_on_terminal_leaves_the_last_board(study):
@@ -160,7 +160,7 @@ def test_display_on_terminal_leaves_the_last_board(study):
         searcher.close()
     said = console.file.getvalue()
     before, _, after = re.sub(r"\x1b\[[\d;]*m", "", said).partition("\x1b[?1049l")
-    assert "\x1b[?1049h" in before and "1 of 6 trials ended: 1 failed; 1 waiting\n" in after
+    assert "\x1b[?1049h" in before and "1 of 6 trials ended: 1 failed; 1 interrupted\n" in after
     assert "diverged in epoch 2: train_loss is nan" in after and "running" not in after and "left" not in after
 
 
