@@ -106,7 +106,7 @@ def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     _set_writable(disk / NAME / "trials", False)
     code, output = program.end()
     assert code == 4 and "huetune resume" in output and "Traceback" not in output, output
-    assert re.search(rf"{disk / NAME}/trials/\S+': cannot be written \(Permission denied\); nothing that", output), (
+    assert re.search(rf"{disk / NAME}/trials/\S+': cannot be written \(Permission denied\); no finished epoch", output), (
         output
     )
     _set_writable(disk, False)

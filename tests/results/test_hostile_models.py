@@ -443,7 +443,7 @@ def test_no_command_unpickles_anything_of_a_run(exported, searched, tmp_path):
     found = call(cases, tmp_path)
     # The pickle in the folder of the trials belongs to no trial, which `verify` reports.
     assert {verb: code for verb, (code, _) in found["answers"].items()} == {**dict.fromkeys(verbs, 0), "verify": 1}
-    assert found["answers"]["verify"][1].count("names it") == 1, found["answers"]["verify"]
+    assert found["answers"]["verify"][1].count("no epoch of its trial refers to it") == 1, found["answers"]["verify"]
     assert not found["ran"] and not list(tmp_path.rglob("canary"))
 
 
@@ -485,5 +485,5 @@ def test_canary_creates_a_file_when_unpickled(tmp_path):
 def test_run_path_outside_the_run_is_refused(searched):
     run = find_run("tiny", searched[0])
     for name in ("../../elsewhere", "/etc"):
-        with pytest.raises(StorageError, match="not in it"):
+        with pytest.raises(StorageError, match="outside of the run"):
             run.path(name)

@@ -52,7 +52,7 @@ NO_LAST = "DELETE FROM trials WHERE trial_id = (SELECT MAX(trial_id) FROM trials
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda run: _flip(_checkpoint(run)), "weights.npz': damaged"),
+        (lambda run: _flip(_checkpoint(run)), "weights.npz': is damaged"),
         (lambda run: shutil.rmtree(_checkpoint(run).parent), "has no SHA256SUMS"),
         (lambda run: (run.folder / "trials" / "0099").mkdir(), "0099': belongs to no trial"),
         (lambda run: (run.folder / "trials" / "0000" / ".epoch-002-x").mkdir(), "incomplete, its process died"),
@@ -128,7 +128,7 @@ def test_verify_of_unfinished_search_succeeds(statements, said, run, in_process)
     assert lines == [*said, f"continue it with: huetune resume {run.location}"]
     _flip(_checkpoint(run))
     done = in_process("verify", run.folder, "--quick")
-    assert done.returncode == 1 and said[0] in done.stdout and "weights.npz': damaged" in done.stdout
+    assert done.returncode == 1 and said[0] in done.stdout and "weights.npz': is damaged" in done.stdout
 
 
 def test_verify_of_unfinished_confirmation_succeeds(run, in_process):

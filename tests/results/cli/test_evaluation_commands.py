@@ -40,7 +40,7 @@ def test_export_of_a_run_evaluates_and_colorizes(searched, huetune, in_process, 
 
     done = in_process("evaluate", exported, "--photos", scenes, "--samples", 2, "--out", tmp_path / "evaluation")
     assert done.returncode == 0, done.stderr
-    assert "gray.png': gray, there is no color" in done.stderr
+    assert "gray.png': gray: there are no colors to learn" in done.stderr
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
     assert len(metrics["photos"]) == 4 and metrics["all"]["delta_e"] > 0
     assert (tmp_path / "evaluation" / "contact-sheet.png").is_file()

@@ -89,4 +89,4 @@ def test_tensorboard_keeps_event_files_of_another_run(searched, in_process, tmp_
     file = next((tmp_path / "tb").glob("events.*"))
     file.write_bytes(b"mine")
     done = in_process(*arguments)
-    assert done.returncode == 4 and "holds events of another run" in done.stderr and file.read_bytes() == b"mine"
+    assert done.returncode == 4 and "has events of another run" in done.stderr and file.read_bytes() == b"mine"

@@ -106,7 +106,7 @@ def test_log_and_report_skip_photos_that_a_model_has_seen(searched, folder, in_p
     options = ("--storage", searched[0], "--photos", folder, "--out")
     done = in_process("log", "tiny", *options, tmp_path / "log", "--trials", 0)
     assert done.returncode == 0 and "skipped: 11 of 13 photos" in done.stderr, done.stderr
-    assert "* 2 test photos: " in (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
+    assert "* Test photos (2): " in (tmp_path / "log" / "log.md").read_text(encoding="utf-8")
     done = in_process("report", "tiny", *options, tmp_path / "r.html")
     assert done.returncode == 0 and "skipped: and 1 more\n" in done.stderr, done.stderr
     html = (tmp_path / "r.html").read_text(encoding="utf-8")

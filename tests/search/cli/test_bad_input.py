@@ -309,6 +309,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Tests that run at the same time may start a Ray that records itself in the usual folder, for `--address auto`.
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     return tmp_path
 
 

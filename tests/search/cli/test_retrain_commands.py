@@ -137,7 +137,7 @@ def test_winner_has_one_checkpoint_and_score_in_every_command(confirmed, run, in
     card = (tmp_path / "model" / MODEL_CARD_FILE).read_text(encoding="utf-8")
     assert f"This checkpoint ({won.training}) has {won.score:.4g}." in card
     shown = " ".join(in_process("watch", "toggles", "--storage", confirmed[0], "--once").stdout.split())
-    assert re.search(rf"confirmed winner, as the search trained it \(.*?\) trial {won.number} ", shown)
+    assert re.search(rf"confirmed winner \(its trial in the search; .*?\) trial {won.number} ", shown)
 
 
 def test_final_check_averages_all_trainings_of_the_winner(confirmed, run):

@@ -114,7 +114,7 @@ def test_report_and_log_accept_odd_file_names(folder, searched, run_command, mon
         assert_plain(out)
     text = (tmp_path / "l" / "log.md").read_text(encoding="utf-8")
     assert len(text.split("\n| ![")) == 1 + 4, "a row a photo, whatever its name"
-    assert "\n4 of 10 test photos, spread evenly\n\n| " in text
+    assert "\n4 of 10 test photos, evenly spread\n\n| " in text
 
 
 def test_current_folder_as_run_is_read_and_never_replaced(run, run_command, monkeypatch, tmp_path):
