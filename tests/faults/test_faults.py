@@ -106,9 +106,9 @@ def test_disk_unwritable_or_full_stops_search_without_loss(start, disk):
     _set_writable(disk / NAME / "trials", False)
     code, output = program.end()
     assert code == 4 and "huetune resume" in output and "Traceback" not in output, output
-    assert re.search(rf"{disk / NAME}/trials/\S+': cannot be written \(Permission denied\); no finished epoch", output), (
-        output
-    )
+    assert re.search(
+        rf"{disk / NAME}/trials/\S+': cannot be written \(Permission denied\); no finished epoch", output
+    ), output
     _set_writable(disk, False)
     code, output = start(disk, "resume", NAME, before=BOUND).end()
     assert code == 4 and "huetune resume" in output and "Traceback" not in output, output

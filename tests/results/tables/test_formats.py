@@ -72,7 +72,7 @@ def test_command_names_omitted_columns(verb, searched, in_process, monkeypatch):
     assert "no room for" not in whole
     # How wide it is varies with the machine: with which trials were pruned.
     widest = max(line.rfind("┃") for line in whole.splitlines())
-    said = printed(min(widest, 60))
+    said = printed(min(widest, 64))
     assert re.search(
         r"no room for (\w+, )*(host|curve)\b.*; see all columns with --format csv or a wider terminal",
         " ".join(said.split()),
