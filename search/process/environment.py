@@ -9,6 +9,9 @@ from typing import NoReturn
 
 from huetune.data_tools.storage.user_folders import NONEXISTENT_HOME
 
+SAFE_PYTHON = (sys.executable, "-P")
+"""Starts a child Python without the current folder on its `sys.path`, where a user's `model.py` or `random.py` would be
+imported instead of huetune's or Python's own module."""
 _FLAGS_WITHOUT_VALUE = re.compile(r"-[bBdEiIOPqsSuvx]+")
 """Python's own options that take no value, one or several in a word."""
 

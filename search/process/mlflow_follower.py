@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from huetune.data_tools.common.errors import first_line
 from huetune.data_tools.common.terminal import say, stderr
 from huetune.results.records.run import Run, find_run
-from huetune.search.ray_runtime.local_ray import SAFE_PYTHON
+from huetune.search.process.environment import SAFE_PYTHON
 
 FINISH_TIMEOUT_SECONDS = 60.0
 """The follower has this long to log the last trials after a search has ended."""

@@ -8,7 +8,7 @@ import subprocess
 from ray.util import get_node_ip_address
 
 from huetune.data_tools.common.errors import UserError, first_line
-from huetune.search.ray_runtime.local_ray import SAFE_PYTHON
+from huetune.search.process.environment import SAFE_PYTHON
 from huetune.search.ray_runtime.ray_compat import ASK_FOR_TOKEN, TOKEN_WANTED_EXIT_CODE, recorded_cluster
 
 LOCAL = "local"

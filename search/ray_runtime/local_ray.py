@@ -8,7 +8,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,11 +18,8 @@ from filelock import lock_descriptor
 from huetune.data_tools.common.errors import StorageError
 from huetune.search.ray_runtime.ray_compat import LOOPBACK_SWITCH, loopback_only
 
-SAFE_PYTHON = (sys.executable, "-P")
-"""Starts a child Python without the current folder on its `sys.path`, where a user's `model.py` or `random.py` would be
-imported instead of huetune's or Python's own module."""
 SAFE_PATH_ENVIRONMENT = {"PYTHONSAFEPATH": "1"}
-"""The same as an environment variable, for Ray's processes and their children."""
+"""Keeps the current folder off `sys.path` in Ray's processes and their children; see `SAFE_PYTHON`."""
 
 PREFIX = "hue-"
 MAX_FOLDER_BYTES = 107 - len("/hue-01234567/ray/session_2026-11-28_23-59-59_999999_4194304/sockets/plasma_store")

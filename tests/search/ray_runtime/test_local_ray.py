@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from huetune.data_tools.common.errors import StorageError
+from huetune.search.process.environment import SAFE_PYTHON
 from huetune.search.ray_runtime import local_ray, ray_compat
 from tests.interpreter import output_of
 
@@ -136,7 +137,7 @@ def test_child_python_ignores_the_current_folder(lay_traps, tmp_path, layout):
     """A user's `model.py` or an older checkout there would be imported and would train the trials."""
     names = ["data_tools", "model", "results", "search"]
     executed = lay_traps(tmp_path, **dict.fromkeys([*names, "huetune"], layout), random="files", numpy="files")
-    said = output_of(*local_ray.SAFE_PYTHON[1:], "-c", IMPORTS, folder=tmp_path)
+    said = output_of(*SAFE_PYTHON[1:], "-c", IMPORTS, folder=tmp_path)
     root = Path(local_ray.__file__).parents[2]
     assert said.split() == [str(root / name / "__init__.py") for name in names]
     assert not executed()
@@ -147,4 +148,4 @@ def test_child_pythons_are_all_started_by_safe_python():
     root = Path(local_ray.__file__).parents[2]
     sources = [path for part in ("data_tools", "model", "results", "search") for path in (root / part).rglob("*.py")]
     users = {path.name for path in sources if "sys.executable" in path.read_text(encoding="utf-8")}
-    assert users == {"local_ray.py", "environment.py"}
+    assert users == {"environment.py"}
