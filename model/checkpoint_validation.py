@@ -23,7 +23,7 @@ from huetune.model.checkpoint_format import (
 from huetune.model.config import Config
 
 MAX_SETTINGS_BYTES = 2**26
-"""Size limit of the settings; they have 2,000 bytes and 32 for each photo."""
+"""Limit of the size of the settings, which have about 2,000 bytes and 32 more for each photo."""
 MAX_VALUES = 100
 MAX_TEXT_LENGTH = 200
 

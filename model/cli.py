@@ -44,7 +44,9 @@ recipe_option = click.option(
 
 
 @click.command()
-@click.option("--preset", type=TEXT, default="model-2", show_default=True, help="See `huetune presets`.")
+@click.option(
+    "--preset", type=TEXT, default="model-2", show_default=True, help="Preset to train; `huetune presets` lists them."
+)
 @click.option(
     "--set",
     "settings",
@@ -84,9 +86,8 @@ def train(
 ) -> None:
     """Train one model: a preset, or with --set any configuration.
 
-    It is trained on whole photos, or with --batching patches as in the experiment log. Each epoch is saved: --resume
-    continues a training that was interrupted, or trains on to more --epochs, without the options that it was started
-    with.
+    The model is trained on whole photos, or with --batching patches as in the experiment log. Each epoch is saved, so
+    --resume can continue an interrupted training, or train a finished one for more --epochs. It needs no other options.
 
     Example: huetune train --preset model-2 --set activation=relu --photos flowers --epochs 10
     """

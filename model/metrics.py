@@ -19,15 +19,15 @@ class Metric:
     """A number measured on held-out photos.
 
     Attributes:
-        name: in tables, records and commands.
-        direction: which way is better; None for a metric that cannot rank trials.
-        limits: the smallest and largest value that it, and so a mean of it, can have.
-        meaning: what it is, in words after its name.
-        formula: computes it, from `Maps` for a metric of `METRICS`.
-        labels: by language, the metric with its value as the experiment log writes it, `{value}` in it; the name and
-            the value for a language that is not there.
-        decimals: of its value there.
-        shown: whether tables and logs show it; otherwise only where it is an objective.
+        name: name in tables, records and commands.
+        direction: whether lower or higher values are better; None for a metric that cannot rank trials.
+        limits: smallest and largest possible value, which also limit a mean of values.
+        meaning: explanation that follows the name in texts.
+        formula: function that computes the value; that of a metric in `METRICS` takes `Maps`.
+        labels: text of the metric in the experiment log by language, with `{value}` for its value. A language without a
+            text gets the name and the value.
+        decimals: number of decimals of the value in the experiment log.
+        shown: whether tables and logs show the metric. If not, they show it only if it is an objective.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Metric:
 
     @property
     def minimized(self) -> bool:
-        """Whether less is better."""
+        """Whether lower values are better."""
         return self.direction == "minimize"
 
     def label(self, language: str, value: float) -> str:
-        """Return the metric with a value, in the words of a language."""
+        """Return the metric with a value as the experiment log writes it in a language."""
         return self.labels.get(language, f"{self.name} {{value}}").format(value=f"{value:.{self.decimals}f}")
 
 
@@ -53,7 +53,7 @@ class MetricRegistry(dict[str, Metric]):
     """Metrics by their names, in the order in which they are shown.
 
     Args:
-        metrics: with different names.
+        metrics: metrics with different names.
     """
 
     def __init__(self, *metrics: Metric):
@@ -109,7 +109,7 @@ class Maps:
     @cached_property
     def saturation_ratio(self) -> float:
         """Mean predicted saturation over mean true saturation."""
-        import numpy as np  # not above: the help, which names the objectives, would wait for it
+        import numpy as np  # imported here because `--help`, which lists the objectives, needs no NumPy
 
         saturation = sum(float(np.linalg.norm(samples, axis=-1).sum()) for samples in self.drawn)
         true_saturation = float(np.linalg.norm(self.truth, axis=-1).mean())
@@ -129,7 +129,7 @@ METRICS = MetricRegistry(
         "skill",
         "maximize",
         (-math.inf, 1.0),
-        "1 - chroma_mse / that of the mean-color baseline, so 0 is no better than one color for everything",
+        "1 - chroma_mse / chroma_mse of the mean-color baseline; a model with 0 is no better than the baseline",
         lambda maps: 1 - maps.mse / max(maps.baseline_mse, 1e-12),
         decimals=3,
     ),
@@ -154,23 +154,23 @@ METRICS = MetricRegistry(
         shown=False,
     ),
 )
-"""All metrics of chroma maps. To add one, add an entry: it is scored, recorded, shown and searched by everywhere."""
+"""All metrics of chroma maps. A new entry is measured, recorded and shown everywhere, and can be an objective."""
 
 
 def better(objective: str, new: float, old: float | None) -> bool:
-    """Whether a value of an objective is better than an earlier one, or the first."""
+    """Return whether a value of an objective is better than an earlier one; True if there is no earlier one."""
     if old is None:
         return True
     return new < old if METRICS[objective].minimized else new > old
 
 
 def running_best(objective: str, items: Iterable[T], value: Callable[[T], float]) -> Iterator[T]:
-    """Yield after each item the best one so far, the first of equal ones.
+    """Yield the best item so far after each item; of equal ones it is the first.
 
     Args:
         objective: a key of `METRICS`.
-        items: that have a value of it.
-        value: returns it.
+        items: items that have a value of the objective.
+        value: function that returns this value of an item.
     """
     best: T | None = None
     for item in items:
@@ -215,14 +215,14 @@ def baseline_scores(truth: "NDArray[np.float32]", mean_chroma: "NDArray[np.float
 
 
 def _squares(drawn: "NDArray[np.float32]", truth: "NDArray[np.float32]") -> float:
-    """The sum of squared errors, a photo at a time: all differences at once would be most of what a photo costs."""
+    """Return the sum of squared errors, computed photo by photo, because one array of all differences would be slow."""
     import numpy as np
 
     return sum(float(np.square(samples - true).sum()) for samples, true in zip(drawn, truth, strict=True))
 
 
 def _everywhere(mean_chroma: "NDArray[np.float32]", truth: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """One color as the one sample of each photo."""
+    """Return one sample for each photo that has the same chroma everywhere: float32 [n, 1, 14, 14, 2]."""
     import numpy as np
 
     return np.broadcast_to(mean_chroma, truth[:, None].shape)

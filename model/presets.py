@@ -16,7 +16,7 @@ PRESETS: dict[str, Config] = {
     "model-4": Config(mse_weight=2.0, merge_units=128),
     "model-6": Config(merge_units=128, positions=7),
 }
-"""The models of the experiment log by their names, with the log's own recipe, "patches"."""
+"""The models of the experiment log by name, with its recipe, "patches"."""
 
 
 def with_preset(config: Config, preset: str) -> Config:

@@ -256,7 +256,7 @@ def photos_of_checkpoint(
         source = replace(source, folder=moved.absolute(), scenes=None)
     split = _split(read_photos(source, strict, quiet), origin["first"], checkpoint.seed)
     if split.fingerprint != checkpoint.photos["fingerprint"]:
-        raise PhotoError(f"{str(source)!r}: not the photos any more that the model was trained with")
+        raise PhotoError(f"{str(source)!r}: no longer the photos that the model was trained with")
     return split, source
 
 

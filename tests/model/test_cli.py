@@ -192,7 +192,11 @@ def test_resume_on_other_photos_is_refused(copied, photos, in_process, tmp_path)
     assert done.returncode == 3 and "in another order" in done.stderr and done.stderr.count("\n") == 1
     (tmp_path / "other" / "0.png").unlink()
     done = in_process(*arguments)
-    assert done.returncode == 3 and "not the photos any more" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 3
+        and "no longer the photos that the model was trained with" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     assert read_checkpoint(copied).origin["epochs"] == EPOCHS
 
 
