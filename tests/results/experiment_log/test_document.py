@@ -533,7 +533,9 @@ def test_log_never_reads_bucket_named_by_a_model(trained, tmp_path, no_graphviz)
             "".join(f"{sha256_of(path)}  {path.name}\n" for path in files), encoding="utf-8"
         )
         done = call(log, tmp_path / "model", "--out", tmp_path / "log")
-        assert done.exit_code == 0 and "in a bucket, which is not read" in done.stderr, done.output
+        assert done.exit_code == 0 and "in a bucket; a bucket that only the model names is not read" in done.stderr, (
+            done.output
+        )
         store.settimeout(0)
         with pytest.raises(BlockingIOError):
             store.accept()
