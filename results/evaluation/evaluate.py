@@ -100,7 +100,7 @@ def evaluate(
             "references": reference_metrics(photos, truth, mean_chroma),
             "photos": rows,
         }
-        headings = ["truth", "gray", *(f"sample {number}" for number in range(1, samples + 1))]
+        headings = ["original", "grayscale", *(f"sample {number}" for number in range(1, samples + 1))]
         labels = [
             f"{name}   skill {row['skill']:.2f}, delta E {row['delta_e']:.1f}"
             for name, row in zip(names, rows, strict=True)

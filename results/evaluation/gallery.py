@@ -27,9 +27,9 @@ class Picture:
     """A photo as one model colorizes it, or the photo itself.
 
     Attributes:
-        name: name of the model, or "truth" for the photo in color, or "gray" for its luma.
+        name: name of the model, or "original" for the photo in color, or "grayscale" for its luma.
         urls: a `data:` URL for each sample.
-        delta_e: mean CIEDE2000 between the samples and the truth; None for "truth" and "gray".
+        delta_e: mean CIEDE2000 between the samples and the truth; None for "original" and "grayscale".
     """
 
     name: str
@@ -57,7 +57,7 @@ def gallery(
         CheckpointError: a model cannot be loaded.
     """
     rows = [
-        [Picture("truth", (_url(colors),)), Picture("gray", (_url(gray),))]
+        [Picture("original", (_url(colors),)), Picture("grayscale", (_url(gray),))]
         for colors, gray in zip(truth, photos.gray, strict=True)
     ]
     labs = [rgb2lab(colors) for colors in truth]

@@ -295,7 +295,7 @@ ALL_MODELS = {
 EXPORTS_ONLY = {
     "another model's weights": other_model,
     "no self-test": lambda folder: ((folder / SELF_TEST_FILE).unlink(), update_sum_file(folder)),
-    "a self-test with other arrays": lambda folder: self_test(folder, lambda arrays: {"gray": np.zeros(3, np.uint8)}),
+    "a self-test with other arrays": lambda folder: self_test(folder, lambda arrays: {"grey": np.zeros(3, np.uint8)}),
     "a self-test of NaN": lambda folder: self_test(
         folder, lambda arrays: {**arrays, "chroma": arrays["chroma"] * np.nan}
     ),

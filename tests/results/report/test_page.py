@@ -100,7 +100,7 @@ def test_gallery_pictures_enlarge_by_mouse_and_keyboard(searched, written, show)
     assert len(names) == 20 and all(re.fullmatch(re.escape(SCRIPT) + r"\d\d\.png", name) for name in names)
     for row in page.locator(".photo").all()[:2]:
         captions = row.locator("figcaption").all_inner_texts()
-        assert captions[:2] == ["truth", "gray"] and len(captions) == 2 + models
+        assert captions[:2] == ["original", "grayscale"] and len(captions) == 2 + models
         assert all(re.fullmatch(r"trial \d, ΔE \d+\.\d", caption) for caption in captions[2:])
     sizes = page.eval_on_selector_all(".photo img", "images => images.map(image => image.naturalWidth)")
     assert sizes == [112] * 20 * (2 + 2 * models)
@@ -115,7 +115,8 @@ def test_gallery_pictures_enlarge_by_mouse_and_keyboard(searched, written, show)
     page.keyboard.press("Escape")
     assert not page.is_visible("dialog")
     # The event of closing the dialog comes later.
-    page.wait_for_function("alt => document.activeElement.querySelector('img')?.alt === alt", arg=f"{names[1]}: truth")
+    picture = f"{names[1]}: original"
+    page.wait_for_function("alt => document.activeElement.querySelector('img')?.alt === alt", arg=picture)
     page.keyboard.press("Enter")
     assert page.is_visible("dialog")
 
