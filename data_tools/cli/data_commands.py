@@ -20,6 +20,7 @@ from huetune.data_tools.cli.options import (
     split_list,
 )
 from huetune.data_tools.common.errors import PhotoError
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.terminal import progress_bar, say, stderr
 from huetune.data_tools.photos.source import DEFAULT_SCENES, MAX_SCENES, Source
 
@@ -105,7 +106,7 @@ def garden(count: int, out: Path, seed: int) -> None:
     from huetune.data_tools.datasets.synthetic_garden import write_garden
 
     write_garden(count, out, seed, progress=progress_bar("drawing scenes", count))
-    say(f"{_count(count, 'scene')} in {out}")
+    say(f"{counted(count, 'scene')} in {out}")
 
 
 @data.command()
@@ -152,19 +153,15 @@ def check(folder: Path, classes: str | None) -> None:
             if count <= photos.MAX_CACHED_FILES:
                 hashes.extend(near_duplicates.perceptual_hashes(outcome.gray[None], [outcome.digest])[0].tolist())
                 names.append(path)
-    copies = _count(len(digests) - len(np.unique(digests)), "copy", "copies")
+    copies = counted(len(digests) - len(np.unique(digests)), "copy", "copies")
     repeated = _print_near_duplicates(names, np.array(hashes, np.uint64).reshape(len(names), -1))
     for line in skipped_kinds(others):
         say(f"skipped: {line}", "yellow")
-    similar = _count(repeated, "near-duplicate") if count <= photos.MAX_CACHED_FILES else "near-duplicates not checked"
-    usable = f"{_count(len(digests), 'usable photo')} ({copies}, {similar})"
-    say(f"{_count(count, 'file')}: {usable}, {count - len(digests)} skipped")
+    similar = counted(repeated, "near-duplicate") if count <= photos.MAX_CACHED_FILES else "near-duplicates not checked"
+    usable = f"{counted(len(digests), 'usable photo')} ({copies}, {similar})"
+    say(f"{counted(count, 'file')}: {usable}, {count - len(digests)} skipped")
     if others[OTHER]:
-        say(f"{_count(others[OTHER], 'other file that is not a photo', 'other files that are not photos')}")
-
-
-def _count(number: int, singular: str, plural: str = "") -> str:
-    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
+        say(f"{counted(others[OTHER], 'other file that is not a photo', 'other files that are not photos')}")
 
 
 def _print_near_duplicates(names: Sequence[Path], hashes: "NDArray[np.uint64]") -> int:
@@ -194,7 +191,7 @@ def _print_near_duplicates(names: Sequence[Path], hashes: "NDArray[np.uint64]") 
         rest = f" and {len(group) - 3} more" if len(group) > 3 else ""
         say(f"near-duplicates: {', '.join(repr(str(path)) for path in group[:3])}{rest}", "yellow")
     if len(several) > MAX_PRINTED_LINES:
-        say(f"near-duplicates: {_count(len(several) - MAX_PRINTED_LINES, 'more group')}", "yellow")
+        say(f"near-duplicates: {counted(len(several) - MAX_PRINTED_LINES, 'more group')}", "yellow")
     return len(first) - len(groups)
 
 

@@ -9,6 +9,7 @@ from itertools import cycle
 from pathlib import Path
 
 from huetune.data_tools.common.errors import PhotoError, did_you_mean
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.photos.file_types import (
     PHOTO,
     READABLE,
@@ -105,7 +106,7 @@ def normalized(name: str) -> str:
 def no_photos_error(folder: Path, others: Counter[str]) -> PhotoError:
     """Return the error for a folder without photos, which describes the other files in it."""
     skipped = "; ".join(["", *skipped_kinds(others)])
-    files = f"{others.total()} file{'' if others.total() == 1 else 's'}"
+    files = counted(others.total(), "file")
     return PhotoError(f"no photos in {str(folder)!r}: looked for {READABLE} in {files}{skipped}")
 
 

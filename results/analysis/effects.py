@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
 from huetune.data_tools.common.errors import NoTrialError, UserError
+from huetune.data_tools.common.plural import counted
 from huetune.model.config import Config
 from huetune.model.metrics import METRICS
 from huetune.model.presets import PRESETS, with_preset
@@ -214,7 +215,7 @@ def _number_effects(configs: Sequence[MeasuredConfig], name: str, limits: tuple[
         part = [config for config, its_bin in zip(ordered, bins, strict=True) if its_bin == index]
         low, high = part[0].params[name], part[-1].params[name]
         text = format_value(low) if low == high else f"{format_value(low)} to {format_value(high)}"
-        basis = f"{len(part)} configuration{'s' * (len(part) > 1)}"
+        basis = counted(len(part), "configuration")
         found.append(Effect(name, text, None, mean([config.score for config in part], limits), basis))
     return found
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from huetune.data_tools.common.plural import counted
 from huetune.model.metrics import METRICS, best_of
 from huetune.results.analysis.intervals import Estimate, format_estimate
 from huetune.results.analysis.replicates import (
@@ -219,7 +220,7 @@ def headline(study: optuna.Study, replicates: optuna.Study | None) -> str | None
     line = verdict(study, replicates)
     if line is None:
         many = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-        line = f"trial {won.number} has the best {won.objective} of {many} complete trial{'s' * (many > 1)}, "
+        line = f"trial {won.number} has the best {won.objective} of {counted(many, 'complete trial')}, "
         line += f"{format_value(won.search_score)}, but was trained once; {won.comparison}"
     return line + (
         f"; checkpoint: {won.training}, {won.objective} {format_value(won.score)}" if won.training.is_replicate else ""

@@ -12,7 +12,7 @@ from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.terminal import local_time, printable, say, stdout
 from huetune.data_tools.storage.atomic import require_writable
 from huetune.data_tools.storage.bucket_cache import location_of
-from huetune.results.cli.options import storage_option
+from huetune.results.cli.options import format_option, storage_option
 from huetune.results.records.run_names import run_argument
 
 if TYPE_CHECKING:  # importing Optuna would slow down --help
@@ -45,14 +45,7 @@ def list_(storage: Path) -> None:
 @click.command()
 @run_argument
 @storage_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "markdown", "parquet"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "csv", "json", "markdown", "parquet")
 @click.option("--out", type=FOLDER, help="Write to this file; needs a --format other than table.")
 @click.option("--sort", "column", type=TEXT, help="Sort by this column, ascending.  [default: rank, then score]")
 @click.option("--descending", is_flag=True, help="Sort in descending order.")
@@ -128,14 +121,7 @@ def trials(
 @click.command()
 @run_argument
 @storage_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "markdown"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "csv", "json", "markdown")
 def effects(run: str, storage: Path, form: str) -> None:
     """Estimate the effect of each setting on the score, with 95% intervals.
 
@@ -171,14 +157,7 @@ def effects(run: str, storage: Path, form: str) -> None:
 
 
 @click.command()
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Output format.",
-)
+@format_option("table", "json")
 def presets(form: str) -> None:
     """Show the presets: their settings and parameter counts.
 

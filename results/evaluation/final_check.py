@@ -14,6 +14,7 @@ from numpy import uint8
 from numpy.typing import NDArray
 
 from huetune.data_tools.common.errors import StorageError, first_line
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.tensorflow_import import import_tensorflow
 from huetune.data_tools.common.terminal import progress_bar, say
 from huetune.data_tools.photos.dataset import PhotoSet
@@ -65,7 +66,7 @@ class FinalCheck:
         """Yield a line about what was measured, then a line for each metric."""
         trainings = len(self.checkpoints)
         how = f"mean of {trainings} trainings of its configuration" if trainings > 1 else "trained once"
-        photos = f"{self.count} photo{'s' * (self.count != 1)} that no trial has seen"
+        photos = f"{counted(self.count, 'photo')} that no trial has seen"
         yield f"final check of trial {self.trial} on {photos} (fingerprint {self.fingerprint[:16]}): {how}"
         for name, estimate in self.metrics.items():
             others = ", ".join(

@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 
 from huetune.data_tools.common.errors import NoTrialError, UserError
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.storage.atomic import atomic_folder, exclusive, require_new
 from huetune.data_tools.storage.bucket_cache import pull, push
 from huetune.model.checkpoint import read_checkpoint, write_export
@@ -71,7 +72,7 @@ def _end_of_front(run: Run, study: optuna.Study, table: list[Row], by: str | Non
     if by is None:
         front = [row for row in table if row["front"]]
         choices = ", ".join(f"--by {objective} (trial {row['trial']})" for objective, row in ends.items())
-        count = f"{len(front)} trial{'s' * (len(front) != 1)}"
+        count = counted(len(front), "trial")
         raise UserError(
             f"run {run.name!r} has {count} on its Pareto front; choose the best of one objective: {choices}"
         )

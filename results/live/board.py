@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
+from huetune.data_tools.common.plural import counted
 from huetune.data_tools.common.terminal import printable
 from huetune.model.metrics import METRICS, best_of
 from huetune.results.records.baseline import baseline_note
@@ -214,9 +215,8 @@ class _Drawing:
                     text.append(sign).append(f"{count} {state}", STYLES[state])
                     sign = ", "
                 if state == "running" and board.slots:
-                    text.append(
-                        f"{' in' if count else sign + 'none running in'} {board.slots} slot{'s' * (board.slots > 1)}"
-                    )
+                    where = " in" if count else f"{sign}none running in"
+                    text.append(f"{where} {counted(board.slots, 'slot')}")
                     sign = ", "
         return text
 

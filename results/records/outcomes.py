@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from huetune.data_tools.common.plural import counted
+
 
 class StopReason(StrEnum):
     """Why a search starts no more trials."""
@@ -74,7 +76,7 @@ class Stop:
         return {"by": self.reason.value, "count": self.count}
 
     def __str__(self) -> str:
-        trials = f"{self.count} trial{'s' * (self.count != 1)}"
+        trials = counted(self.count, "trial")
         return {
             StopReason.TRIAL_BUDGET: f"trial budget reached ({self.count})",
             StopReason.TIME_BUDGET: f"time budget reached after {trials}",

@@ -15,18 +15,6 @@ from huetune.data_tools.storage.checksums import SUMS_FILE, check_sums
 from huetune.data_tools.storage.object_store import BucketPath
 
 
-@pytest.fixture
-def place(store, tmp_path) -> BucketPath:
-    """A path of this test's own."""
-    return BucketPath.of(store.uri(f"hue/{tmp_path.name}"))
-
-
-@pytest.fixture
-def broken(store, network, tmp_path) -> BucketPath:
-    """The same path through a proxy that can fail."""
-    return BucketPath.of(store.uri(f"hue/{tmp_path.name}", network.port))
-
-
 def test_bucket_path_of_local_path_is_the_bucket_path(place):
     path = bucket_cache.local_path(str(place))
     assert bucket_cache.bucket_path(path / "a" / "b") == place / "a" / "b"

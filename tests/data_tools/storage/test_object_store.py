@@ -10,18 +10,6 @@ from huetune.data_tools.storage import object_store
 from huetune.data_tools.storage.object_store import BucketPath
 
 
-@pytest.fixture
-def place(store, tmp_path) -> BucketPath:
-    """A path of this test's own."""
-    return BucketPath.of(store.uri(f"hue/{tmp_path.name}"))
-
-
-@pytest.fixture
-def broken(store, network, tmp_path) -> BucketPath:
-    """The same path through a proxy that can fail."""
-    return BucketPath.of(store.uri(f"hue/{tmp_path.name}", network.port))
-
-
 def test_written_object_can_be_read_listed_and_removed(place):
     (place / "a" / "b?#ü .bin").write(b"\0\1\2" * 50_000)
     assert (place / "a" / "b?#ü .bin").read() == b"\0\1\2" * 50_000
